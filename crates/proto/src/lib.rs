@@ -1,1 +1,11 @@
-//! Generated.
+//! The contract in `/proto` as Rust: messages, clients, servers and descriptors, all generated.
+//!
+//! A protobuf package is a module path: `inventory.v1` is [`inventory::v1`]. Never a hand-written type;
+//! change the
+//! `.proto` instead. The workspace's lints stay out, because they are about code that people write.
+
+include!(concat!(env!("OUT_DIR"), "/mod.rs"));
+
+/// Every message and service, with its imports and comments, as an encoded
+/// `google.protobuf.FileDescriptorSet`.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
