@@ -1,0 +1,14 @@
+//! The exit codes of every program here, from sysexits.h where it has a word for it.
+
+use std::process::ExitCode;
+
+/// All went well.
+pub const OK: ExitCode = ExitCode::SUCCESS;
+/// The work was done and the answer is no, or an RPC failed in a way that has no code of its own.
+pub const FAILED: u8 = 1;
+/// The command line, the environment or a file is not usable: `EX_USAGE`.
+pub const USAGE: u8 = 64;
+/// The server cannot be reached or is overloaded: `EX_UNAVAILABLE`.
+pub const UNAVAILABLE: u8 = 69;
+/// We were refused, by certificate or by policy: `EX_NOPERM`.
+pub const REFUSED: u8 = 77;
