@@ -1,20 +1,44 @@
 //! Who a verified certificate says its holder is.
 //!
-//! A [`Peer`] is made from a path that a TLS verifier has already accepted; everything in it comes from those certificates and from nowhere else.
-//! This crate never does I/O, never verifies a signature, knows no gRPC and decides nothing.
+//! A [`Peer`] is made from a path that a TLS verifier has already accepted; everything in it comes from those
+//! certificates and from nowhere else. This crate never does I/O, never verifies a signature, knows no gRPC and decides
+//! nothing about rights.
 
+mod distinguished_name;
+mod invalid;
+mod leaf;
+mod spiffe_id;
+
+use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+pub use distinguished_name::{InvalidName, distinguished_name};
+pub use invalid::InvalidPeer;
+pub use spiffe_id::{InvalidSpiffeId, SpiffeId};
+
+/// What the holder of a certificate does with it, and so which extended key usage it must have (RFC 5280 §4.2.1.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It calls: `clientAuth`.
+    Client,
+    /// It serves: `serverAuth`.
+    Server,
+}
+
 /// The authenticated other side of a connection.
 ///
-/// It is read once per connection from the verified path, and cannot be changed. Handlers take a `Peer`; they never see DER.
+/// It is read once per connection from the verified path, and cannot be changed. Handlers take a `Peer`; they never
+/// see DER.
+///
+/// As text it is the name that gRFC A41 identifies it by: its first URI SAN, else its first DNS SAN, else its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     uri_sans: Vec<String>,
     dns_sans: Vec<String>,
     ip_sans: Vec<IpAddr>,
     email_sans: Vec<String>,
+    spiffe_id: Option<SpiffeId>,
     subject: String,
     issuer: String,
     serial: String,
@@ -24,6 +48,17 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Reads the peer from its verified path: the leaf, then each certificate up to the root, all of them in DER.
+    ///
+    /// What is read has been verified by the caller; what is checked here is that the leaf can name somebody in `role`.
+    ///
+    /// # Errors
+    /// [`InvalidPeer`] when the leaf is a CA, is not for the role, names nobody, or carries a name that is malformed,
+    /// ambiguous or dangerous to print.
+    pub fn from_verified_path<C: AsRef<[u8]>>(role: Role, path: &[C]) -> Result<Self, InvalidPeer> {
+        leaf::read(role, path)
+    }
+
     /// The URI subject alternative names, in the order of the certificate.
     pub fn uri_sans(&self) -> &[String] {
         &self.uri_sans
@@ -44,7 +79,12 @@ impl Peer {
         &self.email_sans
     }
 
-    /// The subject as an RFC 4514 string, or `""` when the certificate has none.
+    /// The SPIFFE ID, when one of the URI SANs is one. There is never a second one.
+    pub fn spiffe_id(&self) -> Option<&SpiffeId> {
+        self.spiffe_id.as_ref()
+    }
+
+    /// The subject as an RFC 4514 string (see [`distinguished_name`]), or `""` when the certificate has none.
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -72,5 +112,17 @@ impl Peer {
     /// Until when every certificate of the verified path is valid.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sans = self.uri_sans.first().or_else(|| self.dns_sans.first());
+        match (sans, self.ip_sans.first()) {
+            (Some(name), _) => f.write_str(name),
+            (None, _) if !self.subject.is_empty() => f.write_str(&self.subject),
+            (None, Some(address)) => address.fmt(f),
+            (None, None) => f.write_str(self.email_sans.first().map_or("", String::as_str)),
+        }
     }
 }
