@@ -1,2 +1,2 @@
-//! cli
+//! The `countersign` tool.
 fn main() {}

@@ -1,0 +1,200 @@
+//! End-entity certificates: what is asked for, and what was made.
+
+use std::net::IpAddr;
+
+use pki_types::CertificateDer;
+use rcgen::{
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    RsaKeySize, SanType, SerialNumber,
+};
+
+use super::{IssueError, Serial, Subject, Validity};
+
+/// What a leaf is to say. It is made as told, also when no verifier would accept it.
+#[derive(Clone, Debug)]
+pub struct LeafSpec {
+    /// The URI subject alternative names, such as a SPIFFE ID.
+    pub uris: Vec<String>,
+    /// The DNS subject alternative names.
+    pub dns: Vec<String>,
+    /// The IP address subject alternative names.
+    pub ips: Vec<IpAddr>,
+    /// The e-mail subject alternative names.
+    pub emails: Vec<String>,
+    /// The subject; empty when `None`.
+    pub subject: Option<Subject>,
+    /// The extended key usages; the extension is left out when there are none.
+    pub purposes: Vec<Purpose>,
+    /// From when until when it is valid.
+    pub validity: Validity,
+    /// What key is generated for it.
+    pub key_type: KeyType,
+    /// Whether it calls itself a certificate authority, which a leaf must never do (RFC 5280 §4.2.1.9).
+    pub authority: bool,
+}
+
+impl LeafSpec {
+    /// A nameless leaf for TLS clients; the names are for the caller to fill in.
+    pub fn client(validity: Validity) -> Self {
+        Self::nameless(vec![Purpose::Client], validity)
+    }
+
+    /// A nameless leaf for TLS servers; the names are for the caller to fill in.
+    pub fn server(validity: Validity) -> Self {
+        Self::nameless(vec![Purpose::Server], validity)
+    }
+
+    fn nameless(purposes: Vec<Purpose>, validity: Validity) -> Self {
+        Self {
+            uris: Vec::new(),
+            dns: Vec::new(),
+            ips: Vec::new(),
+            emails: Vec::new(),
+            subject: None,
+            purposes,
+            validity,
+            key_type: KeyType::P256,
+            authority: false,
+        }
+    }
+
+    /// Whether it has a subject alternative name of any kind.
+    pub fn has_alternative_name(&self) -> bool {
+        let Self {
+            uris,
+            dns,
+            ips,
+            emails,
+            ..
+        } = self;
+        !(uris.is_empty() && dns.is_empty() && ips.is_empty() && emails.is_empty())
+    }
+
+    pub(super) fn params(&self, serial: &Serial) -> Result<CertificateParams, IssueError> {
+        let mut params = CertificateParams::default();
+        self.validity.apply(&mut params);
+        params.serial_number = Some(SerialNumber::from_slice(serial.octets()));
+        params.distinguished_name = self
+            .subject
+            .as_ref()
+            .map_or_else(DistinguishedName::new, Subject::to_rcgen);
+        params.subject_alt_names = self.alternative_names()?;
+        params.is_ca = if self.authority {
+            IsCa::Ca(rcgen::BasicConstraints::Unconstrained)
+        } else {
+            IsCa::ExplicitNoCa
+        };
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = self
+            .purposes
+            .iter()
+            .copied()
+            .map(Purpose::to_rcgen)
+            .collect();
+        params.use_authority_key_identifier_extension = true;
+        Ok(params)
+    }
+
+    fn alternative_names(&self) -> Result<Vec<SanType>, IssueError> {
+        let uris = self.uris.iter().map(|uri| ascii("URI", uri, SanType::URI));
+        let dns = self
+            .dns
+            .iter()
+            .map(|name| ascii("DNS name", name, SanType::DnsName));
+        let ips = self.ips.iter().map(|ip| Ok(SanType::IpAddress(*ip)));
+        let emails = self
+            .emails
+            .iter()
+            .map(|it| ascii("e-mail address", it, SanType::Rfc822Name));
+        uris.chain(dns).chain(ips).chain(emails).collect()
+    }
+}
+
+fn ascii(
+    kind: &'static str,
+    name: &str,
+    make: fn(rcgen::string::Ia5String) -> SanType,
+) -> Result<SanType, IssueError> {
+    name.try_into()
+        .map(make)
+        .map_err(|source| IssueError::Name {
+            kind,
+            name: name.to_owned(),
+            source,
+        })
+}
+
+/// What a certificate may be used for: an extended key usage (RFC 5280 §4.2.1.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// `serverAuth`: it identifies a TLS server.
+    Server,
+    /// `clientAuth`: it identifies a TLS client.
+    Client,
+    /// `codeSigning`: of no use to TLS.
+    CodeSigning,
+    /// `anyExtendedKeyUsage`: whatever the verifier takes that for.
+    Any,
+}
+
+impl Purpose {
+    fn to_rcgen(self) -> ExtendedKeyUsagePurpose {
+        match self {
+            Self::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            Self::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            Self::CodeSigning => ExtendedKeyUsagePurpose::CodeSigning,
+            Self::Any => ExtendedKeyUsagePurpose::Any,
+        }
+    }
+}
+
+/// The kind of a private key. All are written as PKCS#8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyType {
+    /// ECDSA on NIST P-256: small, fast, and read by everything.
+    #[default]
+    P256,
+    /// Ed25519: no browser accepts it in a certificate.
+    Ed25519,
+    /// RSA with a modulus of 2048 bits.
+    Rsa2048,
+    /// RSA with a modulus of 3072 bits.
+    Rsa3072,
+    /// RSA with a modulus of 4096 bits.
+    Rsa4096,
+}
+
+impl KeyType {
+    pub(super) fn generate(self) -> Result<KeyPair, IssueError> {
+        let rsa = |size| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size);
+        match self {
+            Self::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+            Self::Ed25519 => KeyPair::generate_for(&rcgen::PKCS_ED25519),
+            Self::Rsa2048 => rsa(RsaKeySize::_2048),
+            Self::Rsa3072 => rsa(RsaKeySize::_3072),
+            Self::Rsa4096 => rsa(RsaKeySize::_4096),
+        }
+        .map_err(IssueError::Key)
+    }
+}
+
+/// A leaf with its private key, as a server or client presents it.
+#[derive(Clone)]
+pub struct Leaf {
+    /// The leaf and the intermediates up to, not including, the root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The same as PEM.
+    pub chain_pem: String,
+    /// The private key: PKCS#8 as PEM, not encrypted.
+    pub key_pem: String,
+    /// Its serial number.
+    pub serial: Serial,
+}
+
+impl std::fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leaf")
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,40 @@
+//! A public key infrastructure for development and tests: authorities, leaves and revocation lists.
+//!
+//! The types here make what they are told to make, faults included, because tests need faulty certificates.
+//! What must never leave the tool is refused by its commands. Nothing here reads a clock or a network.
+
+mod authority;
+mod leaf;
+mod serial;
+mod subject;
+
+pub use authority::{Authority, Revocation, Validity};
+pub use leaf::{KeyType, Leaf, LeafSpec, Purpose};
+pub use serial::{InvalidSerial, Serial};
+pub use subject::{InvalidSubject, Subject};
+
+/// Why a certificate, key or revocation list could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// A name has a character that its place in a certificate does not allow.
+    #[error("{kind} {name:?} cannot be written into a certificate; only ASCII is allowed there")]
+    Name {
+        /// What kind of name it is: `URI`, `DNS name` or `e-mail address`.
+        kind: &'static str,
+        /// The name as given.
+        name: String,
+        /// What the encoder says.
+        source: rcgen::Error,
+    },
+    /// The key could not be generated.
+    #[error("cannot generate a private key")]
+    Key(#[source] rcgen::Error),
+    /// The encoder or the signer refused.
+    #[error("cannot sign {what}")]
+    Sign {
+        /// What was to be signed.
+        what: &'static str,
+        /// What the encoder says.
+        source: rcgen::Error,
+    },
+}

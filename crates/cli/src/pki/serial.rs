@@ -1,0 +1,117 @@
+//! Serial numbers, as RFC 5280 §4.1.2.2 wants them and as people copy them from one tool to another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// The serial number of a certificate: positive, at most 20 octets, printed as lower-case hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Serial(Vec<u8>);
+
+impl Serial {
+    /// A serial number of 16 octets, 120 bits of them from a secure random source, so that no two are alike.
+    pub fn random() -> Self {
+        let mut octets = Uuid::new_v4().into_bytes();
+        // Positive, and never shorter than 16 octets.
+        octets[0] = octets[0] & 0x7f | 0x40;
+        Self(octets.to_vec())
+    }
+
+    /// The number that these octets are, most significant first.
+    ///
+    /// # Errors
+    /// When it is zero or longer than 20 octets.
+    pub fn from_octets(octets: &[u8]) -> Result<Self, InvalidSerial> {
+        let zeros = octets.iter().take_while(|octet| **octet == 0).count();
+        match &octets[zeros..] {
+            [] => Err(InvalidSerial::Zero),
+            octets if octets.len() > 20 => Err(InvalidSerial::TooLong),
+            octets => Ok(Self(octets.to_vec())),
+        }
+    }
+
+    /// The octets, most significant first, without leading zeros.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl FromStr for Serial {
+    type Err = InvalidSerial;
+
+    /// Reads hexadecimal, in either case, with or without colons or a leading `0x`.
+    fn from_str(text: &str) -> Result<Self, InvalidSerial> {
+        let digits: Vec<u8> = text
+            .strip_prefix("0x")
+            .unwrap_or(text)
+            .chars()
+            .filter(|c| *c != ':')
+            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+            .collect::<Option<_>>()
+            .ok_or(InvalidSerial::NotHexadecimal)?;
+        // An odd number of digits lacks the leading zero.
+        let (first, pairs) = digits.split_at(digits.len() % 2);
+        let pairs = pairs.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]);
+        Self::from_octets(&first.iter().copied().chain(pairs).collect::<Vec<_>>())
+    }
+}
+
+/// Why a text or a row of octets is no serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSerial {
+    /// Something else than hexadecimal digits and colons.
+    #[error("a serial number is written in hexadecimal, such as 4f:1a:02 or 4f1a02")]
+    NotHexadecimal,
+    /// Nothing, or zero.
+    #[error("a serial number is not zero")]
+    Zero,
+    /// More than 20 octets.
+    #[error("a serial number has at most 20 octets")]
+    TooLong,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spellings_of_other_tools_are_the_same_number() {
+        for text in ["4f1a02", "4F1A02", "4f:1a:02", "0x4f1a02", "004f1a02"] {
+            assert_eq!(
+                text.parse::<Serial>().unwrap().to_string(),
+                "4f1a02",
+                "{text}"
+            );
+        }
+        assert_eq!("f".parse::<Serial>().unwrap().to_string(), "0f");
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for (text, why) in [
+            ("", InvalidSerial::Zero),
+            ("00", InvalidSerial::Zero),
+            ("-1", InvalidSerial::NotHexadecimal),
+            ("4f 1a", InvalidSerial::NotHexadecimal),
+            (&"1".repeat(41), InvalidSerial::TooLong),
+        ] {
+            assert_eq!(text.parse::<Serial>(), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn random_ones_are_positive_and_of_one_length() {
+        for _ in 0..1000 {
+            let serial = Serial::random();
+            assert_eq!(serial.octets().len(), 16);
+            assert!(serial.octets()[0] & 0x80 == 0);
+        }
+    }
+}
