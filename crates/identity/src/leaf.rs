@@ -90,11 +90,11 @@ fn parse(position: usize, der: &[u8]) -> Result<X509Certificate<'_>, InvalidPeer
 fn check_usage(role: Role, leaf: &X509Certificate<'_>) -> Result<(), InvalidPeer> {
     let may_be_ca = leaf
         .basic_constraints()
-        .map_err(unreadable)?
+        .map_err(|e| unreadable(&e))?
         .is_some_and(|bc| bc.value.ca);
     let key_usage = leaf
         .key_usage()
-        .map_err(unreadable)?
+        .map_err(|e| unreadable(&e))?
         .map(|usage| usage.value);
     if may_be_ca || key_usage.is_some_and(|usage| usage.key_cert_sign() || usage.crl_sign()) {
         return Err(InvalidPeer::LeafIsCa);
@@ -104,7 +104,7 @@ fn check_usage(role: Role, leaf: &X509Certificate<'_>) -> Result<(), InvalidPeer
     }
     let purposes = leaf
         .extended_key_usage()
-        .map_err(unreadable)?
+        .map_err(|e| unreadable(&e))?
         .map(|purposes| purposes.value);
     let (has_purpose, purpose) = match role {
         Role::Client => (purposes.is_some_and(|p| p.client_auth), "clientAuth"),
@@ -117,7 +117,7 @@ fn check_usage(role: Role, leaf: &X509Certificate<'_>) -> Result<(), InvalidPeer
     }
 }
 
-fn unreadable(error: X509Error) -> InvalidPeer {
+fn unreadable(error: &X509Error) -> InvalidPeer {
     InvalidPeer::Unreadable {
         position: 0,
         reason: error.to_string(),
@@ -135,7 +135,10 @@ struct Names {
 impl Names {
     fn of(leaf: &X509Certificate<'_>) -> Result<Self, InvalidPeer> {
         let mut names = Self::default();
-        let Some(extension) = leaf.subject_alternative_name().map_err(unreadable)? else {
+        let Some(extension) = leaf
+            .subject_alternative_name()
+            .map_err(|e| unreadable(&e))?
+        else {
             return Ok(names);
         };
         let all = &extension.value.general_names;

@@ -1,0 +1,72 @@
+//! How long a connection may live on the proof that it began with: until a certificate of its verified path expires,
+//! is revoked, or loses its root.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use identity::{Peer, Role};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
+
+use crate::snapshot::Snapshot;
+use crate::verify::Refusal;
+
+/// A wall clock may be set while we sleep by the monotonic one, so no sleep is longer than this.
+const MAX_SLEEP: Duration = Duration::from_secs(5);
+
+/// The right of one connection to go on. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    lost: watch::Receiver<Option<Refusal>>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> (watch::Sender<Option<Refusal>>, Self) {
+        let (lose, lost) = watch::channel(None);
+        (lose, Self { lost })
+    }
+
+    /// Resolves when the connection has lost its authority, with the reason; never when it ends otherwise.
+    pub async fn lost(mut self) -> Refusal {
+        loop {
+            if let Some(refusal) = self.lost.borrow_and_update().clone() {
+                return refusal;
+            }
+            if self.lost.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// Waits for the moment when `chain`, believed until now, no longer is.
+///
+/// `snapshots` must come from before the handshake: a change that happened meanwhile is then seen here at once.
+pub(crate) async fn loss(
+    role: Role,
+    peer: &Peer,
+    chain: &[CertificateDer<'static>],
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+) -> Refusal {
+    loop {
+        let Ok(left) = peer.not_after().duration_since(SystemTime::now()) else {
+            return Refusal::Expired {
+                not_after: peer.not_after(),
+            };
+        };
+        tokio::select! {
+            () = tokio::time::sleep(left.min(MAX_SLEEP)) => {}
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    // Trust was dropped, so nothing more will change but the time.
+                    tokio::time::sleep(left.min(MAX_SLEEP)).await;
+                    continue;
+                }
+                let snapshot = snapshots.borrow_and_update().clone();
+                if let Err(refusal) = snapshot.rejudge(role, chain) {
+                    return refusal;
+                }
+            }
+        }
+    }
+}

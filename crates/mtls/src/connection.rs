@@ -1,0 +1,166 @@
+//! The life of one authenticated connection: HTTP/2 until it ends, grows old, drains, or loses its authority.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use identity::{Peer, Role};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep};
+use tonic::body::Body;
+use tower::{Service, ServiceExt};
+
+use crate::authority::{self, Authority};
+use crate::first_read::FirstRead;
+use crate::handshake::Authenticated;
+use crate::serve::{Port, drain};
+use crate::snapshot::Snapshot;
+use crate::verify::Refusal;
+
+/// How long the streams of a connection that lost its authority have to send their status. What is left is cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long before a certificate expires its connection is asked to move, as a share of the time that is left.
+const MOVE_AT: f64 = 0.9;
+
+/// Why a connection is over.
+pub(crate) enum Closed {
+    /// The peer went away, or all was said.
+    Ended,
+    /// It may not go on.
+    Lost(Refusal),
+    /// A deadline passed; the stable name of which.
+    TimedOut(&'static str),
+}
+
+pub(crate) async fn drive<M, S, IO>(
+    port: &Port<M>,
+    authenticated: Authenticated<IO>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+) -> Closed
+where
+    M: Fn(&Arc<Peer>, Authority) -> S,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = &port.limits;
+    let Authenticated {
+        stream,
+        peer,
+        chain,
+    } = authenticated;
+    let (lose, authority) = Authority::new();
+    let service = (port.service_for)(&peer, authority);
+    let own_expiry = snapshots.borrow().own().map(Peer::not_after).ok();
+    let mut old = pin!(sleep(age(
+        limits.max_connection_age,
+        peer.not_after(),
+        own_expiry
+    )));
+    let mut loss = pin!(authority::loss(Role::Client, &peer, &chain, snapshots));
+    let mut draining = pin!(drain(port.draining.clone()));
+
+    let (io, mut first_read) = FirstRead::new(stream);
+    let mut conn = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.max_concurrent_streams)
+            .max_header_list_size(limits.max_header_list_size)
+            .keep_alive_interval(limits.keepalive_interval)
+            .keep_alive_timeout(limits.keepalive_timeout)
+            .serve_connection(
+                TokioIo::new(io),
+                PeerService {
+                    service,
+                    peer: peer.clone()
+                }
+            )
+    );
+    let mut preface = pin!(sleep(limits.preface_timeout));
+    let mut speaking = false;
+    let mut leaving = false;
+    let mut lost = None;
+    let mut end: Option<(Pin<Box<Sleep>>, &'static str)> = None;
+    loop {
+        tokio::select! {
+            _ = conn.as_mut() => return lost.map_or(Closed::Ended, Closed::Lost),
+            _ = &mut first_read, if !speaking => speaking = true,
+            () = &mut preface, if !speaking => return Closed::TimedOut("PREFACE_TIMEOUT"),
+            refusal = &mut loss, if lost.is_none() => {
+                lose.send_replace(Some(refusal.clone()));
+                lost = Some(refusal);
+                conn.as_mut().graceful_shutdown();
+                leaving = true;
+                end = Some((Box::pin(sleep(LAST_WORDS)), "LAST_WORDS_TIMEOUT"));
+            }
+            () = &mut old, if !leaving => {
+                conn.as_mut().graceful_shutdown();
+                leaving = true;
+                end = Some((Box::pin(sleep(limits.max_connection_age_grace)), "CONNECTION_TOO_OLD"));
+            }
+            () = &mut draining, if !leaving => {
+                conn.as_mut().graceful_shutdown();
+                leaving = true;
+            }
+            what = over(&mut end), if end.is_some() => {
+                return lost.map_or(Closed::TimedOut(what), Closed::Lost);
+            }
+        }
+    }
+}
+
+async fn over(end: &mut Option<(Pin<Box<Sleep>>, &'static str)>) -> &'static str {
+    match end {
+        Some((deadline, what)) => {
+            deadline.await;
+            what
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// How long a connection lives before it is asked to go: jittered, so that many do not come back at once, and early
+/// enough to move before either side's certificate expires.
+fn age(max: Duration, peer_expiry: SystemTime, own_expiry: Option<SystemTime>) -> Duration {
+    let left = |expiry: SystemTime| {
+        expiry
+            .duration_since(SystemTime::now())
+            .unwrap_or(Duration::ZERO)
+            .mul_f64(MOVE_AT)
+    };
+    let jittered = max.mul_f64(0.9 + 0.2 * fastrand::f64());
+    let expiring = own_expiry.map_or(left(peer_expiry), |own| left(own).min(left(peer_expiry)));
+    jittered.min(expiring.mul_f64(0.9 + 0.1 * fastrand::f64()))
+}
+
+/// Puts the peer into every request and hands it on.
+struct PeerService<S> {
+    service: S,
+    peer: Arc<Peer>,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for PeerService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = tower::util::Oneshot<S, Request<Body>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer.clone());
+        self.service.clone().oneshot(request)
+    }
+}

@@ -1,0 +1,165 @@
+//! What a revocation list says about itself, and whether it may take the place of another.
+//!
+//! Which certificates it revokes is webpki's business; the rules here are about the list (RFC 5280 §5).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::num_bigint::BigUint;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::time::ASN1Time;
+
+use crate::crypto;
+
+/// The facts of one revocation list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlFacts {
+    /// Who issued it, RFC 4514.
+    pub issuer: String,
+    /// Its number (RFC 5280 §5.2.3).
+    pub number: String,
+    /// When it was issued.
+    pub this_update: SystemTime,
+    /// When a newer one is due. RFC 5280 requires it.
+    pub next_update: SystemTime,
+    /// How many certificates it revokes.
+    pub revoked: usize,
+    pub(crate) ordinal: BigUint,
+    raw_issuer: Vec<u8>,
+    scope: Option<Vec<u8>>,
+}
+
+/// Why a revocation list is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidCrl {
+    /// It is no CRL, or of a kind that is not supported: version 1, delta, indirect, partial reasons.
+    #[error(
+        "not usable: {0}; a version 2 list with an authority key identifier and a number is needed"
+    )]
+    Unsupported(String),
+    /// It has no CRL number, so that an older list could not be told from a newer.
+    #[error(
+        "it has no CRL number (RFC 5280 §5.2.3): issue it with one (`crlnumber` in openssl's configuration)"
+    )]
+    NoNumber,
+    /// It has no `nextUpdate`.
+    #[error("it has no nextUpdate (RFC 5280 §5.1.2.5)")]
+    NoNextUpdate,
+    /// The issuer that it names did not sign it.
+    #[error("{issuer} did not sign it: it is forged, damaged, or of another CA with that name")]
+    BadSignature {
+        /// The issuer, RFC 4514.
+        issuer: String,
+    },
+    /// A newer list of the same issuer is in force.
+    #[error("its number {number} is older than the {in_force} in force for {issuer}")]
+    Older {
+        /// The issuer, RFC 4514.
+        issuer: String,
+        /// The number of this list.
+        number: String,
+        /// The number of the list in force.
+        in_force: String,
+    },
+    /// The file holds two lists of one issuer with one scope.
+    #[error("a second list of {issuer}: keep the newer one")]
+    Duplicate {
+        /// The issuer, RFC 4514.
+        issuer: String,
+    },
+}
+
+impl CrlFacts {
+    /// Reads a list, and checks its signature when the certificate of its issuer is among `issuers`. That of another
+    /// issuer is checked whenever the list is used.
+    pub(crate) fn read(
+        der: &CertificateRevocationListDer<'_>,
+        issuers: &[&CertificateDer<'_>],
+    ) -> Result<Self, InvalidCrl> {
+        let webpki = parse(der)?;
+        let (_, crl) = CertificateRevocationList::from_der(der)
+            .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
+        let raw_issuer = crl.issuer().as_raw().to_vec();
+        let issuer = identity::distinguished_name(&raw_issuer)
+            .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
+        let signers: Vec<_> = issuers
+            .iter()
+            .filter_map(|cert| X509Certificate::from_der(cert).ok())
+            .map(|(_, cert)| cert)
+            .filter(|cert| cert.subject().as_raw() == raw_issuer)
+            .collect();
+        if !signers.is_empty() && !signers.iter().any(|signer| signed_by(&crl, signer)) {
+            return Err(InvalidCrl::BadSignature { issuer });
+        }
+        let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
+        Ok(Self {
+            number: ordinal.to_string(),
+            this_update: system_time(crl.last_update()),
+            next_update: system_time(crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?),
+            revoked: crl.iter_revoked_certificates().count(),
+            ordinal,
+            scope: webpki.issuing_distribution_point().map(<[u8]>::to_vec),
+            issuer,
+            raw_issuer,
+        })
+    }
+
+    pub(crate) fn list(
+        &self,
+        der: &CertificateRevocationListDer<'_>,
+    ) -> Result<CertRevocationList<'static>, InvalidCrl> {
+        parse(der)
+    }
+
+    pub(crate) fn covers_the_same_as(&self, other: &Self) -> bool {
+        self.raw_issuer == other.raw_issuer && self.scope == other.scope
+    }
+
+    /// A list never makes way for an older one, which may not name what was revoked since.
+    pub(crate) fn not_older_than(&self, in_force: &[Self]) -> Result<(), InvalidCrl> {
+        let newer = in_force
+            .iter()
+            .find(|other| self.covers_the_same_as(other) && other.ordinal > self.ordinal);
+        newer.map_or(Ok(()), |other| {
+            Err(InvalidCrl::Older {
+                issuer: self.issuer.clone(),
+                number: self.number.clone(),
+                in_force: other.number.clone(),
+            })
+        })
+    }
+}
+
+fn parse(
+    der: &CertificateRevocationListDer<'_>,
+) -> Result<CertRevocationList<'static>, InvalidCrl> {
+    OwnedCertRevocationList::from_der(der)
+        .map(CertRevocationList::from)
+        .map_err(|e| InvalidCrl::Unsupported(format!("{e:?}")))
+}
+
+fn number(crl: &CertificateRevocationList<'_>) -> Option<BigUint> {
+    crl.extensions().iter().find_map(|extension| {
+        if let ParsedExtension::CRLNumber(number) = extension.parsed_extension() {
+            return Some(number.clone());
+        }
+        None
+    })
+}
+
+fn signed_by(crl: &CertificateRevocationList<'_>, signer: &X509Certificate<'_>) -> bool {
+    crypto::is_signed_by(
+        &signer.public_key().subject_public_key.data,
+        crl.tbs_cert_list.as_ref(),
+        &crl.signature_value.data,
+    )
+}
+
+fn system_time(at: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(at.timestamp().try_into().unwrap_or(0))
+}

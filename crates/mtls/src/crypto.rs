@@ -1,0 +1,66 @@
+//! The one place that chooses cryptography: TLS 1.3 only, through aws-lc-rs, passed explicitly.
+//!
+//! Never a process-wide default provider, and never a setting that weakens what is chosen here.
+
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::digest;
+use rustls::crypto::aws_lc_rs as rustls_aws_lc_rs;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ConfigBuilder, ServerConfig, WantsVerifier};
+
+/// HTTP/2, the only protocol that is offered and accepted (RFC 7301).
+pub(crate) const ALPN: &[u8] = b"h2";
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    Arc::new(CryptoProvider {
+        kx_groups: vec![
+            rustls_aws_lc_rs::kx_group::X25519MLKEM768,
+            rustls_aws_lc_rs::kx_group::X25519,
+            rustls_aws_lc_rs::kx_group::SECP256R1,
+        ],
+        ..rustls_aws_lc_rs::default_provider()
+    })
+});
+
+pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
+    &PROVIDER
+}
+
+pub(crate) fn signature_algorithms() -> &'static WebPkiSupportedAlgorithms {
+    &provider().signature_verification_algorithms
+}
+
+pub(crate) fn server_config() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, rustls::Error> {
+    ServerConfig::builder_with_provider(provider().clone()).with_protocol_versions(&[&TLS13])
+}
+
+pub(crate) fn client_config() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+    ClientConfig::builder_with_provider(provider().clone()).with_protocol_versions(&[&TLS13])
+}
+
+/// A name for content that is compared and not kept, such as a private key file.
+pub(crate) type Digest = [u8; 32];
+
+/// SHA-256 over `parts`, each with its length, so that no two lists of parts share a digest.
+pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&part.len().to_be_bytes());
+        context.update(part);
+    }
+    let mut out = Digest::default();
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+/// Whether `signature` over `message` is good under a public key, by any of the accepted algorithms.
+pub(crate) fn is_signed_by(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let mut algorithms = signature_algorithms().all.iter();
+    algorithms.any(|algorithm| {
+        algorithm
+            .verify_signature(public_key, message, signature)
+            .is_ok()
+    })
+}

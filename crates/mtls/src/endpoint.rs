@@ -1,0 +1,208 @@
+//! One address of a server, and the connection to it: made when it is wanted, replaced when our own certificate is.
+//!
+//! Never a dial without backoff, never two calls that dial at once.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use identity::Peer;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use crate::dial::{ConnectError, Connection, Dialer};
+
+/// The longest that a client keeps its old certificate in use after a new one is there.
+const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
+
+/// A handle to one address. The connection goes when the last clone does.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    state: watch::Receiver<State>,
+    wanted: Arc<Notify>,
+    _task: Arc<AbortOnDrop>,
+}
+
+/// What is known of an address.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    /// Nobody has wanted it since its last connection ended.
+    Idle,
+    /// It is being dialled for the first time since then.
+    Connecting,
+    /// It can take calls.
+    Ready(Connection),
+    /// The last attempt failed, and the next one is due after a pause.
+    Failed(ConnectError),
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(address: SocketAddr, dialer: Arc<Dialer>) -> Self {
+        let (publish, state) = watch::channel(State::Idle);
+        let wanted = Arc::new(Notify::new());
+        let task = tokio::spawn(keep(address, dialer, publish, wanted.clone()));
+        Self {
+            state,
+            wanted,
+            _task: Arc::new(AbortOnDrop(task.abort_handle())),
+        }
+    }
+
+    /// The state now. Asking wakes an idle address.
+    pub(crate) fn state(&self) -> State {
+        let state = self.state.borrow().clone();
+        match state {
+            State::Ready(connection) if connection.is_usable() => State::Ready(connection),
+            State::Ready(_) | State::Idle => {
+                self.wanted.notify_one();
+                State::Connecting
+            }
+            State::Connecting => State::Connecting,
+            State::Failed(error) => State::Failed(error),
+        }
+    }
+
+    /// Resolves at the first change of state after this call.
+    pub(crate) fn watch(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut state = self.state.clone();
+        state.mark_unchanged();
+        Box::pin(async move {
+            if state.changed().await.is_err() {
+                std::future::pending().await
+            }
+        })
+    }
+}
+
+async fn keep(
+    address: SocketAddr,
+    dialer: Arc<Dialer>,
+    publish: watch::Sender<State>,
+    wanted: Arc<Notify>,
+) {
+    let mut backoff = Backoff::new(dialer.options.min_backoff, dialer.options.max_backoff);
+    loop {
+        wanted.notified().await;
+        publish.send_replace(State::Connecting);
+        let mut connection = loop {
+            match dialer.dial(address).await {
+                Ok(connection) => break connection,
+                Err(error) => {
+                    let pause = backoff.next();
+                    warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection failed");
+                    publish.send_replace(State::Failed(error));
+                    sleep(pause).await;
+                }
+            }
+        };
+        backoff.reset();
+        loop {
+            debug!(%address, "connected");
+            publish.send_replace(State::Ready(connection.clone()));
+            tokio::select! {
+                () = connection.closed() => break,
+                () = rotated(&dialer, &connection) => {}
+            }
+            // The old connection serves until the new one is there, and then finishes its calls.
+            match dialer.dial(address).await {
+                Ok(next) => {
+                    info!(%address, generation = next.snapshot.generation(), "moved to a connection with the new certificate");
+                    connection = next;
+                }
+                Err(error) => {
+                    let pause = backoff.next();
+                    warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection with the new certificate failed; the old one stays");
+                    sleep(pause).await;
+                }
+            }
+        }
+        publish.send_replace(State::Idle);
+    }
+}
+
+/// Waits until our certificate is another than the one that the connection was made with, and then a little, so that
+/// not all clients move at once.
+async fn rotated(dialer: &Dialer, connection: &Connection) {
+    let mut snapshots = dialer.trust.subscribe();
+    let mine = connection.snapshot.leaf().cloned();
+    let gone = snapshots
+        .wait_for(|current| current.leaf().cloned() != mine)
+        .await
+        .is_err();
+    if gone {
+        return std::future::pending().await;
+    }
+    let left = connection
+        .snapshot
+        .own()
+        .map(Peer::not_after)
+        .ok()
+        .and_then(|not_after| not_after.duration_since(SystemTime::now()).ok());
+    let most = left
+        .unwrap_or_default()
+        .mul_f64(0.1)
+        .min(MAX_ROTATION_JITTER);
+    sleep(most.mul_f64(fastrand::f64())).await;
+}
+
+/// Exponential pauses with ±20 % jitter (gRPC connection backoff protocol).
+#[derive(Debug)]
+struct Backoff {
+    min: Duration,
+    max: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    const FACTOR: f64 = 1.6;
+
+    fn new(min: Duration, max: Duration) -> Self {
+        Self {
+            min,
+            max,
+            next: min,
+        }
+    }
+
+    fn reset(&mut self) {
+        self.next = self.min;
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.next.mul_f64(0.8 + 0.4 * fastrand::f64());
+        self.next = self.next.mul_f64(Self::FACTOR).min(self.max);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_maximum_and_start_again_after_a_success() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let pauses: Vec<_> = (0..20).map(|_| backoff.next()).collect();
+        assert!(pauses[0] <= Duration::from_millis(120), "{pauses:?}");
+        assert!(pauses[19] >= Duration::from_secs(4), "{pauses:?}");
+        assert!(
+            pauses.iter().all(|pause| *pause <= Duration::from_secs(6)),
+            "{pauses:?}"
+        );
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(120));
+    }
+}

@@ -1,0 +1,54 @@
+//! How much a peer may take, and how long it may keep us waiting.
+
+use std::time::Duration;
+
+/// The limits of a listening port. The defaults suit an internal service of moderate size.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From accepting a socket to a verified peer.
+    pub handshake_timeout: Duration,
+    /// From a verified peer to its first byte of HTTP/2.
+    pub preface_timeout: Duration,
+    /// Connections in all, those in the handshake included. Further ones wait in the listen backlog.
+    pub max_connections: usize,
+    /// Connections of one peer, by the name that it goes by ([`identity::Peer`] as text).
+    pub max_connections_per_peer: usize,
+    /// Sockets that have not proved who they are, in all: the parallel handshakes. Beyond it the oldest makes way.
+    pub max_unauthenticated: usize,
+    /// Of these, from one IP address.
+    pub max_unauthenticated_per_ip: usize,
+    /// Streams that a peer may have open on one connection (RFC 9113 §5.1.2).
+    pub max_concurrent_streams: u32,
+    /// Bytes of one decoded header list (RFC 9113 §6.5.2).
+    pub max_header_list_size: u32,
+    /// How long a connection is silent before it is probed with a PING.
+    pub keepalive_interval: Duration,
+    /// How long the answer to that PING may take.
+    pub keepalive_timeout: Duration,
+    /// How long a connection lives before the peer is asked to make a new one; each lives ±10 % of it.
+    pub max_connection_age: Duration,
+    /// How long a connection that was asked to go away may finish its calls.
+    pub max_connection_age_grace: Duration,
+    /// How long all connections together may finish their calls when the server stops.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(10),
+            preface_timeout: Duration::from_secs(10),
+            max_connections: 1_000,
+            max_connections_per_peer: 200,
+            max_unauthenticated: 256,
+            max_unauthenticated_per_ip: 64,
+            max_concurrent_streams: 128,
+            max_header_list_size: 16 << 10,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            max_connection_age: Duration::from_secs(60 * 60),
+            max_connection_age_grace: Duration::from_secs(5 * 60),
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
+}

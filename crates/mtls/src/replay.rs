@@ -1,0 +1,113 @@
+//! A request body that can be sent again, as long as little of it has been sent.
+//!
+//! For calls that were provably not processed (gRFC A6, "transparent retries"); whether they were is not decided here.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tonic::body::Body;
+
+/// What is kept of one body for sending it again.
+const MAX_KEPT: usize = 64 << 10;
+
+/// A body, and what was taken from it so far.
+#[derive(Clone)]
+pub(crate) struct Replay {
+    source: Arc<Mutex<Source>>,
+}
+
+struct Source {
+    body: Body,
+    kept: Vec<Bytes>,
+    size: usize,
+    overflowed: bool,
+    attempt: usize,
+}
+
+impl Replay {
+    pub(crate) fn new(body: Body) -> Self {
+        let source = Source {
+            body,
+            kept: Vec::new(),
+            size: 0,
+            overflowed: false,
+            attempt: 0,
+        };
+        Self {
+            source: Arc::new(Mutex::new(source)),
+        }
+    }
+
+    /// The body from its beginning, or `None` when too much of it has gone. An earlier one ends here.
+    pub(crate) fn body(&self) -> Option<Body> {
+        let mut source = self.source();
+        if source.overflowed {
+            return None;
+        }
+        source.attempt += 1;
+        Some(Body::new(Attempt {
+            number: source.attempt,
+            again: source.kept.iter().cloned().collect(),
+            source: self.source.clone(),
+        }))
+    }
+
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One pass over the body: what was kept, then the rest.
+struct Attempt {
+    number: usize,
+    again: VecDeque<Bytes>,
+    source: Arc<Mutex<Source>>,
+}
+
+impl http_body::Body for Attempt {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(data) = self.again.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if source.attempt != self.number {
+            return Poll::Ready(Some(Err(tonic::Status::cancelled(
+                "the call is sent again elsewhere",
+            ))));
+        }
+        let frame = Pin::new(&mut source.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+            && !source.overflowed
+        {
+            source.size += data.len();
+            if source.size > MAX_KEPT {
+                source.overflowed = true;
+                source.kept = Vec::new();
+            } else {
+                let data = data.clone();
+                source.kept.push(data);
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        self.again.is_empty() && source.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

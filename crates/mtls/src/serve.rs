@@ -1,0 +1,225 @@
+//! The server's door: accepts sockets, admits whom the credentials believe, and serves each until it ends or we do.
+//!
+//! Never a wait without a deadline, never a resource without a cap, never a call without a verified peer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::Peer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::body::Body;
+use tower::Service;
+use tracing::{error, info, warn};
+
+use crate::admission::Admission;
+use crate::authority::Authority;
+use crate::connection::{self, Closed};
+use crate::handshake::{self, HandshakeError};
+use crate::limits::Limits;
+use crate::throttle::Throttle;
+use crate::trust::Trust;
+
+/// How long accepting pauses when the system has no descriptor or memory for another socket.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How many refusals are logged per second; the rest are counted, and the count is logged.
+const REFUSALS_PER_SECOND: u32 = 10;
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every connection finished by itself.
+    Clean,
+    /// The drain deadline passed, and this many connections were cut.
+    Cut(usize),
+}
+
+/// What every connection of one port shares.
+pub(crate) struct Port<M> {
+    pub(crate) trust: Trust,
+    pub(crate) limits: Limits,
+    pub(crate) service_for: M,
+    pub(crate) draining: watch::Receiver<bool>,
+    admission: Admission,
+    refusals: Throttle,
+}
+
+/// Serves until `shutdown` resolves, then lets open calls finish, for [`Limits::drain_timeout`] at most.
+///
+/// Every connection gets its own service from `service_for`, made of who the peer is and of the [`Authority`] under
+/// which it may go on. Requests carry the peer as an extension of type `Arc<Peer>`.
+pub async fn serve<M, S>(
+    listener: TcpListener,
+    trust: Trust,
+    limits: Limits,
+    service_for: M,
+    shutdown: impl Future<Output = ()>,
+) -> Drained
+where
+    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let (drain, draining) = watch::channel(false);
+    let connections = Arc::new(Semaphore::new(limits.max_connections.max(1)));
+    let drain_timeout = limits.drain_timeout;
+    let port = Arc::new(Port {
+        admission: Admission::new(&limits),
+        refusals: Throttle::new(REFUSALS_PER_SECOND),
+        trust,
+        limits,
+        service_for,
+        draining,
+    });
+    let mut tasks = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let permit = tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = tasks.join_next() => { report(ended); continue }
+            Ok(permit) = connections.clone().acquire_owned() => permit,
+        };
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, address)) => {
+                tasks.spawn(one(port.clone(), tcp, address, permit));
+            }
+            Err(fault) => {
+                port.refusals.say(|suppressed| {
+                    error!(reason = %fault, suppressed, "cannot accept connections; trying again");
+                });
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = sleep(ACCEPT_BACKOFF) => {}
+                }
+            }
+        }
+    }
+    drop(listener);
+    info!(connections = tasks.len(), "draining");
+    drain.send_replace(true);
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            report(ended);
+        }
+    };
+    if timeout(drain_timeout, all).await.is_ok() {
+        return Drained::Clean;
+    }
+    let cut = tasks.len();
+    tasks.shutdown().await;
+    warn!(connections = cut, "the drain deadline passed: cut");
+    Drained::Cut(cut)
+}
+
+/// A connection task that panicked has a bug; its peer is gone, and nobody else may be hurt by it.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(panicked) = ended
+        && panicked.is_panic()
+    {
+        error!(%panicked, "a connection task failed");
+    }
+}
+
+/// One socket, from accept to close.
+async fn one<M, S>(
+    port: Arc<Port<M>>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) where
+    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    // Before the handshake, so that a change of trust while it runs is not missed.
+    let mut snapshots = port.trust.subscribe();
+    let snapshot = snapshots.borrow_and_update().clone();
+    let (newcomer, evicted) = port.admission.newcomer(address.ip());
+    let draining = port.draining.clone();
+    let authenticated = tokio::select! {
+        authenticated = within(port.limits.handshake_timeout, async {
+            tcp.set_nodelay(true).map_err(|e| handshake::read_error(&e))?;
+            handshake::accept(tcp, &snapshot).await
+        }) => authenticated,
+        Ok(()) = evicted => Err(HandshakeError::Evicted),
+        () = drain(draining) => return,
+    };
+    drop(newcomer);
+    let authenticated = match authenticated {
+        Ok(authenticated) => authenticated,
+        Err(refused) => {
+            port.refusals.say(|suppressed| {
+                warn!(peer.address = %address, code = refused.code(), reason = %refused, suppressed, "connection refused");
+            });
+            return;
+        }
+    };
+    let peer = authenticated.peer.clone();
+    let Some(_admitted) = port.admission.peer(&peer) else {
+        port.refusals.say(|suppressed| {
+            warn!(peer.address = %address, peer.identity = %peer, code = "TOO_MANY_CONNECTIONS", suppressed, "connection refused");
+        });
+        return;
+    };
+    let began = Instant::now();
+    match connection::drive(&port, authenticated, snapshots).await {
+        Closed::Ended => {}
+        Closed::Lost(refusal) => {
+            info!(peer.address = %address, peer.identity = %peer, code = refusal.code(), reason = %refusal, "connection ended: it lost its authority");
+        }
+        Closed::TimedOut(what) => port.refusals.say(|suppressed| {
+            warn!(peer.address = %address, peer.identity = %peer, code = what, suppressed, age = ?began.elapsed(), "connection cut");
+        }),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, HandshakeError>>,
+) -> Result<T, HandshakeError> {
+    timeout(limit, work)
+        .await
+        .unwrap_or(Err(HandshakeError::TimedOut))
+}
+
+/// Resolves when the port begins to drain.
+pub(crate) async fn drain(mut draining: watch::Receiver<bool>) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Binds a listener, with an error that says what to do.
+///
+/// # Errors
+/// The address is taken, not ours, or a privileged port.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, Unbound> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Unbound { address, source })
+}
+
+/// An address that could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; choose another address or stop what uses it")]
+pub struct Unbound {
+    address: SocketAddr,
+    source: io::Error,
+}

@@ -1,0 +1,354 @@
+//! Whether a certificate chain is to be believed: one function, asked by both sides of every handshake, by every
+//! connection that outlives a change of trust, by each new snapshot about itself, and by the tools.
+//!
+//! Never a network fetch, never a default root store, never a cached "yes".
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use identity::{InvalidPeer, Peer, Role, SpiffeId};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::{CertificateError, DistinguishedName};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+
+use crate::crypto;
+use crate::text::timestamp;
+
+/// A chain longer than this is refused before it costs a signature check.
+const MAX_CHAIN: usize = 10;
+
+/// What decides whether a chain is believed: the roots and the revocation lists of one snapshot.
+#[derive(Debug, Default)]
+pub struct Authorities {
+    pub(crate) roots: Vec<Root>,
+    pub(crate) crls: Vec<CertRevocationList<'static>>,
+    pub(crate) expired_crls: ExpiredCrls,
+}
+
+/// A trusted root, with its certificate so that its own end of validity counts too.
+#[derive(Debug)]
+pub(crate) struct Root {
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) anchor: TrustAnchor<'static>,
+}
+
+/// What a revocation list that is past its `nextUpdate` (RFC 5280 §5.1.2.5) is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpiredCrls {
+    /// It still revokes what it names, and vouches for the rest: an old list beats none. A warning is logged.
+    #[default]
+    Honour,
+    /// Nobody of that issuer is accepted until a current list arrives.
+    Refuse,
+}
+
+/// What a server must prove, beside a chain to one of the roots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerIdentity {
+    /// A DNS or IP subject alternative name (RFC 9525); the common name never counts.
+    Name(ServerName<'static>),
+    /// Exactly one URI name, equal to this (SPIFFE X509-SVID §2); host names are not looked at.
+    Spiffe(SpiffeId),
+    /// Both of the above.
+    Both(ServerName<'static>, SpiffeId),
+}
+
+impl ServerIdentity {
+    fn name(&self) -> Option<&ServerName<'static>> {
+        match self {
+            Self::Name(name) | Self::Both(name, _) => Some(name),
+            Self::Spiffe(_) => None,
+        }
+    }
+
+    fn spiffe_id(&self) -> Option<&SpiffeId> {
+        match self {
+            Self::Spiffe(id) | Self::Both(_, id) => Some(id),
+            Self::Name(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ServerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{}", name.to_str()),
+            Self::Spiffe(id) => write!(f, "{id}"),
+            Self::Both(name, id) => write!(f, "{} and {id}", name.to_str()),
+        }
+    }
+}
+
+/// Why a chain was not believed. [`Refusal::code`] is stable; the text is for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No certificate was presented.
+    #[error("no certificate was presented")]
+    NoCertificate,
+    /// The chain has more certificates than any real one.
+    #[error("the chain has {0} certificates; at most {MAX_CHAIN} are read")]
+    ChainTooLong(usize),
+    /// A certificate of the path is past its `notAfter`.
+    #[error("the certificate expired at {}", timestamp(*.not_after))]
+    Expired {
+        /// The end of its validity.
+        not_after: SystemTime,
+    },
+    /// A certificate of the path is before its `notBefore`.
+    #[error("the certificate is not valid before {}; is a clock wrong?", timestamp(*.not_before))]
+    NotYetValid {
+        /// The start of its validity.
+        not_before: SystemTime,
+    },
+    /// No path leads from the leaf to a configured root.
+    #[error(
+        "no path leads to a trusted root: unknown issuer, or an intermediate certificate is missing"
+    )]
+    UnknownIssuer,
+    /// A signature of the path does not verify, as when two CAs share a name.
+    #[error("a signature in the chain does not verify")]
+    BadSignature,
+    /// A revocation list names a certificate of the path.
+    #[error("the certificate is revoked")]
+    Revoked,
+    /// The revocation list of the issuer is past its `nextUpdate` and [`ExpiredCrls::Refuse`] is set.
+    #[error("the revocation list of the issuer expired at {}", timestamp(*.next_update))]
+    CrlExpired {
+        /// When a new list was due.
+        next_update: SystemTime,
+    },
+    /// The revocation list of the issuer cannot be used, so the status is unknown.
+    #[error("the revocation status is unknown: {0}")]
+    RevocationUnknown(String),
+    /// The certificate is meant for the other side.
+    #[error("the certificate lacks the extended key usage {0}")]
+    WrongPurpose(&'static str),
+    /// The server is somebody else.
+    #[error("the server is not {expected}: its certificate names {presented}")]
+    WrongServer {
+        /// Who it should have been.
+        expected: String,
+        /// The names it has.
+        presented: String,
+    },
+    /// The path verifies, and the leaf cannot name a peer all the same.
+    #[error(transparent)]
+    InvalidPeer(#[from] InvalidPeer),
+    /// A certificate does not parse, or breaks a rule of RFC 5280.
+    #[error("the certificate is malformed: {0}")]
+    Malformed(String),
+}
+
+impl Refusal {
+    /// The stable name of this reason, as docs/errors.md lists it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCertificate => "CERTIFICATE_MISSING",
+            Self::ChainTooLong(_) => "CHAIN_TOO_LONG",
+            Self::Expired { .. } => "CERTIFICATE_EXPIRED",
+            Self::NotYetValid { .. } => "CERTIFICATE_NOT_YET_VALID",
+            Self::UnknownIssuer => "UNKNOWN_ISSUER",
+            Self::BadSignature => "BAD_SIGNATURE",
+            Self::Revoked => "CERTIFICATE_REVOKED",
+            Self::CrlExpired { .. } => "CRL_EXPIRED",
+            Self::RevocationUnknown(_) => "REVOCATION_UNKNOWN",
+            Self::WrongPurpose(_) => "WRONG_PURPOSE",
+            Self::WrongServer { .. } => "WRONG_SERVER",
+            Self::InvalidPeer(invalid) => invalid.code(),
+            Self::Malformed(_) => "CERTIFICATE_MALFORMED",
+        }
+    }
+}
+
+impl Authorities {
+    /// Decides whether `chain` (leaf first) makes its holder a `role` at the time `at`, and who that is.
+    ///
+    /// The path must lead to a root, be valid at `at` in every certificate including the root, carry the extended key
+    /// usage of the role, be revoked nowhere, and end in a leaf from which a [`Peer`] can be read. A certificate whose
+    /// issuer has no revocation list here is not checked for revocation; one whose issuer has a list must pass it.
+    ///
+    /// # Errors
+    /// The [`Refusal`] with the most specific reason that path building found.
+    pub fn judge(
+        &self,
+        role: Role,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+    ) -> Result<Peer, Refusal> {
+        let (leaf, intermediates) = chain.split_first().ok_or(Refusal::NoCertificate)?;
+        if chain.len() > MAX_CHAIN {
+            return Err(Refusal::ChainTooLong(chain.len()));
+        }
+        let leaf_der = leaf;
+        let leaf = EndEntityCert::try_from(leaf).map_err(|e| refusal(role, &e))?;
+        let anchors: Vec<_> = self.roots.iter().map(|root| root.anchor.clone()).collect();
+        let crls: Vec<_> = self.crls.iter().collect();
+        let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .with_expiration_policy(match self.expired_crls {
+                    ExpiredCrls::Honour => ExpirationPolicy::Ignore,
+                    ExpiredCrls::Refuse => ExpirationPolicy::Enforce,
+                })
+                .build()
+        });
+        let path = leaf
+            .verify_for_usage(
+                crypto::signature_algorithms().all,
+                &anchors,
+                intermediates,
+                unix_time(at),
+                match role {
+                    Role::Client => KeyUsage::client_auth(),
+                    Role::Server => KeyUsage::server_auth(),
+                },
+                revocation,
+                None,
+            )
+            .map_err(|e| refusal(role, &e))?;
+
+        let mut verified: Vec<&[u8]> = vec![leaf_der];
+        let issuers: Vec<_> = path
+            .intermediate_certificates()
+            .map(|cert| cert.der())
+            .collect();
+        verified.extend(issuers.iter().map(|der| der.as_ref()));
+        let root = self.roots.iter().find(|root| root.anchor == *path.anchor());
+        verified.extend(root.map(|root| root.der.as_ref()));
+
+        let peer = Peer::from_verified_path(role, &verified)?;
+        if at > peer.not_after() {
+            return Err(Refusal::Expired {
+                not_after: peer.not_after(),
+            });
+        }
+        if at < peer.not_before() {
+            return Err(Refusal::NotYetValid {
+                not_before: peer.not_before(),
+            });
+        }
+        Ok(peer)
+    }
+
+    /// Decides whether `chain` is that of the expected server.
+    ///
+    /// # Errors
+    /// As [`Authorities::judge`], or [`Refusal::WrongServer`].
+    pub fn judge_server(
+        &self,
+        expected: &ServerIdentity,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+    ) -> Result<Peer, Refusal> {
+        let server = self.judge(Role::Server, chain, at)?;
+        let leaf = chain.first().ok_or(Refusal::NoCertificate)?;
+        let leaf = EndEntityCert::try_from(leaf).map_err(|e| refusal(Role::Server, &e))?;
+        let named = expected
+            .name()
+            .is_none_or(|name| leaf.verify_is_valid_for_subject_name(name).is_ok());
+        let identified = expected
+            .spiffe_id()
+            .is_none_or(|id| server.uri_sans().len() == 1 && server.spiffe_id() == Some(id));
+        if named && identified {
+            return Ok(server);
+        }
+        Err(Refusal::WrongServer {
+            expected: expected.to_string(),
+            presented: names(&server),
+        })
+    }
+
+    pub(crate) fn subjects(&self) -> Vec<DistinguishedName> {
+        self.roots
+            .iter()
+            .map(|root| DistinguishedName::in_sequence(&root.anchor.subject))
+            .collect()
+    }
+}
+
+fn names(peer: &Peer) -> String {
+    let ips = peer.ip_sans().iter().map(|ip| format!("IP:{ip}"));
+    let names: Vec<String> = (peer.uri_sans().iter().map(|uri| format!("URI:{uri}")))
+        .chain(peer.dns_sans().iter().map(|dns| format!("DNS:{dns}")))
+        .chain(ips)
+        .collect();
+    if names.is_empty() {
+        return "nobody (it has no subjectAltName; a common name does not count)".to_owned();
+    }
+    names.join(", ")
+}
+
+fn unix_time(at: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
+}
+
+fn system_time(at: UnixTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(at.as_secs())
+}
+
+/// webpki's reasons in our words. Its error enum is open: what is not singled out here is malformed.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "webpki::Error is non_exhaustive; every other reason is a malformed certificate, with its text kept"
+)]
+fn refusal(role: Role, error: &webpki::Error) -> Refusal {
+    use webpki::Error as E;
+    match error {
+        E::CertExpired { not_after, .. } => Refusal::Expired {
+            not_after: system_time(*not_after),
+        },
+        E::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
+            not_before: system_time(*not_before),
+        },
+        E::UnknownIssuer => Refusal::UnknownIssuer,
+        E::InvalidSignatureForPublicKey => Refusal::BadSignature,
+        E::CertRevoked => Refusal::Revoked,
+        E::CrlExpired { next_update, .. } => Refusal::CrlExpired {
+            next_update: system_time(*next_update),
+        },
+        E::InvalidCrlSignatureForPublicKey => {
+            Refusal::RevocationUnknown("the issuer did not sign its revocation list".to_owned())
+        }
+        E::IssuerNotCrlSigner => {
+            Refusal::RevocationUnknown("the issuer's key usage lacks cRLSign".to_owned())
+        }
+        E::UnknownRevocationStatus
+        | E::UnsupportedCrlSignatureAlgorithmContext(_)
+        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
+            Refusal::RevocationUnknown(format!("{error:?}"))
+        }
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
+            Refusal::WrongPurpose(match role {
+                Role::Client => "clientAuth",
+                Role::Server => "serverAuth",
+            })
+        }
+        other => Refusal::Malformed(format!("{other:?}")),
+    }
+}
+
+/// The alert that tells the peer as much as TLS can (RFC 8446 §6.2).
+impl From<&Refusal> for rustls::Error {
+    fn from(refusal: &Refusal) -> Self {
+        let reason = match refusal {
+            Refusal::NoCertificate => return Self::NoCertificatesPresented,
+            Refusal::Expired { .. } => CertificateError::Expired,
+            Refusal::NotYetValid { .. } => CertificateError::NotValidYet,
+            Refusal::UnknownIssuer => CertificateError::UnknownIssuer,
+            Refusal::BadSignature => CertificateError::BadSignature,
+            Refusal::Revoked => CertificateError::Revoked,
+            Refusal::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
+            Refusal::RevocationUnknown(_) => CertificateError::UnknownRevocationStatus,
+            Refusal::WrongPurpose(_) => CertificateError::InvalidPurpose,
+            Refusal::WrongServer { .. } => CertificateError::NotValidForName,
+            Refusal::InvalidPeer(_) => CertificateError::ApplicationVerificationFailure,
+            Refusal::ChainTooLong(_) | Refusal::Malformed(_) => CertificateError::BadEncoding,
+        };
+        Self::InvalidCertificate(reason)
+    }
+}
