@@ -1,1 +1,4 @@
-//! tests
+//! The pair as a whole: real sockets, real certificates, real processes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod architecture;
