@@ -1,1 +1,8 @@
-//! server
+//! The inventory service.
+
+mod refusal;
+mod request;
+pub mod service;
+pub mod store;
+mod tables;
+mod watch;

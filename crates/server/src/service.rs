@@ -1,0 +1,279 @@
+//! The handlers: one function per RPC of the contract, from a checked request to the store and back.
+//!
+//! Never decides who may call, never sees a certificate, and never starts a task: what a call does ends with the call.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream, StreamExt};
+use identity::Peer;
+use proto::inventory::v1::inventory_service_server::{InventoryService, InventoryServiceServer};
+use proto::inventory::v1::reserve_many_response::Result as Outcome;
+use proto::inventory::v1::{
+    GetItemRequest, GetItemResponse, ImportItemsRequest, ImportItemsResponse, Item, Reservation,
+    ReserveManyRequest, ReserveManyResponse, ReserveStockRequest, ReserveStockResponse, UpdateKind,
+    WatchStockRequest, WatchStockResponse,
+};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+
+pub use crate::refusal::ERROR_DOMAIN;
+use crate::refusal::Refusal;
+use crate::request::{self, Import};
+use crate::store::{self, Level, NewReservation, Store};
+
+/// How much one caller, and all callers together, can make the handlers hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Items in one import.
+    pub import_items: usize,
+    /// Imports under way at once.
+    pub imports: usize,
+    /// How long the items of one import may take to arrive.
+    pub import_time: Duration,
+    /// Reservations of one `ReserveMany` that are read ahead of its answers.
+    pub reserve_many_ahead: usize,
+    /// Bytes of one request message.
+    pub message_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            import_items: 10_000,
+            imports: 8,
+            import_time: Duration::from_secs(60),
+            reserve_many_ahead: 64,
+            message_bytes: 16 << 10,
+        }
+    }
+}
+
+/// The inventory service over `store`, to be put behind the transport and the policy.
+///
+/// The transport inserts an `Arc<Peer>` into the extensions of each request; a reservation belongs to that peer.
+pub fn routes(store: Store, limits: Limits) -> Routes {
+    let inventory = Inventory {
+        store,
+        limits,
+        imports: Semaphore::new(limits.imports),
+    };
+    Routes::new(
+        InventoryServiceServer::new(inventory).max_decoding_message_size(limits.message_bytes),
+    )
+}
+
+struct Inventory {
+    store: Store,
+    limits: Limits,
+    imports: Semaphore,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl InventoryService for Inventory {
+    async fn get_item(
+        &self,
+        request: Request<GetItemRequest>,
+    ) -> Result<Response<GetItemResponse>, Status> {
+        let GetItemRequest { sku } = request.into_inner();
+        let item = self.existing(request::sku(sku)?).await?;
+        Ok(Response::new(GetItemResponse {
+            item: Some(item.into()),
+        }))
+    }
+
+    async fn reserve_stock(
+        &self,
+        request: Request<ReserveStockRequest>,
+    ) -> Result<Response<ReserveStockResponse>, Status> {
+        let caller = caller(&request)?;
+        let ReserveStockRequest {
+            reservation_id,
+            sku,
+            quantity,
+        } = request.into_inner();
+        let wanted = request::reservation(&reservation_id, sku, quantity)?;
+        let made = reserve(&self.store, &caller, wanted).await?;
+        Ok(Response::new(ReserveStockResponse {
+            reservation: Some(made.into()),
+        }))
+    }
+
+    type WatchStockStream = Answers<WatchStockResponse>;
+
+    async fn watch_stock(
+        &self,
+        request: Request<WatchStockRequest>,
+    ) -> Result<Response<Self::WatchStockStream>, Status> {
+        let WatchStockRequest { sku } = request.into_inner();
+        let only = request::watched_sku(sku)?;
+        if let Some(sku) = &only {
+            self.existing(sku.clone()).await?;
+        }
+        let watch = self.store.watch(only).map_err(Refusal::from)?;
+        let levels = stream::try_unfold(watch, |mut watch| async move {
+            let level = watch.next().await.map_err(Refusal::from)?;
+            Ok(Some((level.into(), watch)))
+        });
+        Ok(Response::new(Box::pin(levels)))
+    }
+
+    async fn import_items(
+        &self,
+        request: Request<Streaming<ImportItemsRequest>>,
+    ) -> Result<Response<ImportItemsResponse>, Status> {
+        let _slot = self
+            .imports
+            .try_acquire()
+            .map_err(|_none_left| Refusal::ImportsBusy)?;
+        let limit = self.limits.import_time;
+        let items = timeout(limit, self.received(request.into_inner()))
+            .await
+            .map_err(|_elapsed| Refusal::ImportTooSlow { limit })??;
+        let store::Imported {
+            created,
+            updated,
+            unchanged,
+        } = self.store.import(items).await.map_err(Refusal::from)?;
+        Ok(Response::new(ImportItemsResponse {
+            created,
+            updated,
+            unchanged,
+        }))
+    }
+
+    type ReserveManyStream = Answers<ReserveManyResponse>;
+
+    async fn reserve_many(
+        &self,
+        request: Request<Streaming<ReserveManyRequest>>,
+    ) -> Result<Response<Self::ReserveManyStream>, Status> {
+        let caller = caller(&request)?;
+        let store = self.store.clone();
+        let answers = request
+            .into_inner()
+            .map(move |request| {
+                let (store, caller) = (store.clone(), caller.clone());
+                async move { Ok(reserve_one_of_many(&store, &caller, request?).await) }
+            })
+            .buffered(self.limits.reserve_many_ahead);
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+impl Inventory {
+    async fn existing(&self, sku: String) -> Result<store::Item, Refusal> {
+        self.store
+            .item(&sku)
+            .await?
+            .ok_or(Refusal::SkuUnknown { sku })
+    }
+
+    async fn received(
+        &self,
+        mut requests: Streaming<ImportItemsRequest>,
+    ) -> Result<Vec<store::NewItem>, Status> {
+        let mut import = Import::new(self.limits.import_items);
+        while let Some(request) = requests.message().await? {
+            import.add(request)?;
+        }
+        Ok(import.finish()?)
+    }
+}
+
+/// The principal that the caller proved, by which its reservations are kept apart from those of others.
+fn caller<T>(request: &Request<T>) -> Result<Arc<str>, Refusal> {
+    let peer = request
+        .extensions()
+        .get::<Arc<Peer>>()
+        .ok_or(Refusal::PeerMissing)?;
+    Ok(peer.to_string().into())
+}
+
+async fn reserve_one_of_many(
+    store: &Store,
+    caller: &str,
+    request: ReserveManyRequest,
+) -> ReserveManyResponse {
+    let ReserveManyRequest {
+        reservation_id,
+        sku,
+        quantity,
+    } = request;
+    let made = match request::reservation(&reservation_id, sku, quantity) {
+        Ok(wanted) => reserve(store, caller, wanted).await,
+        Err(refusal) => Err(refusal),
+    };
+    ReserveManyResponse {
+        reservation_id,
+        result: Some(match made {
+            Ok(made) => Outcome::Reservation(made.into()),
+            Err(refusal) => Outcome::Failure(refusal.into()),
+        }),
+    }
+}
+
+async fn reserve(
+    store: &Store,
+    caller: &str,
+    wanted: NewReservation,
+) -> Result<store::Reservation, Refusal> {
+    store
+        .reserve(caller, wanted.clone())
+        .await
+        .map_err(|error| Refusal::of_reservation(error, &wanted))
+}
+
+impl From<store::Item> for Item {
+    fn from(item: store::Item) -> Self {
+        let available = item.available();
+        let store::Item {
+            sku,
+            name,
+            quantity,
+            reserved,
+        } = item;
+        Self {
+            sku,
+            name,
+            quantity,
+            reserved,
+            available,
+        }
+    }
+}
+
+impl From<store::Reservation> for Reservation {
+    fn from(made: store::Reservation) -> Self {
+        let store::Reservation {
+            id,
+            sku,
+            quantity,
+            available,
+        } = made;
+        Self {
+            reservation_id: id.to_string(),
+            sku,
+            quantity,
+            available,
+        }
+    }
+}
+
+impl From<Level> for WatchStockResponse {
+    fn from(level: Level) -> Self {
+        let (kind, item) = match level {
+            Level::Current(item) => (UpdateKind::Current, item),
+            Level::Changed(item) => (UpdateKind::Changed, item),
+        };
+        Self {
+            kind: kind.into(),
+            item: Some(item.into()),
+        }
+    }
+}

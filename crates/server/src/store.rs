@@ -1,0 +1,459 @@
+//! Stock and reservations, kept in one file: a few async functions that say nothing of how.
+//!
+//! One thread writes. It takes what has queued up, applies each in turn, and answers all of them after one commit, so
+//! that an answer is always durable and the disk's latency is shared. Reads see the last commit and hold up nobody.
+//! This module never judges the form of a request and knows no gRPC; only [`tables`](crate::tables) knows the file.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use thiserror::Error;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::error;
+use uuid::Uuid;
+
+use crate::tables::{Fault, Tables, Written};
+use crate::watch::Change;
+pub use crate::watch::{Level, Watch};
+
+/// Writes that may wait; one more is refused, so that a slow disk cannot fill the memory.
+const QUEUED_WRITES: usize = 1024;
+/// Writes that share a commit.
+const WRITES_PER_COMMIT: usize = 256;
+/// Changes that a watcher may be behind before it gets current levels instead; all watchers share them.
+const KEPT_CHANGES: usize = 4096;
+
+/// An item and its stock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The key.
+    pub sku: String,
+    /// A name for people.
+    pub name: String,
+    /// Units in stock, reserved ones included.
+    pub quantity: u32,
+    /// Units promised; never more than `quantity`.
+    pub reserved: u32,
+}
+
+impl Item {
+    /// Units that can still be reserved.
+    pub fn available(&self) -> u32 {
+        self.quantity.saturating_sub(self.reserved)
+    }
+}
+
+/// An item to create, or to set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewItem {
+    /// The key.
+    pub sku: String,
+    /// A name for people.
+    pub name: String,
+    /// Units in stock, reserved ones included.
+    pub quantity: u32,
+}
+
+/// A reservation to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewReservation {
+    /// The caller's identifier for it; the same one is the same reservation.
+    pub id: Uuid,
+    /// The item.
+    pub sku: String,
+    /// Units to promise, at least 1.
+    pub quantity: u32,
+}
+
+/// A reservation that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The caller's identifier for it.
+    pub id: Uuid,
+    /// The item.
+    pub sku: String,
+    /// Units promised.
+    pub quantity: u32,
+    /// Units of the item that were still available right after.
+    pub available: u32,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Items that were new.
+    pub created: u32,
+    /// Items whose name or quantity was changed.
+    pub updated: u32,
+    /// Items that were already so.
+    pub unchanged: u32,
+}
+
+/// Why the data file cannot be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Its directory does not exist and cannot be made.
+    #[error("cannot create {}, the directory of the data file", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("{} is in use: stop the other server, or name another data file", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system does not let us read and write it.
+    #[error("cannot read and write the data file {}: check its owner, its mode and the disk", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Its content is not what was written.
+    #[error("{} is damaged or not a data file: restore a copy, or move it away to start empty", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is a sound file that another program wrote.
+    #[error("{} belongs to another program: name another data file", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was written by a version of this program that keeps its data otherwise.
+    #[error("{} has schema {found} and this program knows schema {known}: run the version that wrote it", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The schema of the file.
+        found: u64,
+        /// The schema that this program reads and writes.
+        known: u64,
+    },
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// Too many writes are waiting. Nothing was done; the same request can succeed later.
+    #[error("too many writes are waiting for the disk")]
+    Busy,
+    /// The file could not be read or written. A write may or may not have happened; the log has the cause.
+    #[error("the data file could not be read or written")]
+    Failed,
+}
+
+/// Why no reservation was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReserveError {
+    /// There is no such item.
+    #[error("no such item")]
+    SkuUnknown,
+    /// Fewer units can be reserved than were asked for.
+    #[error("only {available} units are available")]
+    InsufficientStock {
+        /// Units that could be reserved.
+        available: u32,
+    },
+    /// The caller has used the identifier for a reservation of another item or quantity.
+    #[error("the identifier belongs to another reservation")]
+    IdReused,
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why nothing was imported.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ImportError {
+    /// An item would have fewer units than are promised.
+    #[error("{reserved} units of {sku} are promised, which is more than {quantity}")]
+    BelowReserved {
+        /// The item.
+        sku: String,
+        /// The quantity to set.
+        quantity: u32,
+        /// Units that are promised.
+        reserved: u32,
+    },
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A handle on the data; clones share it. The file is closed when the last one is dropped, which waits for the
+/// writes that are under way.
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tables: Arc<Tables>,
+    changes: broadcast::WeakSender<Arc<Change>>,
+    writer: Writer,
+}
+
+impl Store {
+    /// Opens the data file, and creates it and its directories if need be.
+    ///
+    /// # Errors
+    /// [`OpenError`], if the file is locked, damaged, foreign or out of reach.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let path = path.into();
+        let asked = path.clone();
+        // A file can be damaged in ways that make its reader panic.
+        let tables = tokio::task::spawn_blocking(move || Tables::open(&asked))
+            .await
+            .unwrap_or_else(|panic| {
+                Err(OpenError::Damaged {
+                    path: path.clone(),
+                    source: panic.into(),
+                })
+            })?;
+        let tables = Arc::new(tables);
+        let (changes, _) = broadcast::channel(KEPT_CHANGES);
+        let weak = changes.downgrade();
+        let writer =
+            Writer::start(tables.clone(), changes).map_err(|source| OpenError::Unusable {
+                path,
+                source: source.into(),
+            })?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                tables,
+                changes: weak,
+                writer,
+            }),
+        })
+    }
+
+    /// The item as it is now, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn item(&self, sku: &str) -> Result<Option<Item>, StoreError> {
+        let sku = sku.to_owned();
+        let page = self.read(move |tables| tables.item(&sku)).await?;
+        Ok(page.items.into_iter().next())
+    }
+
+    /// Promises units to `caller`; on disk when this returns.
+    ///
+    /// The same caller, identifier, item and quantity again get the first answer again. A refusal leaves nothing
+    /// behind. Another caller's identifiers are of no consequence.
+    ///
+    /// # Errors
+    /// [`ReserveError`]; after [`StoreError::Failed`] the reservation may have been made, so retry with the same id.
+    pub async fn reserve(
+        &self,
+        caller: &str,
+        wanted: NewReservation,
+    ) -> Result<Reservation, ReserveError> {
+        let caller = caller.to_owned();
+        self.shared
+            .writer
+            .ask(|reply| Job::Reserve {
+                caller,
+                wanted,
+                reply,
+            })
+            .await?
+    }
+
+    /// Creates or sets all of the items, or none of them; on disk when this returns. Each SKU may come once.
+    ///
+    /// # Errors
+    /// [`ImportError`]; after [`StoreError::Failed`] the import may have happened.
+    pub async fn import(&self, items: Vec<NewItem>) -> Result<Imported, ImportError> {
+        self.shared
+            .writer
+            .ask(|reply| Job::Import { items, reply })
+            .await?
+    }
+
+    /// The current levels of one item or of all, then their changes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn watch(&self, only: Option<String>) -> Result<Watch, StoreError> {
+        let changes = self.shared.changes.upgrade().ok_or(StoreError::Failed)?;
+        Ok(Watch::new(self.clone(), only, changes.subscribe()))
+    }
+
+    /// Ends when the file can no longer be written: every further write fails, and only a restart helps.
+    pub async fn failed(&self) {
+        if let Some(jobs) = &self.shared.writer.jobs {
+            jobs.closed().await;
+        }
+    }
+
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tables) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let tables = self.shared.tables.clone();
+        match tokio::task::spawn_blocking(move || work(&tables)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(fault)) => {
+                error!(error = %fault, "cannot read the data file");
+                Err(StoreError::Failed)
+            }
+            Err(panic) => {
+                error!(error = %panic, "cannot read the data file");
+                Err(StoreError::Failed)
+            }
+        }
+    }
+}
+
+/// The thread that writes, and the queue to it.
+#[derive(Debug)]
+struct Writer {
+    /// Taken when the store is dropped, which ends the thread.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A write and where its answer goes. A reply that is dropped tells that the store failed.
+#[derive(Debug)]
+enum Job {
+    Reserve {
+        caller: String,
+        wanted: NewReservation,
+        reply: Reply<Result<Reservation, ReserveError>>,
+    },
+    Import {
+        items: Vec<NewItem>,
+        reply: Reply<Result<Imported, ImportError>>,
+    },
+}
+
+type Reply<T> = oneshot::Sender<T>;
+
+impl Job {
+    /// Whether its caller went away while it was queued.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Reserve { reply, .. } => reply.is_closed(),
+            Self::Import { reply, .. } => reply.is_closed(),
+        }
+    }
+}
+
+impl Writer {
+    fn start(tables: Arc<Tables>, changes: broadcast::Sender<Arc<Change>>) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUED_WRITES);
+        let thread = thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || write_all(&tables, queue, &changes))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Failed)?;
+        jobs.try_send(job(reply)).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Closed(_) => StoreError::Failed,
+        })?;
+        answer.await.map_err(|_closed| StoreError::Failed)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            error!("the thread that writes the data file had panicked");
+        }
+    }
+}
+
+/// Ends with the last handle, or at the first fault: after one, redb can only be trusted again once it is reopened.
+fn write_all(
+    tables: &Tables,
+    mut queue: mpsc::Receiver<Job>,
+    changes: &broadcast::Sender<Arc<Change>>,
+) {
+    let mut batch = Vec::with_capacity(WRITES_PER_COMMIT);
+    while queue.blocking_recv_many(&mut batch, WRITES_PER_COMMIT) > 0 {
+        let committed = tables.write(|transaction| {
+            let mut answers = Vec::with_capacity(batch.len());
+            for job in batch.drain(..).filter(|job| !job.is_abandoned()) {
+                match job {
+                    Job::Reserve {
+                        caller,
+                        wanted,
+                        reply,
+                    } => {
+                        answers.push(Answer::Reserve(
+                            reply,
+                            transaction.reserve(&caller, &wanted)?,
+                        ));
+                    }
+                    Job::Import { items, reply } => {
+                        answers.push(Answer::Import(reply, transaction.import(&items)?));
+                    }
+                }
+            }
+            Ok(answers)
+        });
+        match committed {
+            Ok((answers, written)) => {
+                publish(changes, written);
+                answers.into_iter().for_each(Answer::send);
+            }
+            Err(fault) => {
+                error!(error = %fault, "cannot write the data file; no more writes until a restart");
+                return;
+            }
+        }
+    }
+}
+
+enum Answer {
+    Reserve(
+        Reply<Result<Reservation, ReserveError>>,
+        Result<Reservation, ReserveError>,
+    ),
+    Import(
+        Reply<Result<Imported, ImportError>>,
+        Result<Imported, ImportError>,
+    ),
+}
+
+impl Answer {
+    /// A caller that has gone away gets no answer, and finds the first one when it retries.
+    fn send(self) {
+        match self {
+            Self::Reserve(reply, answer) => drop(reply.send(answer)),
+            Self::Import(reply, answer) => drop(reply.send(answer)),
+        }
+    }
+}
+
+fn publish(changes: &broadcast::Sender<Arc<Change>>, written: Written) {
+    let Written { revision, changed } = written;
+    for item in changed {
+        // An error says that nobody is watching.
+        drop(changes.send(Arc::new(Change { revision, item })));
+    }
+}

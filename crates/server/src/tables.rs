@@ -1,0 +1,332 @@
+//! The data file: its tables, its schema version, and the rules that one transaction keeps.
+//!
+//! The only module that names redb. Never waits for anything but the disk, never knows who is watching, and never
+//! leaves a refused operation half applied.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, Table,
+    TableDefinition, TableHandle,
+};
+
+use crate::store::{
+    ImportError, Imported, Item, NewItem, NewReservation, OpenError, Reservation, ReserveError,
+};
+
+/// What the file holds: raised when a table changes, so that an older program refuses a newer file.
+const SCHEMA: u64 = 1;
+/// A cache for the pages in use; the rest is the operating system's.
+const CACHE_BYTES: usize = 64 << 20;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const SCHEMA_KEY: &str = "schema";
+const REVISION_KEY: &str = "revision";
+/// SKU -> name, quantity, reserved.
+const ITEMS: TableDefinition<'_, &str, (&str, u32, u32)> = TableDefinition::new("items");
+/// Caller, reservation id -> SKU, quantity, available right after.
+const RESERVATIONS: TableDefinition<'_, (&str, u128), (&str, u32, u32)> =
+    TableDefinition::new("reservations");
+
+/// The file could not be read or written.
+pub(crate) type Fault = redb::Error;
+
+#[derive(Debug)]
+pub(crate) struct Tables {
+    database: Database,
+}
+
+/// Some items, and the revision of the data that they were read at.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) revision: u64,
+    pub(crate) items: Vec<Item>,
+}
+
+/// What a write did besides its result: the items it changed, in order, and the revision that it made.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) revision: u64,
+    pub(crate) changed: Vec<Item>,
+}
+
+impl Tables {
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(|source| OpenError::Directory {
+            directory: parent.to_owned(),
+            source,
+        })?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create(path)
+            .map_err(|error| explain(path, error))?;
+        // A new file is durable once its name is.
+        File::open(parent)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|source| OpenError::Unusable {
+                path: path.to_owned(),
+                source: source.into(),
+            })?;
+        let tables = Self { database };
+        match tables
+            .found_schema()
+            .map_err(|source| damaged(path, source))?
+        {
+            Found::Schema(SCHEMA) => Ok(tables),
+            Found::Schema(found) => Err(OpenError::Schema {
+                path: path.to_owned(),
+                found,
+                known: SCHEMA,
+            }),
+            Found::Nothing => {
+                tables
+                    .create_schema()
+                    .map_err(|source| damaged(path, source))?;
+                Ok(tables)
+            }
+            Found::SomethingElse => Err(OpenError::Foreign {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
+    /// One item, or none.
+    pub(crate) fn item(&self, sku: &str) -> Result<Page, Fault> {
+        let transaction = self.database.begin_read()?;
+        let revision = revision(&transaction.open_table(META)?)?;
+        let items = transaction.open_table(ITEMS)?;
+        let found = items.get(sku)?.map(|row| item(sku, row.value()));
+        Ok(Page {
+            revision,
+            items: found.into_iter().collect(),
+        })
+    }
+
+    /// Up to `limit` items in the order of their SKUs, from the first one after `after`.
+    pub(crate) fn page(&self, after: &str, limit: usize) -> Result<Page, Fault> {
+        let transaction = self.database.begin_read()?;
+        let revision = revision(&transaction.open_table(META)?)?;
+        let items = transaction
+            .open_table(ITEMS)?
+            .range::<&str>((Bound::Excluded(after), Bound::Unbounded))?
+            .take(limit)
+            .map(|row| row.map(|(sku, row)| item(sku.value(), row.value())))
+            .collect::<Result<_, _>>()?;
+        Ok(Page { revision, items })
+    }
+
+    /// Runs `work` in one transaction, which is on disk when this returns.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<(T, Written), Fault> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        // Callers choose what is written, so a torn commit is not left to a checksum that they could forge.
+        transaction.set_two_phase_commit(true);
+        let (done, written) = {
+            let mut meta = transaction.open_table(META)?;
+            let mut tables = Transaction {
+                items: transaction.open_table(ITEMS)?,
+                reservations: transaction.open_table(RESERVATIONS)?,
+                changed: Vec::new(),
+            };
+            let done = work(&mut tables)?;
+            let changed = tables.changed;
+            let mut revision = revision(&meta)?;
+            if !changed.is_empty() {
+                revision += 1;
+                meta.insert(REVISION_KEY, revision)?;
+            }
+            (done, Written { revision, changed })
+        };
+        if written.changed.is_empty() {
+            transaction.abort()?;
+        } else {
+            transaction.commit()?;
+        }
+        Ok((done, written))
+    }
+
+    fn found_schema(&self) -> Result<Found, Fault> {
+        let transaction = self.database.begin_read()?;
+        let tables: Vec<String> = transaction
+            .list_tables()?
+            .map(|table| table.name().to_owned())
+            .collect();
+        if tables.is_empty() {
+            return Ok(Found::Nothing);
+        }
+        if !tables.iter().any(|table| table == META.name()) {
+            return Ok(Found::SomethingElse);
+        }
+        let meta = transaction.open_table(META)?;
+        Ok(meta
+            .get(SCHEMA_KEY)?
+            .map_or(Found::SomethingElse, |schema| Found::Schema(schema.value())))
+    }
+
+    fn create_schema(&self) -> Result<(), Fault> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+        transaction.open_table(ITEMS)?;
+        transaction.open_table(RESERVATIONS)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+enum Found {
+    Schema(u64),
+    Nothing,
+    SomethingElse,
+}
+
+/// The tables inside one write. A refusal is a result, and has changed nothing.
+pub(crate) struct Transaction<'t> {
+    items: Table<'t, &'static str, (&'static str, u32, u32)>,
+    reservations: Table<'t, (&'static str, u128), (&'static str, u32, u32)>,
+    changed: Vec<Item>,
+}
+
+impl Transaction<'_> {
+    pub(crate) fn reserve(
+        &mut self,
+        caller: &str,
+        wanted: &NewReservation,
+    ) -> Result<Result<Reservation, ReserveError>, Fault> {
+        let key = (caller, wanted.id.as_u128());
+        if let Some(first) = self.reservations.get(key)? {
+            let (sku, quantity, available) = first.value();
+            if (sku, quantity) != (wanted.sku.as_str(), wanted.quantity) {
+                return Ok(Err(ReserveError::IdReused));
+            }
+            return Ok(Ok(reservation(wanted, available)));
+        }
+        let found = self
+            .items
+            .get(wanted.sku.as_str())?
+            .map(|row| item(&wanted.sku, row.value()));
+        let Some(mut item) = found else {
+            return Ok(Err(ReserveError::SkuUnknown));
+        };
+        let available = item.available();
+        let Some(left) = available.checked_sub(wanted.quantity) else {
+            return Ok(Err(ReserveError::InsufficientStock { available }));
+        };
+        item.reserved = item.quantity - left;
+        self.put(item)?;
+        self.reservations
+            .insert(key, (wanted.sku.as_str(), wanted.quantity, left))?;
+        Ok(Ok(reservation(wanted, left)))
+    }
+
+    pub(crate) fn import(
+        &mut self,
+        items: &[NewItem],
+    ) -> Result<Result<Imported, ImportError>, Fault> {
+        let mut imported = Imported::default();
+        let mut changes = Vec::new();
+        for new in items {
+            let old = self
+                .items
+                .get(new.sku.as_str())?
+                .map(|row| item(&new.sku, row.value()));
+            let reserved = old.as_ref().map_or(0, |old| old.reserved);
+            if new.quantity < reserved {
+                return Ok(Err(ImportError::BelowReserved {
+                    sku: new.sku.clone(),
+                    quantity: new.quantity,
+                    reserved,
+                }));
+            }
+            match old {
+                Some(old) if old.name == new.name && old.quantity == new.quantity => {
+                    imported.unchanged += 1;
+                    continue;
+                }
+                Some(_) => imported.updated += 1,
+                None => imported.created += 1,
+            }
+            changes.push(Item {
+                sku: new.sku.clone(),
+                name: new.name.clone(),
+                quantity: new.quantity,
+                reserved,
+            });
+        }
+        for item in changes {
+            self.put(item)?;
+        }
+        Ok(Ok(imported))
+    }
+
+    fn put(&mut self, item: Item) -> Result<(), Fault> {
+        self.items.insert(
+            item.sku.as_str(),
+            (item.name.as_str(), item.quantity, item.reserved),
+        )?;
+        self.changed.push(item);
+        Ok(())
+    }
+}
+
+fn item(sku: &str, (name, quantity, reserved): (&str, u32, u32)) -> Item {
+    Item {
+        sku: sku.to_owned(),
+        name: name.to_owned(),
+        quantity,
+        reserved,
+    }
+}
+
+fn reservation(wanted: &NewReservation, available: u32) -> Reservation {
+    Reservation {
+        id: wanted.id,
+        sku: wanted.sku.clone(),
+        quantity: wanted.quantity,
+        available,
+    }
+}
+
+fn revision(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault> {
+    Ok(meta
+        .get(REVISION_KEY)?
+        .map_or(0, |revision| revision.value()))
+}
+
+fn explain(path: &Path, error: DatabaseError) -> OpenError {
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+        return OpenError::Locked {
+            path: path.to_owned(),
+        };
+    }
+    if let DatabaseError::Storage(StorageError::Io(source)) = &error
+        && !matches!(
+            source.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        )
+    {
+        return OpenError::Unusable {
+            path: path.to_owned(),
+            source: error.into(),
+        };
+    }
+    damaged(path, error)
+}
+
+fn damaged(path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> OpenError {
+    OpenError::Damaged {
+        path: PathBuf::from(path),
+        source: source.into(),
+    }
+}
