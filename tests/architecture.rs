@@ -10,16 +10,17 @@ use toml::Table;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("identity", &[]),
-    ("authz", &["identity"]),
-    ("mtls", &["identity"]),
+    ("call", &[]),
+    ("authz", &["call", "identity"]),
+    ("mtls", &["call", "identity"]),
     ("app", &[]),
-    ("server", &["app", "authz", "identity", "mtls", "proto"]),
+    ("server", &["app", "authz", "call", "identity", "mtls", "proto"]),
     ("client", &["app", "identity", "mtls", "proto"]),
     ("cli", &["app", "authz", "client", "identity", "mtls", "proto"]),
 ];
 
 /// Crates that a service stamped from this template takes as they are: they must not know this one's domain.
-const REUSABLE: &[&str] = &["identity", "authz", "mtls", "app"];
+const REUSABLE: &[&str] = &["identity", "call", "authz", "mtls", "app"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

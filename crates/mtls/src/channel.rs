@@ -26,7 +26,7 @@ use tower::Service;
 use crate::dial::{Cause, Connection, Dialer};
 use crate::endpoint::{Endpoint, State};
 use crate::replay::Replay;
-use crate::response::{self, CallBody};
+use crate::response;
 use crate::trust::Trust;
 use crate::verify::ServerIdentity;
 
@@ -263,13 +263,7 @@ impl Channel {
             match sent {
                 Ok((response, in_flight)) => {
                     return Ok(response.map(|incoming| {
-                        Body::new(CallBody::new(
-                            incoming,
-                            connection.address,
-                            in_flight,
-                            ending,
-                            deadline,
-                        ))
+                        response::body(incoming, connection.address, in_flight, ending, deadline)
                     }));
                 }
                 Err(error) if sends < MAX_SENDS && response::was_not_processed(&error) => {}

@@ -1,11 +1,9 @@
 //! What a caller gets back: the response under its deadline, and errors in gRPC's terms that say what happened.
 
 use std::error::Error;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -27,31 +25,8 @@ pub const ERROR_DOMAIN: &str = "mtls.countersign";
 
 /// The deadline that a request asks for by `grpc-timeout`, from now on.
 pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
-    let Some(value) = headers.get("grpc-timeout") else {
-        return Ok(None);
-    };
-    let timeout = value.to_str().ok().and_then(parse_timeout).ok_or_else(|| {
-        Status::invalid_argument("grpc-timeout is not up to 8 digits and one of H, M, S, m, u, n")
-    })?;
-    Ok(Instant::now().checked_add(timeout))
-}
-
-/// `TimeoutValue TimeoutUnit` of the gRPC over HTTP/2 protocol.
-fn parse_timeout(value: &str) -> Option<Duration> {
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let amount: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(amount * 60 * 60),
-        "M" => Duration::from_secs(amount * 60),
-        "S" => Duration::from_secs(amount),
-        "m" => Duration::from_millis(amount),
-        "u" => Duration::from_micros(amount),
-        "n" => Duration::from_nanos(amount),
-        _ => return None,
-    })
+    let timeout = call::timeout(headers)?;
+    Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
 pub(crate) fn deadline_exceeded() -> Status {
@@ -147,42 +122,38 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     error.to_string()
 }
 
-/// A response body under the deadline of its call and the authority of its connection.
-pub(crate) struct CallBody {
+/// The body of a response, under the deadline of its call and the authority of its connection.
+pub(crate) fn body(
     incoming: Incoming,
     address: SocketAddr,
-    give_up: Option<Pin<Box<dyn Future<Output = Status> + Send>>>,
-    _in_flight: InFlight,
-}
-
-impl CallBody {
-    pub(crate) fn new(
-        incoming: Incoming,
-        address: SocketAddr,
-        in_flight: InFlight,
-        ending: watch::Receiver<Ending>,
-        deadline: Option<Instant>,
-    ) -> Self {
-        let give_up = async move {
-            let late = async {
-                match deadline {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = late => deadline_exceeded(),
-                refusal = lost(ending) => no_longer_believed(&refusal),
+    in_flight: InFlight,
+    ending: watch::Receiver<Ending>,
+    deadline: Option<Instant>,
+) -> Body {
+    let incoming = Body::new(CallBody {
+        incoming,
+        address,
+        _in_flight: in_flight,
+    });
+    call::until_body(incoming, async move {
+        let late = async {
+            match deadline {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
             }
         };
-        let give_up: Pin<Box<dyn Future<Output = Status> + Send>> = Box::pin(give_up);
-        Self {
-            incoming,
-            address,
-            give_up: Some(give_up),
-            _in_flight: in_flight,
+        tokio::select! {
+            () = late => deadline_exceeded(),
+            refusal = lost(ending) => no_longer_believed(&refusal),
         }
-    }
+    })
+}
+
+/// A response as it arrives, with its errors in gRPC's terms; counted as in flight until it is dropped.
+struct CallBody {
+    incoming: Incoming,
+    address: SocketAddr,
+    _in_flight: InFlight,
 }
 
 impl http_body::Body for CallBody {
@@ -193,13 +164,6 @@ impl http_body::Body for CallBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(give_up) = self.give_up.as_mut() else {
-            return Poll::Ready(None);
-        };
-        if let Poll::Ready(status) = give_up.as_mut().poll(cx) {
-            self.give_up = None;
-            return Poll::Ready(Some(Err(status)));
-        }
         let address = self.address;
         Pin::new(&mut self.incoming)
             .poll_frame(cx)
@@ -212,32 +176,5 @@ impl http_body::Body for CallBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_the_protocol_writes_them() {
-        for (value, expected) in [
-            ("1S", Some(Duration::from_secs(1))),
-            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
-            ("250m", Some(Duration::from_millis(250))),
-            ("7u", Some(Duration::from_micros(7))),
-            ("0n", Some(Duration::ZERO)),
-            ("", None),
-            ("S", None),
-            ("1", None),
-            ("123456789S", None),
-            ("-1S", None),
-            ("+1S", None),
-            ("1.5S", None),
-            ("1s", None),
-            ("1é", None),
-        ] {
-            assert_eq!(parse_timeout(value), expected, "{value:?}");
-        }
     }
 }

@@ -1,0 +1,12 @@
+//! The end of a gRPC call, when it does not end by itself: a deadline, a lost right, a panic.
+//!
+//! Every side of a call ends it by the same rule: whoever waits for it gets a status, also in the middle of a stream,
+//! and what worked for it is dropped. This crate knows no peer, no policy, no clock and no socket.
+
+mod contain;
+mod timeout;
+mod until;
+
+pub use contain::{Contained, ContainedBody, contain};
+pub use timeout::{MalformedTimeout, timeout};
+pub use until::{Until, UntilBody, until, until_body};

@@ -1,0 +1,87 @@
+//! How long a caller waits: `grpc-timeout` of the gRPC over HTTP/2 protocol.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use tonic::Status;
+
+/// A `grpc-timeout` that is not as the protocol writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("grpc-timeout is not 1 to 8 digits and one of H, M, S, m, u, n")]
+pub struct MalformedTimeout;
+
+impl From<MalformedTimeout> for Status {
+    fn from(malformed: MalformedTimeout) -> Self {
+        Self::invalid_argument(malformed.to_string())
+    }
+}
+
+/// How long the caller waits, from when it sent these headers.
+///
+/// # Errors
+/// [`MalformedTimeout`], also when the header comes twice.
+pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, MalformedTimeout> {
+    let mut values = headers.get_all("grpc-timeout").iter();
+    let (Some(value), more) = (values.next(), values.next()) else {
+        return Ok(None);
+    };
+    match (value.to_str().ok().and_then(parse), more) {
+        (Some(timeout), None) => Ok(Some(timeout)),
+        (_, _) => Err(MalformedTimeout),
+    }
+}
+
+fn parse(value: &str) -> Option<Duration> {
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(amount * 60 * 60),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_writes_them() {
+        for (value, expected) in [
+            ("1S", Some(Duration::from_secs(1))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("0n", Some(Duration::ZERO)),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("123456789S", None),
+            ("-1S", None),
+            ("+1S", None),
+            ("1.5S", None),
+            ("1s", None),
+            ("1é", None),
+        ] {
+            assert_eq!(parse(value), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn no_timeout_is_no_limit_and_two_are_an_error() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(timeout(&headers), Ok(None));
+        headers.insert("grpc-timeout", "1S".parse().unwrap());
+        assert_eq!(timeout(&headers), Ok(Some(Duration::from_secs(1))));
+        headers.append("grpc-timeout", "9S".parse().unwrap());
+        assert_eq!(timeout(&headers), Err(MalformedTimeout));
+    }
+}
