@@ -1,0 +1,58 @@
+//! A compiled policy: what it says of an RPC.
+//!
+//! Only [`Policy::parse`] makes one, so whatever is here is whole and valid.
+
+use http::HeaderMap;
+
+use crate::audit::{AuditOptions, Loggers};
+use crate::caller::Caller;
+use crate::decide::{self, Decision, RuleList};
+use crate::invalid::InvalidPolicy;
+use crate::parse;
+
+/// An authorization policy of gRFC A43, ready to decide.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) name: Box<str>,
+    pub(crate) deny: RuleList,
+    pub(crate) allow: RuleList,
+    pub(crate) audit: AuditOptions,
+    /// Lists that were written and left empty: they ask nothing, which may not be what was meant.
+    pub(crate) empty_lists: Vec<(String, u32)>,
+}
+
+impl Policy {
+    /// Reads the JSON of gRFC A43 and gRFC A59, with the audit loggers that this crate brings.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`], with the place, for anything that the standard does not define.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidPolicy> {
+        Self::parse_with(text, &Loggers::built_in())
+    }
+
+    /// As [`Self::parse`], with other audit loggers to choose from.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_with(text: &[u8], loggers: &Loggers) -> Result<Self, InvalidPolicy> {
+        parse::policy(text, loggers)
+    }
+
+    /// The name of the policy; it is in every audit event.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether `caller` may run the RPC `path` with `headers`.
+    ///
+    /// `path` is the path that is routed, all of it, with its query if there is one. Pure and total: the same
+    /// answer for the same question, for any input; an allow allocates nothing.
+    pub fn decide<'a>(
+        &'a self,
+        caller: &'a Caller,
+        path: &'a str,
+        headers: &'a HeaderMap,
+    ) -> Decision<'a> {
+        decide::decide(&self.deny, &self.allow, caller, path, headers)
+    }
+}
