@@ -1,12 +1,15 @@
 //! Certificate authorities: the root, the issuing authority under it, and what they sign.
 
 use pki_types::CertificateDer;
+use pki_types::pem::PemObject as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    RevokedCertParams, SerialNumber,
 };
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
+use super::certificate::{Certificate, Malformed};
 use super::{IssueError, KeyType, Leaf, LeafSpec, Serial};
 
 /// From when until when something is valid, both included, in whole seconds.
@@ -18,12 +21,49 @@ pub struct Validity {
     pub not_after: OffsetDateTime,
 }
 
+/// How much earlier than now things become valid, for verifiers whose clock is behind.
+const CLOCK_SKEW: Duration = Duration::minutes(5);
+
 impl Validity {
+    /// From now, and a little earlier for clocks that are behind, for `lifetime`.
+    ///
+    /// # Errors
+    /// When it would be no time at all, or end after the year 9999.
+    pub fn starting(
+        now: OffsetDateTime,
+        lifetime: std::time::Duration,
+    ) -> Result<Self, InvalidLifetime> {
+        let lifetime = Duration::try_from(lifetime).map_err(|_too_long| InvalidLifetime)?;
+        if lifetime < Duration::SECOND {
+            return Err(InvalidLifetime);
+        }
+        Ok(Self {
+            not_before: now.checked_sub(CLOCK_SKEW).ok_or(InvalidLifetime)?,
+            not_after: now.checked_add(lifetime).ok_or(InvalidLifetime)?,
+        })
+    }
+
+    /// Whether `now` is within.
+    pub fn contains(self, now: OffsetDateTime) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
+    /// How long it lasts beyond the moment at which it started for a clock that is right.
+    pub fn lifetime(self) -> std::time::Duration {
+        let lifetime = self.not_after - self.not_before - CLOCK_SKEW;
+        std::time::Duration::try_from(lifetime).unwrap_or_default()
+    }
+
     pub(super) fn apply(self, params: &mut CertificateParams) {
         params.not_before = self.not_before;
         params.not_after = self.not_after;
     }
 }
+
+/// A lifetime that no certificate can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a lifetime is a second at least, and ends before the year 10000")]
+pub struct InvalidLifetime;
 
 /// A certificate authority with its private key.
 pub struct Authority {
@@ -82,6 +122,50 @@ impl Authority {
             intermediates,
             intermediates_pem,
         ))
+    }
+
+    /// The authority of these files: its certificate, and its key as PKCS#8, SEC1 or PKCS#1.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, they are not a pair, or the certificate is none of an authority.
+    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, InvalidAuthority> {
+        let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+            .map_err(InvalidAuthority::Pem)?;
+        let key = KeyPair::from_pem(key_pem).map_err(InvalidAuthority::Key)?;
+        let parsed = Certificate::from_der(&certificate)?;
+        if !parsed.is_authority() {
+            return Err(InvalidAuthority::NoAuthority);
+        }
+        if parsed.public_key() != key.subject_public_key_info() {
+            return Err(InvalidAuthority::KeyMismatch);
+        }
+        if !parsed.subject_is_plain() {
+            return Err(InvalidAuthority::Subject);
+        }
+        let is_root = parsed.is_self_issued();
+        let key_identifier = parsed
+            .subject_key_identifier()
+            .map_or(KeyIdMethod::Sha256, |id| {
+                KeyIdMethod::PreSpecified(id.to_vec())
+            });
+        let issuer =
+            Issuer::from_ca_cert_der(&certificate, key).map_err(InvalidAuthority::Unsupported)?;
+        Ok(Self {
+            issuer,
+            intermediates: if is_root {
+                Vec::new()
+            } else {
+                vec![certificate.clone()]
+            },
+            intermediates_pem: if is_root {
+                String::new()
+            } else {
+                certificate_pem.to_owned()
+            },
+            certificate,
+            certificate_pem: certificate_pem.to_owned(),
+            key_identifier,
+        })
     }
 
     fn new(
@@ -200,6 +284,34 @@ fn params(common_name: &str, validity: Validity, path: BasicConstraints) -> Cert
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = true;
     params
+}
+
+/// Why files are not those of an authority.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidAuthority {
+    /// There is no certificate in PEM.
+    #[error("the certificate is not PEM")]
+    Pem(#[source] pki_types::pem::Error),
+    /// The certificate is malformed.
+    #[error(transparent)]
+    Certificate(#[from] Malformed),
+    /// The key is encrypted, of an unknown kind or malformed.
+    #[error("the private key is not one that can sign; it must be PEM and not encrypted")]
+    Key(#[source] rcgen::Error),
+    /// The key is that of another certificate.
+    #[error("the private key is not that of the certificate")]
+    KeyMismatch,
+    /// The certificate may not sign others.
+    #[error("the certificate is not that of an authority: CA:TRUE and keyCertSign are missing")]
+    NoAuthority,
+    /// The subject has a form that would not be copied exactly into what is issued.
+    #[error(
+        "the subject of the authority has an attribute type twice or joins several by '+', which is not supported"
+    )]
+    Subject,
+    /// The certificate has something that the encoder does not know.
+    #[error("the certificate of the authority is not supported")]
+    Unsupported(#[source] rcgen::Error),
 }
 
 /// That a certificate is no longer to be trusted.

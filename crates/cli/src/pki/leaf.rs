@@ -1,5 +1,6 @@
 //! End-entity certificates: what is asked for, and what was made.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use pki_types::CertificateDer;
@@ -8,10 +9,11 @@ use rcgen::{
     RsaKeySize, SanType, SerialNumber,
 };
 
-use super::{IssueError, Serial, Subject, Validity};
+use super::certificate::{Certificate, Names};
+use super::{InvalidSubject, IssueError, Serial, Subject, Validity};
 
 /// What a leaf is to say. It is made as told, also when no verifier would accept it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeafSpec {
     /// The URI subject alternative names, such as a SPIFFE ID.
     pub uris: Vec<String>,
@@ -58,16 +60,36 @@ impl LeafSpec {
         }
     }
 
-    /// Whether it has a subject alternative name of any kind.
-    pub fn has_alternative_name(&self) -> bool {
-        let Self {
+    /// What a certificate says, for another time: the same names, usages and kind of key.
+    ///
+    /// # Errors
+    /// When it says something that cannot be said here.
+    pub fn like(certificate: &Certificate<'_>, validity: Validity) -> Result<Self, NotRepeatable> {
+        let Names {
             uris,
             dns,
             ips,
             emails,
-            ..
-        } = self;
-        !(uris.is_empty() && dns.is_empty() && ips.is_empty() && emails.is_empty())
+            others,
+        } = certificate.names().clone();
+        if others > 0 {
+            return Err(NotRepeatable::Names(others));
+        }
+        let subject = match certificate.subject()?.as_str() {
+            "" => None,
+            subject => Some(subject.parse()?),
+        };
+        Ok(Self {
+            uris,
+            dns,
+            ips,
+            emails,
+            subject,
+            purposes: certificate.purposes().unwrap_or_default().to_vec(),
+            validity,
+            key_type: certificate.key_type().ok_or(NotRepeatable::Key)?,
+            authority: certificate.is_authority(),
+        })
     }
 
     pub(super) fn params(&self, serial: &Serial) -> Result<CertificateParams, IssueError> {
@@ -85,12 +107,7 @@ impl LeafSpec {
             IsCa::ExplicitNoCa
         };
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = self
-            .purposes
-            .iter()
-            .copied()
-            .map(Purpose::to_rcgen)
-            .collect();
+        params.extended_key_usages = self.purposes.iter().map(Purpose::to_rcgen).collect();
         params.use_authority_key_identifier_extension = true;
         Ok(params)
     }
@@ -110,6 +127,23 @@ impl LeafSpec {
     }
 }
 
+/// Why a certificate cannot be issued again as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRepeatable {
+    /// It has names of kinds that are not made here, or malformed ones.
+    #[error("it has {0} alternative names of other kinds than URI, DNS, IP and e-mail")]
+    Names(usize),
+    /// Its subject is not text.
+    #[error("its subject cannot be written down")]
+    Unprintable(#[from] identity::InvalidName),
+    /// Its subject is not of the plain form that is made here.
+    #[error("its subject is not one that is made here")]
+    Subject(#[from] InvalidSubject),
+    /// Its key is of another kind.
+    #[error("its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits")]
+    Key,
+}
+
 fn ascii(
     kind: &'static str,
     name: &str,
@@ -125,7 +159,7 @@ fn ascii(
 }
 
 /// What a certificate may be used for: an extended key usage (RFC 5280 §4.2.1.12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// `serverAuth`: it identifies a TLS server.
     Server,
@@ -135,21 +169,41 @@ pub enum Purpose {
     CodeSigning,
     /// `anyExtendedKeyUsage`: whatever the verifier takes that for.
     Any,
+    /// Any other, by its object identifier.
+    Other(Vec<u64>),
 }
 
 impl Purpose {
-    fn to_rcgen(self) -> ExtendedKeyUsagePurpose {
+    fn to_rcgen(&self) -> ExtendedKeyUsagePurpose {
         match self {
             Self::Server => ExtendedKeyUsagePurpose::ServerAuth,
             Self::Client => ExtendedKeyUsagePurpose::ClientAuth,
             Self::CodeSigning => ExtendedKeyUsagePurpose::CodeSigning,
             Self::Any => ExtendedKeyUsagePurpose::Any,
+            Self::Other(oid) => ExtendedKeyUsagePurpose::Other(oid.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    /// As RFC 5280 names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("serverAuth"),
+            Self::Client => f.write_str("clientAuth"),
+            Self::CodeSigning => f.write_str("codeSigning"),
+            Self::Any => f.write_str("anyExtendedKeyUsage"),
+            Self::Other(oid) => oid.iter().enumerate().try_for_each(|(index, arc)| {
+                let dot = if index == 0 { "" } else { "." };
+                write!(f, "{dot}{arc}")
+            }),
         }
     }
 }
 
 /// The kind of a private key. All are written as PKCS#8.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KeyType {
     /// ECDSA on NIST P-256: small, fast, and read by everything.
     #[default]
@@ -191,8 +245,8 @@ pub struct Leaf {
     pub serial: Serial,
 }
 
-impl std::fmt::Debug for Leaf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Leaf")
             .field("serial", &self.serial)
             .finish_non_exhaustive()

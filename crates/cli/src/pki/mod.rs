@@ -4,12 +4,23 @@
 //! What must never leave the tool is refused by its commands. Nothing here reads a clock or a network.
 
 mod authority;
+pub mod certificate;
+mod directory;
+mod files;
 mod leaf;
+mod request;
+mod revocations;
+mod roster;
 mod serial;
 mod subject;
 
-pub use authority::{Authority, Revocation, Validity};
-pub use leaf::{KeyType, Leaf, LeafSpec, Purpose};
+pub use authority::{Authority, InvalidAuthority, InvalidLifetime, Revocation, Validity};
+pub use directory::{Credentials, Directory, DirectoryError, Origin};
+pub use files::FileError;
+pub use leaf::{KeyType, Leaf, LeafSpec, NotRepeatable, Purpose};
+pub use request::{IdentityName, InvalidIdentityName, InvalidRequest, Request, Usage};
+pub use revocations::{InvalidRevocations, Revocations};
+pub use roster::{InvalidRoster, InvalidTrustDomain, Roster, TrustDomain};
 pub use serial::{InvalidSerial, Serial};
 pub use subject::{InvalidSubject, Subject};
 

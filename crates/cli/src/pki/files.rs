@@ -1,0 +1,177 @@
+//! Files that are there whole or not at all.
+//!
+//! Everything is written beside its target and brought to the disk first; only then is each renamed into place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+/// A file that cannot be read, written or put in its place.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {}", path.display())]
+pub struct FileError {
+    what: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    pub(super) fn new(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { what, path, source }
+    }
+
+    pub(super) fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// A larger file is neither a certificate, nor a key, nor a list of revocations that we made.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// Reads a text file of a sane size.
+pub(super) fn read(path: &Path) -> Result<String, FileError> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let file = File::open(path).map_err(FileError::new("read", path))?;
+    file.take(MAX_FILE + 1)
+        .read_to_string(&mut text)
+        .map_err(FileError::new("read", path))?;
+    if text.len() as u64 > MAX_FILE {
+        let source = io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 16 MiB");
+        return Err(FileError::new("read", path)(source));
+    }
+    Ok(text)
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrecy {
+    /// Everybody.
+    Public,
+    /// Its owner only.
+    Private,
+}
+
+/// Files to be put in place together. What is not committed leaves no trace.
+#[derive(Debug, Default)]
+pub(super) struct Batch(Vec<Staged>);
+
+#[derive(Debug)]
+struct Staged {
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl Batch {
+    /// Writes `contents` beside `target`, which is left as it is.
+    pub(super) fn stage(
+        &mut self,
+        target: &Path,
+        contents: &str,
+        secrecy: Secrecy,
+    ) -> Result<(), FileError> {
+        let temporary = target.with_file_name(format!(".{}.tmp", Uuid::new_v4()));
+        let mode = match secrecy {
+            Secrecy::Public => 0o644,
+            Secrecy::Private => 0o600,
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary);
+        let mut file = file.map_err(FileError::new("create", &temporary))?;
+        self.0.push(Staged {
+            temporary: temporary.clone(),
+            target: target.to_owned(),
+        });
+        file.write_all(contents.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(FileError::new("write", &temporary))
+    }
+
+    /// Puts each file in place, in the order in which they were staged, also where there is one already.
+    pub(super) fn replace(self) -> Result<(), FileError> {
+        self.commit(|staged| fs::rename(&staged.temporary, &staged.target))
+    }
+
+    /// Puts each file in place unless there is one already, which is an error.
+    pub(super) fn create(self) -> Result<(), FileError> {
+        self.commit(|staged| fs::hard_link(&staged.temporary, &staged.target))
+    }
+
+    fn commit(self, put: fn(&Staged) -> io::Result<()>) -> Result<(), FileError> {
+        for staged in &self.0 {
+            put(staged).map_err(FileError::new("put in place", &staged.target))?;
+        }
+        for parent in self.0.iter().filter_map(|staged| staged.target.parent()) {
+            let synced = File::open(parent).and_then(|directory| directory.sync_all());
+            synced.map_err(FileError::new("bring to the disk", parent))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for staged in &self.0 {
+            // It is gone already when it was renamed.
+            drop(fs::remove_file(&staged.temporary));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_that_is_not_committed_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut batch = Batch::default();
+        batch
+            .stage(&dir.path().join("a"), "new", Secrecy::Public)
+            .unwrap();
+        batch
+            .stage(&dir.path().join("missing/b"), "new", Secrecy::Public)
+            .unwrap_err();
+        drop(batch);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_secret_is_never_readable_by_others_whatever_it_replaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("key");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o666)).unwrap();
+        let mut batch = Batch::default();
+        batch.stage(&target, "new", Secrecy::Private).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        batch.replace().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert_eq!(
+            fs::metadata(&target).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn creation_never_overwrites() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("root.key");
+        fs::write(&target, "old").unwrap();
+        let mut batch = Batch::default();
+        batch.stage(&target, "new", Secrecy::Private).unwrap();
+        batch.create().unwrap_err();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,234 @@
+//! Who gets which name: the identities of a development PKI, read from a file such as `certs/dev.toml`.
+//!
+//! Strict: an unknown field, a malformed name or an identity twice rejects the file, with its line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::certificate::Names;
+use super::{IdentityName, KeyType, Request, Subject, Usage};
+
+/// Stands in the file for the trust domain that is given to the command.
+const PLACEHOLDER: &str = "{trust_domain}";
+
+/// The identities of a file, in its order.
+#[derive(Clone, Debug)]
+pub struct Roster(Vec<(IdentityName, Request)>);
+
+impl Roster {
+    /// Reads the text of `file`, whose name is for the errors only.
+    ///
+    /// # Errors
+    /// The first line that is not as it must be.
+    pub fn parse(file: &str, text: &str, domain: &TrustDomain) -> Result<Self, InvalidRoster> {
+        let at = |span: Range<usize>, reason: String| InvalidRoster {
+            file: file.to_owned(),
+            line: 1 + text
+                .bytes()
+                .take(span.start)
+                .filter(|b| *b == b'\n')
+                .count(),
+            reason,
+        };
+        let rows: BTreeMap<Spanned<String>, Row> = toml::from_str(text)
+            .map_err(|e| at(e.span().unwrap_or_default(), e.message().to_owned()))?;
+        let mut rows: Vec<_> = rows.into_iter().collect();
+        rows.sort_by_key(|(name, _)| name.span().start);
+        let entries = rows.into_iter().map(|(name, row)| {
+            let failed = |reason: String| at(name.span(), format!("{}: {reason}", name.get_ref()));
+            let request = row.request(domain).map_err(failed)?;
+            let name = name
+                .get_ref()
+                .parse()
+                .map_err(|e| at(name.span(), format!("{:?}: {e}", name.get_ref())))?;
+            Ok((name, request))
+        });
+        Ok(Self(entries.collect::<Result<_, _>>()?))
+    }
+
+    /// Each identity with what it gets, in the order of the file.
+    pub fn entries(&self) -> impl Iterator<Item = (&IdentityName, &Request)> {
+        self.0.iter().map(|(name, request)| (name, request))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    usage: Usage,
+    #[serde(default)]
+    uris: Vec<String>,
+    #[serde(default)]
+    dns: Vec<String>,
+    #[serde(default)]
+    ips: Vec<IpAddr>,
+    #[serde(default)]
+    emails: Vec<String>,
+    subject: Option<String>,
+    #[serde(default)]
+    key: KeyType,
+}
+
+impl Row {
+    fn request(self, domain: &TrustDomain) -> Result<Request, String> {
+        let Self {
+            usage,
+            uris,
+            dns,
+            ips,
+            emails,
+            subject,
+            key,
+        } = self;
+        let filled = |names: Vec<String>| {
+            names
+                .into_iter()
+                .map(|name| name.replace(PLACEHOLDER, domain.as_str()))
+                .collect()
+        };
+        let names = Names {
+            uris: filled(uris),
+            dns: filled(dns),
+            ips,
+            emails: filled(emails),
+            others: 0,
+        };
+        let subject = subject.map(|text| text.parse::<Subject>()).transpose();
+        let subject = subject.map_err(|e| format!("subject: {e}"))?;
+        Request::new(names, subject, Some(usage), key).map_err(|e| e.to_string())
+    }
+}
+
+/// Why a file of identities is not usable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {reason}")]
+pub struct InvalidRoster {
+    file: String,
+    line: usize,
+    reason: String,
+}
+
+/// A trust domain, such as `acme.test` (SPIFFE-ID §2.1): also a DNS name, because names are made under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustDomain(String);
+
+impl TrustDomain {
+    /// The domain.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TrustDomain {
+    type Err = InvalidTrustDomain;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTrustDomain> {
+        let id = format!("spiffe://{text}/a").parse::<identity::SpiffeId>();
+        match id {
+            Ok(id) if id.trust_domain() == text => Ok(Self(text.to_owned())),
+            Ok(_) | Err(_) => Err(InvalidTrustDomain),
+        }
+    }
+}
+
+/// A text that is no trust domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a trust domain is 1 to 255 of a-z, 0-9, '.', '-' and '_', such as acme.test")]
+pub struct InvalidTrustDomain;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Roster, String> {
+        Roster::parse("dev.toml", text, &"acme.test".parse().unwrap()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_trust_domain_is_filled_in() {
+        let text = "[zebra]\nusage = 'client'\nuris = ['spiffe://{trust_domain}/z']\n[ant]\nusage = 'client'\ndns = ['a']\n";
+        let roster = parse(text).unwrap();
+        let names: Vec<_> = roster.entries().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["zebra", "ant"], "the order of the file");
+        let request = format!("{:?}", roster.entries().next().unwrap().1);
+        assert!(request.contains("spiffe://acme.test/z"), "{request}");
+    }
+
+    #[test]
+    fn a_mistake_is_found_with_its_line() {
+        for (text, error) in [
+            ("[a", "dev.toml:1: "),
+            ("\n[a]\n", "dev.toml:2: missing field `usage`"),
+            (
+                "[a]\nusage = 'client'\n\nuri = ['x:y']",
+                "dev.toml:4: unknown field `uri`",
+            ),
+            (
+                "[a]\nusage = 'admin'",
+                "dev.toml:2: unknown variant `admin`",
+            ),
+            (
+                "[a]\nusage = 'client'\nips = ['1.2.3']",
+                "dev.toml:3: invalid IP",
+            ),
+            (
+                "[a]\nusage = 'client'\nkey = 'rsa1024'",
+                "dev.toml:3: unknown variant `rsa1024`",
+            ),
+            ("\n[a]\nusage = 'client'", "dev.toml:2: a: no name is given"),
+            (
+                "[a]\nusage='server'\nsubject='CN=a'",
+                "dev.toml:1: a: a server certificate needs",
+            ),
+            (
+                "[a]\nusage='client'\nsubject='a'",
+                "dev.toml:1: a: subject: \"a\" is not of the form",
+            ),
+            (
+                "[a]\nusage='client'\ndns=['a']\n['../b']\nusage='client'\ndns=['b']",
+                "dev.toml:4: \"../b\": a name is",
+            ),
+            (
+                "[a]\nusage='client'\ndns=['a']\n[a]\nusage='client'\ndns=['b']",
+                "dev.toml:4: duplicate key",
+            ),
+            (
+                "[ca]\nusage='client'\ndns=['a']",
+                "dev.toml:1: \"ca\": `ca` is where",
+            ),
+        ] {
+            let refused = parse(text).unwrap_err();
+            assert!(refused.starts_with(error), "{text:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_trust_domain_is_no_path_and_no_url() {
+        for text in [
+            "",
+            "Acme.test",
+            "acme.test/x",
+            "spiffe://acme.test",
+            "a b",
+            "a@b",
+        ] {
+            assert_eq!(
+                text.parse::<TrustDomain>(),
+                Err(InvalidTrustDomain),
+                "{text}"
+            );
+        }
+    }
+}
