@@ -2,15 +2,21 @@
 //!
 //! Never waits and never fails an RPC: events queue for a writer thread, and what does not fit is counted.
 
-use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::error;
 use uuid::Uuid;
 
-use crate::decide::Verdict;
+use crate::decide::{Decision, Verdict};
+use crate::policy::Policy;
 
 /// For which verdicts a policy wants events (gRFC A59).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,58 +88,139 @@ pub trait AuditLogger: fmt::Debug + Send + Sync {
     fn log(&self, event: &AuditEvent) -> io::Result<()>;
 }
 
-type Config = serde_json::Map<String, serde_json::Value>;
-type Built = Result<Arc<dyn AuditLogger>, Box<dyn Error + Send + Sync>>;
-type Build = dyn Fn(&Config) -> Built + Send + Sync;
+/// How many events may wait for the writer.
+const QUEUE: usize = 8192;
 
-/// The audit loggers that policies may name (gRFC A59's registry).
-#[derive(Clone)]
-pub struct Loggers {
-    by_name: BTreeMap<String, Arc<Build>>,
+/// The queue of events and its writer.
+#[derive(Debug, Default)]
+pub struct Audit {
+    /// Started by the first event, so that a policy without audit costs no thread.
+    writer: OnceLock<Option<SyncSender<Job>>>,
+    counters: Arc<Counters>,
 }
 
-impl fmt::Debug for Loggers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.names()).finish()
-    }
+/// What became of audit events, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditCounts {
+    /// Events that a logger wrote; an event with two loggers counts twice.
+    pub written: u64,
+    /// Events that a logger failed to write.
+    pub failed: u64,
+    /// Events that found the queue full.
+    pub dropped: u64,
 }
 
-impl Loggers {
-    /// The loggers that every gRPC implementation has, and ours.
-    pub fn built_in() -> Self {
-        let mut loggers = Self {
-            by_name: BTreeMap::new(),
-        };
-        loggers.register("stdout_logger", |_ignored_as_the_standard_says| {
-            Ok(Arc::new(StdoutLogger))
-        });
-        loggers
-    }
+#[derive(Debug, Default)]
+struct Counters {
+    written: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
 
-    /// Adds a logger, in place of one of the same name. `build` gets the `config` of the policy, and refuses it
-    /// with an error that says what it wants instead.
-    pub fn register(
-        &mut self,
-        name: &str,
-        build: impl Fn(&Config) -> Built + Send + Sync + 'static,
+enum Job {
+    Write(Arc<Policy>, AuditEvent),
+    Flush(SyncSender<()>),
+}
+
+impl Audit {
+    /// Queues the event of a decision, or drops it and counts.
+    pub(crate) fn record(
+        &self,
+        policy: &Arc<Policy>,
+        decision: Decision<'_>,
+        path: &str,
+        id: Uuid,
     ) {
-        self.by_name.insert(name.to_owned(), Arc::new(build));
+        if policy.audit.loggers.is_empty() {
+            return;
+        }
+        let event = AuditEvent {
+            timestamp: now(),
+            rpc_method: path.to_owned(),
+            principal: decision.principal.to_owned(),
+            policy_name: policy.name().to_owned(),
+            matched_rule: decision.rule().unwrap_or_default().to_owned(),
+            authorized: decision.is_allowed(),
+            decision_id: id,
+        };
+        let writer = self
+            .writer
+            .get_or_init(|| start_writer(Arc::clone(&self.counters)));
+        let queued = writer
+            .as_ref()
+            .map(|jobs| jobs.try_send(Job::Write(Arc::clone(policy), event)));
+        match queued {
+            Some(Ok(())) => {}
+            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
-    pub(crate) fn build(&self, name: &str, config: &Config) -> Option<Built> {
-        self.by_name.get(name).map(|build| build(config))
+    /// What became of the events so far.
+    pub fn counts(&self) -> AuditCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters {
+            written,
+            failed,
+            dropped,
+        } = &*self.counters;
+        AuditCounts {
+            written: read(written),
+            failed: read(failed),
+            dropped: read(dropped),
+        }
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+    /// Blocks until everything queued so far is written, at most for `patience`. Whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let Some(writer) = self.writer.get() else {
+            return true;
+        };
+        let Some(jobs) = writer else { return false };
+        let (done, written) = mpsc::sync_channel(1);
+        // A full queue means that the writer is stuck or far behind: then there is nothing to wait for.
+        jobs.try_send(Job::Flush(done)).is_ok() && written.recv_timeout(patience).is_ok()
     }
 }
 
-#[derive(Debug)]
-struct StdoutLogger;
+fn now() -> String {
+    // Fails for years of five digits only.
+    OffsetDateTime::now_utc()
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}
 
-impl AuditLogger for StdoutLogger {
-    fn log(&self, _event: &AuditEvent) -> io::Result<()> {
-        Ok(())
+/// `None` when the system has no thread to give; then every event is counted as dropped.
+fn start_writer(counters: Arc<Counters>) -> Option<SyncSender<Job>> {
+    let (jobs, queue) = mpsc::sync_channel(QUEUE);
+    let write = move || {
+        for job in queue {
+            match job {
+                Job::Write(policy, event) => write(&policy, &event, &counters),
+                // Whoever asked may have lost patience.
+                Job::Flush(done) => drop(done.try_send(())),
+            }
+        }
+    };
+    match thread::Builder::new().name("audit".to_owned()).spawn(write) {
+        Ok(_detached) => Some(jobs),
+        Err(error) => {
+            error!(%error, "no thread for the audit log: its events are dropped");
+            None
+        }
+    }
+}
+
+fn write(policy: &Policy, event: &AuditEvent, counters: &Counters) {
+    for logger in &policy.audit.loggers {
+        let counter = match logger.log(event) {
+            Ok(()) => &counters.written,
+            Err(error) => {
+                error!(%error, ?logger, decision_id = %event.decision_id, "an audit event was not written");
+                &counters.failed
+            }
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }

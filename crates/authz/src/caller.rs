@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::slice;
+use std::sync::Arc;
 
 use identity::Peer;
 
@@ -32,6 +33,12 @@ impl From<&Peer> for Caller {
             dns_sans: peer.dns_sans().to_vec(),
             subject: peer.subject().to_owned(),
         }
+    }
+}
+
+impl From<&Arc<Peer>> for Caller {
+    fn from(peer: &Arc<Peer>) -> Self {
+        Self::from(&**peer)
     }
 }
 

@@ -4,19 +4,27 @@
 //! This crate knows an [`identity::Peer`]; it never sees TLS, and reads no policy file.
 
 mod audit;
+mod authorization;
 mod caller;
 mod cursor;
 mod decide;
+mod enforce;
 mod invalid;
 mod json;
+mod live;
+mod loggers;
 mod parse;
 mod path;
 mod pattern;
 mod policy;
 mod rule;
 
-pub use audit::{AuditCondition, AuditEvent, AuditLogger, Loggers};
+pub use audit::{Audit, AuditCondition, AuditCounts, AuditEvent, AuditLogger};
+pub use authorization::{Authorization, Counts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED};
 pub use caller::{Caller, Identity};
 pub use decide::{Cause, Decision, Verdict};
+pub use enforce::{Enforce, Enforced};
 pub use invalid::{Fault, InvalidPolicy};
+pub use live::{InForce, LivePolicy};
+pub use loggers::Loggers;
 pub use policy::Policy;

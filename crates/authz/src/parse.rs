@@ -6,11 +6,12 @@ use std::collections::HashMap;
 
 use http::HeaderName;
 
-use crate::audit::{AuditCondition, AuditLogger, AuditOptions, Loggers};
+use crate::audit::{AuditCondition, AuditLogger, AuditOptions};
 use crate::cursor::{At, Parsed};
 use crate::decide::RuleList;
 use crate::invalid::{Fault, InvalidPolicy};
 use crate::json;
+use crate::loggers::Loggers;
 use crate::pattern::{Pattern, Patterns, StarAtBothEnds};
 use crate::policy::Policy;
 use crate::rule::{self, HeaderRule, Rule};

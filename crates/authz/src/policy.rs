@@ -4,10 +4,11 @@
 
 use http::HeaderMap;
 
-use crate::audit::{AuditOptions, Loggers};
+use crate::audit::AuditOptions;
 use crate::caller::Caller;
 use crate::decide::{self, Decision, RuleList};
 use crate::invalid::InvalidPolicy;
+use crate::loggers::Loggers;
 use crate::parse;
 
 /// An authorization policy of gRFC A43, ready to decide.
