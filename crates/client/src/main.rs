@@ -1,2 +1,7 @@
-//! client
-fn main() {}
+//! The command line of the inventory's caller.
+
+use client::settings::Settings;
+
+fn main() {
+    let _settings: Settings = app::parse();
+}

@@ -1,0 +1,236 @@
+//! What the client is told: each setting is a flag and an `APP_*` variable of the same name.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time;
+
+use app::{Duration, LogFormat};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use identity::SpiffeId;
+use mtls::{ChannelOptions, ExpiredCrls, Reload, ServerIdentity, Source, Target};
+use pki_types::ServerName;
+use uuid::Uuid;
+
+use crate::connection::Connection;
+
+/// For a call, unless `--deadline` says otherwise.
+const DEFAULT_DEADLINE: time::Duration = time::Duration::from_secs(5);
+
+/// Calls the inventory service over mutual TLS.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = AFTER_HELP)]
+pub struct Settings {
+    /// Where the server is, who it must be, and who we are
+    #[command(flatten)]
+    pub connection: ConnectionSettings,
+
+    /// How long a call may take, repetitions included [default: 5s; none for `watch`]
+    #[arg(
+        long,
+        env = "APP_DEADLINE",
+        value_name = "DURATION",
+        global = true,
+        value_parser = positive
+    )]
+    pub deadline: Option<Duration>,
+
+    /// How results and errors are written
+    #[arg(long, env = "APP_OUTPUT", value_enum, default_value_t = Format::Text, global = true)]
+    pub output: Format,
+
+    /// How log lines are written, to standard error, at the level of RUST_LOG
+    #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto, global = true)]
+    pub log_format: LogFormat,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+JSON is one object a line: results on standard output, an error as {\"error\": ...} on standard error. Fields have
+their names in the .proto files (reservation_id, not reservationId).
+
+Exit codes: 0 done; 64 usage, or a bad setting or file, and nothing was sent; 69 unavailable; 77 refused, by
+certificate or by policy; 1 anything else.";
+
+/// How results and errors are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// Where the server is, who it must be, and who we are.
+#[derive(Clone, Debug, Args)]
+pub struct ConnectionSettings {
+    /// The server
+    #[arg(
+        long,
+        env = "APP_TARGET",
+        default_value = "https://localhost:50051",
+        value_name = "https://HOST:PORT",
+        global = true,
+        value_parser = Target::parse
+    )]
+    pub target: Target,
+
+    /// Directory with tls.crt, tls.key, ca.crt and, optionally, crl.pem
+    #[arg(
+        long,
+        env = "APP_TLS_DIR",
+        default_value = "certs/orders",
+        value_name = "DIR",
+        global = true
+    )]
+    pub tls_dir: PathBuf,
+
+    /// One file with key and chain, instead of tls.key and tls.crt
+    #[arg(long, env = "APP_TLS_BUNDLE_FILE", value_name = "FILE", global = true)]
+    pub tls_bundle: Option<PathBuf>,
+
+    /// How often credentials are read again
+    #[arg(
+        long,
+        env = "APP_TLS_RELOAD_INTERVAL",
+        default_value = "1s",
+        value_name = "DURATION",
+        global = true,
+        value_parser = positive
+    )]
+    pub tls_reload_interval: Duration,
+
+    /// Refuse a server whose issuer's revocation list has expired, rather than honour the old list
+    #[arg(long, env = "APP_TLS_REFUSE_EXPIRED_CRL", global = true)]
+    pub tls_refuse_expired_crl: bool,
+
+    /// The SPIFFE ID that the server must have
+    #[arg(
+        long,
+        env = "APP_SERVER_ID",
+        value_name = "spiffe://DOMAIN/PATH",
+        global = true,
+        value_parser = clap::value_parser!(SpiffeId)
+    )]
+    pub server_id: Option<SpiffeId>,
+
+    /// The DNS name or IP address that the server must have [default: the host of the target, unless
+    /// --server-id is given]
+    #[arg(
+        long,
+        env = "APP_SERVER_NAME",
+        value_name = "NAME",
+        global = true,
+        value_parser = server_name
+    )]
+    pub server_name: Option<ServerName<'static>>,
+
+    /// While no server can be reached, wait for one until the deadline instead of failing at once
+    #[arg(long, env = "APP_WAIT_FOR_READY", global = true)]
+    pub wait_for_ready: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read one item
+    GetItem {
+        /// The item
+        sku: String,
+    },
+    /// Reserve units of one item
+    Reserve {
+        /// The item
+        sku: String,
+        /// Units to reserve
+        quantity: u32,
+        /// The identifier of the reservation, to repeat one whose answer was lost [default: a new one, printed
+        /// on standard error before it is used]
+        // No variable: one identifier for every reservation is never meant.
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
+    },
+    /// Make the reservations of a file over one stream, and print one line for each row, in order
+    ReserveMany {
+        /// CSV with the header sku,quantity or sku,quantity,reservation_id
+        file: PathBuf,
+    },
+    /// Print the level of each item, then each change
+    Watch {
+        /// The one item to watch [default: all]
+        sku: Option<String>,
+        /// End after this time
+        #[arg(long = "for", env = "APP_FOR", value_name = "DURATION", value_parser = positive)]
+        duration: Option<Duration>,
+        /// End after this many lines
+        #[arg(long, env = "APP_COUNT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+    },
+    /// Create or set the items of a file: all of them, or none
+    Import {
+        /// CSV with the header sku,name,quantity
+        file: PathBuf,
+    },
+    /// Ask whether the server, or one of its services, is serving
+    Health {
+        /// The service, such as inventory.v1.InventoryService [default: the server as a whole]
+        service: Option<String>,
+    },
+}
+
+impl Settings {
+    /// How long a call may take.
+    pub fn deadline(&self) -> time::Duration {
+        self.deadline
+            .map_or(DEFAULT_DEADLINE, |Duration(deadline)| deadline)
+    }
+}
+
+impl From<&ConnectionSettings> for Connection {
+    fn from(settings: &ConnectionSettings) -> Self {
+        let source = Source::directory(&settings.tls_dir);
+        Self {
+            target: settings.target.clone(),
+            server: match (settings.server_name.clone(), settings.server_id.clone()) {
+                (None, None) => ServerIdentity::Name(settings.target.server_name()),
+                (Some(name), None) => ServerIdentity::Name(name),
+                (None, Some(id)) => ServerIdentity::Spiffe(id),
+                (Some(name), Some(id)) => ServerIdentity::Both(name, id),
+            },
+            source: match &settings.tls_bundle {
+                Some(bundle) => source.with_bundle(bundle),
+                None => source,
+            },
+            reload: Reload {
+                interval: settings.tls_reload_interval.0,
+                expired_crls: if settings.tls_refuse_expired_crl {
+                    ExpiredCrls::Refuse
+                } else {
+                    ExpiredCrls::Honour
+                },
+            },
+            options: ChannelOptions {
+                wait_for_ready: settings.wait_for_ready,
+                ..ChannelOptions::default()
+            },
+        }
+    }
+}
+
+/// A duration that can pass: neither none nor longer than a year.
+fn positive(text: &str) -> Result<Duration, String> {
+    const YEAR: time::Duration = time::Duration::from_secs(365 * 24 * 60 * 60);
+    let duration = Duration::from_str(text).map_err(|e| e.to_string())?;
+    if duration.0.is_zero() || duration.0 > YEAR {
+        return Err("it must be more than nothing and at most a year".to_owned());
+    }
+    Ok(duration)
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text)
+        .map(|name| name.to_owned())
+        .map_err(|_e| "neither a DNS name nor an IP address".to_owned())
+}
