@@ -2,4 +2,16 @@
 //!
 //! Certificates are made here for development and tests. Nothing here is linked into the server or the client.
 
+pub mod facts;
 pub mod pki;
+pub mod text;
+
+/// How a command writes its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// For people. It may change.
+    #[default]
+    Text,
+    /// For programs. Fields are added, never changed.
+    Json,
+}

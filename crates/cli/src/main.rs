@@ -1,2 +1,33 @@
-//! The `countersign` tool.
-fn main() {}
+//! The `countersign` tool: certificates and policies for mutual TLS, made, shown and tried out.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cli::{pki, text};
+
+/// Certificates and policies for mutual TLS: makes them, shows them, and tries them out.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version)]
+struct Countersign {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pki(pki::command::Pki),
+}
+
+fn main() -> ExitCode {
+    let Countersign { command } = app::parse();
+    let mut out = io::stdout().lock();
+    let done: Result<ExitCode, anyhow::Error> = match command {
+        Command::Pki(pki) => pki::command::run(pki, &mut out).map_err(Into::into),
+    };
+    done.unwrap_or_else(|error| {
+        // Nothing is left to do when standard error is closed.
+        drop(writeln!(io::stderr(), "error: {}", text::chain(&*error)));
+        ExitCode::from(app::exit::USAGE)
+    })
+}

@@ -33,6 +33,9 @@ impl Validity {
         now: OffsetDateTime,
         lifetime: std::time::Duration,
     ) -> Result<Self, InvalidLifetime> {
+        let now = now
+            .replace_nanosecond(0)
+            .map_err(|_range| InvalidLifetime)?;
         let lifetime = Duration::try_from(lifetime).map_err(|_too_long| InvalidLifetime)?;
         if lifetime < Duration::SECOND {
             return Err(InvalidLifetime);

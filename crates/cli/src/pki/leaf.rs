@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use pki_types::CertificateDer;
+use aws_lc_rs::signature::Ed25519KeyPair;
+use pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     RsaKeySize, SanType, SerialNumber,
@@ -223,13 +224,22 @@ impl KeyType {
         let rsa = |size| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size);
         match self {
             Self::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
-            Self::Ed25519 => KeyPair::generate_for(&rcgen::PKCS_ED25519),
+            Self::Ed25519 => ed25519(),
             Self::Rsa2048 => rsa(RsaKeySize::_2048),
             Self::Rsa3072 => rsa(RsaKeySize::_3072),
             Self::Rsa4096 => rsa(RsaKeySize::_4096),
         }
         .map_err(IssueError::Key)
     }
+}
+
+/// rcgen writes version 2 of PKCS#8 (RFC 5958), which OpenSSL 3.0 does not read; this is version 1 (RFC 8410 §7).
+fn ed25519() -> Result<KeyPair, rcgen::Error> {
+    let pkcs8 = Ed25519KeyPair::generate()
+        .and_then(|key| key.to_pkcs8v1())
+        .map_err(|_unspecified| rcgen::Error::RingUnspecified)?;
+    let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8.as_ref());
+    KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519)
 }
 
 /// A leaf with its private key, as a server or client presents it.

@@ -5,14 +5,18 @@
 
 mod authority;
 pub mod certificate;
+pub mod command;
 mod directory;
 mod files;
 mod leaf;
+mod list;
+pub mod operations;
 mod request;
 mod revocations;
 mod roster;
 mod serial;
 mod subject;
+mod watch;
 
 pub use authority::{Authority, InvalidAuthority, InvalidLifetime, Revocation, Validity};
 pub use directory::{Credentials, Directory, DirectoryError, Origin};

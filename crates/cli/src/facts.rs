@@ -1,0 +1,74 @@
+//! What a certificate says, as `pki list` and `cert show` print it.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::pki::certificate::{Certificate, Names};
+use crate::text::timestamp;
+
+/// The fields of a certificate that matter to a service. As text they are unescaped, for JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct Facts {
+    /// In hexadecimal.
+    pub serial: String,
+    /// An RFC 4514 string, or why there is none.
+    pub subject: String,
+    /// An RFC 4514 string, or why there is none.
+    pub issuer: String,
+    /// The URI names.
+    pub uris: Vec<String>,
+    /// The DNS names.
+    pub dns: Vec<String>,
+    /// The IP addresses.
+    pub ips: Vec<String>,
+    /// The e-mail addresses.
+    pub emails: Vec<String>,
+    /// The extended key usages as RFC 5280 names them; null when the extension is missing.
+    pub usages: Option<Vec<String>>,
+    /// By RFC 3339.
+    pub not_before: String,
+    /// By RFC 3339.
+    pub not_after: String,
+    /// Until it expires; negative when it has. One hundredth of a day is about a quarter of an hour.
+    pub days_left: f64,
+}
+
+impl Facts {
+    /// Reads them from a certificate.
+    pub fn of(certificate: &Certificate<'_>, now: OffsetDateTime) -> Self {
+        let Names {
+            uris,
+            dns,
+            ips,
+            emails,
+            others: _,
+        } = certificate.names().clone();
+        let name = |name: Result<String, identity::InvalidName>| {
+            name.unwrap_or_else(|invalid| format!("({invalid})"))
+        };
+        let validity = certificate.validity();
+        Self {
+            serial: certificate.serial().to_string(),
+            subject: name(certificate.subject()),
+            issuer: name(certificate.issuer()),
+            uris,
+            dns,
+            ips: ips.iter().map(ToString::to_string).collect(),
+            emails,
+            usages: certificate
+                .purposes()
+                .map(|purposes| purposes.iter().map(ToString::to_string).collect()),
+            not_before: timestamp(validity.not_before),
+            not_after: timestamp(validity.not_after),
+            days_left: ((validity.not_after - now).as_seconds_f64() / 864.0).round() / 100.0,
+        }
+    }
+
+    /// The name by which gRFC A41 identifies the holder: the first URI, else the first DNS name, else the subject.
+    pub fn principal(&self) -> &str {
+        self.uris
+            .first()
+            .or_else(|| self.dns.first())
+            .unwrap_or(&self.subject)
+    }
+}

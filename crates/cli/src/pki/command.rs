@@ -1,0 +1,282 @@
+//! `countersign pki`: the command line of a development PKI. Never a decision of its own beyond what it prints.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use time::OffsetDateTime;
+
+use super::certificate::Names;
+use super::operations::{self, OperationError, Outcome};
+use super::{
+    Directory, DirectoryError, FileError, IdentityName, InvalidRequest, InvalidRoster, KeyType,
+    Origin, Request, Revocations, Roster, Serial, Subject, TrustDomain, Usage, files, list, watch,
+};
+use crate::OutputFormat;
+use crate::text::{Printable, timestamp};
+
+/// The identities of `certs/dev.toml`, for a directory that has no such file.
+const DEVELOPMENT_IDENTITIES: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../certs/dev.toml"));
+
+/// Makes and keeps a PKI for development: a root, an issuing authority, and certificates that last a day.
+#[derive(Debug, Args)]
+pub struct Pki {
+    /// Where the PKI is kept: the authority in ca/, each identity in a directory of its name.
+    #[arg(long, global = true, value_name = "DIR", default_value = "certs")]
+    dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes what is missing: the authority, and a certificate for each identity of dev.toml.
+    ///
+    /// What is there and right is kept, so that it can be run at any time. An authority is never overwritten.
+    Init {
+        /// What stands for {trust_domain} in the identities.
+        #[arg(long, value_name = "DOMAIN", default_value = "acme.test")]
+        trust_domain: TrustDomain,
+        /// Who gets which name [default: dev.toml in DIR, or else the one of the project].
+        #[arg(long, value_name = "FILE")]
+        identities: Option<PathBuf>,
+        /// How long the certificates are valid.
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        ttl: app::Duration,
+    },
+    /// Issues a certificate to an identity.
+    Issue(Issue),
+    /// Gives identities new certificates with new keys and serial numbers, and the same names and usages.
+    ///
+    /// A revoked one is not renewed: `issue --replace` does that, on purpose.
+    Renew {
+        /// Whose [default: everybody's].
+        names: Vec<IdentityName>,
+        /// How long they are valid [default: as long as the ones before].
+        #[arg(long, value_name = "DURATION")]
+        ttl: Option<app::Duration>,
+        /// Stays, and renews each when two thirds of its time have passed.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Revokes a certificate, and gives the new revocation list to every identity.
+    Revoke {
+        /// Whose present certificate.
+        #[arg(required_unless_present = "serial")]
+        name: Option<IdentityName>,
+        /// A certificate by its serial number, also one that was replaced.
+        #[arg(long, value_name = "HEX", conflicts_with = "name")]
+        serial: Option<Serial>,
+    },
+    /// Signs the revocation list again, with the next number and a new time, and gives it to every identity.
+    Crl,
+    /// Shows the certificates: names, serial number, days left, and whether revoked.
+    List {
+        /// For people or for programs.
+        #[arg(long, value_enum, default_value_t)]
+        output: OutputFormat,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Issue {
+    /// The identity, and the name of its directory.
+    name: IdentityName,
+    /// A URI, such as spiffe://acme.test/orders; may be repeated, as may the other names.
+    #[arg(long, value_name = "URI")]
+    uri: Vec<String>,
+    /// A host name.
+    #[arg(long, value_name = "NAME")]
+    dns: Vec<String>,
+    /// An IP address.
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Vec<IpAddr>,
+    /// An e-mail address.
+    #[arg(long, value_name = "ADDRESS")]
+    email: Vec<String>,
+    /// The subject by RFC 4514, most specific part first: CN=mainframe,OU=batch,O=Acme,C=US.
+    #[arg(long, value_name = "RFC4514")]
+    subject: Option<Subject>,
+    /// How long the certificate is valid.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    ttl: app::Duration,
+    /// Which side of a connection it is for [default: both; client if --subject is all there is].
+    #[arg(long, value_enum)]
+    usage: Option<Usage>,
+    /// The kind of key.
+    #[arg(long, value_enum, default_value_t)]
+    key: KeyType,
+    /// Replaces another certificate that the identity has, also a revoked one.
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Does what the command line says, and writes what was done to `out`.
+///
+/// # Errors
+/// When it cannot be done. What is on the disk is then as it was, or done in part and safe to do again.
+pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
+    let Pki { dir, command } = pki;
+    let now = OffsetDateTime::now_utc();
+    match command {
+        Command::Init {
+            trust_domain,
+            identities,
+            ttl,
+        } => {
+            let roster = roster(&dir, identities, &trust_domain)?;
+            let (origin, outcomes) = operations::init(&dir, &roster, ttl.0, now)?;
+            let authority = match origin {
+                Origin::Made => "made",
+                Origin::Found => "kept",
+            };
+            writeln!(
+                out,
+                "{:<16} {authority}: {}",
+                "ca",
+                Printable(dir.join("ca").display())
+            )?;
+            outcomes
+                .iter()
+                .try_for_each(|(name, outcome)| report(out, name, outcome))?;
+        }
+        Command::Issue(issue) => {
+            let Issue {
+                name,
+                uri,
+                dns,
+                ip,
+                email,
+                subject,
+                ttl,
+                usage,
+                key,
+                replace,
+            } = issue;
+            let names = Names {
+                uris: uri,
+                dns,
+                ips: ip,
+                emails: email,
+                others: 0,
+            };
+            let request = Request::new(names, subject, usage, key)?;
+            let outcome = operations::issue(&dir, &name, &request, ttl.0, replace, now)?;
+            report(out, &name, &outcome)?;
+        }
+        Command::Renew {
+            names,
+            ttl,
+            watch: false,
+        } => {
+            let directory = Directory::open(&dir, now)?;
+            let names = if names.is_empty() {
+                directory.identities()?
+            } else {
+                names
+            };
+            for name in names {
+                report(
+                    out,
+                    &name,
+                    &operations::renew(&directory, &name, ttl.map(|ttl| ttl.0), now)?,
+                )?;
+            }
+        }
+        Command::Renew {
+            names,
+            ttl,
+            watch: true,
+        } => {
+            watch::renew(&dir, &names, ttl.map(|ttl| ttl.0), out)?;
+        }
+        Command::Revoke { name, serial } => {
+            let directory = Directory::open(&dir, now)?;
+            let serial = match (serial, name) {
+                (Some(serial), _) => serial,
+                (None, Some(name)) => operations::serial_of(&directory, &name)?,
+                (None, None) => return Ok(ExitCode::from(app::exit::USAGE)),
+            };
+            let revocations = operations::revoke(&directory, &serial, now)?;
+            writeln!(out, "revoked {serial}")?;
+            report_list(out, &revocations)?;
+        }
+        Command::Crl => {
+            let directory = Directory::open(&dir, now)?;
+            report_list(out, &operations::republish(&directory, now)?)?;
+        }
+        Command::List { output } => list::write(&Directory::open(&dir, now)?, output, now, out)?,
+    }
+    Ok(app::exit::OK)
+}
+
+fn roster(dir: &Path, file: Option<PathBuf>, domain: &TrustDomain) -> Result<Roster, PkiError> {
+    let own = dir.join("dev.toml");
+    let file = file.or_else(|| own.exists().then_some(own));
+    let (name, text) = match &file {
+        Some(file) => (file.display().to_string(), files::read(file)?),
+        None => (
+            "certs/dev.toml".to_owned(),
+            DEVELOPMENT_IDENTITIES.to_owned(),
+        ),
+    };
+    Ok(Roster::parse(&name, &text, domain)?)
+}
+
+pub(super) fn report(
+    out: &mut dyn Write,
+    name: &IdentityName,
+    outcome: &Outcome,
+) -> io::Result<()> {
+    match outcome {
+        Outcome::Kept(until) => writeln!(out, "{name:<16} kept: valid until {}", timestamp(*until)),
+        Outcome::Issued(until) => {
+            writeln!(out, "{name:<16} issued: valid until {}", timestamp(*until))
+        }
+        Outcome::Replaced(until, why) => {
+            writeln!(
+                out,
+                "{name:<16} replaced, {why}: valid until {}",
+                timestamp(*until)
+            )
+        }
+        Outcome::Revoked(since) => {
+            let since = timestamp(*since);
+            writeln!(
+                out,
+                "{name:<16} left as it is: revoked {since}; `issue --replace` gives it another"
+            )
+        }
+    }
+}
+
+fn report_list(out: &mut dyn Write, revocations: &Revocations) -> io::Result<()> {
+    let Revocations { number, entries } = revocations;
+    writeln!(out, "revocation list {number}: {} revoked", entries.len())
+}
+
+/// Why a `pki` command did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// The file of identities is not usable.
+    #[error(transparent)]
+    Roster(#[from] InvalidRoster),
+    /// What is asked for is not issued.
+    #[error(transparent)]
+    Request(#[from] InvalidRequest),
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The PKI is not usable.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The operation failed.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    /// Nobody reads what is written, or the system does not tell when to stop.
+    #[error("cannot write the result")]
+    Output(#[from] io::Error),
+}

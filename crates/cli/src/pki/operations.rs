@@ -1,0 +1,332 @@
+//! What the commands do to a PKI on the disk. Each takes the time from its caller, and prints nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use pki_types::CertificateDer;
+use pki_types::pem::PemObject as _;
+use rcgen::{KeyPair, PublicKeyData as _};
+use time::OffsetDateTime;
+
+use super::certificate::{Certificate, Malformed};
+use super::{
+    Credentials, Directory, DirectoryError, IdentityName, InvalidLifetime, LeafSpec, NotRepeatable,
+    Origin, Request, Revocation, Revocations, Roster, Serial, Validity,
+};
+
+/// How long a revocation list may be used. Any `revoke` or `crl` makes a new one.
+pub const LIST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+
+/// What was done for one identity.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its certificate is as it should be, until then.
+    Kept(OffsetDateTime),
+    /// It had no certificate and got one, valid until then.
+    Issued(OffsetDateTime),
+    /// It got a new certificate, valid until then, because of that.
+    Replaced(OffsetDateTime, String),
+    /// Its certificate is revoked, and it gets no new one by itself.
+    Revoked(OffsetDateTime),
+}
+
+/// Makes the authority if there is none, and issues what the identities of `roster` lack.
+///
+/// # Errors
+/// When the PKI is not usable or a file cannot be written.
+pub fn init(
+    path: &Path,
+    roster: &Roster,
+    lifetime: Duration,
+    now: OffsetDateTime,
+) -> Result<(Origin, Vec<(IdentityName, Outcome)>), OperationError> {
+    let (directory, origin) = Directory::init(path, now)?;
+    let validity = leaf_validity(&directory, lifetime, now)?;
+    let revocations = directory.revocations()?;
+    let mut outcomes = Vec::new();
+    for (name, request) in roster.entries() {
+        let spec = request.spec(validity);
+        let outcome = match directory.credentials(name)? {
+            None => {
+                put(&directory, name, &spec)?;
+                Outcome::Issued(validity.not_after)
+            }
+            Some(credentials) => settle(&directory, &revocations, name, &spec, &credentials, now)?,
+        };
+        outcomes.push((name.clone(), outcome));
+    }
+    Ok((origin, outcomes))
+}
+
+/// Issues what is asked for. An identity that has another certificate keeps it, unless `replace`.
+///
+/// # Errors
+/// When it has another certificate, or something cannot be written.
+pub fn issue(
+    path: &Path,
+    name: &IdentityName,
+    request: &Request,
+    lifetime: Duration,
+    replace: bool,
+    now: OffsetDateTime,
+) -> Result<Outcome, OperationError> {
+    let directory = Directory::open(path, now)?;
+    let validity = leaf_validity(&directory, lifetime, now)?;
+    let spec = request.spec(validity);
+    let outcome = match directory.credentials(name)? {
+        None => Outcome::Issued(validity.not_after),
+        Some(_) if replace => Outcome::Replaced(validity.not_after, "as told".to_owned()),
+        Some(credentials) => {
+            let revocations = directory.revocations()?;
+            return match judge(&directory, &revocations, &credentials, &spec, now)? {
+                Standing::Right(until) => Ok(Outcome::Kept(until)),
+                Standing::Revoked(_) | Standing::Wrong(_) => {
+                    Err(OperationError::Exists(name.clone()))
+                }
+            };
+        }
+    };
+    put(&directory, name, &spec)?;
+    Ok(outcome)
+}
+
+/// Gives an identity a new certificate with a new key and serial number, and the same names and usages.
+///
+/// # Errors
+/// When it has none, or one that was not made here, or is revoked.
+pub fn renew(
+    directory: &Directory,
+    name: &IdentityName,
+    lifetime: Option<Duration>,
+    now: OffsetDateTime,
+) -> Result<Outcome, OperationError> {
+    let credentials = credentials(directory, name)?;
+    let chain = leaf_of(&credentials).map_err(|source| unreadable(name, source))?;
+    let old = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
+    if let Some(at) = directory.revocations()?.of(old.serial()) {
+        return Ok(Outcome::Revoked(at));
+    }
+    let lifetime = lifetime.unwrap_or_else(|| old.validity().lifetime());
+    let validity = leaf_validity(directory, lifetime, now)?;
+    let spec = LeafSpec::like(&old, validity).map_err(|source| OperationError::NotRepeatable {
+        name: name.clone(),
+        source,
+    })?;
+    put(directory, name, &spec)?;
+    Ok(Outcome::Replaced(validity.not_after, "renewed".to_owned()))
+}
+
+/// When an identity's certificate is due for renewal: after two thirds of its lifetime.
+///
+/// # Errors
+/// When it has none that can be read.
+pub fn due(directory: &Directory, name: &IdentityName) -> Result<OffsetDateTime, OperationError> {
+    let credentials = credentials(directory, name)?;
+    let chain = leaf_of(&credentials).map_err(|source| unreadable(name, source))?;
+    let leaf = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
+    let validity = leaf.validity();
+    Ok(validity.not_after - validity.lifetime() / 3)
+}
+
+/// Revokes a certificate, and gives the new list to everybody. One that is revoked already stays as it is.
+/// Gives the number of the list.
+///
+/// # Errors
+/// When the list cannot be read, signed or written.
+pub fn revoke(
+    directory: &Directory,
+    serial: &Serial,
+    now: OffsetDateTime,
+) -> Result<Revocations, OperationError> {
+    let mut revocations = directory.revocations()?;
+    if revocations.of(serial).is_none() {
+        revocations.entries.push(Revocation {
+            serial: serial.clone(),
+            at: now,
+        });
+    }
+    publish(directory, revocations, now)
+}
+
+/// Signs the list again, with the next number and a new time, and gives it to everybody.
+///
+/// # Errors
+/// When the list cannot be read, signed or written.
+pub fn republish(
+    directory: &Directory,
+    now: OffsetDateTime,
+) -> Result<Revocations, OperationError> {
+    publish(directory, directory.revocations()?, now)
+}
+
+fn publish(
+    directory: &Directory,
+    mut revocations: Revocations,
+    now: OffsetDateTime,
+) -> Result<Revocations, OperationError> {
+    revocations.number = revocations
+        .number
+        .checked_add(1)
+        .ok_or(OperationError::NumberExhausted)?;
+    directory.publish(&revocations, Validity::starting(now, LIST_LIFETIME)?)?;
+    Ok(revocations)
+}
+
+/// The serial number of the certificate that an identity has now.
+///
+/// # Errors
+/// When it has none that can be read.
+pub fn serial_of(directory: &Directory, name: &IdentityName) -> Result<Serial, OperationError> {
+    let credentials = credentials(directory, name)?;
+    let chain = leaf_of(&credentials).map_err(|source| unreadable(name, source))?;
+    let leaf = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
+    Ok(leaf.serial().clone())
+}
+
+/// The first certificate of a file.
+///
+/// # Errors
+/// When there is none.
+pub fn leaf_of(credentials: &Credentials) -> Result<CertificateDer<'static>, Malformed> {
+    CertificateDer::from_pem_slice(credentials.chain_pem.as_bytes()).map_err(Malformed::new)
+}
+
+fn credentials(directory: &Directory, name: &IdentityName) -> Result<Credentials, OperationError> {
+    directory
+        .credentials(name)?
+        .ok_or_else(|| OperationError::Unknown(name.clone()))
+}
+
+fn put(directory: &Directory, name: &IdentityName, spec: &LeafSpec) -> Result<(), OperationError> {
+    let leaf = directory
+        .authority()
+        .issue(spec)
+        .map_err(DirectoryError::from)?;
+    Ok(directory.put(name, &leaf)?)
+}
+
+/// A leaf that outlived its issuer would end with it all the same, and earlier than it says.
+fn leaf_validity(
+    directory: &Directory,
+    lifetime: Duration,
+    now: OffsetDateTime,
+) -> Result<Validity, OperationError> {
+    let validity = Validity::starting(now, lifetime)?;
+    let authority = Certificate::from_der(directory.authority().certificate())
+        .map_err(DirectoryError::from)?
+        .validity();
+    if validity.not_after > authority.not_after {
+        return Err(OperationError::OutlivesAuthority(authority.not_after));
+    }
+    Ok(validity)
+}
+
+/// Keeps a certificate that is what `spec` asks for, and replaces any other that is not revoked.
+fn settle(
+    directory: &Directory,
+    revocations: &Revocations,
+    name: &IdentityName,
+    spec: &LeafSpec,
+    credentials: &Credentials,
+    now: OffsetDateTime,
+) -> Result<Outcome, OperationError> {
+    match judge(directory, revocations, credentials, spec, now)? {
+        Standing::Right(until) => Ok(Outcome::Kept(until)),
+        Standing::Revoked(since) => Ok(Outcome::Revoked(since)),
+        Standing::Wrong(why) => {
+            put(directory, name, spec)?;
+            Ok(Outcome::Replaced(spec.validity.not_after, why))
+        }
+    }
+}
+
+enum Standing {
+    Right(OffsetDateTime),
+    Revoked(OffsetDateTime),
+    Wrong(String),
+}
+
+/// Holds the credentials on the disk against what they should be.
+fn judge(
+    directory: &Directory,
+    revocations: &Revocations,
+    credentials: &Credentials,
+    spec: &LeafSpec,
+    now: OffsetDateTime,
+) -> Result<Standing, OperationError> {
+    let wrong = |why: &str| Ok(Standing::Wrong(why.to_owned()));
+    let Ok(der) = leaf_of(credentials) else {
+        return wrong("there was no certificate in the file");
+    };
+    let Ok(leaf) = Certificate::from_der(&der) else {
+        return wrong("the old one was malformed");
+    };
+    let authority =
+        Certificate::from_der(directory.authority().certificate()).map_err(DirectoryError::from)?;
+    let key_matches = KeyPair::from_pem(&credentials.key_pem)
+        .is_ok_and(|key| key.subject_public_key_info() == leaf.public_key());
+    if let Some(since) = revocations.of(leaf.serial()) {
+        return Ok(Standing::Revoked(since));
+    }
+    if !leaf.names_issuer(&authority) {
+        return wrong("the old one was of another authority");
+    }
+    if !leaf.validity().contains(now) {
+        return wrong("the old one had expired");
+    }
+    if !key_matches {
+        return wrong("its key was missing or that of another certificate");
+    }
+    match LeafSpec::like(&leaf, spec.validity) {
+        Ok(old) if old == *spec => Ok(Standing::Right(leaf.validity().not_after)),
+        Ok(_) | Err(_) => wrong("its names, usage or kind of key have changed"),
+    }
+}
+
+fn unreadable(name: &IdentityName, source: Malformed) -> OperationError {
+    OperationError::Unreadable {
+        name: name.clone(),
+        source,
+    }
+}
+
+/// Why a command did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// The PKI is not usable.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The lifetime is not one.
+    #[error(transparent)]
+    Lifetime(#[from] InvalidLifetime),
+    /// The leaf would be valid for longer than its issuer.
+    #[error(
+        "that is longer than the issuing authority itself is valid, which is until {0}; give a shorter --ttl"
+    )]
+    OutlivesAuthority(OffsetDateTime),
+    /// The identity has another certificate.
+    #[error("{0} has a certificate already, and not this one; give --replace to replace it")]
+    Exists(IdentityName),
+    /// There is no such identity.
+    #[error("{0} has no certificate here; `countersign pki list` shows who has")]
+    Unknown(IdentityName),
+    /// The certificate of an identity is malformed.
+    #[error("tls.crt of {name}: {source}")]
+    Unreadable {
+        /// Whose it is.
+        name: IdentityName,
+        /// What is wrong.
+        source: Malformed,
+    },
+    /// The certificate cannot be made again.
+    #[error("the certificate of {name} cannot be renewed here: {source}")]
+    NotRepeatable {
+        /// Whose it is.
+        name: IdentityName,
+        /// What it has that cannot be said here.
+        source: NotRepeatable,
+    },
+    /// There are no more numbers.
+    #[error("the revocation list has the highest number that there is")]
+    NumberExhausted,
+}
