@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -58,6 +58,8 @@ impl AuditCondition {
 pub(crate) struct AuditOptions {
     pub(crate) condition: AuditCondition,
     pub(crate) loggers: Vec<Arc<dyn AuditLogger>>,
+    /// Where the policy says so, if it does.
+    pub(crate) line: Option<u32>,
 }
 
 /// One decision, in the terms of gRFC A59.
@@ -146,14 +148,12 @@ impl Audit {
         let writer = self
             .writer
             .get_or_init(|| start_writer(Arc::clone(&self.counters)));
+        let job = Job::Write(Arc::clone(policy), event);
         let queued = writer
             .as_ref()
-            .map(|jobs| jobs.try_send(Job::Write(Arc::clone(policy), event)));
-        match queued {
-            Some(Ok(())) => {}
-            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {
-                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-            }
+            .is_some_and(|jobs| jobs.try_send(job).is_ok());
+        if !queued {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 

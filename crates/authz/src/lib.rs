@@ -3,14 +3,18 @@
 //! A [`Policy`] is parsed strictly and decides purely: no I/O, no clock, no allocation on an allow.
 //! This crate knows an [`identity::Peer`]; it never sees TLS, and reads no policy file.
 
+mod api;
 mod audit;
 mod authorization;
 mod caller;
+mod check;
+mod coverage;
 mod cursor;
 mod decide;
 mod enforce;
 mod invalid;
 mod json;
+mod lints;
 mod live;
 mod loggers;
 mod parse;
@@ -19,9 +23,11 @@ mod pattern;
 mod policy;
 mod rule;
 
+pub use api::{Api, InvalidApi};
 pub use audit::{Audit, AuditCondition, AuditCounts, AuditEvent, AuditLogger};
 pub use authorization::{Authorization, Counts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED};
 pub use caller::{Caller, Identity};
+pub use check::{Finding, Severity, check, lint};
 pub use decide::{Cause, Decision, Verdict};
 pub use enforce::{Enforce, Enforced};
 pub use invalid::{Fault, InvalidPolicy};

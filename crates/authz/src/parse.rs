@@ -181,7 +181,11 @@ fn audit(options: &At<'_>, registry: &Loggers) -> Parsed<AuditOptions> {
             loggers.extend(logger(&item, registry)?);
         }
     }
-    Ok(AuditOptions { condition, loggers })
+    Ok(AuditOptions {
+        condition,
+        loggers,
+        line: Some(options.node.line),
+    })
 }
 
 /// `None` for an optional logger that is not registered.

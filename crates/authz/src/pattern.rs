@@ -204,6 +204,11 @@ impl Patterns {
         &self.items
     }
 
+    /// The position of the first exact pattern that is `text`.
+    pub(crate) fn position(&self, text: &str) -> Option<usize> {
+        self.exact.get(text).copied()
+    }
+
     pub(crate) fn exact(&self) -> impl Iterator<Item = &str> {
         self.exact.keys().map(|text| &**text)
     }

@@ -1,5 +1,7 @@
 //! The shared vectors of gRFC A43: what the other implementations decide, where they agree, and what we do where not.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use authz::{Caller, Policy};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;

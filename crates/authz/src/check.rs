@@ -1,0 +1,245 @@
+//! What is probably wrong with a valid policy: held against itself, and against an API.
+//!
+//! Advice only: nothing here changes what a policy decides.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::api::Api;
+use crate::coverage;
+use crate::decide::RuleList;
+use crate::lints;
+use crate::pattern::Pattern;
+use crate::policy::Policy;
+use crate::rule::Rule;
+
+/// How sure a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// It cannot be meant.
+    Error,
+    /// It may be meant.
+    Warning,
+}
+
+/// Something in a policy that its author should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How sure it is.
+    pub severity: Severity,
+    /// The JSON pointer (RFC 6901) of the value it is about.
+    pub pointer: String,
+    /// The line on which that value begins, from 1.
+    pub line: u32,
+    /// What kind of finding, stable and in kebab-case.
+    pub code: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            severity: _,
+            pointer,
+            line,
+            code,
+            message,
+        } = self;
+        write!(f, "line {line}: {pointer}: {message} [{code}]")
+    }
+}
+
+/// Holds a policy against itself only: what an author of any gRPC service should know.
+pub fn lint(policy: &Policy) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    for (pointer, line) in &policy.empty_lists {
+        findings.warn(
+            (pointer.clone(), *line),
+            "empty-list",
+            "an empty list asks nothing, so it matches everything: leave it out or fill it".into(),
+        );
+    }
+    for located in rules(policy) {
+        lints::rule(located, &mut findings);
+    }
+    across_rules(policy, &mut findings);
+    lints::audit(policy, &mut findings);
+    findings.sorted()
+}
+
+/// Holds a policy against itself and against the RPCs that it is for.
+///
+/// The findings are in the order of the text.
+pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
+    let mut findings = Findings { all: lint(policy) };
+    let mut hints = MAX_HINTS;
+    for located in rules(policy) {
+        for (at, (pattern, line)) in located.rule.paths.items().iter().enumerate() {
+            // A pattern that fits no path at all has its finding already.
+            if lints::fits_some_path(pattern) && !reaches(pattern, api) {
+                let hint = match pattern {
+                    Pattern::Exact(path) if hints > 0 => {
+                        hints -= 1;
+                        api.nearest(path)
+                    }
+                    Pattern::Exact(_)
+                    | Pattern::Present
+                    | Pattern::Prefix(_)
+                    | Pattern::Suffix(_) => None,
+                };
+                let hint = hint
+                    .map(|path| format!("; did you mean {path}?"))
+                    .unwrap_or_default();
+                findings.error(
+                    (located.pointer(&format!("request/paths/{at}")), *line),
+                    "unknown-path",
+                    format!("{:?} names no RPC of this API{hint}", pattern.to_string()),
+                );
+            }
+        }
+    }
+    for path in api.paths() {
+        let mentions = |located: Located<'_>| {
+            located.rule.paths.is_empty() || located.rule.paths.matches(path)
+        };
+        if !rules(policy).any(mentions) {
+            findings.warn(
+                ("/allow_rules".into(), 1),
+                "uncovered-rpc",
+                format!(
+                    "no rule mentions {path}, so nobody may call it: allow it, or deny it expressly"
+                ),
+            );
+        }
+    }
+    findings.sorted()
+}
+
+/// A hint compares with every RPC, and the first few tell enough.
+const MAX_HINTS: usize = 20;
+
+fn reaches(pattern: &Pattern, api: &Api) -> bool {
+    match pattern {
+        Pattern::Exact(path) => api.contains(path),
+        Pattern::Present | Pattern::Prefix(_) | Pattern::Suffix(_) => {
+            api.paths().any(|path| pattern.matches(path))
+        }
+    }
+}
+
+/// What one rule does to another.
+fn across_rules(policy: &Policy, findings: &mut Findings) {
+    let denied: HashMap<&str, u32> = policy
+        .deny
+        .rules()
+        .iter()
+        .map(|rule| (&*rule.name, rule.line))
+        .collect();
+    let unconditional: Vec<&Rule> = policy
+        .deny
+        .rules()
+        .iter()
+        .filter(|rule| rule.headers.is_empty())
+        .collect();
+    for located in list(&policy.allow, List::Allow) {
+        let rule = located.rule;
+        if let Some(line) = denied.get(&*rule.name) {
+            findings.warn(
+                located.whole(),
+                "same-name",
+                format!("the deny rule on line {line} has the same name, so an audit log cannot tell them apart"),
+            );
+        }
+        if let Some(deny) = unconditional
+            .iter()
+            .find(|deny| coverage::covers(deny, rule))
+        {
+            findings.error(
+                located.whole(),
+                "never-allows",
+                format!(
+                    "the deny rule {:?} on line {} denies all that this rule allows",
+                    deny.name, deny.line
+                ),
+            );
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum List {
+    Deny,
+    Allow,
+}
+
+/// A rule and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) list: List,
+    at: usize,
+}
+
+impl Located<'_> {
+    pub(crate) fn pointer(&self, within: &str) -> String {
+        format!("{}/{within}", self.whole().0)
+    }
+
+    pub(crate) fn whole(&self) -> (String, u32) {
+        let list = match self.list {
+            List::Deny => "deny_rules",
+            List::Allow => "allow_rules",
+        };
+        (format!("/{list}/{}", self.at), self.rule.line)
+    }
+}
+
+pub(crate) fn rules(policy: &Policy) -> impl Iterator<Item = Located<'_>> {
+    list(&policy.deny, List::Deny).chain(list(&policy.allow, List::Allow))
+}
+
+fn list(rules: &RuleList, list: List) -> impl Iterator<Item = Located<'_>> {
+    rules
+        .rules()
+        .iter()
+        .enumerate()
+        .map(move |(at, rule)| Located { rule, list, at })
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    all: Vec<Finding>,
+}
+
+impl Findings {
+    pub(crate) fn error(&mut self, place: (String, u32), code: &'static str, message: String) {
+        self.push(Severity::Error, place, code, message);
+    }
+
+    pub(crate) fn warn(&mut self, place: (String, u32), code: &'static str, message: String) {
+        self.push(Severity::Warning, place, code, message);
+    }
+
+    fn push(
+        &mut self,
+        severity: Severity,
+        place: (String, u32),
+        code: &'static str,
+        message: String,
+    ) {
+        let (pointer, line) = place;
+        self.all.push(Finding {
+            severity,
+            pointer,
+            line,
+            code,
+            message,
+        });
+    }
+
+    fn sorted(mut self) -> Vec<Finding> {
+        self.all.sort_by_key(|finding| finding.line);
+        self.all
+    }
+}
