@@ -4,9 +4,11 @@ use mtls::{
     Channel, ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Target, Trust,
 };
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
+use tonic::Status;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::retry::Retry;
+use crate::rpc_error::{Method, RpcError};
 
 /// Where the server is, who it must be, and who we are.
 #[derive(Clone, Debug)]
@@ -77,6 +79,11 @@ impl Client {
     /// The generated client of the server's health service.
     pub fn health(&self) -> HealthClient<Channel> {
         HealthClient::new(self.channel.clone())
+    }
+
+    /// A status of a call by the generated client, with where it was made and by whom.
+    pub fn error(&self, method: Method, status: Status) -> RpcError {
+        RpcError::new(method, &self.target, &self.trust.current(), status)
     }
 
     /// Our live credentials.

@@ -2,9 +2,18 @@
 //!
 //! Never a call to a server that has not proved who it is, never a repeat of a call that is not idempotent.
 
+mod calls;
+pub mod commands;
 mod connection;
+pub mod failure;
+pub mod items;
+pub mod output;
 mod retry;
+mod rpc_error;
 pub mod settings;
+mod text;
 
+pub use calls::Levels;
 pub use connection::{Client, Connection, connect};
 pub use retry::{Attempt, Retry, RetryPolicy};
+pub use rpc_error::{Method, RpcError, code_name};

@@ -1,7 +1,21 @@
 //! The command line of the inventory's caller.
 
+use std::process::ExitCode;
+
+use client::commands;
+use client::output::Output;
 use client::settings::Settings;
 
-fn main() {
-    let _settings: Settings = app::parse();
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings: Settings = app::parse();
+    app::init_logs(settings.log_format, settings.default_log_level());
+    let mut output = Output::standard(settings.output);
+    match commands::run(&settings, &mut output).await {
+        Ok(()) => app::exit::OK,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit_code().into()
+        }
+    }
 }

@@ -91,6 +91,7 @@ impl Retry {
             let affordable = self.budget.failed();
             let pause = match verdict {
                 Verdict::Final | Verdict::Never => return Err(status),
+                Verdict::After(pause) if pause > MAX_PUSHBACK => return Err(status),
                 Verdict::After(pause) => {
                     backoff = self.policy.initial_backoff;
                     pause
@@ -172,11 +173,8 @@ fn verdict(status: &Status) -> Verdict {
     if !passing {
         return Verdict::Final;
     }
-    match pushback(status.metadata()).unwrap_or(retry_info.map_or(Verdict::Backoff, Verdict::After))
-    {
-        Verdict::After(pause) if pause > MAX_PUSHBACK => Verdict::Never,
-        verdict => verdict,
-    }
+    let advised = retry_info.map_or(Verdict::Backoff, Verdict::After);
+    pushback(status.metadata()).unwrap_or(advised)
 }
 
 fn pushback(metadata: &MetadataMap) -> Option<Verdict> {

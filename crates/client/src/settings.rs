@@ -188,6 +188,13 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// What is logged unless `RUST_LOG` says otherwise: a command tells itself how it ended.
+    pub fn default_log_level(&self) -> &'static str {
+        "error"
+    }
+}
+
 impl From<&ConnectionSettings> for Connection {
     fn from(settings: &ConnectionSettings) -> Self {
         let source = Source::directory(&settings.tls_dir);

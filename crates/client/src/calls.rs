@@ -1,0 +1,210 @@
+//! The calls, each with its deadline, repeated by policy because each of them is idempotent.
+//!
+//! Never an answer that breaks the contract taken for a good one.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::inventory::v1::{
+    GetItemRequest, ImportItemsRequest, ImportItemsResponse, Item, Reservation, ReserveManyRequest,
+    ReserveManyResponse, ReserveStockRequest, WatchStockRequest, WatchStockResponse,
+};
+use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use crate::connection::Client;
+use crate::retry::Attempt;
+use crate::rpc_error::{Method, RpcError};
+
+/// In each of these, `timeout` is for the whole call, repetitions and streams included; none is no limit.
+impl Client {
+    /// Reads one item.
+    ///
+    /// # Errors
+    /// As the contract says.
+    pub async fn get_item(
+        &self,
+        request: GetItemRequest,
+        timeout: Option<Duration>,
+    ) -> Result<Item, RpcError> {
+        self.call(Method::GetItem, timeout, async |attempt| {
+            let answer = self
+                .inventory()
+                .get_item(attempt.request(request.clone()))
+                .await?;
+            answer
+                .into_inner()
+                .item
+                .ok_or_else(|| broken("it answered without an item"))
+        })
+        .await
+    }
+
+    /// Reserves units of one item.
+    ///
+    /// # Errors
+    /// As the contract says. After one that leaves open whether the reservation was made, as UNAVAILABLE and
+    /// DEADLINE_EXCEEDED do, the same request can be made again.
+    pub async fn reserve_stock(
+        &self,
+        request: ReserveStockRequest,
+        timeout: Option<Duration>,
+    ) -> Result<Reservation, RpcError> {
+        self.call(Method::ReserveStock, timeout, async |attempt| {
+            let answer = self
+                .inventory()
+                .reserve_stock(attempt.request(request.clone()))
+                .await?;
+            answer
+                .into_inner()
+                .reservation
+                .ok_or_else(|| broken("it answered without a reservation"))
+        })
+        .await
+    }
+
+    /// Opens a stream of levels. It is opened again by policy until it is open, and not when it breaks.
+    ///
+    /// # Errors
+    /// As the contract says.
+    pub async fn watch_stock(
+        &self,
+        request: WatchStockRequest,
+        timeout: Option<Duration>,
+    ) -> Result<Levels, RpcError> {
+        let stream = self
+            .call(Method::WatchStock, timeout, async |attempt| {
+                let answer = self
+                    .inventory()
+                    .watch_stock(attempt.request(request.clone()))
+                    .await?;
+                Ok(answer.into_inner())
+            })
+            .await?;
+        Ok(Levels {
+            stream,
+            client: self.clone(),
+        })
+    }
+
+    /// Creates or sets items, all or none. `sent` is told how many are on their way, from the beginning again when
+    /// the call is repeated.
+    ///
+    /// # Errors
+    /// As the contract says.
+    pub async fn import_items(
+        &self,
+        items: Arc<[ImportItemsRequest]>,
+        timeout: Option<Duration>,
+        sent: impl Fn(usize) + Clone + Send + Sync + 'static,
+    ) -> Result<ImportItemsResponse, RpcError> {
+        self.call(Method::ImportItems, timeout, async |attempt| {
+            let (items, sent) = (items.clone(), sent.clone());
+            let stream = (0..items.len()).map_while(move |at| {
+                sent(at + 1);
+                items.get(at).cloned()
+            });
+            let request = attempt.request(tokio_stream::iter(stream));
+            Ok(self.inventory().import_items(request).await?.into_inner())
+        })
+        .await
+    }
+
+    /// Makes reservations over one stream. When it breaks, those without an answer are sent again, by policy.
+    ///
+    /// `answered` is given one answer for each request, in their order, and can end the call before the last one.
+    ///
+    /// # Errors
+    /// The call failed; the answers that were given count.
+    pub async fn reserve_many(
+        &self,
+        requests: &[ReserveManyRequest],
+        timeout: Option<Duration>,
+        mut answered: impl FnMut(&ReserveManyRequest, ReserveManyResponse) -> ControlFlow<()>,
+    ) -> Result<(), RpcError> {
+        let mut open = requests;
+        self.call(Method::ReserveMany, timeout, async |attempt: Attempt| {
+            if open.is_empty() {
+                return Ok(());
+            }
+            let request = attempt.request(tokio_stream::iter(open.to_vec()));
+            let mut stream = self.inventory().reserve_many(request).await?.into_inner();
+            while let Some(answer) = stream.message().await? {
+                let Some((asked, rest)) = open.split_first() else {
+                    return Err(broken("it answered more often than it was asked"));
+                };
+                if answer.reservation_id != asked.reservation_id || answer.result.is_none() {
+                    return Err(broken("its answer is not to the request whose turn it is"));
+                }
+                open = rest;
+                if answered(asked, answer).is_break() {
+                    return Ok(());
+                }
+            }
+            match open {
+                [] => Ok(()),
+                [..] => Err(broken(
+                    "it ended the stream before it had answered everything",
+                )),
+            }
+        })
+        .await
+    }
+
+    /// Asks once, because it is the state now that counts, whether a service is serving; the server as a whole is `""`.
+    ///
+    /// # Errors
+    /// NOT_FOUND when the server knows no such service, and the transport's and the policy's.
+    pub async fn check_health(
+        &self,
+        service: &str,
+        timeout: Duration,
+    ) -> Result<ServingStatus, RpcError> {
+        let mut request = tonic::Request::new(HealthCheckRequest {
+            service: service.to_owned(),
+        });
+        request.set_timeout(timeout);
+        let answer = self.health().check(request).await;
+        answer
+            .map(|answer| answer.into_inner().status())
+            .map_err(|status| self.error(Method::HealthCheck, status))
+    }
+
+    async fn call<T>(
+        &self,
+        method: Method,
+        timeout: Option<Duration>,
+        send: impl AsyncFnMut(Attempt) -> Result<T, Status>,
+    ) -> Result<T, RpcError> {
+        let answer = self.retry().call(timeout, send).await;
+        answer.map_err(|status| self.error(method, status))
+    }
+}
+
+/// An open watch. The call ends when it is dropped.
+#[derive(Debug)]
+pub struct Levels {
+    stream: Streaming<WatchStockResponse>,
+    client: Client,
+}
+
+impl Levels {
+    /// The next level, or `None` when the server has ended the stream.
+    ///
+    /// # Errors
+    /// The call failed; a new watch begins with the levels as they are then.
+    pub async fn next(&mut self) -> Result<Option<WatchStockResponse>, RpcError> {
+        let level = self.stream.message().await;
+        level.map_err(|status| self.client.error(Method::WatchStock, status))
+    }
+}
+
+/// The server's answer is not one that the contract has.
+fn broken(how: &str) -> Status {
+    Status::new(
+        Code::Internal,
+        format!("the server broke the contract: {how}"),
+    )
+}

@@ -1,0 +1,199 @@
+//! What each command does, with its results on an [`Output`].
+//!
+//! Never a byte to the server before the whole input has been checked.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use proto::inventory::v1::reserve_many_response::Result as Answer;
+use proto::inventory::v1::{
+    GetItemRequest, ImportItemsRequest, ReserveManyRequest, ReserveManyResponse,
+    ReserveStockRequest, WatchStockRequest,
+};
+use tokio::time::sleep;
+use tonic_health::pb::health_check_response::ServingStatus;
+use uuid::Uuid;
+
+use crate::connection::{Client, connect};
+use crate::failure::Failure;
+use crate::items::{read_items, read_reservations};
+use crate::output::{Output, Progress};
+use crate::settings::{Command, Settings};
+
+/// Runs the command of `settings`. Call it within a tokio runtime.
+///
+/// # Errors
+/// Why it failed, with its exit code.
+pub async fn run<O: Write, E: Write>(
+    settings: &Settings,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
+    let deadline = settings.deadline();
+    let client = || connect((&settings.connection).into());
+    match &settings.command {
+        Command::GetItem { sku } => get_item(&client()?, sku, deadline, output).await,
+        Command::Reserve { sku, quantity, id } => {
+            reserve(&client()?, sku, *quantity, *id, deadline, output).await
+        }
+        Command::ReserveMany { file } => {
+            let requests = read_reservations(file)?;
+            reserve_many(&client()?, &requests, deadline, output).await
+        }
+        Command::Watch {
+            sku,
+            duration,
+            count,
+        } => {
+            let mut stop = app::stop_signal().map_err(Failure::Signals)?;
+            let client = client()?;
+            let sku = sku.as_deref().unwrap_or_default();
+            let deadline = settings.deadline.map(|app::Duration(deadline)| deadline);
+            tokio::select! {
+                watched = watch(&client, sku, deadline, *count, output) => watched,
+                () = after(duration.map(|app::Duration(duration)| duration)) => Ok(()),
+                () = stop.requested() => Ok(()),
+            }
+        }
+        Command::Import { file } => {
+            let items = read_items(file)?;
+            import(&client()?, items, deadline, output).await
+        }
+        Command::Health { service } => {
+            let service = service.as_deref().unwrap_or_default();
+            health(&client()?, service, deadline, output).await
+        }
+    }
+}
+
+async fn get_item<O: Write, E: Write>(
+    client: &Client,
+    sku: &str,
+    deadline: Duration,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
+    let request = GetItemRequest {
+        sku: sku.to_owned(),
+    };
+    output.item(&client.get_item(request, Some(deadline)).await?)
+}
+
+async fn reserve<O: Write, E: Write>(
+    client: &Client,
+    sku: &str,
+    quantity: u32,
+    id: Option<Uuid>,
+    deadline: Duration,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
+    let request = ReserveStockRequest {
+        reservation_id: id.unwrap_or_else(Uuid::now_v7).to_string(),
+        sku: sku.to_owned(),
+        quantity,
+    };
+    if id.is_none() {
+        output.identifier(&request.reservation_id);
+    }
+    output.reservation(&client.reserve_stock(request, Some(deadline)).await?)
+}
+
+async fn reserve_many<O: Write, E: Write>(
+    client: &Client,
+    requests: &[ReserveManyRequest],
+    deadline: Duration,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
+    let (mut answered, mut failed) = (0, 0);
+    let mut written = Ok(());
+    let called = client
+        .reserve_many(
+            requests,
+            Some(deadline),
+            |request, answer: ReserveManyResponse| {
+                answered += 1;
+                failed += usize::from(matches!(answer.result, Some(Answer::Failure(_))));
+                written = output.answer(request, &answer);
+                if written.is_ok() {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            },
+        )
+        .await;
+    written?;
+    for request in requests.iter().skip(answered) {
+        output.unanswered(request)?;
+    }
+    called?;
+    match failed {
+        0 => Ok(()),
+        failed => Err(Failure::NotReserved {
+            failed,
+            all: requests.len(),
+        }),
+    }
+}
+
+async fn watch<O: Write, E: Write>(
+    client: &Client,
+    sku: &str,
+    deadline: Option<Duration>,
+    count: Option<u64>,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
+    let request = WatchStockRequest {
+        sku: sku.to_owned(),
+    };
+    let mut levels = client.watch_stock(request, deadline).await?;
+    let mut left = count.unwrap_or(u64::MAX);
+    while let Some(level) = levels.next().await? {
+        match output.level(&level) {
+            // Who has seen enough closes the pipe, as `head` does.
+            Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
+        left -= 1;
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn import<O: Write, E: Write>(
+    client: &Client,
+    items: Vec<ImportItemsRequest>,
+    deadline: Duration,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
+    let progress = Progress::new("items sent", items.len());
+    let sent = progress.clone();
+    let imported = client.import_items(items.into(), Some(deadline), move |count| sent.at(count));
+    let imported = imported.await;
+    progress.end();
+    output.imported(&imported?)
+}
+
+async fn health<O: Write, E: Write>(
+    client: &Client,
+    service: &str,
+    deadline: Duration,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
+    let status = client.check_health(service, deadline).await?;
+    output.health(service, status)?;
+    match status {
+        ServingStatus::Serving => Ok(()),
+        ServingStatus::NotServing | ServingStatus::Unknown | ServingStatus::ServiceUnknown => {
+            Err(Failure::NotServing(status.as_str_name()))
+        }
+    }
+}
+
+async fn after(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,227 @@
+//! A call that failed: which one, on which server, made by whom, and why.
+
+use std::error::Error;
+use std::fmt;
+use std::time::SystemTime;
+
+use mtls::{Snapshot, Target};
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::text::{escape, timestamp};
+
+/// The calls that this client makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    /// Reads one item.
+    GetItem,
+    /// Reserves units of one item.
+    ReserveStock,
+    /// Streams levels and their changes.
+    WatchStock,
+    /// Creates or sets items.
+    ImportItems,
+    /// Makes many reservations over one stream.
+    ReserveMany,
+    /// Asks whether a service is serving.
+    HealthCheck,
+}
+
+impl Method {
+    /// The path by which policies name it.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::GetItem => "/inventory.v1.InventoryService/GetItem",
+            Self::ReserveStock => "/inventory.v1.InventoryService/ReserveStock",
+            Self::WatchStock => "/inventory.v1.InventoryService/WatchStock",
+            Self::ImportItems => "/inventory.v1.InventoryService/ImportItems",
+            Self::ReserveMany => "/inventory.v1.InventoryService/ReserveMany",
+            Self::HealthCheck => "/grpc.health.v1.Health/Check",
+        }
+    }
+
+    /// Its name without that of its service.
+    pub fn name(self) -> &'static str {
+        let path = self.path();
+        path.rsplit_once('/').map_or(path, |(_service, name)| name)
+    }
+}
+
+/// A call that failed.
+#[derive(Clone, Debug)]
+pub struct RpcError {
+    method: Method,
+    target: Target,
+    caller: Caller,
+    status: Box<Status>,
+}
+
+/// Who made the call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Caller {
+    /// Our certificate as a peer with the same roots sees it.
+    Named {
+        names: Vec<String>,
+        not_after: SystemTime,
+    },
+    /// Such a peer would refuse it, and why.
+    Doubtful(String),
+}
+
+impl RpcError {
+    /// The failure of a call that was made under `snapshot`.
+    pub(crate) fn new(
+        method: Method,
+        target: &Target,
+        snapshot: &Snapshot,
+        status: Status,
+    ) -> Self {
+        let caller = match snapshot.own() {
+            Ok(own) => {
+                let ips = own.ip_sans().iter().map(ToString::to_string);
+                let texts = [own.uri_sans(), own.dns_sans(), own.email_sans()];
+                let mut names: Vec<_> = texts.into_iter().flatten().cloned().chain(ips).collect();
+                if names.is_empty() {
+                    names.push(own.subject().to_owned());
+                }
+                Caller::Named {
+                    names,
+                    not_after: own.not_after(),
+                }
+            }
+            Err(refusal) => Caller::Doubtful(refusal.to_string()),
+        };
+        Self {
+            method,
+            target: target.clone(),
+            caller,
+            status: Box::new(status),
+        }
+    }
+
+    /// Which call it was.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Where the server is.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What it ended with.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// For a program: `method`, `target`, `caller`, `code`, `message`, and the details as far as there are any.
+    pub(crate) fn to_json(&self) -> Value {
+        let details = self.status.get_error_details();
+        let info = details.error_info();
+        let violations = details.bad_request().map(|bad| &bad.field_violations);
+        let violations: Vec<_> = violations
+            .into_iter()
+            .flatten()
+            .map(|violation| json!({ "field": violation.field, "description": violation.description }))
+            .collect();
+        json!({
+            "method": self.method.path(),
+            "target": self.target.to_string(),
+            "caller": self.caller.to_json(),
+            "code": code_name(self.status.code()),
+            "message": self.status.message(),
+            "reason": info.map(|info| &info.reason),
+            "domain": info.map(|info| &info.domain),
+            "metadata": info.map(|info| &info.metadata),
+            "field_violations": violations,
+            "retry_delay_ms": details
+                .retry_info()
+                .and_then(|info| info.retry_delay)
+                .and_then(|delay| u64::try_from(delay.as_millis()).ok()),
+        })
+    }
+}
+
+impl fmt::Display for RpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            method,
+            target,
+            caller,
+            status,
+        } = self;
+        let (name, code) = (method.name(), code_name(status.code()));
+        write!(
+            f,
+            "{name} on {} as {caller}: {code}",
+            escape(&target.to_string())
+        )?;
+        match status.message() {
+            "" => Ok(()),
+            message => write!(f, ": {}", escape(message)),
+        }
+    }
+}
+
+impl Error for RpcError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.status)
+    }
+}
+
+impl Caller {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Named { names, not_after } => {
+                json!({ "names": names, "not_after": timestamp(*not_after) })
+            }
+            Self::Doubtful(reason) => json!({ "refused_by_own_roots": reason }),
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named { names, not_after } => {
+                let names = escape(&names.join(", "));
+                write!(
+                    f,
+                    "{names} (certificate valid until {})",
+                    timestamp(*not_after)
+                )
+            }
+            Self::Doubtful(reason) => {
+                write!(
+                    f,
+                    "a certificate that our own roots refuse ({})",
+                    escape(reason)
+                )
+            }
+        }
+    }
+}
+
+/// The name of a code as `google.rpc.Code` spells it.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
