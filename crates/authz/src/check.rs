@@ -11,7 +11,7 @@ use crate::decide::RuleList;
 use crate::lints;
 use crate::pattern::Pattern;
 use crate::policy::Policy;
-use crate::rule::Rule;
+use crate::rule::{List, Rule};
 
 /// How sure a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,12 +167,6 @@ fn across_rules(policy: &Policy, findings: &mut Findings) {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum List {
-    Deny,
-    Allow,
-}
-
 /// A rule and where it stands.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located<'a> {
@@ -187,11 +181,7 @@ impl Located<'_> {
     }
 
     pub(crate) fn whole(&self) -> (String, u32) {
-        let list = match self.list {
-            List::Deny => "deny_rules",
-            List::Allow => "allow_rules",
-        };
-        (format!("/{list}/{}", self.at), self.rule.line)
+        (format!("/{}_rules/{}", self.list, self.at), self.rule.line)
     }
 }
 

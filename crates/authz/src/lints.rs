@@ -4,11 +4,12 @@
 
 use identity::SpiffeId;
 
-use crate::check::{Findings, List, Located};
+use crate::check::{Findings, Located};
 use crate::coverage::{Kind, contradict, kind, subsumes};
 use crate::path::{self, MethodPath};
 use crate::pattern::{Pattern, Patterns};
 use crate::policy::Policy;
+use crate::rule::List;
 
 pub(crate) fn rule(located: Located<'_>, findings: &mut Findings) {
     let rule = located.rule;

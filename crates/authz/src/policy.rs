@@ -7,6 +7,7 @@ use http::HeaderMap;
 use crate::audit::AuditOptions;
 use crate::caller::Caller;
 use crate::decide::{self, Decision, RuleList};
+use crate::explain::{self, Explanation};
 use crate::invalid::InvalidPolicy;
 use crate::loggers::Loggers;
 use crate::parse;
@@ -55,5 +56,15 @@ impl Policy {
         headers: &'a HeaderMap,
     ) -> Decision<'a> {
         decide::decide(&self.deny, &self.allow, caller, path, headers)
+    }
+
+    /// The same decision, and of every rule whether it matches and if not, why.
+    pub fn explain<'a>(
+        &'a self,
+        caller: &'a Caller,
+        path: &'a str,
+        headers: &'a HeaderMap,
+    ) -> Explanation<'a> {
+        explain::explain(self, caller, path, headers)
     }
 }

@@ -2,11 +2,31 @@
 //!
 //! `decide` and `explain` both call [`Rule::test`], so they cannot disagree.
 
+use std::fmt;
+
 use http::HeaderName;
 
 use crate::caller::Identity;
 use crate::decide::Rpc;
 use crate::pattern::{Pattern, Patterns};
+
+/// Which list of a policy a rule is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum List {
+    /// `deny_rules`.
+    Deny,
+    /// `allow_rules`.
+    Allow,
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deny => "deny",
+            Self::Allow => "allow",
+        })
+    }
+}
 
 /// A rule: principals AND paths AND headers; an empty list asks nothing (gRFC A43).
 #[derive(Clone, Debug)]
@@ -27,17 +47,16 @@ pub(crate) struct HeaderRule {
 }
 
 /// The first part of a rule that did not match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mismatch {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mismatch<'a> {
     Principal,
     Path,
-    /// The position of the header in the rule.
-    Header(usize),
+    Header(&'a HeaderRule),
 }
 
 impl Rule {
     /// Whether the rule matches; if so, the name of the caller that it asked for, unless it asks for none.
-    pub(crate) fn test<'a>(&self, rpc: Rpc<'a>) -> Result<Option<&'a str>, Mismatch> {
+    pub(crate) fn test<'a>(&'a self, rpc: Rpc<'a>) -> Result<Option<&'a str>, Mismatch<'a>> {
         if !self.paths.is_empty() && !self.paths.matches(rpc.path.as_str()) {
             return Err(Mismatch::Path);
         }
@@ -48,9 +67,9 @@ impl Rule {
         match self
             .headers
             .iter()
-            .position(|header| !header.matches(rpc.headers))
+            .find(|header| !header.matches(rpc.headers))
         {
-            Some(at) => Err(Mismatch::Header(at)),
+            Some(header) => Err(Mismatch::Header(header)),
             None => Ok(principal),
         }
     }
