@@ -14,9 +14,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("authz", &["call", "identity"]),
     ("mtls", &["call", "identity"]),
     ("app", &[]),
-    ("server", &["app", "authz", "call", "identity", "mtls", "proto"]),
+    (
+        "server",
+        &["app", "authz", "call", "identity", "mtls", "proto"],
+    ),
     ("client", &["app", "identity", "mtls", "proto"]),
-    ("cli", &["app", "authz", "client", "identity", "mtls", "proto"]),
+    (
+        "cli",
+        &["app", "authz", "client", "identity", "mtls", "proto"],
+    ),
 ];
 
 /// Crates that a service stamped from this template takes as they are: they must not know this one's domain.
@@ -31,12 +37,16 @@ fn read(path: &Path) -> String {
 }
 
 fn manifest(path: &Path) -> Table {
-    read(path).parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    read(path)
+        .parse()
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 fn crates() -> BTreeSet<String> {
     let entries = std::fs::read_dir(root().join("crates")).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
@@ -65,33 +75,54 @@ fn a_crate_depends_only_on_the_crates_that_the_design_allows_it() {
         let manifest = manifest(&root().join("crates").join(name).join("Cargo.toml"));
         let allowed: BTreeSet<_> = allowed.iter().copied().collect();
         for section in ["dependencies", "build-dependencies"] {
-            let Some(dependencies) = manifest.get(section).and_then(|value| value.as_table()) else {
+            let Some(dependencies) = manifest.get(section).and_then(|value| value.as_table())
+            else {
                 continue;
             };
-            let edges: BTreeSet<_> =
-                dependencies.keys().map(String::as_str).filter(|key| ours.contains(*key)).collect();
+            let edges: BTreeSet<_> = dependencies
+                .keys()
+                .map(String::as_str)
+                .filter(|key| ours.contains(*key))
+                .collect();
             let forbidden: Vec<_> = edges.difference(&allowed).collect();
-            assert!(forbidden.is_empty(), "{name} must not depend on {forbidden:?}");
+            assert!(
+                forbidden.is_empty(),
+                "{name} must not depend on {forbidden:?}"
+            );
         }
     }
 }
 
 #[test]
 fn every_version_is_in_the_root_manifest_with_its_reason() {
-    let manifests = crates().into_iter().map(|name| root().join("crates").join(name));
+    let manifests = crates()
+        .into_iter()
+        .map(|name| root().join("crates").join(name));
     for dir in manifests.chain([root().join("tests")]) {
         let manifest = manifest(&dir.join("Cargo.toml"));
         for section in ["dependencies", "build-dependencies", "dev-dependencies"] {
-            for (name, value) in manifest.get(section).and_then(|v| v.as_table()).into_iter().flatten() {
+            for (name, value) in manifest
+                .get(section)
+                .and_then(|v| v.as_table())
+                .into_iter()
+                .flatten()
+            {
                 let inherited = value.get("workspace").and_then(|w| w.as_bool()) == Some(true);
-                assert!(inherited, "{}: {name} must say workspace = true", dir.display());
+                assert!(
+                    inherited,
+                    "{}: {name} must say workspace = true",
+                    dir.display()
+                );
             }
         }
     }
     let text = read(&root().join("Cargo.toml"));
     let (_, dependencies) = text.split_once("[workspace.dependencies]").unwrap();
     let (dependencies, _) = dependencies.split_once("\n[").unwrap();
-    for line in dependencies.lines().filter(|line| line.contains(" = ") && !line.contains("path =")) {
+    for line in dependencies
+        .lines()
+        .filter(|line| line.contains(" = ") && !line.contains("path ="))
+    {
         let reason = line.rsplit_once("# ").map_or("", |(_, reason)| reason);
         assert!(reason.len() > 10, "a dependency without its reason: {line}");
     }
@@ -101,15 +132,39 @@ fn every_version_is_in_the_root_manifest_with_its_reason() {
 fn one_crypto_provider_is_in_the_graph_and_no_other_tls() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let tree = Command::new(cargo)
-        .args(["tree", "--workspace", "--edges=all", "--target=all", "--prefix=none", "--locked", "--offline"])
+        .args([
+            "tree",
+            "--workspace",
+            "--edges=all",
+            "--target=all",
+            "--prefix=none",
+            "--locked",
+            "--offline",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
     let graph = String::from_utf8(tree.stdout).unwrap();
-    let names: BTreeSet<_> = graph.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(names.contains("aws-lc-rs"), "{}", String::from_utf8_lossy(&tree.stderr));
-    for banned in ["ring", "openssl", "openssl-sys", "native-tls", "webpki-roots"] {
-        assert!(!names.contains(banned), "{banned} is in the dependency graph");
+    let names: BTreeSet<_> = graph
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(
+        names.contains("aws-lc-rs"),
+        "{}",
+        String::from_utf8_lossy(&tree.stderr)
+    );
+    for banned in [
+        "ring",
+        "openssl",
+        "openssl-sys",
+        "native-tls",
+        "webpki-roots",
+    ] {
+        assert!(
+            !names.contains(banned),
+            "{banned} is in the dependency graph"
+        );
     }
 }
 
@@ -129,9 +184,13 @@ fn the_reusable_crates_hold_no_word_of_the_inventory() {
 fn only_one_file_chooses_cryptography() {
     for path in files(&root().join("crates"), "rs") {
         let text = read(&path);
-        let chooses = ["builder_with_provider", "default_provider()", "install_default("]
-            .iter()
-            .any(|call| text.contains(call));
+        let chooses = [
+            "builder_with_provider",
+            "default_provider()",
+            "install_default(",
+        ]
+        .iter()
+        .any(|call| text.contains(call));
         assert!(
             !chooses || path.ends_with("mtls/src/crypto.rs"),
             "{} chooses a crypto provider",

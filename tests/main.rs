@@ -1,4 +1,11 @@
 //! The pair as a whole: real sockets, real certificates, real processes.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod architecture;
+mod raw;
+mod transport;
+mod world;

@@ -17,11 +17,11 @@ const PREFIX: &str = "APP_";
 ///
 /// Ends the process when they are not usable ([`exit::USAGE`]), or when `--help` or `--version` was asked for.
 pub fn parse<T: clap::Parser>() -> T {
-    let unknown = reject_unknown_variables(&T::command(), std::env::vars_os().map(|(name, _)| name));
+    let unknown =
+        reject_unknown_variables(&T::command(), std::env::vars_os().map(|(name, _)| name));
     let parsed = T::try_parse();
-    let asked = |e: &clap::Error| {
-        matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
-    };
+    let asked =
+        |e: &clap::Error| matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     match (parsed, unknown) {
         (Err(error), _) if asked(&error) => error.exit(),
         (Ok(settings), Ok(())) => settings,
@@ -71,20 +71,30 @@ pub fn reject_unknown_variables(
             .max()
             .filter(|(shared, _)| *shared > PREFIX.len())
             .map(|(_, known)| known.clone());
-        return Err(UnknownVariable { name: name.escape_debug().to_string(), nearest });
+        return Err(UnknownVariable {
+            name: name.escape_debug().to_string(),
+            nearest,
+        });
     }
     Ok(())
 }
 
 fn known_variables(command: &Command) -> BTreeSet<String> {
-    let own = command.get_arguments().filter_map(|argument| argument.get_env());
-    let mut known: BTreeSet<_> = own.map(|name| name.to_string_lossy().into_owned()).collect();
+    let own = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env());
+    let mut known: BTreeSet<_> = own
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
     known.extend(command.get_subcommands().flat_map(known_variables));
     known
 }
 
 fn shared_prefix(one: &str, other: &str) -> usize {
-    one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count()
+    one.bytes()
+        .zip(other.bytes())
+        .take_while(|(a, b)| a == b)
+        .count()
 }
 
 /// A duration as people write it: `250ms`, `5s`, `1h 30m`.
@@ -139,7 +149,10 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        assert_eq!("250ms".parse(), Ok(Duration(std::time::Duration::from_millis(250))));
+        assert_eq!(
+            "250ms".parse(),
+            Ok(Duration(std::time::Duration::from_millis(250)))
+        );
         assert!("5".parse::<Duration>().is_err());
         assert!("-5s".parse::<Duration>().is_err());
     }

@@ -16,7 +16,10 @@ pub struct Stop {
 /// # Errors
 /// The system refuses the handler.
 pub fn stop_signal() -> io::Result<Stop> {
-    Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    Ok(Stop {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    })
 }
 
 impl Stop {

@@ -49,11 +49,13 @@ impl Replay {
             return None;
         }
         source.attempt += 1;
-        Some(Body::new(Attempt {
+        let attempt = Attempt {
             number: source.attempt,
             again: source.kept.iter().cloned().collect(),
             source: self.source.clone(),
-        }))
+        };
+        drop(source);
+        Some(Body::new(attempt))
     }
 
     fn source(&self) -> MutexGuard<'_, Source> {

@@ -344,7 +344,12 @@ impl From<&Refusal> for rustls::Error {
             Refusal::Revoked => CertificateError::Revoked,
             Refusal::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
             Refusal::RevocationUnknown(_) => CertificateError::UnknownRevocationStatus,
-            Refusal::WrongPurpose(_) => CertificateError::InvalidPurpose,
+            Refusal::WrongPurpose(_)
+            | Refusal::InvalidPeer(
+                InvalidPeer::WrongPurpose(_)
+                | InvalidPeer::NoDigitalSignature
+                | InvalidPeer::LeafIsCa,
+            ) => CertificateError::InvalidPurpose,
             Refusal::WrongServer { .. } => CertificateError::NotValidForName,
             Refusal::InvalidPeer(_) => CertificateError::ApplicationVerificationFailure,
             Refusal::ChainTooLong(_) | Refusal::Malformed(_) => CertificateError::BadEncoding,
