@@ -2,6 +2,7 @@
 //!
 //! Certificates are made here for development and tests. Nothing here is linked into the server or the client.
 
+pub mod cert;
 pub mod facts;
 pub mod pki;
 pub mod text;

@@ -1,10 +1,10 @@
 //! The `countersign` tool: certificates and policies for mutual TLS, made, shown and tried out.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cli::{pki, text};
+use cli::{cert, pki};
 
 /// Certificates and policies for mutual TLS: makes them, shows them, and tries them out.
 #[derive(Debug, Parser)]
@@ -17,6 +17,7 @@ struct Countersign {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pki(pki::command::Pki),
+    Cert(cert::Cert),
 }
 
 fn main() -> ExitCode {
@@ -24,10 +25,7 @@ fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let done: Result<ExitCode, anyhow::Error> = match command {
         Command::Pki(pki) => pki::command::run(pki, &mut out).map_err(Into::into),
+        Command::Cert(cert) => cert::run(cert, &mut out).map_err(Into::into),
     };
-    done.unwrap_or_else(|error| {
-        // Nothing is left to do when standard error is closed.
-        drop(writeln!(io::stderr(), "error: {}", text::chain(&*error)));
-        ExitCode::from(app::exit::USAGE)
-    })
+    done.unwrap_or_else(|error| app::exit::with(app::exit::USAGE, &*error))
 }

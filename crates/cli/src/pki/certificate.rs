@@ -156,6 +156,13 @@ impl<'a> Certificate<'a> {
             && self.authority_key_identifier() == authority.subject_key_identifier()
     }
 
+    /// Whether the key of `authority` signed it, by an algorithm that is known here.
+    pub fn is_signed_by(&self, authority: &Certificate<'_>) -> bool {
+        self.parsed
+            .verify_signature(Some(authority.parsed.public_key()))
+            .is_ok()
+    }
+
     /// The subject key identifier, if any.
     pub(super) fn subject_key_identifier(&self) -> Option<&[u8]> {
         self.parsed.iter_extensions().find_map(|extension| {

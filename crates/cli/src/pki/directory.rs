@@ -5,7 +5,7 @@
 //! overwrites an authority.
 
 use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use pki_types::CertificateDer;
@@ -16,7 +16,7 @@ use super::certificate::{Certificate, Malformed};
 use super::files::{self, Batch, FileError, Secrecy};
 use super::{
     Authority, IdentityName, InvalidAuthority, InvalidLifetime, InvalidRevocations, IssueError,
-    Leaf, Revocations, Validity,
+    Leaf, Revocations, Serial, Validity,
 };
 
 /// The root outlives the authority that it certifies, which outlives every leaf.
@@ -106,7 +106,7 @@ impl Directory {
         let root = Certificate::from_der(&root).map_err(|e| unusable("root.crt")(e.into()))?;
         let issuing = Certificate::from_der(authority.certificate())
             .map_err(|e| unusable("issuing.crt")(e.into()))?;
-        if !issuing.names_issuer(&root) {
+        if !issuing.names_issuer(&root) || !issuing.is_signed_by(&root) {
             return Err(DirectoryError::NotOfRoot(file("issuing.crt")));
         }
         for (name, certificate) in [("root.crt", &root), ("issuing.crt", &issuing)] {
@@ -163,9 +163,11 @@ impl Directory {
         let Some(chain_pem) = read("tls.crt")? else {
             return Ok(None);
         };
+        let key = self.file(name, "tls.key").metadata();
         Ok(Some(Credentials {
             chain_pem,
             key_pem: read("tls.key")?.unwrap_or_default(),
+            key_is_private: key.is_ok_and(|key| key.permissions().mode() & 0o077 == 0),
         }))
     }
 
@@ -256,6 +258,8 @@ pub struct Credentials {
     pub chain_pem: String,
     /// The private key; empty when it is missing.
     pub key_pem: String,
+    /// Whether nobody but its owner may read it.
+    pub key_is_private: bool,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -273,12 +277,20 @@ fn lock(directory: &Path) -> Result<File, FileError> {
 }
 
 fn make_authorities(ca: &Path, now: OffsetDateTime) -> Result<(), DirectoryError> {
-    let root = Authority::root(
-        "Countersign development root",
-        Validity::starting(now, ROOT_LIFETIME)?,
-    )?;
+    // Two PKIs that share a name look like one with a wrong signature, which nobody understands.
+    let tag: String = Serial::random()
+        .to_string()
+        .chars()
+        .skip(2)
+        .take(8)
+        .collect();
+    let validity = Validity::starting(now, ROOT_LIFETIME)?;
+    let root = Authority::root(&format!("Countersign development root {tag}"), validity)?;
     let validity = Validity::starting(now, ISSUING_LIFETIME)?;
-    let issuing = root.issuing("Countersign development issuing CA", validity)?;
+    let issuing = root.issuing(
+        &format!("Countersign development issuing CA {tag}"),
+        validity,
+    )?;
     let mut batch = Batch::default();
     batch.stage(&ca.join("root.key"), &root.key_pem(), Secrecy::Private)?;
     batch.stage(

@@ -268,7 +268,7 @@ fn judge(
     if let Some(since) = revocations.of(leaf.serial()) {
         return Ok(Standing::Revoked(since));
     }
-    if !leaf.names_issuer(&authority) {
+    if !leaf.names_issuer(&authority) || !leaf.is_signed_by(&authority) {
         return wrong("the old one was of another authority");
     }
     if !leaf.validity().contains(now) {
@@ -276,6 +276,9 @@ fn judge(
     }
     if !key_matches {
         return wrong("its key was missing or that of another certificate");
+    }
+    if !credentials.key_is_private {
+        return wrong("its key could be read by others");
     }
     match LeafSpec::like(&leaf, spec.validity) {
         Ok(old) if old == *spec => Ok(Standing::Right(leaf.validity().not_after)),

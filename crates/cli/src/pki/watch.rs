@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 use super::command::{PkiError, report};
 use super::operations::{self, Outcome};
 use super::{Directory, IdentityName};
-use crate::text;
 
 /// An identity that is added meanwhile is seen after this at the latest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -39,7 +38,7 @@ pub(super) fn renew(
                 Ok(pause) => pause,
                 Err(PkiError::Output(closed)) => return Err(closed.into()),
                 Err(error) => {
-                    writeln!(out, "will try again: {}", text::chain(&error))?;
+                    writeln!(out, "will try again: {}", app::exit::in_one_line(&error))?;
                     LONGEST_PAUSE
                 }
             };

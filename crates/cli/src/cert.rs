@@ -1,0 +1,331 @@
+//! `countersign cert`: what a certificate says, and what our services would make of it.
+//!
+//! `show` describes and never vouches: no signature is verified, and no root is asked.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use identity::{InvalidPeer, Peer, Role};
+use pki_types::CertificateDer;
+use pki_types::pem::{self, PemObject as _};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::OutputFormat;
+use crate::facts::Facts;
+use crate::pki::certificate::{Certificate, Malformed};
+use crate::text::{Printable, timestamp};
+
+/// Shows certificates.
+#[derive(Debug, Args)]
+pub struct Cert {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows what a certificate says, who our services would take its holder for, and what is wrong with it.
+    Show {
+        /// A certificate, or a chain with the leaf first; PEM or DER.
+        file: PathBuf,
+        /// For people or for programs.
+        #[arg(long, value_enum, default_value_t)]
+        output: OutputFormat,
+    },
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// When the file cannot be read, or holds no certificate.
+pub fn run(cert: Cert, out: &mut dyn Write) -> Result<ExitCode, CertError> {
+    let Cert {
+        command: Command::Show { file, output },
+    } = cert;
+    let chain = read(&file)?;
+    let shown = Shown::new(&file, &chain, OffsetDateTime::now_utc())?;
+    match output {
+        OutputFormat::Json => {
+            serde_json::to_writer_pretty(&mut *out, &shown).map_err(io::Error::from)?;
+            writeln!(out)?;
+        }
+        OutputFormat::Text => shown.write(out)?,
+    }
+    Ok(app::exit::OK)
+}
+
+/// No chain is larger.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Reads the certificates of a file, whatever else is in it.
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
+    let failed = |source| CertError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(CertError::TooLarge(path.to_owned()));
+    }
+    // A SEQUENCE with a length of two bytes or more: DER, and no text that begins a PEM file.
+    if let [0x30, 0x81..=0x84, ..] = bytes[..] {
+        return Ok(vec![CertificateDer::from(bytes)]);
+    }
+    let chain = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| CertError::Pem {
+            path: path.to_owned(),
+            source,
+        })?;
+    if chain.is_empty() {
+        return Err(CertError::NoCertificate(path.to_owned()));
+    }
+    Ok(chain)
+}
+
+#[derive(Serialize)]
+struct Shown {
+    file: String,
+    /// The leaf first.
+    certificates: Vec<Facts>,
+    as_client: Verdict,
+    as_server: Verdict,
+    problems: Vec<String>,
+}
+
+/// What a service makes of a leaf whose chain verifies.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    /// It takes its holder for this one.
+    Identified {
+        principal: String,
+        spiffe_id: Option<String>,
+    },
+    /// It refuses.
+    Refused { code: &'static str, reason: String },
+}
+
+impl Shown {
+    fn new(
+        file: &Path,
+        chain: &[CertificateDer<'_>],
+        now: OffsetDateTime,
+    ) -> Result<Self, CertError> {
+        let unreadable = |(index, source)| CertError::Malformed {
+            path: file.to_owned(),
+            position: index + 1,
+            source,
+        };
+        let certificates = chain
+            .iter()
+            .enumerate()
+            .map(|(index, der)| {
+                Certificate::from_der(der).map_err(|source| unreadable((index, source)))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            file: file.display().to_string(),
+            certificates: certificates.iter().map(|it| Facts::of(it, now)).collect(),
+            as_client: Verdict::of(Peer::from_verified_path(Role::Client, chain)),
+            as_server: Verdict::of(Peer::from_verified_path(Role::Server, chain)),
+            problems: problems(&certificates, now),
+        })
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self {
+            file,
+            certificates,
+            as_client,
+            as_server,
+            problems,
+        } = self;
+        let count = match certificates.len() {
+            1 => "one certificate".to_owned(),
+            more => format!("{more} certificates, the first of which is the holder's"),
+        };
+        writeln!(out, "{}: {count}", Printable(file))?;
+        if let Some(leaf) = certificates.first() {
+            write_facts(leaf, out)?;
+        }
+        for issuer in certificates.iter().skip(1) {
+            let subject = Printable(&issuer.subject);
+            writeln!(out, "  then       {subject}, until {}", issuer.not_after)?;
+        }
+        writeln!(out, "  as client  {as_client}")?;
+        writeln!(out, "  as server  {as_server}")?;
+        problems
+            .iter()
+            .try_for_each(|it| writeln!(out, "  problem    {}", Printable(it)))
+    }
+}
+
+fn write_facts(leaf: &Facts, out: &mut dyn Write) -> io::Result<()> {
+    /// More names than these are counted, and all of them are in the JSON.
+    const SHOWN_NAMES: usize = 20;
+    let Facts {
+        serial,
+        subject,
+        issuer,
+        uris,
+        dns,
+        ips,
+        emails,
+        usages,
+        not_before,
+        not_after,
+        days_left,
+    } = leaf;
+    let subject = if subject.is_empty() {
+        "(none)"
+    } else {
+        subject
+    };
+    writeln!(out, "  subject    {}", Printable(subject))?;
+    let kinds = [("URI", uris), ("DNS", dns), ("IP", ips), ("e-mail", emails)];
+    let mut names = kinds
+        .iter()
+        .flat_map(|(kind, names)| names.iter().map(move |name| (kind, name)));
+    for (kind, name) in names.by_ref().take(SHOWN_NAMES) {
+        writeln!(out, "  name       {kind} {}", Printable(name))?;
+    }
+    match names.count() {
+        0 => {}
+        more => writeln!(
+            out,
+            "  name       and {more} more; --output json shows them"
+        )?,
+    }
+    let usages = usages
+        .as_ref()
+        .map_or("(no such extension)".to_owned(), |usages| usages.join(", "));
+    writeln!(out, "  usages     {usages}")?;
+    writeln!(
+        out,
+        "  valid      {not_before} to {not_after}, {days_left:.2} days left"
+    )?;
+    writeln!(out, "  serial     {serial}")?;
+    writeln!(out, "  issuer     {}", Printable(issuer))
+}
+
+impl Verdict {
+    fn of(peer: Result<Peer, InvalidPeer>) -> Self {
+        match peer {
+            Ok(peer) => Self::Identified {
+                principal: peer.to_string(),
+                spiffe_id: peer.spiffe_id().map(ToString::to_string),
+            },
+            Err(invalid) => Self::Refused {
+                code: invalid.code(),
+                reason: invalid.to_string(),
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Identified {
+                principal,
+                spiffe_id: _,
+            } => {
+                write!(f, "identified as {}", Printable(principal))
+            }
+            Self::Refused { code, reason } => write!(f, "refused: {code}: {}", Printable(reason)),
+        }
+    }
+}
+
+/// What can be seen to be wrong without a root.
+fn problems(chain: &[Certificate<'_>], now: OffsetDateTime) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (index, certificate) in chain.iter().enumerate() {
+        let position = index + 1;
+        let validity = certificate.validity();
+        if now > validity.not_after {
+            problems.push(format!(
+                "certificate {position} expired on {}",
+                timestamp(validity.not_after)
+            ));
+        }
+        if now < validity.not_before {
+            let from = timestamp(validity.not_before);
+            problems.push(format!("certificate {position} is not valid before {from}"));
+        }
+        if let Some(next) = chain.get(index + 1)
+            && !certificate.names_issuer(next)
+        {
+            problems.push(format!(
+                "certificate {position} was not issued by the one after it; the order is leaf, then each issuer"
+            ));
+        }
+    }
+    match chain {
+        [leaf] if !leaf.is_self_issued() => problems.push(
+            "nothing comes after it; unless a root issued it itself, its peers will not find a path"
+                .to_owned(),
+        ),
+        [leaf, ..] if leaf.is_self_issued() && !leaf.is_authority() => {
+            problems.push(
+                "it is self-signed; a peer would have to trust this very certificate".to_owned(),
+            );
+        }
+        [_, .., last] if last.is_self_issued() => {
+            problems.push(
+                "the root is sent along, which is of no use: who trusts it has it".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    problems
+}
+
+/// Why a file cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no certificate.
+    #[error("{} is larger than 1 MiB, as no certificate is", .0.display())]
+    TooLarge(PathBuf),
+    /// Its PEM is damaged.
+    #[error("{} is not well-formed PEM", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: pem::Error,
+    },
+    /// There is none in it.
+    #[error("{} holds no certificate: neither DER nor a PEM block of CERTIFICATE", .0.display())]
+    NoCertificate(PathBuf),
+    /// A certificate in it is malformed.
+    #[error("certificate {position} of {}: {source}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Its place in the file, from 1.
+        position: usize,
+        /// What is wrong.
+        source: Malformed,
+    },
+    /// Nobody reads what is written.
+    #[error("cannot write the result")]
+    Output(#[from] io::Error),
+}

@@ -1,0 +1,373 @@
+//! `countersign pki init` and `issue`, run as a program.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use cli::pki::Purpose;
+use serde_json::Value;
+
+use crate::tool::{Sandbox, eventually};
+
+pub(crate) const IDENTITIES: [&str; 7] = [
+    "auditor",
+    "billing",
+    "catalog",
+    "inventory",
+    "mainframe",
+    "marketing",
+    "orders",
+];
+
+#[test]
+fn init_makes_every_way_to_name_a_caller() {
+    let sandbox = Sandbox::with_pki();
+    for (name, principal, purpose) in [
+        ("inventory", "spiffe://acme.test/inventory", Purpose::Server),
+        ("orders", "spiffe://acme.test/orders", Purpose::Client),
+        ("catalog", "spiffe://acme.test/catalog", Purpose::Client),
+        ("auditor", "spiffe://acme.test/auditor", Purpose::Client),
+        ("marketing", "spiffe://acme.test/marketing", Purpose::Client),
+        ("billing", "billing.acme.test", Purpose::Client),
+        (
+            "mainframe",
+            "CN=mainframe,OU=batch,O=Acme,C=US",
+            Purpose::Client,
+        ),
+    ] {
+        let der = sandbox.leaf(name, |leaf| {
+            assert_eq!(leaf.purposes(), Some(&[purpose.clone()][..]), "{name}");
+            leaf.names().clone()
+        });
+        let role = if purpose == Purpose::Server {
+            "as_server"
+        } else {
+            "as_client"
+        };
+        let shown = sandbox.json(&["cert", "show", &format!("certs/{name}/tls.crt")]);
+        assert_eq!(
+            shown[role]["identified"]["principal"], principal,
+            "{name}: {der:?}"
+        );
+    }
+    let server = sandbox.leaf("inventory", |leaf| leaf.names().clone());
+    assert_eq!(server.dns, ["localhost"]);
+    assert_eq!(
+        server
+            .ips
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["127.0.0.1", "::1"]
+    );
+}
+
+#[test]
+fn keys_are_for_their_owner_and_nothing_else_is_left_behind() {
+    let sandbox = Sandbox::with_pki();
+    let loose = sandbox.path("certs/orders/tls.key");
+    std::fs::set_permissions(loose, std::fs::Permissions::from_mode(0o666)).unwrap();
+    sandbox.succeed(&["pki", "renew"]);
+    sandbox.succeed(&["pki", "revoke", "orders"]);
+    for (path, _) in sandbox.snapshot() {
+        let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(name.ends_with(".key"), mode == 0o600, "{}", path.display());
+        let known = [
+            "root.crt",
+            "root.key",
+            "issuing.crt",
+            "issuing.key",
+            "crl.pem",
+        ];
+        let known_too = ["tls.crt", "tls.key", "ca.crt"];
+        assert!(
+            known.contains(&name) || known_too.contains(&name),
+            "{}",
+            path.display()
+        );
+    }
+    let ca = sandbox
+        .path("certs/ca")
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o777;
+    assert_eq!(ca, 0o700);
+}
+
+#[test]
+fn init_twice_is_init_once() {
+    let sandbox = Sandbox::with_pki();
+    let before = sandbox.snapshot();
+    let said = sandbox.succeed(&["pki", "init"]);
+    assert_eq!(said.matches(" kept: ").count(), 8, "{said}");
+    assert_eq!(sandbox.snapshot(), before);
+}
+
+#[test]
+fn init_replaces_what_is_wrong() {
+    let sandbox = Sandbox::with_pki();
+    let serials = IDENTITIES.map(|name| sandbox.serial(name));
+    sandbox.write("certs/auditor/tls.crt", "");
+    sandbox.write(
+        "certs/billing/tls.key",
+        sandbox.read("certs/orders/tls.key"),
+    );
+    std::fs::remove_file(sandbox.path("certs/catalog/tls.key")).unwrap();
+    std::fs::remove_dir_all(sandbox.path("certs/inventory")).unwrap();
+    let other = Sandbox::with_pki();
+    for file in ["tls.crt", "tls.key"] {
+        sandbox.write(
+            &format!("certs/mainframe/{file}"),
+            other.read(&format!("certs/mainframe/{file}")),
+        );
+    }
+    sandbox.succeed(&["pki", "issue", "marketing", "--uri", "x:y", "--replace"]);
+    let loose = sandbox.path("certs/orders/tls.key");
+    std::fs::set_permissions(loose, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let said = sandbox.succeed(&["pki", "init"]);
+    for line in [
+        "auditor          replaced, there was no certificate in the file",
+        "billing          replaced, its key was missing or that of another",
+        "catalog          replaced, its key was missing",
+        "inventory        issued",
+        "mainframe        replaced, the old one was of another authority",
+        "marketing        replaced, its names, usage or kind of key have changed",
+        "orders           replaced, its key could be read by others",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let now = IDENTITIES.map(|name| sandbox.serial(name));
+    assert!((0..7).all(|index| now[index] != serials[index]));
+    assert_eq!(
+        sandbox.succeed(&["pki", "init"]).matches(" kept: ").count(),
+        8
+    );
+}
+
+#[test]
+fn an_expired_certificate_is_replaced_by_init() {
+    let sandbox = Sandbox::empty();
+    sandbox.succeed(&["pki", "init", "--ttl", "1s"]);
+    let state = || sandbox.json(&["pki", "list"])[0]["problem"].clone();
+    eventually("the certificates expire", || state() == "expired");
+    let said = sandbox.succeed(&["pki", "init"]);
+    assert_eq!(
+        said.matches("replaced, the old one had expired").count(),
+        7,
+        "{said}"
+    );
+    assert_eq!(state(), Value::Null);
+}
+
+#[test]
+fn an_authority_is_never_overwritten() {
+    for file in ["root.crt", "issuing.crt", "issuing.key"] {
+        let sandbox = Sandbox::with_pki();
+        std::fs::remove_file(sandbox.path(&format!("certs/ca/{file}"))).unwrap();
+        let before = sandbox.snapshot();
+        sandbox.refuse(&["pki", "init"], &format!("certs/ca/{file} is missing"));
+        assert_eq!(sandbox.snapshot(), before, "{file}");
+    }
+    let (sandbox, other) = (Sandbox::with_pki(), Sandbox::with_pki());
+    for (file, contents, why) in [
+        (
+            "root.crt",
+            String::new(),
+            "root.crt: the certificate is not PEM",
+        ),
+        (
+            "root.crt",
+            other.read("certs/ca/root.crt"),
+            "not issued by root.crt",
+        ),
+        (
+            "issuing.crt",
+            sandbox.read("certs/orders/tls.crt"),
+            "issuing.crt: the certificate is not that of an authority",
+        ),
+        (
+            "issuing.key",
+            other.read("certs/ca/issuing.key"),
+            "the private key is not that of",
+        ),
+        (
+            "issuing.key",
+            "garbage".to_owned(),
+            "the private key is not one that can sign",
+        ),
+    ] {
+        let path = format!("certs/ca/{file}");
+        let right = sandbox.read(&path);
+        sandbox.write(&path, contents);
+        let before = sandbox.snapshot();
+        for command in [&["pki", "init"][..], &["pki", "renew"], &["pki", "crl"]] {
+            sandbox.refuse(command, why);
+        }
+        assert_eq!(sandbox.snapshot(), before, "{file}: {why}");
+        sandbox.write(&path, right);
+    }
+    assert_eq!(
+        sandbox.succeed(&["pki", "init"]).matches(" kept: ").count(),
+        8
+    );
+}
+
+#[test]
+fn the_root_key_may_be_taken_away() {
+    let sandbox = Sandbox::with_pki();
+    std::fs::remove_file(sandbox.path("certs/ca/root.key")).unwrap();
+    sandbox.succeed(&["pki", "init"]);
+    sandbox.succeed(&["pki", "renew", "orders"]);
+}
+
+#[test]
+fn identities_come_from_the_directory_or_from_a_file_that_is_named() {
+    let sandbox = Sandbox::empty();
+    std::fs::create_dir(sandbox.path("certs")).unwrap();
+    sandbox.write(
+        "certs/dev.toml",
+        "[a]\nusage = 'client'\nuris = ['spiffe://{trust_domain}/a']\n",
+    );
+    sandbox.write("b.toml", "[b]\nusage = 'both'\ndns = ['b']\n");
+    sandbox.succeed(&["pki", "init", "--trust-domain", "corp.test"]);
+    sandbox.succeed(&["pki", "init", "--identities", "b.toml"]);
+    assert_eq!(
+        sandbox.leaf("a", |leaf| leaf.names().uris.clone()),
+        ["spiffe://corp.test/a"]
+    );
+    assert_eq!(sandbox.leaf("b", |leaf| leaf.names().dns.clone()), ["b"]);
+
+    sandbox.write(
+        "b.toml",
+        "[b]\nusage = 'both'\ndns = ['b']\n\n[\"../c\"]\nusage = 'client'\ndns = ['c']",
+    );
+    let before = sandbox.snapshot();
+    sandbox.refuse(
+        &["pki", "init", "--identities", "b.toml"],
+        "b.toml:5: \"../c\": a name is",
+    );
+    sandbox.refuse(
+        &["pki", "init", "--identities", "none.toml"],
+        "cannot read none.toml",
+    );
+    sandbox.refuse(
+        &["pki", "init", "--trust-domain", "a/b"],
+        "a trust domain is",
+    );
+    sandbox.refuse(
+        &["pki", "init", "--ttl", "0s"],
+        "a lifetime is a second at least",
+    );
+    sandbox.refuse(&["pki", "init", "--ttl", "99999 years"], "a lifetime");
+    sandbox.refuse(
+        &["pki", "init", "--ttl", "6 years"],
+        "the issuing authority itself",
+    );
+    assert_eq!(sandbox.snapshot(), before);
+}
+
+#[test]
+fn issue_refuses_what_is_not_safe_to_hand_out() {
+    let sandbox = Sandbox::with_pki();
+    let before = sandbox.snapshot();
+    for (arguments, why) in [
+        (&["new"][..], "no name is given"),
+        (&["new", "--usage", "server"], "no name is given"),
+        (
+            &["new", "--subject", "CN=localhost", "--usage", "server"],
+            "needs a subject alternative name",
+        ),
+        (
+            &["new", "--subject", "CN=localhost", "--usage", "both"],
+            "needs a subject alternative name",
+        ),
+        (
+            &["new", "--subject", "localhost"],
+            "not of the form TYPE=value",
+        ),
+        (&["new", "--subject", "CN=a+O=b"], "must be escaped"),
+        (&["new", "--dns", "127.0.0.1"], "--ip"),
+        (&["new", "--ip", "localhost"], "invalid IP address"),
+        (&["new", "--uri", "spiffe://Acme/x"], "not a SPIFFE ID"),
+        (
+            &["new", "--uri", "spiffe://a/x", "--uri", "spiffe://a/y"],
+            "one SPIFFE ID",
+        ),
+        (&["new", "--email", "nobody"], "user@host"),
+        (
+            &["new", "--dns", "a", "--key", "rsa1024"],
+            "invalid value 'rsa1024'",
+        ),
+        (&["new", "--dns", "a", "--ttl", "5"], "invalid value '5'"),
+        (&["../new", "--dns", "a"], "a name is 1 to 63"),
+        (&["/tmp/new", "--dns", "a"], "a name is 1 to 63"),
+        (&["..", "--dns", "a"], "a name is 1 to 63"),
+        (&["ca", "--dns", "a"], "where the authority is kept"),
+        (
+            &["orders", "--uri", "spiffe://acme.test/admin"],
+            "--replace",
+        ),
+        (
+            &["orders", "--uri", "spiffe://acme.test/orders"],
+            "--replace",
+        ),
+    ] {
+        sandbox.refuse(&[&["pki", "issue"], arguments].concat(), why);
+    }
+    assert_eq!(sandbox.snapshot(), before);
+    Sandbox::empty().refuse(&["pki", "issue", "a", "--dns", "a"], "pki init");
+}
+
+#[test]
+fn issue_takes_every_kind_of_name_and_of_key() {
+    let sandbox = Sandbox::with_pki();
+    for key in ["p256", "ed25519", "rsa2048"] {
+        let arguments = [
+            "pki",
+            "issue",
+            key,
+            "--uri",
+            "spiffe://acme.test/a",
+            "--uri",
+            "https://acme.test/a",
+            "--dns",
+            "*.a.test",
+            "--ip",
+            "::1",
+            "--email",
+            "a@acme.test",
+            "--subject",
+            "CN=a",
+            "--key",
+            key,
+            "--ttl",
+            "1h",
+        ];
+        assert!(sandbox.succeed(&arguments).contains(" issued: "));
+        let before = sandbox.snapshot();
+        assert!(
+            sandbox.succeed(&arguments).contains(" kept: "),
+            "twice is once"
+        );
+        assert_eq!(sandbox.snapshot(), before);
+        sandbox.leaf(key, |leaf| {
+            let names = leaf.names();
+            assert_eq!(names.uris, ["spiffe://acme.test/a", "https://acme.test/a"]);
+            assert_eq!(
+                (&*names.dns[0], &*names.emails[0]),
+                ("*.a.test", "a@acme.test")
+            );
+            assert_eq!(leaf.purposes().unwrap(), [Purpose::Server, Purpose::Client]);
+            assert_eq!(leaf.validity().lifetime(), Duration::from_secs(3600));
+        });
+    }
+    sandbox.succeed(&["pki", "issue", "subject-only", "--subject", "CN=a,O=b"]);
+    let purposes = sandbox.leaf("subject-only", |leaf| leaf.purposes().unwrap().to_vec());
+    assert_eq!(
+        purposes,
+        [Purpose::Client],
+        "no server is without an alternative name"
+    );
+}

@@ -1,0 +1,9 @@
+//! The `countersign` tool: what it makes, held against other verifiers, and what it refuses.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod authority;
+mod commands;
+mod lifecycle;
+mod openssl;
+mod show;
+mod tool;
