@@ -83,7 +83,8 @@ impl Client {
 
     /// A status of a call by the generated client, with where it was made and by whom.
     pub fn error(&self, method: Method, status: Status) -> RpcError {
-        RpcError::new(method, &self.target, &self.trust.current(), status)
+        let caller = self.trust.current().as_ref().into();
+        RpcError::new(method, &self.target, caller, status)
     }
 
     /// Our live credentials.

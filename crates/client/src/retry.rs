@@ -221,3 +221,6 @@ impl Default for Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

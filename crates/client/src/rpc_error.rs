@@ -59,7 +59,7 @@ pub struct RpcError {
 
 /// Who made the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Caller {
+pub(crate) enum Caller {
     /// Our certificate as a peer with the same roots sees it.
     Named {
         names: Vec<String>,
@@ -70,28 +70,7 @@ enum Caller {
 }
 
 impl RpcError {
-    /// The failure of a call that was made under `snapshot`.
-    pub(crate) fn new(
-        method: Method,
-        target: &Target,
-        snapshot: &Snapshot,
-        status: Status,
-    ) -> Self {
-        let caller = match snapshot.own() {
-            Ok(own) => {
-                let ips = own.ip_sans().iter().map(ToString::to_string);
-                let texts = [own.uri_sans(), own.dns_sans(), own.email_sans()];
-                let mut names: Vec<_> = texts.into_iter().flatten().cloned().chain(ips).collect();
-                if names.is_empty() {
-                    names.push(own.subject().to_owned());
-                }
-                Caller::Named {
-                    names,
-                    not_after: own.not_after(),
-                }
-            }
-            Err(refusal) => Caller::Doubtful(refusal.to_string()),
-        };
+    pub(crate) fn new(method: Method, target: &Target, caller: Caller, status: Status) -> Self {
         Self {
             method,
             target: target.clone(),
@@ -167,6 +146,25 @@ impl fmt::Display for RpcError {
 impl Error for RpcError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.status)
+    }
+}
+
+impl From<&Snapshot> for Caller {
+    fn from(snapshot: &Snapshot) -> Self {
+        let own = match snapshot.own() {
+            Ok(own) => own,
+            Err(refusal) => return Self::Doubtful(refusal.to_string()),
+        };
+        let ips = own.ip_sans().iter().map(ToString::to_string);
+        let texts = [own.uri_sans(), own.dns_sans(), own.email_sans()];
+        let mut names: Vec<_> = texts.into_iter().flatten().cloned().chain(ips).collect();
+        if names.is_empty() {
+            names.push(own.subject().to_owned());
+        }
+        Self::Named {
+            names,
+            not_after: own.not_after(),
+        }
     }
 }
 
