@@ -1,2 +1,26 @@
-//! server
-fn main() {}
+//! The inventory server, from the command line to the exit code.
+
+use std::process::ExitCode;
+
+use server::settings::{Command, Settings};
+use server::start::{self, StartError};
+
+fn main() -> ExitCode {
+    let settings: Settings = app::parse();
+    app::init_logs(settings.log_format, "info");
+    match serve_or_check(settings) {
+        Ok(()) => app::exit::OK,
+        Err(error) => app::exit::with(app::exit::USAGE, &error),
+    }
+}
+
+fn serve_or_check(settings: Settings) -> Result<(), StartError> {
+    let command = settings.command;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let _runtime = runtime.enter();
+    let checked = start::check(settings)?;
+    match command {
+        Some(Command::Check) => Ok(()),
+        None => runtime.block_on(start::run(checked)),
+    }
+}

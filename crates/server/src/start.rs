@@ -1,0 +1,220 @@
+//! From settings to a service that runs: everything is read and checked, then bound, then served.
+//!
+//! Never half a start: what cannot work is an error before a port is bound.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use app::Stop;
+use authz::{Api, Authorization, LivePolicy};
+use identity::Role;
+use mtls::{Drained, InvalidCredentials, Trust, Unbound};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tonic::service::Routes;
+use tracing::{error, info, warn};
+
+use crate::calls::{Calls, Deadlines};
+use crate::health::Health;
+use crate::policy::{self, UnusablePolicy};
+use crate::settings::{AdminAddress, Settings};
+use crate::store::{OpenError, Store};
+use crate::{admin, service};
+
+/// How long the last audit events may take to be written.
+const AUDIT_FLUSH: Duration = Duration::from_secs(5);
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] InvalidCredentials),
+    /// The policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] UnusablePolicy),
+    /// Our own API cannot be read, which no setting can mend.
+    #[error("the descriptors of the API cannot be read: {0}")]
+    Api(String),
+    /// The data file cannot be used.
+    #[error(transparent)]
+    Data(#[from] OpenError),
+    /// A port cannot be bound.
+    #[error(transparent)]
+    Unbound(#[from] Unbound),
+    /// A bound port has no address, or reflection or signals cannot be set up.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// Reflection cannot be set up.
+    #[error("reflection cannot be set up: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// Two settings contradict each other.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// Settings that were checked, with all that they name but the data.
+#[derive(Debug)]
+pub struct Checked {
+    settings: Settings,
+    trust: Trust,
+    api: Api,
+    policy: LivePolicy,
+    shadow: Option<LivePolicy>,
+}
+
+/// Reads and checks everything that the settings name. The data file is left alone, since a running server may have it.
+///
+/// # Errors
+/// [`StartError`], which names the file or the setting.
+pub fn check(settings: Settings) -> Result<Checked, StartError> {
+    settings.limits.check().map_err(StartError::Contradiction)?;
+    let trust = Trust::open(Role::Server, settings.source(), settings.reload())?;
+    let api = api()?;
+    let load = |path: &Path| policy::load(path, &api).map(LivePolicy::new);
+    let policy = load(&settings.policy)?;
+    let shadow = settings.shadow_policy.as_deref().map(load).transpose()?;
+    Ok(Checked {
+        settings,
+        trust,
+        api,
+        policy,
+        shadow,
+    })
+}
+
+/// All that can be called here, for the policy to be held against. Sets of descriptors are joined by concatenation.
+fn api() -> Result<Api, StartError> {
+    let descriptors = [
+        proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    ];
+    Api::from_descriptor_set(&descriptors.concat()).map_err(|e| StartError::Api(e.to_string()))
+}
+
+/// Serves until a signal to stop, and then drains; a second signal ends that too.
+///
+/// # Errors
+/// [`StartError`], with nothing left bound.
+pub async fn run(checked: Checked) -> Result<(), StartError> {
+    let Checked {
+        settings,
+        trust,
+        api,
+        policy,
+        shadow,
+    } = checked;
+    let mut stop = app::stop_signal()?;
+    let mut again = app::stop_signal()?;
+    let store = Store::open(&settings.data).await?;
+    let listener = mtls::bind(settings.listen).await?;
+    let admin = match settings.admin_listen {
+        AdminAddress::Off => None,
+        AdminAddress::At(address) => Some(mtls::bind(address).await?),
+    };
+    let mut health =
+        Health::new(&[proto::inventory::v1::inventory_service_server::SERVICE_NAME]).await;
+    let routes = routes(&store, &health, settings.reflection)?;
+
+    let interval = settings.tls_reload_interval.0;
+    let mut background = JoinSet::new();
+    background.spawn(health.clone().follow(trust.clone()));
+    background.spawn(policy::follow(
+        settings.policy.clone(),
+        api.clone(),
+        interval,
+        policy.clone(),
+    ));
+    let mut authorization = Authorization::new(policy);
+    if let (Some(shadow), Some(path)) = (shadow, settings.shadow_policy.clone()) {
+        background.spawn(policy::follow(path, api, interval, shadow.clone()));
+        authorization = authorization.with_shadow(shadow);
+    }
+    if let Some(admin) = admin {
+        info!(address = %admin.local_addr()?, "admin port listening");
+        background.spawn(admin::serve(admin, health.clone(), std::future::pending()));
+    }
+
+    let audited = authorization.clone();
+    let deadlines = Deadlines {
+        default: settings.limits.default_deadline.0,
+        max: settings.limits.max_deadline.0,
+    };
+    let limits = settings.limits.into();
+    say_listening(&listener, &trust)?;
+    let drain_delay = settings.limits.drain_delay.0;
+    let shutdown = async move {
+        until_stop(&mut stop, &store).await;
+        health.drain().await;
+        sleep(drain_delay).await;
+        health.end().await;
+    };
+    let served = mtls::serve(
+        listener,
+        trust,
+        limits,
+        move |peer, authority| {
+            let authorized = authorization.for_caller(peer, routes.clone());
+            Calls::new(authorized, peer.clone(), authority, deadlines)
+        },
+        shutdown,
+    );
+    finish(served, &mut again).await;
+    if !audited.audit().flush(AUDIT_FLUSH) {
+        warn!("the audit log did not take its last events in time");
+    }
+    Ok(())
+}
+
+fn routes(store: &Store, health: &Health, reflection: bool) -> Result<Routes, StartError> {
+    let routes =
+        service::routes(store.clone(), service::Limits::default()).add_service(health.service());
+    if !reflection {
+        return Ok(routes);
+    }
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    Ok(routes.add_service(reflection))
+}
+
+fn say_listening(listener: &TcpListener, trust: &Trust) -> Result<(), StartError> {
+    let address = listener.local_addr()?;
+    let snapshot = trust.current();
+    match snapshot.own() {
+        Ok(own) => {
+            info!(%address, identity = %own, generation = snapshot.generation(), "listening")
+        }
+        Err(refusal) => {
+            warn!(%address, reason = %refusal, "listening, with credentials that peers will refuse")
+        }
+    }
+    Ok(())
+}
+
+async fn until_stop(stop: &mut Stop, store: &Store) {
+    tokio::select! {
+        () = stop.requested() => info!("asked to stop"),
+        () = store.failed() => error!("the data file failed; stopping, because nothing can be acknowledged any more"),
+    }
+}
+
+/// Waits for the drain to end. The first signal began it, so that the second one is ours.
+async fn finish(served: impl Future<Output = Drained>, again: &mut Stop) {
+    let mut twice = std::pin::pin!(async {
+        again.requested().await;
+        again.requested().await;
+    });
+    tokio::select! {
+        drained = served => match drained {
+            Drained::Clean => info!("stopped: every call was finished"),
+            Drained::Cut(connections) => warn!(connections, "stopped: some connections were cut"),
+        },
+        () = &mut twice => warn!("asked to stop again: stopped at once"),
+    }
+}
