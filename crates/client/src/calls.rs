@@ -2,6 +2,7 @@
 //!
 //! Never an answer that breaks the contract taken for a good one.
 
+use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use proto::inventory::v1::{
     GetItemRequest, ImportItemsRequest, ImportItemsResponse, Item, Reservation, ReserveManyRequest,
     ReserveManyResponse, ReserveStockRequest, WatchStockRequest, WatchStockResponse,
 };
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, IntoStreamingRequest, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -29,15 +30,14 @@ impl Client {
         request: GetItemRequest,
         timeout: Option<Duration>,
     ) -> Result<Item, RpcError> {
-        self.call(Method::GetItem, timeout, async |attempt| {
-            let answer = self
-                .inventory()
-                .get_item(attempt.request(request.clone()))
-                .await?;
-            answer
-                .into_inner()
-                .item
-                .ok_or_else(|| broken("it answered without an item"))
+        self.call(Method::GetItem, timeout, |attempt| {
+            let (mut inventory, request) = (self.inventory(), attempt.request(request.clone()));
+            async move {
+                let answer = inventory.get_item(request).await?.into_inner();
+                answer
+                    .item
+                    .ok_or_else(|| broken("it answered without an item"))
+            }
         })
         .await
     }
@@ -52,15 +52,14 @@ impl Client {
         request: ReserveStockRequest,
         timeout: Option<Duration>,
     ) -> Result<Reservation, RpcError> {
-        self.call(Method::ReserveStock, timeout, async |attempt| {
-            let answer = self
-                .inventory()
-                .reserve_stock(attempt.request(request.clone()))
-                .await?;
-            answer
-                .into_inner()
-                .reservation
-                .ok_or_else(|| broken("it answered without a reservation"))
+        self.call(Method::ReserveStock, timeout, |attempt| {
+            let (mut inventory, request) = (self.inventory(), attempt.request(request.clone()));
+            async move {
+                let answer = inventory.reserve_stock(request).await?.into_inner();
+                answer
+                    .reservation
+                    .ok_or_else(|| broken("it answered without a reservation"))
+            }
         })
         .await
     }
@@ -74,17 +73,12 @@ impl Client {
         request: WatchStockRequest,
         timeout: Option<Duration>,
     ) -> Result<Levels, RpcError> {
-        let stream = self
-            .call(Method::WatchStock, timeout, async |attempt| {
-                let answer = self
-                    .inventory()
-                    .watch_stock(attempt.request(request.clone()))
-                    .await?;
-                Ok(answer.into_inner())
-            })
-            .await?;
+        let open = self.call(Method::WatchStock, timeout, |attempt| {
+            let (mut inventory, request) = (self.inventory(), attempt.request(request.clone()));
+            async move { Ok(inventory.watch_stock(request).await?.into_inner()) }
+        });
         Ok(Levels {
-            stream,
+            stream: open.await?,
             client: self.clone(),
         })
     }
@@ -100,14 +94,17 @@ impl Client {
         timeout: Option<Duration>,
         sent: impl Fn(usize) + Clone + Send + Sync + 'static,
     ) -> Result<ImportItemsResponse, RpcError> {
-        self.call(Method::ImportItems, timeout, async |attempt| {
+        self.call(Method::ImportItems, timeout, |attempt| {
             let (items, sent) = (items.clone(), sent.clone());
             let stream = (0..items.len()).map_while(move |at| {
                 sent(at + 1);
                 items.get(at).cloned()
             });
-            let request = attempt.request(tokio_stream::iter(stream));
-            Ok(self.inventory().import_items(request).await?.into_inner())
+            let (mut inventory, request) = (
+                self.inventory(),
+                attempt.request(tokio_stream::iter(stream)),
+            );
+            async move { Ok(inventory.import_items(request).await?.into_inner()) }
         })
         .await
     }
@@ -125,32 +122,48 @@ impl Client {
         mut answered: impl FnMut(&ReserveManyRequest, ReserveManyResponse) -> ControlFlow<()>,
     ) -> Result<(), RpcError> {
         let mut open = requests;
-        self.call(Method::ReserveMany, timeout, async |attempt: Attempt| {
-            if open.is_empty() {
+        let mut attempt = self.retry().begin(timeout);
+        while !open.is_empty() {
+            let request = attempt.request(tokio_stream::iter(open.to_vec()));
+            match self.reserve_open(request, &mut open, &mut answered).await {
+                Ok(()) => {
+                    attempt.succeeded();
+                    break;
+                }
+                Err(status) => {
+                    let again = attempt.failed(status).await;
+                    again.map_err(|status| self.error(Method::ReserveMany, status))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One stream of [`Client::reserve_many`]; what has its answer is not `open` any more.
+    async fn reserve_open(
+        &self,
+        request: impl IntoStreamingRequest<Message = ReserveManyRequest>,
+        open: &mut &[ReserveManyRequest],
+        answered: &mut impl FnMut(&ReserveManyRequest, ReserveManyResponse) -> ControlFlow<()>,
+    ) -> Result<(), Status> {
+        let mut stream = self.inventory().reserve_many(request).await?.into_inner();
+        while let Some(answer) = stream.message().await? {
+            let Some((asked, rest)) = open.split_first() else {
+                return Err(broken("it answered more often than it was asked"));
+            };
+            if answer.reservation_id != asked.reservation_id || answer.result.is_none() {
+                return Err(broken("its answer is not to the request whose turn it is"));
+            }
+            *open = rest;
+            if answered(asked, answer).is_break() {
                 return Ok(());
             }
-            let request = attempt.request(tokio_stream::iter(open.to_vec()));
-            let mut stream = self.inventory().reserve_many(request).await?.into_inner();
-            while let Some(answer) = stream.message().await? {
-                let Some((asked, rest)) = open.split_first() else {
-                    return Err(broken("it answered more often than it was asked"));
-                };
-                if answer.reservation_id != asked.reservation_id || answer.result.is_none() {
-                    return Err(broken("its answer is not to the request whose turn it is"));
-                }
-                open = rest;
-                if answered(asked, answer).is_break() {
-                    return Ok(());
-                }
-            }
-            match open {
-                [] => Ok(()),
-                [..] => Err(broken(
-                    "it ended the stream before it had answered everything",
-                )),
-            }
-        })
-        .await
+        }
+        if open.is_empty() {
+            Ok(())
+        } else {
+            Err(broken("it ended the stream before the last answer"))
+        }
     }
 
     /// Asks once, because it is the state now that counts, whether a service is serving; the server as a whole is `""`.
@@ -172,11 +185,11 @@ impl Client {
             .map_err(|status| self.error(Method::HealthCheck, status))
     }
 
-    async fn call<T>(
+    async fn call<T, F: Future<Output = Result<T, Status>>>(
         &self,
         method: Method,
         timeout: Option<Duration>,
-        send: impl AsyncFnMut(Attempt) -> Result<T, Status>,
+        send: impl FnMut(&Attempt) -> F,
     ) -> Result<T, RpcError> {
         let answer = self.retry().call(timeout, send).await;
         answer.map_err(|status| self.error(method, status))

@@ -2,6 +2,7 @@
 //!
 //! Never a byte to the server before the whole input has been checked.
 
+use std::future::Future;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -19,7 +20,8 @@ use crate::connection::{Client, connect};
 use crate::failure::Failure;
 use crate::items::{read_items, read_reservations};
 use crate::output::{Output, Progress};
-use crate::settings::{Command, Settings};
+use crate::settings::{Command, Settings, WorkSettings};
+use crate::worker::{self, Done};
 
 /// Runs the command of `settings`. Call it within a tokio runtime.
 ///
@@ -62,6 +64,10 @@ pub async fn run<O: Write, E: Write>(
         Command::Health { service } => {
             let service = service.as_deref().unwrap_or_default();
             health(&client()?, service, deadline, output).await
+        }
+        Command::Run(work) => {
+            let mut stop = app::stop_signal().map_err(Failure::Signals)?;
+            run_worker(client()?, work, deadline, stop.requested(), output).await
         }
     }
 }
@@ -188,6 +194,27 @@ async fn health<O: Write, E: Write>(
         ServingStatus::NotServing | ServingStatus::Unknown | ServingStatus::ServiceUnknown => {
             Err(Failure::NotServing(status.as_str_name()))
         }
+    }
+}
+
+async fn run_worker<O: Write, E: Write>(
+    client: Client,
+    settings: &WorkSettings,
+    deadline: Duration,
+    stop: impl Future<Output = ()>,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
+    let Done {
+        tally,
+        elapsed,
+        last_error,
+    } = worker::work(client, settings, deadline, stop).await?;
+    output.summary(&tally, elapsed)?;
+    let (_, ok) = tally.totals();
+    match last_error {
+        // A worker that nothing ever worked for is set up wrongly; any other one did its work.
+        Some(error) if ok == 0 => Err(error.into()),
+        Some(_) | None => Ok(()),
     }
 }
 

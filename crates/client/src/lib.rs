@@ -11,9 +11,12 @@ pub mod output;
 mod retry;
 mod rpc_error;
 pub mod settings;
+mod tally;
 mod text;
+pub mod worker;
 
 pub use calls::Levels;
 pub use connection::{Client, Connection, connect};
 pub use retry::{Attempt, Retry, RetryPolicy};
 pub use rpc_error::{Method, RpcError, code_name};
+pub use tally::Tally;

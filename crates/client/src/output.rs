@@ -17,6 +17,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use crate::failure::Failure;
 use crate::rpc_error::code_name;
 use crate::settings::Format;
+use crate::tally::Tally;
 use crate::text::{escape, json_line};
 
 /// Where results and errors go.
@@ -143,8 +144,8 @@ impl<O: Write, E: Write> Output<O, E> {
     }
 
     /// What a worker did.
-    pub fn summary(&mut self, text: &str, json: &Value) -> Result<(), Failure> {
-        self.result(|| text.to_owned(), || json.clone())
+    pub fn summary(&mut self, tally: &Tally, elapsed: Duration) -> Result<(), Failure> {
+        self.result(|| tally.to_text(elapsed), || tally.to_json(elapsed))
     }
 
     /// An identifier that is about to be used for the first time, on standard error: it must be known even if nothing

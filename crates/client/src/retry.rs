@@ -3,6 +3,7 @@
 //! Only for methods that are idempotent: what was provably not processed is sent again by the channel itself. Never
 //! past the deadline, never against the server's word, never more than the budget allows.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -67,60 +68,45 @@ impl Retry {
     ///
     /// # Errors
     /// The status of the last attempt.
-    pub async fn call<T>(
+    pub async fn call<T, F: Future<Output = Result<T, Status>>>(
         &self,
         timeout: Option<Duration>,
-        mut send: impl AsyncFnMut(Attempt) -> Result<T, Status>,
+        mut send: impl FnMut(&Attempt) -> F,
     ) -> Result<T, Status> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut backoff = self.policy.initial_backoff;
-        let mut previous = 0;
+        let mut attempt = self.begin(timeout);
         loop {
-            let status = match send(Attempt { previous, deadline }).await {
+            match send(&attempt).await {
                 Ok(answer) => {
-                    self.budget.succeeded();
+                    attempt.succeeded();
                     return Ok(answer);
                 }
-                Err(status) => status,
-            };
-            let verdict = verdict(&status);
-            if verdict == Verdict::Final {
-                return Err(status);
+                Err(status) => attempt.failed(status).await?,
             }
-            previous += 1;
-            let affordable = self.budget.failed();
-            let pause = match verdict {
-                Verdict::Final | Verdict::Never => return Err(status),
-                Verdict::After(pause) if pause > MAX_PUSHBACK => return Err(status),
-                Verdict::After(pause) => {
-                    backoff = self.policy.initial_backoff;
-                    pause
-                }
-                Verdict::Backoff => {
-                    let pause = backoff.mul_f64(0.8 + 0.4 * fastrand::f64());
-                    let next = backoff.mul_f64(self.policy.backoff_multiplier);
-                    backoff = next.min(self.policy.max_backoff);
-                    pause
-                }
-            };
-            let in_time = deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
-            if !affordable || !in_time || previous >= self.policy.max_attempts {
-                return Err(status);
-            }
-            sleep(pause).await;
+        }
+    }
+
+    /// Begins a call that is sent by hand, because it keeps something from one attempt for the next.
+    pub fn begin(&self, timeout: Option<Duration>) -> Attempt {
+        Attempt {
+            retry: self.clone(),
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            previous: 0,
+            backoff: self.policy.initial_backoff,
         }
     }
 }
 
-/// One sending of a call.
-#[derive(Clone, Copy, Debug)]
+/// One sending of a call, and what is known of those before it.
+#[derive(Debug)]
 pub struct Attempt {
-    previous: u32,
+    retry: Retry,
     deadline: Option<Instant>,
+    previous: u32,
+    backoff: Duration,
 }
 
 impl Attempt {
-    /// A request with what is left of the time for the call, and with the number of attempts before it.
+    /// A request with what is left of the time for the call, and with the number of attempts before this one.
     pub fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         if let Some(deadline) = self.deadline {
@@ -131,6 +117,47 @@ impl Attempt {
             request.metadata_mut().insert(PREVIOUS_ATTEMPTS, previous);
         }
         request
+    }
+
+    /// This attempt had an answer.
+    pub fn succeeded(&self) {
+        self.retry.budget.succeeded();
+    }
+
+    /// This attempt failed. Waits until it is time for the next one, which this then is.
+    ///
+    /// # Errors
+    /// The same status, when the call is not to be sent again.
+    pub async fn failed(&mut self, status: Status) -> Result<(), Status> {
+        let policy = self.retry.policy;
+        let verdict = verdict(&status);
+        if verdict == Verdict::Final {
+            return Err(status);
+        }
+        self.previous += 1;
+        let affordable = self.retry.budget.failed();
+        let pause = match verdict {
+            Verdict::Final | Verdict::Never => return Err(status),
+            Verdict::After(pause) if pause > MAX_PUSHBACK => return Err(status),
+            Verdict::After(pause) => {
+                self.backoff = policy.initial_backoff;
+                pause
+            }
+            Verdict::Backoff => {
+                let pause = self.backoff.mul_f64(0.8 + 0.4 * fastrand::f64());
+                let next = self.backoff.mul_f64(policy.backoff_multiplier);
+                self.backoff = next.min(policy.max_backoff);
+                pause
+            }
+        };
+        let in_time = self
+            .deadline
+            .is_none_or(|deadline| Instant::now() + pause < deadline);
+        if !affordable || !in_time || self.previous >= policy.max_attempts {
+            return Err(status);
+        }
+        sleep(pause).await;
+        Ok(())
     }
 }
 

@@ -178,6 +178,82 @@ pub enum Command {
         /// The service, such as inventory.v1.InventoryService [default: the server as a whole]
         service: Option<String>,
     },
+    /// Call at a steady rate until SIGTERM or SIGINT, and print what came of it
+    Run(WorkSettings),
+}
+
+/// What a worker does.
+#[derive(Clone, Debug, Args)]
+pub struct WorkSettings {
+    /// Calls a second
+    #[arg(long, env = "APP_RATE", default_value = "10", value_name = "N")]
+    pub rate: Rate,
+
+    /// End after this time
+    #[arg(long = "for", env = "APP_FOR", value_name = "DURATION", value_parser = positive)]
+    pub duration: Option<Duration>,
+
+    /// What to call, each as often as the others; a watch is open all the time
+    #[arg(
+        long,
+        env = "APP_CALLS",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "get-item,reserve,reserve-many,watch",
+        value_name = "CALL,..."
+    )]
+    pub calls: Vec<WorkKind>,
+
+    /// The items to call about [default: all that the watch finds]
+    #[arg(long, env = "APP_SKU", value_delimiter = ',', value_name = "SKU,...")]
+    pub sku: Vec<String>,
+
+    /// Calls that may be open at once; one that is due beyond that is skipped
+    #[arg(
+        long,
+        env = "APP_MAX_IN_FLIGHT",
+        default_value = "64",
+        value_name = "N",
+        value_parser = max_in_flight
+    )]
+    pub max_in_flight: usize,
+}
+
+/// What a worker calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WorkKind {
+    /// Reads an item.
+    GetItem,
+    /// Reserves one unit.
+    Reserve,
+    /// Reserves one unit several times over one stream.
+    ReserveMany,
+    /// Watches all items.
+    Watch,
+}
+
+/// Calls a second, from one in a thousand seconds to ten thousand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(f64);
+
+impl Rate {
+    /// From one call to the next.
+    pub fn period(self) -> time::Duration {
+        time::Duration::from_secs_f64(self.0.recip())
+    }
+}
+
+impl FromStr for Rate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rate = text
+            .parse()
+            .ok()
+            .filter(|rate| (0.001..=10_000.0).contains(rate));
+        rate.map(Self)
+            .ok_or("it must be a number from 0.001 to 10000")
+    }
 }
 
 impl Settings {
@@ -191,7 +267,15 @@ impl Settings {
 impl Settings {
     /// What is logged unless `RUST_LOG` says otherwise: a command tells itself how it ended.
     pub fn default_log_level(&self) -> &'static str {
-        "error"
+        match self.command {
+            Command::Run(_) => "info",
+            Command::GetItem { .. }
+            | Command::Reserve { .. }
+            | Command::ReserveMany { .. }
+            | Command::Watch { .. }
+            | Command::Import { .. }
+            | Command::Health { .. } => "error",
+        }
     }
 }
 
@@ -240,4 +324,9 @@ fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text)
         .map(|name| name.to_owned())
         .map_err(|_e| "neither a DNS name nor an IP address".to_owned())
+}
+
+fn max_in_flight(text: &str) -> Result<usize, &'static str> {
+    let most = text.parse().ok().filter(|most| (1..=10_000).contains(most));
+    most.ok_or("it must be a number from 1 to 10000")
 }

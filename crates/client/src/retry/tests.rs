@@ -1,6 +1,7 @@
 //! What is sent again, when, and how often: on a paused clock, so that every pause is exact.
 
 use std::collections::HashMap;
+use std::future::ready;
 
 use tonic_types::ErrorDetails;
 
@@ -16,9 +17,9 @@ async fn asked(
     let mut times = Vec::new();
     let mut answers = answers.into_iter();
     let outcome = retry
-        .call(timeout, async |_attempt| {
+        .call(timeout, |_attempt| {
             times.push(begin.elapsed());
-            answers.next().expect("asked more often than expected")
+            ready(answers.next().expect("asked more often than expected"))
         })
         .await;
     (times, outcome.map_err(|status| status.code()))
@@ -172,7 +173,7 @@ async fn nothing_is_sent_past_the_deadline_and_nobody_waits_for_it_in_vain() {
 async fn each_attempt_carries_what_is_left_of_the_time_and_its_number() {
     let mut sent = Vec::new();
     let outcome = Retry::default()
-        .call(Some(ms(1000)), async |attempt| {
+        .call(Some(ms(1000)), |attempt| {
             let request = attempt.request(());
             let header = |name| {
                 request
@@ -181,11 +182,11 @@ async fn each_attempt_carries_what_is_left_of_the_time_and_its_number() {
                     .map(|v| v.to_str().unwrap().to_owned())
             };
             sent.push((header("grpc-timeout").unwrap(), header(PREVIOUS_ATTEMPTS)));
-            if attempt.previous < 2 {
+            ready(if attempt.previous < 2 {
                 busy(ms(300))
             } else {
                 Ok(())
-            }
+            })
         })
         .await;
     assert!(outcome.is_ok());
@@ -202,16 +203,10 @@ async fn each_attempt_carries_what_is_left_of_the_time_and_its_number() {
 
 #[tokio::test(start_paused = true)]
 async fn no_timeout_is_no_header() {
-    let attempt = Attempt {
-        previous: 0,
-        deadline: None,
-    };
+    let attempt = Retry::default().begin(None);
     let metadata = attempt.request(()).metadata().clone().into_headers();
     assert_eq!(metadata.len(), 0);
-    let past = Attempt {
-        previous: 0,
-        deadline: Some(Instant::now()),
-    };
+    let past = Retry::default().begin(Some(ms(1)));
     tokio::time::advance(ms(5)).await;
     assert_eq!(
         past.request(()).metadata().get("grpc-timeout").unwrap(),
@@ -226,9 +221,9 @@ async fn a_server_that_is_down_gets_the_first_attempts_alone_once_the_budget_is_
     for call in 0..10 {
         let sent = retry
             .clone()
-            .call::<()>(None, async |_attempt| {
+            .call::<(), _>(None, |_attempt| {
                 *attempts.entry(call).or_insert(0) += 1;
-                Err(Status::unavailable("down"))
+                ready(Err(Status::unavailable("down")))
             })
             .await;
         assert!(sent.is_err());
@@ -240,7 +235,7 @@ async fn a_server_that_is_down_gets_the_first_attempts_alone_once_the_budget_is_
 
     // Each success gives back a tenth: 100 of them, and one failure is affordable again.
     for _ in 0..100 {
-        retry.call(None, async |_attempt| Ok(())).await.unwrap();
+        retry.call(None, |_attempt| ready(Ok(()))).await.unwrap();
     }
     let (times, _) = asked(&retry, None, vec![unavailable(), Ok(())]).await;
     assert_eq!(times.len(), 2);
