@@ -64,7 +64,8 @@ impl Facts {
         }
     }
 
-    /// The name by which gRFC A41 identifies the holder: the first URI, else the first DNS name, else the subject.
+    /// The name by which gRFC A41 identifies the holder: the first URI, else the first DNS name, else the
+    /// subject.
     pub fn principal(&self) -> &str {
         self.uris
             .first()

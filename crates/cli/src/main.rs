@@ -27,5 +27,11 @@ fn main() -> ExitCode {
         Command::Pki(pki) => pki::command::run(pki, &mut out).map_err(Into::into),
         Command::Cert(cert) => cert::run(cert, &mut out).map_err(Into::into),
     };
-    done.unwrap_or_else(|error| app::exit::with(app::exit::USAGE, &*error))
+    done.unwrap_or_else(
+        |error| match error.root_cause().downcast_ref::<io::Error>() {
+            // The reader has seen enough, as `head` has.
+            Some(closed) if closed.kind() == io::ErrorKind::BrokenPipe => app::exit::OK,
+            Some(_) | None => app::exit::with(app::exit::USAGE, &*error),
+        },
+    )
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Shows a text with everything escaped that is not visible, so that it can neither command a terminal, nor begin
-/// a line, nor reorder one.
+/// Shows a text with everything escaped that is not visible, so that it can neither command a terminal, nor
+/// begin a line, nor reorder one.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<T>(pub T);
 

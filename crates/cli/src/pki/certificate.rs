@@ -64,7 +64,8 @@ impl<'a> Certificate<'a> {
     /// Reads a certificate.
     ///
     /// # Errors
-    /// When it is not DER, has something after its end, or an extension that is read here is malformed or doubled.
+    /// When it is not DER, has something after its end, or an extension that is read here is malformed or
+    /// doubled.
     pub fn from_der(der: &'a CertificateDer<'_>) -> Result<Self, Malformed> {
         let (rest, parsed) = X509Certificate::from_der(der).map_err(Malformed::new)?;
         if !rest.is_empty() {
@@ -87,7 +88,8 @@ impl<'a> Certificate<'a> {
         &self.names
     }
 
-    /// The extended key usages, or `None` when the extension is missing, which is not the same as none of them.
+    /// The extended key usages, or `None` when the extension is missing, which is not the same as none of
+    /// them.
     pub fn purposes(&self) -> Option<&[Purpose]> {
         self.purposes.as_deref()
     }
@@ -150,7 +152,8 @@ impl<'a> Certificate<'a> {
         self.parsed.subject().as_raw() == self.parsed.issuer().as_raw()
     }
 
-    /// Whether it names `authority` as its issuer, by name and by key identifier. The signature is not looked at.
+    /// Whether it names `authority` as its issuer, by name and by key identifier. The signature is not looked
+    /// at.
     pub fn names_issuer(&self, authority: &Certificate<'_>) -> bool {
         self.parsed.issuer().as_raw() == authority.parsed.subject().as_raw()
             && self.authority_key_identifier() == authority.subject_key_identifier()

@@ -1,4 +1,5 @@
-//! `countersign pki`: the command line of a development PKI. Never a decision of its own beyond what it prints.
+//! `countersign pki`: the command line of a development PKI. Never a decision of its own beyond what it
+//! prints.
 
 use std::io::{self, Write};
 use std::net::IpAddr;

@@ -1,8 +1,9 @@
-//! A PKI on the disk: `ca/{root,issuing}.{crt,key}`, `ca/crl.pem`, and for each identity a directory of its own.
+//! A PKI on the disk: `ca/{root,issuing}.{crt,key}`, `ca/crl.pem`, and for each identity a directory of its
+//! own.
 //!
-//! An identity's directory is what a service reads: `tls.crt`, `tls.key`, `ca.crt` and, once something was revoked,
-//! `crl.pem`. Whoever opens the PKI holds a lock on it, so that two runs never undo each other's work. Never
-//! overwrites an authority.
+//! An identity's directory is what a service reads: `tls.crt`, `tls.key`, `ca.crt` and, once something was
+//! revoked, `crl.pem`. Whoever opens the PKI holds a lock on it, so that two runs never undo each other's
+//! work. Never overwrites an authority.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};

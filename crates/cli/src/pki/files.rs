@@ -1,6 +1,7 @@
 //! Files that are there whole or not at all.
 //!
-//! Everything is written beside its target and brought to the disk first; only then is each renamed into place.
+//! Everything is written beside its target and brought to the disk first; only then is each renamed into
+//! place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

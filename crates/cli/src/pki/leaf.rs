@@ -233,7 +233,8 @@ impl KeyType {
     }
 }
 
-/// rcgen writes version 2 of PKCS#8 (RFC 5958), which OpenSSL 3.0 does not read; this is version 1 (RFC 8410 §7).
+/// rcgen writes version 2 of PKCS#8 (RFC 5958), which OpenSSL 3.0 does not read; this is version 1 (RFC 8410
+/// §7).
 fn ed25519() -> Result<KeyPair, rcgen::Error> {
     let pkcs8 = Ed25519KeyPair::generate()
         .and_then(|key| key.to_pkcs8v1())

@@ -1,6 +1,7 @@
 //! Subjects written as RFC 4514 strings, most specific part first: `CN=mainframe,OU=batch,O=Acme,C=US`.
 //!
-//! Strict: what RFC 4514 does not allow, or what two readers could take for two names, is refused. Never repairs.
+//! Strict: what RFC 4514 does not allow, or what two readers could take for two names, is refused. Never
+//! repairs.
 
 use std::str::FromStr;
 
@@ -249,7 +250,8 @@ pub enum InvalidSubject {
         /// What it must be.
         wanted: &'static str,
     },
-    /// A special character that is not escaped; an unescaped plus sign would join two attributes into one part.
+    /// A special character that is not escaped; an unescaped plus sign would join two attributes into one
+    /// part.
     #[error("{found:?} in {attribute} must be escaped with a backslash")]
     Unescaped {
         /// The short name of the type.

@@ -1,4 +1,5 @@
-//! `pki renew --watch`: certificates that never get old. Ends at a signal, and never in the middle of a renewal.
+//! `pki renew --watch`: certificates that never get old. Ends at a signal, and never in the middle of a
+//! renewal.
 
 use std::io::Write;
 use std::path::Path;

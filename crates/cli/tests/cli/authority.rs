@@ -1,4 +1,5 @@
-//! The authority in memory, held against rustls-webpki: what is right verifies, and each fault is found as what it is.
+//! The authority in memory, held against rustls-webpki: what is right verifies, and each fault is found as
+//! what it is.
 
 use std::time::Duration;
 
