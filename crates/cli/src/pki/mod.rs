@@ -1,7 +1,8 @@
 //! A public key infrastructure for development and tests: authorities, leaves and revocation lists.
 //!
 //! The types here make what they are told to make, faults included, because tests need faulty certificates.
-//! What must never leave the tool is refused by its commands. Nothing here reads a clock or a network.
+//! What must never leave the tool is refused by [`Request`]. Only the commands read a clock, and nothing reads
+//! from a network.
 
 mod authority;
 pub mod certificate;
