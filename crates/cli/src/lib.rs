@@ -4,6 +4,7 @@
 //! client.
 
 pub mod cert;
+pub mod demo;
 pub mod facts;
 pub mod pki;
 pub mod text;

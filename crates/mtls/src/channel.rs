@@ -92,6 +92,11 @@ impl Target {
         })
     }
 
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The host, as the name that the server's certificate should carry.
     pub fn server_name(&self) -> ServerName<'static> {
         self.host.parse::<IpAddr>().map_or_else(

@@ -23,7 +23,7 @@ use tracing::debug;
 
 use crate::authority;
 use crate::channel::{ChannelOptions, Target};
-use crate::handshake::{self, Authenticated, HandshakeError};
+use crate::handshake::{self, Authenticated, HandshakeError, Present};
 use crate::snapshot::Snapshot;
 use crate::text::timestamp;
 use crate::trust::Trust;
@@ -131,9 +131,15 @@ impl Dialer {
                 .map_err(|e| Cause::Tcp(Arc::new(e)))?;
             tcp.set_nodelay(true).map_err(|e| Cause::Tcp(Arc::new(e)))?;
             let sni = self.target.server_name();
-            handshake::connect(tcp, sni, self.expected.clone(), &snapshot)
-                .await
-                .map_err(Cause::Handshake)
+            handshake::connect(
+                tcp,
+                sni,
+                self.expected.clone(),
+                &snapshot,
+                Present::Certificate,
+            )
+            .await
+            .map_err(Cause::Handshake)
         });
         let authenticated = attempt
             .await

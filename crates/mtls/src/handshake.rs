@@ -125,6 +125,15 @@ pub(crate) async fn accept(
         })
 }
 
+/// What a client shows a server that asks for its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// The one of its snapshot.
+    Certificate,
+    /// None at all. No server of ours goes on then.
+    Nothing,
+}
+
 /// The client's side of a handshake on a connected socket. `sni` is what the server is asked for by name.
 ///
 /// In TLS 1.3 the server's verdict on our certificate comes after the handshake, so the first byte is waited for before
@@ -134,16 +143,20 @@ pub(crate) async fn connect(
     sni: ServerName<'static>,
     expected: ServerIdentity,
     snapshot: &Snapshot,
+    present: Present,
 ) -> Result<Authenticated<client::TlsStream<TcpStream>>, HandshakeError> {
     let judge = Arc::new(Judge::new(
         snapshot.authorities().clone(),
         Side::Client(expected),
     ));
-    let mut config: ClientConfig = crypto::client_config()
+    let config = crypto::client_config()
         .map_err(|e| HandshakeError::Failed(e.to_string()))?
         .dangerous() // the verifier is ours, on purpose: it is the one in verify.rs
-        .with_custom_certificate_verifier(judge.clone())
-        .with_client_cert_resolver(snapshot.resolver());
+        .with_custom_certificate_verifier(judge.clone());
+    let mut config: ClientConfig = match present {
+        Present::Certificate => config.with_client_cert_resolver(snapshot.resolver()),
+        Present::Nothing => config.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![crypto::ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     let mut stream = TlsConnector::from(Arc::new(config))

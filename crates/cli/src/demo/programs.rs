@@ -1,0 +1,328 @@
+//! The programs as processes: built, found, started, listened to, and ended with their handle.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::timeout;
+
+use super::{DemoError, Surprises};
+
+/// How long a program may take to say what is expected of it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How soon changed certificates are seen.
+const RELOAD: &str = "100ms";
+
+/// Where the programs are.
+pub(super) struct Programs {
+    directory: PathBuf,
+    tool: PathBuf,
+}
+
+/// What a program did, from start to end.
+pub(super) struct Done {
+    /// `None` when a signal ended it.
+    pub(super) code: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+impl Done {
+    /// The error that a client in JSON mode wrote, if it wrote one.
+    pub(super) fn error(&self) -> Option<Value> {
+        let lines = self
+            .stderr
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines
+            .filter_map(|mut line| line.get_mut("error").map(Value::take))
+            .next_back()
+    }
+}
+
+impl Programs {
+    /// Finds the programs beside this one. Under cargo they are built first, like this one.
+    pub(super) async fn build() -> Result<Self, DemoError> {
+        let tool = std::env::current_exe()?;
+        let directory = tool.parent().unwrap_or(Path::new(".")).to_owned();
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            let mut build = Command::new(cargo);
+            build.args(["build", "--locked", "-p", "server", "-p", "client"]);
+            if directory.ends_with("release") {
+                build.arg("--release");
+            }
+            if !build.kill_on_drop(true).status().await?.success() {
+                return Err(DemoError::Program(
+                    "cargo could not build the server and the client".to_owned(),
+                ));
+            }
+        }
+        let programs = Self { directory, tool };
+        for name in ["server", "client"] {
+            let path = programs.path(name);
+            if !path.is_file() {
+                let text = format!(
+                    "there is no {}; run `cargo demo`, which builds it",
+                    path.display()
+                );
+                return Err(DemoError::Program(text));
+            }
+        }
+        Ok(programs)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory
+            .join(name)
+            .with_extension(std::env::consts::EXE_EXTENSION)
+    }
+
+    fn command(program: &Path) -> Command {
+        let mut command = Command::new(program);
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("APP_"))
+        {
+            command.env_remove(name);
+        }
+        command
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs `countersign pki`, which must succeed.
+    pub(super) async fn pki(&self, directory: &Path, arguments: &[&str]) -> Result<(), DemoError> {
+        let mut command = Self::command(&self.tool);
+        command
+            .arg("pki")
+            .args(arguments)
+            .arg("--dir")
+            .arg(directory);
+        let output = command.output().await?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Err(DemoError::Program(format!(
+            "`pki {}` failed: {}",
+            arguments.join(" "),
+            stderr.trim()
+        )))
+    }
+
+    fn client_command(&self, server: &Server, credentials: &Path, arguments: &[&str]) -> Command {
+        let mut command = Self::command(&self.path("client"));
+        command.args([
+            "--target",
+            server.target(),
+            "--tls-reload-interval",
+            RELOAD,
+            "--log-format",
+            "json",
+        ]);
+        command.arg("--tls-dir").arg(credentials).args(arguments);
+        command
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the client to its end.
+    pub(super) async fn client(
+        &self,
+        server: &Server,
+        credentials: &Path,
+        arguments: &[&str],
+    ) -> Result<Done, DemoError> {
+        let output = timeout(
+            PATIENCE,
+            self.client_command(server, credentials, arguments).output(),
+        )
+        .await
+        .map_err(|_late| DemoError::Program(format!("the client does not end: {arguments:?}")))??;
+        Ok(Done {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Starts a client that goes on.
+    pub(super) fn start_client(
+        &self,
+        server: &Server,
+        credentials: &Path,
+        arguments: &[&str],
+    ) -> Result<Running, DemoError> {
+        let mut child = self
+            .client_command(server, credentials, arguments)
+            .spawn()?;
+        let stdout = child
+            .stdout
+            .take()
+            .ok_or_else(|| super::data("the client has no output"))?;
+        Ok(Running {
+            lines: BufReader::new(stdout).lines(),
+            child,
+        })
+    }
+}
+
+/// A client that runs.
+pub(super) struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// The next line that it writes, or `None` at its end.
+    pub(super) async fn line(&mut self) -> Result<Option<String>, DemoError> {
+        let late = |_| DemoError::Program("the client says nothing".to_owned());
+        Ok(timeout(PATIENCE, self.lines.next_line())
+            .await
+            .map_err(late)??)
+    }
+
+    pub(super) fn has_ended(&mut self) -> Result<bool, DemoError> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    pub(super) async fn end(mut self) -> Result<Done, DemoError> {
+        let mut stdout = String::new();
+        while let Some(line) = self.line().await? {
+            stdout.push_str(&line);
+            stdout.push('\n');
+        }
+        let late = |_| DemoError::Program("the client does not end".to_owned());
+        let output = timeout(PATIENCE, self.child.wait_with_output())
+            .await
+            .map_err(late)??;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(Done {
+            code: output.status.code(),
+            stdout,
+            stderr,
+        })
+    }
+}
+
+/// The server as a process, and what it logs.
+pub(super) struct Server {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    log_file: tokio::fs::File,
+    target: String,
+}
+
+impl Server {
+    pub(super) async fn start(
+        programs: &Programs,
+        directory: &Path,
+        credentials: &Path,
+        policy: &Path,
+    ) -> Result<Self, DemoError> {
+        let mut command = Programs::command(&programs.path("server"));
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "off",
+            "--log-format",
+            "json",
+        ]);
+        command
+            .args(["--tls-reload-interval", RELOAD])
+            .arg("--tls-dir")
+            .arg(credentials);
+        command
+            .arg("--policy")
+            .arg(policy)
+            .arg("--data")
+            .arg(directory.join("inventory.redb"));
+        let audit = std::fs::File::create(directory.join("audit.jsonl"))?;
+        let mut child = command.stdout(audit).stderr(Stdio::piped()).spawn()?;
+        let log = child
+            .stderr
+            .take()
+            .ok_or_else(|| super::data("the server has no log"))?;
+        let log_file = tokio::fs::File::create(directory.join("server.log")).await?;
+        let mut server = Self {
+            child,
+            log: BufReader::new(log).lines(),
+            log_file,
+            target: String::new(),
+        };
+        let listening = server
+            .wait_for(|line| line["message"] == "listening")
+            .await?;
+        let address: Option<std::net::SocketAddr> =
+            listening["address"].as_str().and_then(|a| a.parse().ok());
+        let address =
+            address.ok_or_else(|| super::data("the server does not say where it listens"))?;
+        server.target = format!("https://localhost:{}", address.port());
+        Ok(server)
+    }
+
+    /// Where it is, for the client.
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Waits for a line of the log. Lines before it are gone then; all of them are in `server.log`.
+    pub(super) async fn wait_for(
+        &mut self,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, DemoError> {
+        let search = async {
+            while let Some(line) = self.log.next_line().await? {
+                self.log_file
+                    .write_all(format!("{line}\n").as_bytes())
+                    .await?;
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                if wanted(&line) {
+                    return Ok(line);
+                }
+                if line.is_string() {
+                    // Not a log line: the server says why it does not start.
+                    return Err(DemoError::Program(format!(
+                        "the server says: {}",
+                        line.as_str().unwrap_or_default()
+                    )));
+                }
+            }
+            Err(DemoError::Program("the server ended".to_owned()))
+        };
+        let late = |_| DemoError::Program("the server does not say what it should".to_owned());
+        timeout(PATIENCE, search).await.map_err(late)?
+    }
+
+    /// Stops it as an orchestrator would, and waits until it has drained.
+    pub(super) async fn stop(mut self) -> Result<Surprises, DemoError> {
+        let Some(id) = self.child.id() else {
+            return Ok(vec!["the server had ended before".to_owned()]);
+        };
+        let terminate = format!("kill -TERM {id}");
+        Command::new("/bin/sh")
+            .args(["-c", &terminate])
+            .kill_on_drop(true)
+            .status()
+            .await?;
+        let drained = self
+            .wait_for(|line| line["message"] == "stopped: every call was finished")
+            .await;
+        let status = timeout(PATIENCE, self.child.wait())
+            .await
+            .map_err(|_late| DemoError::Program("the server does not end".to_owned()))??;
+        let mut surprises = Vec::new();
+        if !status.success() || drained.is_err() {
+            surprises.push(format!("the server did not end cleanly: {status}"));
+        }
+        Ok(surprises)
+    }
+}

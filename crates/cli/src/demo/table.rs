@@ -1,0 +1,242 @@
+//! Who may call what: the word of the policy beside what happened.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authz::{Policy, Verdict};
+use identity::{Peer, Role};
+use mtls::{HandshakeError, Present, Reload, ServerIdentity, Source, Target, Trust};
+use pki_types::CertificateDer;
+use pki_types::pem::PemObject as _;
+
+use super::callers::{Caller, Callers, Credentials, Standing};
+use super::programs::{Done, Programs, Server};
+use super::{DemoError, Surprises};
+
+const SERVICE: &str = "/inventory.v1.InventoryService/";
+const SKU: &str = "FAS-M6-20";
+const NAME_WIDTH: usize = 21;
+const CELL_WIDTH: usize = 17;
+
+/// How the table is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    Plain,
+    Colour,
+}
+
+impl Style {
+    pub(super) fn bold(self) -> (&'static str, &'static str) {
+        self.paint("\x1b[1m")
+    }
+
+    fn paint(self, colour: &'static str) -> (&'static str, &'static str) {
+        match self {
+            Self::Plain => ("", ""),
+            Self::Colour => (colour, "\x1b[0m"),
+        }
+    }
+}
+
+/// What should come of a call, and what did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It was answered.
+    Allowed,
+    /// The policy denied it.
+    Denied,
+    /// The server did not accept the certificate.
+    Refused,
+    /// Something that nobody expects.
+    Other(String),
+}
+
+/// All that a row needs.
+pub(super) struct Table<'a> {
+    pub(super) programs: &'a Programs,
+    pub(super) server: &'a Server,
+    pub(super) policy: &'a Policy,
+    pub(super) directory: &'a Path,
+}
+
+impl Table<'_> {
+    /// Calls everything as everybody, and writes each row when it is known.
+    pub(super) async fn show(
+        &self,
+        callers: &Callers,
+        style: Style,
+        out: &mut impl Write,
+    ) -> Result<Surprises, DemoError> {
+        let rpcs = self.rpcs()?;
+        write!(out, "  {:NAME_WIDTH$}", "")?;
+        for (method, _) in &rpcs {
+            write!(out, "{method:CELL_WIDTH$}")?;
+        }
+        writeln!(out)?;
+        let mut surprises = Vec::new();
+        for caller in &callers.0 {
+            write!(out, "  {:NAME_WIDTH$}", caller.name)?;
+            out.flush()?;
+            for (method, arguments) in &rpcs {
+                let expected = self.expected(caller, method)?;
+                let observed = self.observe(caller, arguments).await?;
+                write!(out, "{}", cell(style, &expected, &observed))?;
+                out.flush()?;
+                if expected != observed {
+                    surprises.push(format!(
+                        "{method} as {}: expected {}, and it was {}",
+                        caller.name,
+                        expected.word(),
+                        observed.word()
+                    ));
+                }
+            }
+            writeln!(out)?;
+        }
+        writeln!(
+            out,
+            "  allow, deny: what the policy says. ok, denied: the call was answered, or got PERMISSION_DENIED."
+        )?;
+        writeln!(
+            out,
+            "  -, refused: the server does not accept the certificate, so that no policy is asked."
+        )?;
+        Ok(surprises)
+    }
+
+    /// Each RPC with the client's arguments for it.
+    fn rpcs(&self) -> Result<Vec<(&'static str, Vec<String>)>, DemoError> {
+        let reservations = self.directory.join("reservations.csv");
+        std::fs::write(&reservations, format!("sku,quantity\n{SKU},1\n"))?;
+        let items = self.directory.join("item.csv");
+        std::fs::write(&items, "sku,name,quantity\nDEMO-1,An item of the demo,10\n")?;
+        let file = |path: &Path| path.to_string_lossy().into_owned();
+        let words = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
+        Ok(vec![
+            ("GetItem", words(&["get-item", SKU])),
+            ("ReserveStock", words(&["reserve", SKU, "1"])),
+            ("WatchStock", words(&["watch", "--count", "1"])),
+            ("ImportItems", words(&["import", &file(&items)])),
+            (
+                "ReserveMany",
+                words(&["reserve-many", &file(&reservations)]),
+            ),
+        ])
+    }
+
+    fn expected(&self, caller: &Caller, method: &str) -> Result<Outcome, DemoError> {
+        let (Standing::Accepted, Credentials::Directory(directory)) =
+            (caller.standing, &caller.credentials)
+        else {
+            return Ok(Outcome::Refused);
+        };
+        let leaf = CertificateDer::from_pem_file(directory.join("tls.crt")).map_err(super::data)?;
+        let peer = Peer::from_verified_path(Role::Client, &[leaf]).map_err(super::data)?;
+        let path = format!("{SERVICE}{method}");
+        let (caller, headers) = (authz::Caller::from(&peer), http::HeaderMap::new());
+        let decision = self.policy.decide(&caller, &path, &headers);
+        Ok(match decision.verdict() {
+            Verdict::Allow => Outcome::Allowed,
+            Verdict::Deny => Outcome::Denied,
+        })
+    }
+
+    async fn observe(&self, caller: &Caller, arguments: &[String]) -> Result<Outcome, DemoError> {
+        match &caller.credentials {
+            Credentials::Directory(directory) => {
+                let mut words = vec!["--output", "json"];
+                words.extend(arguments.iter().map(String::as_str));
+                Ok(outcome(
+                    &self.programs.client(self.server, directory, &words).await?,
+                ))
+            }
+            Credentials::None(directory) => self.observe_nobody(directory).await,
+        }
+    }
+
+    /// Our own client never calls without a certificate, so this is a handshake without one.
+    async fn observe_nobody(&self, directory: &Path) -> Result<Outcome, DemoError> {
+        let target = Target::parse(self.server.target()).map_err(super::data)?;
+        let trust = Trust::open(
+            Role::Client,
+            Source::directory(directory),
+            Reload::default(),
+        )
+        .map_err(super::data)?;
+        let address = SocketAddr::from((IpAddr::from([127, 0, 0, 1]), target.port()));
+        let expected = ServerIdentity::Name(target.server_name());
+        let patience = Duration::from_secs(10);
+        let probed = mtls::probe(
+            address,
+            &target,
+            expected,
+            &trust.current(),
+            Present::Nothing,
+            patience,
+        )
+        .await;
+        Ok(match probed {
+            Err(HandshakeError::RefusedByPeer(_)) => Outcome::Refused,
+            Err(other) => Outcome::Other(other.to_string()),
+            Ok(server) => believed(&server),
+        })
+    }
+}
+
+fn believed(server: &Arc<Peer>) -> Outcome {
+    Outcome::Other(format!("{server} went on without a certificate"))
+}
+
+fn outcome(done: &Done) -> Outcome {
+    if done.code == Some(0) {
+        return Outcome::Allowed;
+    }
+    let error = done.error().unwrap_or_default();
+    match (done.code, error["code"].as_str(), error["reason"].as_str()) {
+        (Some(77), Some("PERMISSION_DENIED"), _) => Outcome::Denied,
+        (Some(77), Some("UNAUTHENTICATED"), Some("REFUSED_BY_PEER")) => Outcome::Refused,
+        (code, _, _) => Outcome::Other(format!("exit code {code:?}: {}", done.stderr.trim())),
+    }
+}
+
+impl Outcome {
+    fn word(&self) -> &str {
+        match self {
+            Self::Allowed => "answered",
+            Self::Denied => "denied by the policy",
+            Self::Refused => "refused for its certificate",
+            Self::Other(what) => what,
+        }
+    }
+}
+
+fn cell(style: Style, expected: &Outcome, observed: &Outcome) -> String {
+    let says = match expected {
+        Outcome::Allowed => "allow",
+        Outcome::Denied => "deny",
+        Outcome::Refused | Outcome::Other(_) => "-",
+    };
+    let (happened, colour) = match observed {
+        Outcome::Allowed => ("ok", "\x1b[32m"),
+        Outcome::Denied => ("denied", "\x1b[33m"),
+        Outcome::Refused => ("refused", "\x1b[35m"),
+        Outcome::Other(_) => ("error", "\x1b[31m"),
+    };
+    let (mark, colour) = if expected == observed {
+        ("", colour)
+    } else {
+        ("!", "\x1b[1;31m")
+    };
+    let (colour, plain) = style.paint(colour);
+    let happened = format!("{happened}{mark}");
+    let rest = CELL_WIDTH - 6;
+    format!("{says:6}{colour}{happened:rest$}{plain}")
+}
