@@ -136,7 +136,6 @@ fn one_crypto_provider_is_in_the_graph_and_no_other_tls() {
             "tree",
             "--workspace",
             "--edges=all",
-            "--target=all",
             "--prefix=none",
             "--locked",
             "--offline",

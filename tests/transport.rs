@@ -40,10 +40,9 @@ async fn serve(trust: Trust, limits: Limits) -> Port {
     let service_for = |_: &Arc<Peer>, authority: mtls::Authority| {
         service_fn(move |request: Request<Body>| {
             let lost = authority.clone().lost();
-            let answer = call::until(answer(request), async {
+            call::until(answer(request), async {
                 Status::unauthenticated(lost.await.code())
-            });
-            async { answer.await }
+            })
         })
     };
     let served = tokio::spawn(mtls::serve(listener, trust, limits, service_for, shutdown));

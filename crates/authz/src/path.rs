@@ -53,8 +53,8 @@ mod tests {
         ] {
             assert_eq!(MethodPath::parse(path), None, "{path}");
         }
-        let path = MethodPath::parse("/inventory.v1.InventoryService/GetItem").unwrap();
-        assert_eq!(path.service_prefix(), "/inventory.v1.InventoryService/");
+        let path = MethodPath::parse("/a.v1.Service/Get").unwrap();
+        assert_eq!(path.service_prefix(), "/a.v1.Service/");
     }
 
     #[test]

@@ -345,7 +345,7 @@ fn no_flipped_byte_makes_it_panic() {
 
 #[test]
 fn a_subject_reads_as_openssl_prints_it_by_rfc_2253() {
-    // Each expectation was printed by `openssl x509 -noout -subject -nameopt RFC2253` for the same name.
+    // As `openssl x509 -noout -subject -nameopt RFC2253` prints the same names.
     let rows: [(&[(DnType, &str)], &str); 9] = [
         (
             &[
