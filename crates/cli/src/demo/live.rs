@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::programs::{Programs, Server};
+use super::table::PLENTY;
 use super::{DemoError, Steps, Surprises};
 
 const ROTATIONS: usize = 3;
@@ -19,7 +20,8 @@ pub(super) async fn rotate(
     pki: &Path,
     steps: &mut Steps<'_, impl Write>,
 ) -> Result<Surprises, DemoError> {
-    let arguments = ["--output", "json", "run", "--rate", "200", "--for", "4s"];
+    let run = ["--output", "json", "run", "--rate", "200", "--for", "4s"];
+    let arguments = [&run[..], &["--sku", PLENTY]].concat();
     let worker = programs.start_client(server, &pki.join("orders"), &arguments)?;
     for _ in 0..ROTATIONS {
         tokio::time::sleep(BETWEEN).await;
@@ -54,7 +56,7 @@ pub(super) async fn revoke(
     pki: &Path,
     steps: &mut Steps<'_, impl Write>,
 ) -> Result<Surprises, DemoError> {
-    let watch = ["--output", "json", "watch", "DEMO-1"];
+    let watch = ["--output", "json", "watch", PLENTY];
     let mut auditor = programs.start_client(server, &pki.join("auditor"), &watch)?;
     let mut orders = programs.start_client(server, &pki.join("orders"), &watch)?;
     for stream in [&mut auditor, &mut orders] {
@@ -84,7 +86,7 @@ pub(super) async fn revoke(
         .client(
             server,
             &pki.join("auditor"),
-            &["--output", "json", "get-item", "DEMO-1"],
+            &["--output", "json", "get-item", PLENTY],
         )
         .await?;
     let error = again.error().unwrap_or_default();
@@ -97,7 +99,7 @@ pub(super) async fn revoke(
     }
 
     let reserved = programs
-        .client(server, &pki.join("orders"), &["reserve", "DEMO-1", "1"])
+        .client(server, &pki.join("orders"), &["reserve", PLENTY, "1"])
         .await?;
     let change = orders.line().await?;
     if reserved.code != Some(0) || change.is_none() || orders.has_ended()? {

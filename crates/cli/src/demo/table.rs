@@ -18,6 +18,8 @@ use super::{DemoError, Surprises};
 
 const SERVICE: &str = "/inventory.v1.InventoryService/";
 const SKU: &str = "FAS-M6-20";
+/// An item of which there is more than the demo can ever reserve.
+pub(super) const PLENTY: &str = "DEMO-1";
 const NAME_WIDTH: usize = 21;
 const CELL_WIDTH: usize = 17;
 
@@ -112,7 +114,10 @@ impl Table<'_> {
         let reservations = self.directory.join("reservations.csv");
         std::fs::write(&reservations, format!("sku,quantity\n{SKU},1\n"))?;
         let items = self.directory.join("item.csv");
-        std::fs::write(&items, "sku,name,quantity\nDEMO-1,An item of the demo,10\n")?;
+        std::fs::write(
+            &items,
+            format!("sku,name,quantity\n{PLENTY},An item of the demo,1000000\n"),
+        )?;
         let file = |path: &Path| path.to_string_lossy().into_owned();
         let words = |words: &[&str]| {
             words
