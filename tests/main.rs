@@ -6,6 +6,7 @@
 )]
 
 mod architecture;
+mod processes;
 mod raw;
 mod transport;
 mod world;

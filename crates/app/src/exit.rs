@@ -17,9 +17,13 @@ pub const REFUSED: u8 = 77;
 
 /// Says on standard error why the program ends, in one line, and gives the exit code `code`.
 pub fn with(code: u8, error: &dyn Error) -> ExitCode {
+    say(error);
+    code.into()
+}
+
+pub(crate) fn say(error: &dyn Error) {
     // Nobody is left to be told when standard error is closed.
     drop(writeln!(io::stderr(), "error: {}", in_one_line(error)));
-    code.into()
 }
 
 /// An error and what caused it, as far as its text does not say that already, without a control character.

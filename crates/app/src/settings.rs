@@ -25,15 +25,16 @@ pub fn parse<T: clap::Parser>() -> T {
     match (parsed, unknown) {
         (Err(error), _) if asked(&error) => error.exit(),
         (Ok(settings), Ok(())) => settings,
-        (Err(error), _) => end(&error),
-        (Ok(_), Err(unknown)) => end(&T::command().error(ErrorKind::UnknownArgument, unknown)),
+        (Err(error), _) => {
+            // Nothing is left to do when standard error is closed.
+            drop(error.print());
+            std::process::exit(exit::USAGE.into())
+        }
+        (Ok(_), Err(unknown)) => {
+            exit::say(&unknown);
+            std::process::exit(exit::USAGE.into())
+        }
     }
-}
-
-fn end(error: &clap::Error) -> ! {
-    // Nothing is left to do when standard error is closed.
-    drop(error.print());
-    std::process::exit(exit::USAGE.into())
 }
 
 /// An `APP_*` variable that no setting reads.

@@ -1,0 +1,485 @@
+//! The programs as a person runs them: the exit code, the line that comes back, and what is left after a crash.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use cli::pki::Authority;
+use proto::inventory::v1::reserve_many_response::Result as Answer;
+use proto::inventory::v1::{
+    GetItemRequest, ImportItemsRequest, Item, Reservation, ReserveManyRequest,
+};
+use serde_json::Value;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::world::{Pki, Server, command, eventually, hour, program, run, spec};
+
+const PLENTY: &str = "PLENTY-1";
+
+/// What a program said at its end.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn client(pki: &Pki, server: &Server, identity: &str, args: &[&str]) -> Ended {
+    let target = format!("https://localhost:{}", server.address.port());
+    let tls_dir = pki.dir(identity);
+    let usual = ["--target", &target, "--tls-dir", tls_dir.to_str().unwrap()];
+    let output = run("client", usual.iter().chain(args));
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+async fn import(pki: &Pki, server: &Server) {
+    let item = ImportItemsRequest {
+        sku: PLENTY.to_owned(),
+        name: "An item that never runs out".to_owned(),
+        quantity: 1_000_000,
+    };
+    let mut catalog = pki.client("catalog", server.address);
+    catalog
+        .import_items(tokio_stream::iter([item]))
+        .await
+        .unwrap();
+}
+
+// The client inside this process must answer while the test waits for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_and_the_text_say_who_was_refused_and_by_whom() {
+    let pki = Pki::new();
+    let stranger = Authority::root("stranger", hour()).unwrap();
+    pki.install("stranger", &stranger.issue(&spec("orders")).unwrap());
+    pki.install("doubter", &stranger.issue(&spec("orders")).unwrap());
+    pki.put("doubter", "ca.crt", stranger.certificate_pem());
+    let mut server = Server::start(&pki, &[]);
+    import(&pki, &server).await;
+
+    let answered = client(&pki, &server, "orders", &["get-item", PLENTY]);
+    assert_eq!(answered.code, Some(0), "{}", answered.stderr);
+    assert!(answered.stdout.contains(PLENTY), "{}", answered.stdout);
+
+    let denied = client(&pki, &server, "marketing", &["get-item", PLENTY]);
+    assert_eq!(denied.code, Some(77), "{}", denied.stderr);
+    for said in [
+        "GetItem",
+        "spiffe://acme.test/marketing",
+        "PERMISSION_DENIED",
+    ] {
+        assert!(denied.stderr.contains(said), "{said}: {}", denied.stderr);
+    }
+
+    let audited = server
+        .stdout
+        .wait(|line| line["grpc_audit_log"]["authorized"] == false);
+    assert_eq!(
+        audited["grpc_audit_log"]["principal"],
+        "spiffe://acme.test/marketing"
+    );
+
+    let refused = client(&pki, &server, "stranger", &["get-item", PLENTY]);
+    assert_eq!(refused.code, Some(77), "{}", refused.stderr);
+    for said in ["it refused our certificate", "UnknownCA", "localhost"] {
+        assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
+    }
+
+    let logged = |line: &Value| line["code"] == "UNKNOWN_ISSUER" && line["level"] == "WARN";
+    server.log.wait(logged);
+    assert_eq!(server.log.count(logged), 1);
+
+    let doubted = client(&pki, &server, "doubter", &["get-item", PLENTY]);
+    assert_eq!(doubted.code, Some(69), "{}", doubted.stderr);
+    for said in ["we refused its certificate", "unknown issuer"] {
+        assert!(doubted.stderr.contains(said), "{said}: {}", doubted.stderr);
+    }
+
+    assert!(page(server.admin, "/readyz").contains("200 OK"));
+    server.signal("TERM");
+    assert!(server.wait().success());
+    let unreachable = client(&pki, &server, "orders", &["get-item", PLENTY]);
+    assert_eq!(unreachable.code, Some(69), "{}", unreachable.stderr);
+    assert!(
+        unreachable.stderr.contains("refused"),
+        "{}",
+        unreachable.stderr
+    );
+}
+
+/// A page of the admin port, headers included.
+fn page(admin: SocketAddr, path: &str) -> String {
+    let mut tcp = TcpStream::connect(admin).unwrap();
+    write!(
+        tcp,
+        "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_malformed_row_is_named_and_nothing_of_its_file_is_imported() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    let file = pki.dir.path().join("items.csv");
+    fs::write(&file, "sku,name,quantity\nGOOD-1,Good,5\nBAD-1,Bad,many\n").unwrap();
+    let refused = client(
+        &pki,
+        &server,
+        "catalog",
+        &["import", file.to_str().unwrap()],
+    );
+    assert_eq!(refused.code, Some(64), "{}", refused.stderr);
+    for said in ["items.csv", "line 3", "quantity"] {
+        assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
+    }
+    let absent = client(&pki, &server, "catalog", &["get-item", "GOOD-1"]);
+    assert_eq!(absent.code, Some(1), "{}", absent.stderr);
+    assert!(absent.stderr.contains("NOT_FOUND"), "{}", absent.stderr);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill_and_is_there_once() {
+    const BEFORE_THE_KILL: usize = 300;
+    let pki = Pki::new();
+    let mut server = Server::start(&pki, &[]);
+    import(&pki, &server).await;
+
+    let asked: Vec<_> = (0..2_000)
+        .map(|_| ReserveManyRequest {
+            reservation_id: Uuid::now_v7().to_string(),
+            sku: PLENTY.to_owned(),
+            quantity: 1,
+        })
+        .collect();
+    let mut acknowledged = Vec::new();
+    let broken = reserve(&pki, &server, &asked, |made| {
+        acknowledged.push(made);
+        if acknowledged.len() == BEFORE_THE_KILL {
+            server.signal("KILL");
+        }
+    })
+    .await;
+    broken.unwrap_err();
+    assert!(acknowledged.len() >= BEFORE_THE_KILL);
+    server.wait();
+
+    let server = Server::start(&pki, &[]);
+    let survived = reserved(&pki, &server).await as usize;
+    assert!(
+        (acknowledged.len()..=asked.len()).contains(&survived),
+        "{survived}"
+    );
+    // What was not acknowledged may have been made or not; asked for again, each is there once.
+    let mut again = Vec::new();
+    reserve(&pki, &server, &asked, |made| again.push(made))
+        .await
+        .unwrap();
+    assert_eq!(again.len(), asked.len());
+    assert_eq!(again[..acknowledged.len()], acknowledged);
+    assert_eq!(reserved(&pki, &server).await as usize, asked.len());
+}
+
+/// Makes reservations over one stream, and gives each answer to `made` until the stream ends.
+async fn reserve(
+    pki: &Pki,
+    server: &Server,
+    requests: &[ReserveManyRequest],
+    mut made: impl FnMut(Reservation),
+) -> Result<(), Status> {
+    let mut orders = pki.client("orders", server.address);
+    let requests = tokio_stream::iter(requests.to_vec());
+    let mut answers = orders.reserve_many(requests).await?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        let Some(Answer::Reservation(reservation)) = answer.result else {
+            panic!("{answer:?}")
+        };
+        made(reservation);
+    }
+    Ok(())
+}
+
+async fn reserved(pki: &Pki, server: &Server) -> u32 {
+    let request = GetItemRequest {
+        sku: PLENTY.to_owned(),
+    };
+    let mut orders = pki.client("orders", server.address);
+    let answer = orders.get_item(request).await.unwrap().into_inner();
+    let Some(Item { reserved, .. }) = answer.item else {
+        panic!("{answer:?}")
+    };
+    reserved
+}
+
+/// What keeps the server from starting, and what its one line must say.
+type Fault = (&'static str, fn(&Pki), &'static [&'static str]);
+
+#[test]
+fn a_server_that_cannot_start_says_which_file_is_wrong_and_binds_nothing() {
+    let faults: &[Fault] = &[
+        (
+            "no directory",
+            |pki| fs::remove_dir_all(pki.dir("inventory")).unwrap(),
+            &["tls.crt", "No such file"],
+        ),
+        (
+            "no key",
+            |pki| fs::remove_file(pki.dir("inventory").join("tls.key")).unwrap(),
+            &["tls.key", "No such file"],
+        ),
+        (
+            "a directory for a key",
+            |pki| {
+                let key = pki.dir("inventory").join("tls.key");
+                fs::remove_file(&key).unwrap();
+                fs::create_dir(key).unwrap();
+            },
+            &["tls.key", "not a regular file"],
+        ),
+        (
+            "an empty key",
+            |pki| pki.put("inventory", "tls.key", ""),
+            &["tls.key", "no private key"],
+        ),
+        (
+            "an encrypted key",
+            |pki| {
+                let label = "ENCRYPTED PRIVATE KEY";
+                pki.put(
+                    "inventory",
+                    "tls.key",
+                    format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n"),
+                );
+            },
+            &["tls.key", "encrypted", "openssl pkey"],
+        ),
+        (
+            "another's key",
+            |pki| {
+                let other = fs::read(pki.dir("orders").join("tls.key")).unwrap();
+                pki.put("inventory", "tls.key", other);
+            },
+            &["tls.key", "tls.crt", "pair is mixed"],
+        ),
+        (
+            "an empty certificate",
+            |pki| pki.put("inventory", "tls.crt", ""),
+            &["tls.crt", "no certificate"],
+        ),
+        (
+            "a truncated certificate",
+            |pki| {
+                let whole = fs::read_to_string(pki.dir("inventory").join("tls.crt")).unwrap();
+                pki.put("inventory", "tls.crt", &whole[..200]);
+            },
+            &["tls.crt", "PEM"],
+        ),
+        (
+            "a client's certificate",
+            |pki| {
+                for file in ["tls.crt", "tls.key"] {
+                    let other = fs::read(pki.dir("orders").join(file)).unwrap();
+                    pki.put("inventory", file, other);
+                }
+            },
+            &["tls.crt", "serverAuth"],
+        ),
+        (
+            "no root in the roots",
+            |pki| pki.put("inventory", "ca.crt", "# none yet\n"),
+            &["ca.crt", "no certificate"],
+        ),
+        (
+            "an empty revocation list",
+            |pki| pki.put("inventory", "crl.pem", ""),
+            &["crl.pem", "no revocation list"],
+        ),
+        (
+            "no policy",
+            |pki| fs::remove_file(pki.dir.path().join("policy.json")).unwrap(),
+            &["policy.json", "No such file"],
+        ),
+        (
+            "an invalid policy",
+            |pki| fs::write(pki.dir.path().join("policy.json"), "{").unwrap(),
+            &["policy.json", "line 1"],
+        ),
+        (
+            "a policy for nothing",
+            |pki| {
+                let policy = r#"{"name":"p","allow_rules":[{"name":"a","request":{"paths":["/inventory.v1.InventoryService/GetItems"]}}]}"#;
+                fs::write(pki.dir.path().join("policy.json"), policy).unwrap();
+            },
+            &[
+                "policy.json",
+                "/allow_rules/0/request/paths/0",
+                "did you mean",
+            ],
+        ),
+    ];
+    for (fault, make, expected) in faults {
+        let pki = Pki::new();
+        fs::copy(
+            "../crates/server/policy.json",
+            pki.dir.path().join("policy.json"),
+        )
+        .unwrap();
+        make(&pki);
+        for check in [true, false] {
+            let line = refused_start(&pki, check, &[], &[]);
+            for said in *expected {
+                assert!(
+                    line.contains(said),
+                    "{fault}: {line:?} does not say {said:?}"
+                );
+            }
+        }
+        assert!(!pki.dir.path().join("inventory.redb").exists(), "{fault}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_start_says_which_setting_is_wrong() {
+    let pki = Pki::new();
+    fs::copy(
+        "../crates/server/policy.json",
+        pki.dir.path().join("policy.json"),
+    )
+    .unwrap();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+
+    let line = refused_start(&pki, true, &[("APP_LISTEN_ADR", "x")], &[]);
+    assert!(
+        line.contains("APP_LISTEN_ADR") && line.contains("APP_LISTEN_ADDR"),
+        "{line}"
+    );
+    let line = refused_start(&pki, false, &[], &["--listen", &address]);
+    assert!(
+        line.contains(&address) && line.contains("another address"),
+        "{line}"
+    );
+    let line = refused_start(&pki, false, &[], &["--admin-listen", &address]);
+    assert!(
+        line.contains(&address) && line.contains("another address"),
+        "{line}"
+    );
+    let line = refused_start(&pki, true, &[], &["--max-connections", "0"]);
+    assert!(line.contains("--max-connections"), "{line}");
+}
+
+/// Runs a server that must not start, and gives the line that it says.
+fn refused_start(pki: &Pki, check: bool, env: &[(&str, &str)], args: &[&str]) -> String {
+    let dir = pki.dir.path();
+    let mut server = command("server");
+    server.args(["--log-format", "json"]);
+    if !args.contains(&"--listen") {
+        server.args(["--listen", "127.0.0.1:0"]);
+    }
+    if !args.contains(&"--admin-listen") {
+        server.args(["--admin-listen", "off"]);
+    }
+    server.arg("--tls-dir").arg(dir.join("inventory"));
+    server.arg("--policy").arg(dir.join("policy.json"));
+    server
+        .arg("--data")
+        .arg(dir.join("inventory.redb"))
+        .args(args);
+    if check {
+        server.arg("check");
+    }
+    server.env("RUST_LOG", "error").envs(env.iter().copied());
+    let child = server
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Ending(child);
+    let status = eventually("the server refuses to start", || {
+        child.0.try_wait().unwrap()
+    });
+    let stderr = child.0.stderr.take().unwrap();
+    let lines: Vec<_> = BufReader::new(stderr).lines().map(Result::unwrap).collect();
+    assert_eq!(status.code(), Some(64), "{lines:?}");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines.concat()
+}
+
+/// A process that ends with the test.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_client_without_usable_credentials_sends_nothing_and_says_which_file_is_wrong() {
+    let pki = Pki::new();
+    let key = fs::read(pki.dir("catalog").join("tls.key")).unwrap();
+    pki.put("orders", "tls.key", key);
+    let dir = pki.dir("orders");
+    let args = ["--tls-dir", dir.to_str().unwrap(), "get-item", "X"];
+    let output = run("client", args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("tls.key"), "{stderr}");
+}
+
+#[test]
+fn an_interrupted_demo_leaves_no_process_and_no_file() {
+    let temporary = tempfile::tempdir().unwrap();
+    program("countersign");
+    let mut demo = Ending(
+        command("countersign")
+            .arg("demo")
+            .env_remove("CARGO")
+            .env("TMPDIR", temporary.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let mut lines = BufReader::new(demo.0.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let address: SocketAddr = lines
+        .find_map(|line| {
+            let port = line.split("https://localhost:").nth(1)?.split(',').next()?;
+            Some(SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap())))
+        })
+        .unwrap();
+    TcpStream::connect(address).unwrap();
+    signal(&demo.0, "INT");
+    // Read to its end, or the demo would fail for its closed pipe instead.
+    lines.for_each(drop);
+    let status = eventually("the demo ends", || demo.0.try_wait().unwrap());
+    assert!(!status.success());
+    TcpStream::connect(address).unwrap_err();
+    assert!(is_empty(temporary.path()));
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).unwrap().next().is_none()
+}
+
+fn signal(child: &Child, signal: &str) {
+    let sent = std::process::Command::new("kill")
+        .args([&format!("-{signal}"), &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
