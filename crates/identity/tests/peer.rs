@@ -1,5 +1,7 @@
 //! What makes a peer of a certificate, and what does not. Each certificate is minted here, and each refusal has one cause.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
