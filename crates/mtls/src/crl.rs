@@ -14,6 +14,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
 use crate::crypto;
+use crate::text;
 
 /// The facts of one revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +38,14 @@ pub struct CrlFacts {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidCrl {
-    /// It is no CRL, or of a kind that is not supported: version 1, delta, indirect, partial reasons.
-    #[error(
-        "not usable: {0}; a version 2 list with an authority key identifier and a number is needed"
-    )]
+    /// It is no CRL, or of a kind that is not supported: delta, indirect, partial reasons.
+    #[error("not usable: {0}; a complete list of version 2 is needed")]
     Unsupported(String),
+    /// It is of version 1, which can have no number.
+    #[error(
+        "it is of version 1, which has no number: issue it as version 2 with a CRL number (`crlnumber` in openssl's configuration)"
+    )]
+    Version1,
     /// It has no CRL number, so that an older list could not be told from a newer.
     #[error(
         "it has no CRL number (RFC 5280 §5.2.3): issue it with one (`crlnumber` in openssl's configuration)"
@@ -80,10 +84,16 @@ impl CrlFacts {
     pub(crate) fn read(
         der: &CertificateRevocationListDer<'_>,
         issuers: &[&CertificateDer<'_>],
-    ) -> Result<Self, InvalidCrl> {
-        let webpki = parse(der)?;
+    ) -> Result<(Self, CertRevocationList<'static>), InvalidCrl> {
         let (_, crl) = CertificateRevocationList::from_der(der)
             .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
+        // RFC 5280 §5.1.2.1: the field is there, with the value 1, in version 2 alone.
+        if crl.version().is_none() {
+            return Err(InvalidCrl::Version1);
+        }
+        let list = OwnedCertRevocationList::from_der(der)
+            .map(CertRevocationList::from)
+            .map_err(|e| InvalidCrl::Unsupported(text::of_webpki(&e)))?;
         let raw_issuer = crl.issuer().as_raw().to_vec();
         let issuer = identity::distinguished_name(&raw_issuer)
             .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
@@ -97,23 +107,17 @@ impl CrlFacts {
             return Err(InvalidCrl::BadSignature { issuer });
         }
         let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
-        Ok(Self {
+        let facts = Self {
             number: ordinal.to_string(),
             this_update: system_time(crl.last_update()),
             next_update: system_time(crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?),
             revoked: crl.iter_revoked_certificates().count(),
             ordinal,
-            scope: webpki.issuing_distribution_point().map(<[u8]>::to_vec),
+            scope: list.issuing_distribution_point().map(<[u8]>::to_vec),
             issuer,
             raw_issuer,
-        })
-    }
-
-    pub(crate) fn list(
-        &self,
-        der: &CertificateRevocationListDer<'_>,
-    ) -> Result<CertRevocationList<'static>, InvalidCrl> {
-        parse(der)
+        };
+        Ok((facts, list))
     }
 
     pub(crate) fn covers_the_same_as(&self, other: &Self) -> bool {
@@ -133,14 +137,6 @@ impl CrlFacts {
             })
         })
     }
-}
-
-fn parse(
-    der: &CertificateRevocationListDer<'_>,
-) -> Result<CertRevocationList<'static>, InvalidCrl> {
-    OwnedCertRevocationList::from_der(der)
-        .map(CertRevocationList::from)
-        .map_err(|e| InvalidCrl::Unsupported(format!("{e:?}")))
 }
 
 fn number(crl: &CertificateRevocationList<'_>) -> Option<BigUint> {

@@ -4,6 +4,7 @@
 //! This crate knows who a peer is. It never knows a policy or the name of an RPC.
 
 mod admission;
+mod authorities;
 mod authority;
 mod channel;
 mod connection;
@@ -13,7 +14,9 @@ mod dial;
 mod endpoint;
 mod first_read;
 mod handshake;
+mod invalid;
 mod limits;
+mod pem_file;
 mod probe;
 mod replay;
 mod response;
@@ -30,11 +33,13 @@ pub use channel::{Channel, ChannelOptions, InvalidTarget, Target, connect};
 pub use crl::{CrlFacts, InvalidCrl};
 pub use dial::ConnectError;
 pub use handshake::{HandshakeError, Present};
+pub use invalid::InvalidCredentials;
 pub use limits::Limits;
+pub use pem_file::{PemFile, Unreadable};
 pub use probe::probe;
 pub use response::ERROR_DOMAIN;
 pub use serve::{Drained, Unbound, bind, serve};
-pub use snapshot::{InvalidCredentials, Snapshot};
-pub use source::{Source, Unreadable};
+pub use snapshot::Snapshot;
+pub use source::Source;
 pub use trust::{Reload, Trust};
 pub use verify::{Authorities, ExpiredCrls, Refusal, ServerIdentity};

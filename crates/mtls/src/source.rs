@@ -2,14 +2,11 @@
 //!
 //! Never an interpretation of what was read, never an answer from a half-written set when a whole one is there.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::crypto::{self, Digest};
-
-/// A file larger than this is no credential (1 MiB; a revocation list of 20,000 entries fits).
-const MAX_FILE: u64 = 1 << 20;
+use crate::pem_file::{PemFile, Unreadable};
 
 /// How often a set that changes while it is read is read again before it is taken as it is.
 const MAX_READS: usize = 5;
@@ -67,77 +64,44 @@ impl Source {
     }
 
     fn read_once(&self) -> Result<Material, Unreadable> {
-        let chain = read(&self.chain)?;
+        let chain = PemFile::read(&self.chain)?;
         let key = if self.key == self.chain {
             chain.clone()
         } else {
-            read(&self.key)?
+            PemFile::read(&self.key)?
         };
-        let roots = read(&self.roots)?;
-        let crls = match read(&self.crls) {
+        let roots = PemFile::read(&self.roots)?;
+        let crls = match PemFile::read(&self.crls) {
             Err(unreadable) if unreadable.source.kind() == io::ErrorKind::NotFound => None,
             crls => Some(crls?),
         };
+        Ok(Material::new(chain, key, roots, crls))
+    }
+}
+
+/// What was read, not yet looked at.
+pub(crate) struct Material {
+    pub(crate) chain: PemFile,
+    pub(crate) key: PemFile,
+    pub(crate) roots: PemFile,
+    pub(crate) crls: Option<PemFile>,
+    pub(crate) digest: Digest,
+}
+
+impl Material {
+    pub(crate) fn new(chain: PemFile, key: PemFile, roots: PemFile, crls: Option<PemFile>) -> Self {
         let digest = crypto::digest(
             [&chain, &key, &roots]
                 .into_iter()
                 .chain(&crls)
                 .map(|file| file.bytes.as_slice()),
         );
-        Ok(Material {
+        Self {
             chain,
             key,
             roots,
             crls,
             digest,
-        })
+        }
     }
-}
-
-/// What was read, not yet looked at.
-pub(crate) struct Material {
-    pub(crate) chain: Contents,
-    pub(crate) key: Contents,
-    pub(crate) roots: Contents,
-    pub(crate) crls: Option<Contents>,
-    pub(crate) digest: Digest,
-}
-
-/// The bytes of one file, and its path for messages.
-#[derive(Clone)]
-pub(crate) struct Contents {
-    pub(crate) path: PathBuf,
-    pub(crate) bytes: Vec<u8>,
-}
-
-/// A file that could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {source}", path.display())]
-pub struct Unreadable {
-    pub(crate) path: PathBuf,
-    pub(crate) source: io::Error,
-}
-
-fn read(path: &Path) -> Result<Contents, Unreadable> {
-    let unreadable = |source| Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    // A FIFO would block for ever on open, and a device might never end.
-    if !path.metadata().map_err(unreadable)?.is_file() {
-        return Err(unreadable(io::Error::other("not a regular file")));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(unreadable(io::Error::other(format!(
-            "larger than {MAX_FILE} bytes, so it is no credential file"
-        ))));
-    }
-    Ok(Contents {
-        path: path.to_owned(),
-        bytes,
-    })
 }

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use rustls::pki_types::pem;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -12,4 +13,65 @@ pub(crate) fn timestamp(at: SystemTime) -> String {
         .ok()
         .and_then(|at| at.format(&Rfc3339).ok())
         .unwrap_or_else(|| "a time out of range".to_owned())
+}
+
+/// What is wrong with PEM text. None of the text itself is repeated, because it may be that of a key.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "pem::Error is non_exhaustive, and its other texts repeat nothing"
+)]
+pub(crate) fn of_pem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker: _ } => {
+            "it is cut off: a section has no -----END line".to_owned()
+        }
+        pem::Error::IllegalSectionStart { line: _ } => {
+            "a -----BEGIN line does not end in -----".to_owned()
+        }
+        pem::Error::Base64Decode(reason) => format!("a section is not base64: {reason}"),
+        other => other.to_string(),
+    }
+}
+
+/// Why webpki cannot read a certificate; it reads none that is larger than this, and does not say so.
+pub(crate) fn of_unreadable(der: &[u8], error: &webpki::Error) -> String {
+    const LARGEST: usize = 0xffff;
+    if der.len() > LARGEST {
+        return format!("it has {} bytes; at most {LARGEST} are read", der.len());
+    }
+    of_webpki(error)
+}
+
+/// What webpki finds wrong with a certificate or revocation list, in words where there are any.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "webpki::Error is non_exhaustive; what is not in words here keeps its name"
+)]
+pub(crate) fn of_webpki(error: &webpki::Error) -> String {
+    use webpki::Error as E;
+    let words = match error {
+        E::BadDer => "it is not well-formed DER",
+        E::BadDerTime => "a time in it is malformed",
+        E::TrailingData(_) => "it is cut short, or bytes follow its end",
+        E::UnsupportedCertVersion => "it is not of version 3 (RFC 5280 §4.1.2.1)",
+        E::EndEntityUsedAsCa => "a certificate that is no CA (CA:TRUE) issued another",
+        E::PathLenConstraintViolated => "a CA is further from the leaf than its pathlen allows",
+        E::NameConstraintViolation => "a name is outside of the name constraints of its CA",
+        E::ExtensionValueInvalid | E::MalformedExtensions => "an extension is malformed or doubled",
+        E::UnsupportedCriticalExtension => "it has a critical extension that is not known here",
+        E::InvalidSerialNumber => "its serial number is negative or longer than 20 octets",
+        E::InvalidCertValidity => "its validity ends before it begins",
+        E::SignatureAlgorithmMismatch => "it names two different signature algorithms",
+        E::UnsupportedSignatureAlgorithmContext(_)
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            "it is signed by an algorithm that is not accepted, such as SHA-1, or by such a key, such as RSA under \
+             2048 bits"
+        }
+        E::MaximumSignatureChecksExceeded
+        | E::MaximumPathBuildCallsExceeded
+        | E::MaximumPathDepthExceeded
+        | E::MaximumNameConstraintComparisonsExceeded => "it is too costly to verify",
+        other => return format!("{other:?}"),
+    };
+    words.to_owned()
 }

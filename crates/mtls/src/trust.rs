@@ -9,7 +9,8 @@ use identity::Role;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::snapshot::{InvalidCredentials, Snapshot};
+use crate::invalid::InvalidCredentials;
+use crate::snapshot::Snapshot;
 use crate::source::Source;
 use crate::verify::ExpiredCrls;
 

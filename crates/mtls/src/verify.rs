@@ -15,7 +15,7 @@ use webpki::{
 };
 
 use crate::crypto;
-use crate::text::timestamp;
+use crate::text::{self, timestamp};
 
 /// A chain longer than this is refused before it costs a signature check.
 const MAX_CHAIN: usize = 10;
@@ -184,7 +184,8 @@ impl Authorities {
             return Err(Refusal::ChainTooLong(chain.len()));
         }
         let leaf_der = leaf;
-        let leaf = EndEntityCert::try_from(leaf).map_err(|e| refusal(role, &e))?;
+        let leaf = EndEntityCert::try_from(leaf)
+            .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         let anchors: Vec<_> = self.roots.iter().map(|root| root.anchor.clone()).collect();
         let crls: Vec<_> = self.crls.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
@@ -328,7 +329,8 @@ fn refusal(role: Role, error: &webpki::Error) -> Refusal {
                 Role::Server => "serverAuth",
             })
         }
-        other => Refusal::Malformed(format!("{other:?}")),
+        E::CaUsedAsEndEntity => Refusal::InvalidPeer(InvalidPeer::LeafIsCa),
+        other => Refusal::Malformed(text::of_webpki(other)),
     }
 }
 

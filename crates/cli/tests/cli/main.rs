@@ -3,7 +3,9 @@
 
 mod authority;
 mod commands;
+mod faults;
 mod lifecycle;
 mod openssl;
 mod show;
 mod tool;
+mod verify;

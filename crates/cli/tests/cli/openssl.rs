@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::tool::Sandbox;
 
 /// Runs openssl; `None` when there is none, otherwise whether it succeeded and all that it said.
-fn openssl(sandbox: &Sandbox, arguments: &str) -> Option<(bool, String)> {
+pub(crate) fn run(sandbox: &Sandbox, arguments: &str) -> Option<(bool, String)> {
     let output = Command::new("openssl")
         .args(arguments.split(' '))
         .current_dir(sandbox.path("certs"))
@@ -18,7 +18,7 @@ fn openssl(sandbox: &Sandbox, arguments: &str) -> Option<(bool, String)> {
     ))
 }
 
-fn is_missing() -> bool {
+pub(crate) fn is_missing() -> bool {
     let missing = Command::new("openssl").arg("version").output().is_err();
     if missing {
         drop(std::io::Write::write_all(
@@ -48,7 +48,7 @@ fn it_accepts_our_chains_for_their_purpose_by_its_strict_rules_and_for_no_other(
     ] {
         let verify = |purpose| {
             let roots = format!("-CAfile {name}/ca.crt -untrusted {name}/tls.crt");
-            openssl(
+            run(
                 &sandbox,
                 &format!("verify -x509_strict -purpose {purpose} {roots} {name}/tls.crt"),
             )
@@ -56,7 +56,7 @@ fn it_accepts_our_chains_for_their_purpose_by_its_strict_rules_and_for_no_other(
         };
         assert_eq!(verify(right), (true, format!("{name}/tls.crt: OK\n")));
         assert!(!verify(wrong).0, "{name}");
-        let (read, said) = openssl(&sandbox, &format!("pkey -noout -in {name}/tls.key")).unwrap();
+        let (read, said) = run(&sandbox, &format!("pkey -noout -in {name}/tls.key")).unwrap();
         assert!(read, "{name}: {said}");
     }
 }
@@ -67,7 +67,7 @@ fn it_prints_the_subject_in_the_order_of_the_policy() {
         return;
     }
     let sandbox = Sandbox::with_pki();
-    let printed = openssl(
+    let printed = run(
         &sandbox,
         "x509 -noout -subject -nameopt RFC2253 -in mainframe/tls.crt",
     );
@@ -84,7 +84,7 @@ fn it_finds_what_is_revoked() {
     }
     let sandbox = Sandbox::with_pki();
     sandbox.succeed(&["pki", "revoke", "orders"]);
-    let (_, list) = openssl(
+    let (_, list) = run(
         &sandbox,
         "crl -noout -text -CAfile ca/issuing.crt -in orders/crl.pem",
     )
@@ -100,7 +100,7 @@ fn it_finds_what_is_revoked() {
     for (name, accepted) in [("orders", false), ("catalog", true)] {
         let files =
             format!("-CAfile {name}/ca.crt -untrusted {name}/tls.crt -CRLfile {name}/crl.pem");
-        let (ok, said) = openssl(
+        let (ok, said) = run(
             &sandbox,
             &format!("verify -crl_check {files} {name}/tls.crt"),
         )

@@ -1,53 +1,59 @@
-//! `countersign cert`: what a certificate says, and what our services would make of it.
+//! `countersign cert show`: what a certificate says, and what our services would make of it.
 //!
-//! `show` describes and never vouches: no signature is verified, and no root is asked.
+//! It describes and never vouches: no signature is verified, and no root is asked.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use identity::{InvalidPeer, Peer, Role};
 use pki_types::CertificateDer;
-use pki_types::pem::{self, PemObject as _};
+use pki_types::pem::PemObject as _;
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::CertError;
 use crate::OutputFormat;
 use crate::facts::Facts;
-use crate::pki::certificate::{Certificate, Malformed};
+use crate::pki::certificate::Certificate;
 use crate::text::{Printable, timestamp};
 
-/// Shows certificates.
+/// Shows what a certificate says, who our services would take its holder for, and what is wrong with it.
 #[derive(Debug, Args)]
-pub struct Cert {
-    #[command(subcommand)]
-    command: Command,
+pub(super) struct Show {
+    /// A certificate, or a chain with the leaf first; PEM or DER.
+    file: PathBuf,
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t)]
+    output: OutputFormat,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Shows what a certificate says, who our services would take its holder for, and what is wrong with it.
-    Show {
-        /// A certificate, or a chain with the leaf first; PEM or DER.
-        file: PathBuf,
-        /// For people or for programs.
-        #[arg(long, value_enum, default_value_t)]
-        output: OutputFormat,
-    },
-}
-
-/// Does what the command line says.
+/// Writes what the file says.
 ///
 /// # Errors
 /// When the file cannot be read, or holds no certificate.
-pub fn run(cert: Cert, out: &mut dyn Write) -> Result<ExitCode, CertError> {
-    let Cert {
-        command: Command::Show { file, output },
-    } = cert;
-    let chain = read(&file)?;
-    let shown = Shown::new(&file, &chain, OffsetDateTime::now_utc())?;
+pub(super) fn run(show: Show, out: &mut dyn Write) -> Result<ExitCode, CertError> {
+    let Show { file, output } = show;
+    let bytes = read(&file)?;
+    describe(&file, bytes, output, OffsetDateTime::now_utc(), out)?;
+    Ok(app::exit::OK)
+}
+
+/// Writes what the contents of a file say.
+///
+/// # Errors
+/// When it holds no certificate, or a malformed one.
+pub fn describe(
+    file: &Path,
+    bytes: Vec<u8>,
+    output: OutputFormat,
+    now: OffsetDateTime,
+    out: &mut dyn Write,
+) -> Result<(), CertError> {
+    let chain = certificates(file, bytes)?;
+    let shown = Shown::new(file, &chain, now)?;
     match output {
         OutputFormat::Json => {
             serde_json::to_writer_pretty(&mut *out, &shown).map_err(io::Error::from)?;
@@ -55,14 +61,13 @@ pub fn run(cert: Cert, out: &mut dyn Write) -> Result<ExitCode, CertError> {
         }
         OutputFormat::Text => shown.write(out)?,
     }
-    Ok(app::exit::OK)
+    Ok(())
 }
 
 /// No chain is larger.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Reads the certificates of a file, whatever else is in it.
-fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
+fn read(path: &Path) -> Result<Vec<u8>, CertError> {
     let failed = |source| CertError::File {
         path: path.to_owned(),
         source,
@@ -75,6 +80,11 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(CertError::TooLarge(path.to_owned()));
     }
+    Ok(bytes)
+}
+
+/// The certificates of a file, whatever else is in it.
+fn certificates(path: &Path, bytes: Vec<u8>) -> Result<Vec<CertificateDer<'static>>, CertError> {
     // A SEQUENCE with a length of two bytes or more: DER, and no text that begins a PEM file.
     if let [0x30, 0x81..=0x84, ..] = bytes[..] {
         return Ok(vec![CertificateDer::from(bytes)]);
@@ -288,44 +298,4 @@ fn problems(chain: &[Certificate<'_>], now: OffsetDateTime) -> Vec<String> {
         _ => {}
     }
     problems
-}
-
-/// Why a file cannot be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum CertError {
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It is no certificate.
-    #[error("{} is larger than 1 MiB, as no certificate is", .0.display())]
-    TooLarge(PathBuf),
-    /// Its PEM is damaged.
-    #[error("{} is not well-formed PEM", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: pem::Error,
-    },
-    /// There is none in it.
-    #[error("{} holds no certificate: neither DER nor a PEM block of CERTIFICATE", .0.display())]
-    NoCertificate(PathBuf),
-    /// A certificate in it is malformed.
-    #[error("certificate {position} of {}: {source}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Its place in the file, from 1.
-        position: usize,
-        /// What is wrong.
-        source: Malformed,
-    },
-    /// Nobody reads what is written.
-    #[error("cannot write the result")]
-    Output(#[from] io::Error),
 }

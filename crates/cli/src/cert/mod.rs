@@ -1,0 +1,84 @@
+//! `countersign cert`: what certificates say, and whether our services would believe them.
+
+mod show;
+mod verify;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use mtls::InvalidCredentials;
+use pki_types::pem;
+
+pub use show::describe;
+pub use verify::{ExpectedName, Purpose, Verdict, verdict};
+
+use crate::pki::certificate::Malformed;
+
+/// Shows and verifies certificates.
+#[derive(Debug, Args)]
+pub struct Cert {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Show(show::Show),
+    Verify(verify::Verify),
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// When a file cannot be read or used.
+pub fn run(cert: Cert, out: &mut dyn Write) -> Result<ExitCode, CertError> {
+    match cert.command {
+        Command::Show(show) => show::run(show, out),
+        Command::Verify(verify) => verify::run(verify, out),
+    }
+}
+
+/// Why there is nothing to show, or nothing to judge by.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no certificate.
+    #[error("{} is larger than 1 MiB, as no certificate is", .0.display())]
+    TooLarge(PathBuf),
+    /// Its PEM is damaged.
+    #[error("{} is not well-formed PEM", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: pem::Error,
+    },
+    /// There is none in it.
+    #[error("{} holds no certificate: neither DER nor a PEM block of CERTIFICATE", .0.display())]
+    NoCertificate(PathBuf),
+    /// A certificate in it is malformed.
+    #[error("certificate {position} of {}: {source}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Its place in the file, from 1.
+        position: usize,
+        /// What is wrong.
+        source: Malformed,
+    },
+    /// The roots or the revocation lists are not usable.
+    #[error(transparent)]
+    Authorities(#[from] InvalidCredentials),
+    /// Nobody reads what is written.
+    #[error("cannot write the result")]
+    Output(#[from] io::Error),
+}

@@ -1,0 +1,239 @@
+//! `countersign cert verify`: the verdict of the verifier that the services use, and of no other.
+//!
+//! Never a verdict of its own: what is decided here is only how the answer is written.
+
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use clap::{Args, ValueEnum};
+use identity::{Peer, Role, SpiffeId};
+use mtls::{Authorities, ExpiredCrls, InvalidCredentials, PemFile, Refusal, ServerIdentity};
+use pki_types::ServerName;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::CertError;
+use crate::text::{Printable, timestamp};
+
+/// Says whether our services would believe a certificate: exit code 0 if so, otherwise 1 and `CODE: reason`.
+///
+/// The codes are those of the services' logs. Roots and revocation lists that are not usable are an error (64).
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// The roots that are trusted, as PEM; may be repeated.
+    #[arg(long, required = true, value_name = "FILE")]
+    ca: Vec<PathBuf>,
+    /// What its holder does with it.
+    #[arg(long, value_enum)]
+    purpose: Purpose,
+    /// Who its holder must be: a host name, an IP address, or a SPIFFE ID.
+    #[arg(long, value_name = "NAME")]
+    name: Option<ExpectedName>,
+    /// Revocation lists, as PEM; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    crl: Vec<PathBuf>,
+    /// Refuses whom only an expired revocation list vouches for.
+    #[arg(long)]
+    refuse_expired_crl: bool,
+    /// When it is to be believed, by RFC 3339 [default: now].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    time: Option<OffsetDateTime>,
+    /// The chain as PEM: the leaf, then each issuer, as its holder presents it.
+    #[arg(value_name = "CHAIN")]
+    chain: PathBuf,
+}
+
+/// Which side of a connection a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Purpose {
+    /// It serves.
+    Server,
+    /// It calls.
+    Client,
+}
+
+/// Who the holder of a certificate must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExpectedName {
+    /// A DNS name or an IP address.
+    Host(ServerName<'static>),
+    /// A SPIFFE ID.
+    Spiffe(SpiffeId),
+}
+
+impl FromStr for ExpectedName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name.contains("://") {
+            return name
+                .parse()
+                .map(Self::Spiffe)
+                .map_err(|source| format!("it is not a SPIFFE ID: {source}"));
+        }
+        ServerName::try_from(name.to_owned())
+            .map(Self::Host)
+            .map_err(|_neither| {
+                "it is neither a host name, nor an IP address, nor a SPIFFE ID".to_owned()
+            })
+    }
+}
+
+impl fmt::Display for ExpectedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(name) => f.write_str(&name.to_str()),
+            Self::Spiffe(id) => id.fmt(f),
+        }
+    }
+}
+
+fn time(text: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_error| "a time is written 2026-07-01T12:00:00Z".to_owned())
+}
+
+/// What the services would say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They believe it, and take its holder for this peer.
+    Accepted(Box<Peer>),
+    /// They do not.
+    Refused {
+        /// Stable, as docs/errors.md lists it.
+        code: &'static str,
+        /// For people; not escaped.
+        reason: String,
+    },
+}
+
+pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode, CertError> {
+    let Verify {
+        ca,
+        purpose,
+        name,
+        crl,
+        refuse_expired_crl,
+        time,
+        chain,
+    } = verify;
+    let read = |files: Vec<PathBuf>| -> Result<Vec<PemFile>, InvalidCredentials> {
+        let files = files.iter().map(|file| Ok(PemFile::read(file)?));
+        files.collect()
+    };
+    let expired_crls = if refuse_expired_crl {
+        ExpiredCrls::Refuse
+    } else {
+        ExpiredCrls::Honour
+    };
+    let (roots, crls) = (read(ca)?, read(crl)?);
+    let chain = PemFile::read(&chain).map_err(InvalidCredentials::from)?;
+    let at = time.map_or_else(SystemTime::now, SystemTime::from);
+    let verdict = verdict(
+        &chain,
+        purpose,
+        name.as_ref(),
+        at,
+        &roots,
+        &crls,
+        expired_crls,
+    )?;
+    match verdict {
+        Verdict::Accepted(peer) => {
+            let until = timestamp(peer.not_after().into());
+            writeln!(out, "accepted: {}, until {until}", Printable(&peer))?;
+            Ok(app::exit::OK)
+        }
+        Verdict::Refused { code, reason } => {
+            writeln!(out, "{code}: {}", Printable(reason))?;
+            Ok(app::exit::FAILED.into())
+        }
+    }
+}
+
+/// Judges a chain as the services do, at the time `at`.
+///
+/// # Errors
+/// When there is nothing to judge by: a root or a revocation list is not usable.
+pub fn verdict(
+    chain: &PemFile,
+    purpose: Purpose,
+    name: Option<&ExpectedName>,
+    at: SystemTime,
+    roots: &[PemFile],
+    crls: &[PemFile],
+    expired_crls: ExpiredCrls,
+) -> Result<Verdict, InvalidCredentials> {
+    let certificates = match chain.certificates() {
+        Ok(certificates) => certificates,
+        Err(unusable) => {
+            // Whoever has no chain to judge still wants to know of a broken root.
+            Authorities::of_files(roots, crls, &[], expired_crls)?;
+            let code = if matches!(unusable, InvalidCredentials::Missing { .. }) {
+                "CERTIFICATE_MISSING"
+            } else {
+                "CERTIFICATE_MALFORMED"
+            };
+            return Ok(Verdict::Refused {
+                code,
+                reason: unusable.to_string(),
+            });
+        }
+    };
+    let authorities = Authorities::of_files(roots, crls, &certificates, expired_crls)?;
+    let judged = match (purpose, name) {
+        (Purpose::Server, None) => authorities.judge(Role::Server, &certificates, at),
+        (Purpose::Server, Some(name)) => {
+            let expected = match name.clone() {
+                ExpectedName::Host(name) => ServerIdentity::Name(name),
+                ExpectedName::Spiffe(id) => ServerIdentity::Spiffe(id),
+            };
+            authorities.judge_server(&expected, &certificates, at)
+        }
+        (Purpose::Client, _) => authorities.judge(Role::Client, &certificates, at),
+    };
+    Ok(match (judged, purpose, name) {
+        (Ok(peer), Purpose::Client, Some(name)) if !is_named(&peer, name) => Verdict::Refused {
+            code: "WRONG_CLIENT",
+            reason: format!("the client is not {name}: it is {peer}"),
+        },
+        (Ok(peer), _, _) => Verdict::Accepted(Box::new(peer)),
+        (Err(refusal), _, _) => Verdict::Refused {
+            code: refusal.code(),
+            reason: explained(&refusal, chain),
+        },
+    })
+}
+
+/// A client is nobody's host: it has the name or not, and no wildcard covers it.
+fn is_named(peer: &Peer, name: &ExpectedName) -> bool {
+    match name {
+        ExpectedName::Spiffe(id) => peer.spiffe_id() == Some(id),
+        ExpectedName::Host(ServerName::IpAddress(ip)) => {
+            peer.ip_sans().contains(&std::net::IpAddr::from(*ip))
+        }
+        ExpectedName::Host(name) => {
+            let name = name.to_str();
+            peer.dns_sans()
+                .iter()
+                .any(|dns| dns.eq_ignore_ascii_case(&name))
+        }
+    }
+}
+
+/// The file and the reason, with the place in the file where it is one.
+fn explained(refusal: &Refusal, chain: &PemFile) -> String {
+    match (refusal, chain.chain()) {
+        (Refusal::Malformed(_), Err(place @ InvalidCredentials::Certificate { .. })) => {
+            place.to_string()
+        }
+        (_, Err(order @ InvalidCredentials::ChainOrder { .. })) => {
+            format!("{}: {refusal}; {order}", chain.path().display())
+        }
+        (_, Ok(_) | Err(_)) => format!("{}: {refusal}", chain.path().display()),
+    }
+}
