@@ -11,14 +11,36 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("identity", &[]),
     ("call", &[]),
-    ("authz", &["call", "identity"]),
-    ("mtls", &["call", "identity"]),
+    ("telemetry", &[]),
+    ("admin", &["telemetry"]),
+    ("authz", &["call", "identity", "telemetry"]),
+    ("mtls", &["call", "identity", "telemetry"]),
     ("app", &[]),
     (
         "server",
-        &["app", "authz", "call", "identity", "mtls", "proto"],
+        &[
+            "admin",
+            "app",
+            "authz",
+            "call",
+            "identity",
+            "mtls",
+            "proto",
+            "telemetry",
+        ],
     ),
-    ("client", &["app", "identity", "mtls", "proto"]),
+    (
+        "client",
+        &[
+            "admin",
+            "app",
+            "call",
+            "identity",
+            "mtls",
+            "proto",
+            "telemetry",
+        ],
+    ),
     (
         "cli",
         &["app", "authz", "client", "identity", "mtls", "proto"],
@@ -26,7 +48,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that a service stamped from this template takes as they are: they must not know this one's domain.
-const REUSABLE: &[&str] = &["identity", "call", "authz", "mtls", "app"];
+const REUSABLE: &[&str] = &[
+    "identity",
+    "call",
+    "telemetry",
+    "admin",
+    "authz",
+    "mtls",
+    "app",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

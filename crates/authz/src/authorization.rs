@@ -83,6 +83,11 @@ impl Authorization {
         }
     }
 
+    /// Whether a second policy is asked.
+    pub fn has_shadow(&self) -> bool {
+        self.shadow.is_some()
+    }
+
     /// `service` for one connection, behind the policy. There is no other way to a caller than this, so no call can
     /// lack one.
     pub fn for_caller<S>(&self, caller: impl Into<Caller>, service: S) -> Enforce<S> {

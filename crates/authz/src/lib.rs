@@ -18,6 +18,7 @@ mod json;
 mod lints;
 mod live;
 mod loggers;
+mod metrics;
 mod parse;
 mod path;
 mod pattern;

@@ -27,6 +27,10 @@ pub(crate) fn read<C: AsRef<[u8]>>(role: Role, path: &[C]) -> Result<Peer, Inval
     let (Some(leaf), Some(leaf_der)) = (certificates.first(), path.first()) else {
         return Err(InvalidPeer::NoCertificate);
     };
+    let (root, root_der) = (
+        certificates.last().unwrap_or(leaf),
+        path.last().unwrap_or(leaf_der),
+    );
     check_usage(role, leaf)?;
     let names = Names::of(leaf)?;
     let subject =
@@ -56,8 +60,6 @@ pub(crate) fn read<C: AsRef<[u8]>>(role: Role, path: &[C]) -> Result<Peer, Inval
         .map(|certificate| certificate.validity());
     let not_before = validities.clone().map(|v| system_time(v.not_before)).max();
     let not_after = validities.map(|v| system_time(v.not_after)).min();
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, leaf_der.as_ref()).as_ref());
     Ok(Peer {
         spiffe_id: names.spiffe_id()?,
         uri_sans: names.uri,
@@ -67,10 +69,18 @@ pub(crate) fn read<C: AsRef<[u8]>>(role: Role, path: &[C]) -> Result<Peer, Inval
         subject,
         issuer,
         serial: serial(leaf),
-        fingerprint,
+        fingerprint: fingerprint(leaf_der.as_ref()),
+        root_subject: to_text(root.subject()).unwrap_or_default(),
+        root_fingerprint: fingerprint(root_der.as_ref()),
         not_before: not_before.ok_or(InvalidPeer::NoCertificate)?,
         not_after: not_after.ok_or(InvalidPeer::NoCertificate)?,
     })
+}
+
+fn fingerprint(der: &[u8]) -> [u8; 32] {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
+    fingerprint
 }
 
 fn parse(position: usize, der: &[u8]) -> Result<X509Certificate<'_>, InvalidPeer> {

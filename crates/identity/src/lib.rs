@@ -43,6 +43,8 @@ pub struct Peer {
     issuer: String,
     serial: String,
     fingerprint: [u8; 32],
+    root_subject: String,
+    root_fingerprint: [u8; 32],
     not_before: SystemTime,
     not_after: SystemTime,
 }
@@ -102,6 +104,17 @@ impl Peer {
     /// The SHA-256 digest of the leaf.
     pub fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
+    }
+
+    /// The subject of the last certificate of the verified path, as an RFC 4514 string, or `""` when it cannot be
+    /// written as one: no identity, but what the operator knows the root by.
+    pub fn root_subject(&self) -> &str {
+        &self.root_subject
+    }
+
+    /// The SHA-256 digest of the last certificate of the verified path.
+    pub fn root_fingerprint(&self) -> &[u8; 32] {
+        &self.root_fingerprint
     }
 
     /// From when every certificate of the verified path is valid.

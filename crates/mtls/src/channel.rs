@@ -271,7 +271,9 @@ impl Channel {
                         response::body(incoming, connection.address, in_flight, ending, deadline)
                     }));
                 }
-                Err(error) if sends < MAX_SENDS && response::was_not_processed(&error) => {}
+                Err(error) if sends < MAX_SENDS && response::was_not_processed(&error) => {
+                    self.shared.dialer.trust.counts().resent.add();
+                }
                 Err(error) => return Err(response::status(error.error(), connection.address)),
             }
         }

@@ -31,12 +31,22 @@ const MOVE_AT: f64 = 0.9;
 
 /// Why a connection is over.
 pub(crate) enum Closed {
-    /// The peer went away, or all was said.
-    Ended,
+    /// The peer went away, or all was said; the stable name of who began to leave.
+    Ended(&'static str),
     /// It may not go on.
     Lost(Refusal),
     /// A deadline passed; the stable name of which.
     TimedOut(&'static str),
+}
+
+impl Closed {
+    /// The stable name of the reason.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Lost(refusal) => refusal.code(),
+            Self::Ended(code) | Self::TimedOut(code) => code,
+        }
+    }
 }
 
 pub(crate) async fn drive<M, S, IO>(
@@ -89,11 +99,12 @@ where
     let mut preface = pin!(sleep(limits.preface_timeout));
     let mut speaking = false;
     let mut leaving = false;
+    let mut left = "CLOSED";
     let mut lost = None;
     let mut end: Option<(Pin<Box<Sleep>>, &'static str)> = None;
     loop {
         tokio::select! {
-            _ = conn.as_mut() => return lost.map_or(Closed::Ended, Closed::Lost),
+            _ = conn.as_mut() => return lost.map_or(Closed::Ended(left), Closed::Lost),
             _ = &mut first_read, if !speaking => speaking = true,
             () = &mut preface, if !speaking => return Closed::TimedOut("PREFACE_TIMEOUT"),
             refusal = &mut loss, if lost.is_none() => {
@@ -105,12 +116,12 @@ where
             }
             () = &mut old, if !leaving => {
                 conn.as_mut().graceful_shutdown();
-                leaving = true;
+                (leaving, left) = (true, "AGED");
                 end = Some((Box::pin(sleep(limits.max_connection_age_grace)), "CONNECTION_TOO_OLD"));
             }
             () = &mut draining, if !leaving => {
                 conn.as_mut().graceful_shutdown();
-                leaving = true;
+                (leaving, left) = (true, "DRAINED");
             }
             what = over(&mut end), if end.is_some() => {
                 return lost.map_or(Closed::TimedOut(what), Closed::Lost);

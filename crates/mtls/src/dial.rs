@@ -23,6 +23,7 @@ use tracing::debug;
 
 use crate::authority;
 use crate::channel::{ChannelOptions, Target};
+use crate::counts::Live;
 use crate::handshake::{self, Authenticated, HandshakeError, Present};
 use crate::snapshot::Snapshot;
 use crate::text::timestamp;
@@ -122,6 +123,16 @@ impl Dialer {
     }
 
     pub(crate) async fn dial(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
+        let dialled = self.attempt(address).await;
+        let counts = self.trust.counts();
+        match &dialled {
+            Ok(_) => counts.accepted.add(),
+            Err(error) => counts.refused.add(error.code()),
+        }
+        dialled
+    }
+
+    async fn attempt(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
         // Before the handshake, so that a change of trust while it runs is not missed.
         let mut snapshots = self.trust.subscribe();
         let snapshot = snapshots.borrow_and_update().clone();
@@ -158,7 +169,8 @@ impl Dialer {
             .await
             .map_err(|e| self.error(Some(address), Cause::Handshake(ended(&e))))?;
         let (end, ending) = watch::channel(Ending::Open);
-        tokio::spawn(drive(conn, peer, chain, snapshots, end));
+        let live = self.trust.counts().connection(&peer);
+        tokio::spawn(drive(conn, peer, chain, snapshots, end, live));
         Ok(Connection {
             address,
             send,
@@ -246,6 +258,7 @@ async fn drive<IO>(
     chain: Vec<CertificateDer<'static>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     end: watch::Sender<Ending>,
+    live: Live,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -261,6 +274,10 @@ async fn drive<IO>(
         refusal = &mut loss => Ending::Lost(refusal),
     };
     let lost = matches!(ending, Ending::Lost(_));
+    live.end(match &ending {
+        Ending::Lost(refusal) => refusal.code(),
+        Ending::Open | Ending::Closed => "CLOSED",
+    });
     end.send_replace(ending);
     if lost {
         return;

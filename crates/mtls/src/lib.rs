@@ -8,6 +8,7 @@ mod authorities;
 mod authority;
 mod channel;
 mod connection;
+mod counts;
 mod crl;
 mod crypto;
 mod dial;
@@ -30,6 +31,7 @@ mod verify;
 
 pub use authority::Authority;
 pub use channel::{Channel, ChannelOptions, InvalidTarget, Target, connect};
+pub use counts::metrics;
 pub use crl::{CrlFacts, InvalidCrl};
 pub use dial::ConnectError;
 pub use handshake::{HandshakeError, Present};

@@ -162,25 +162,32 @@ async fn one<M, S>(
         () = drain(draining) => return,
     };
     drop(newcomer);
+    let counts = port.trust.counts();
     let authenticated = match authenticated {
         Ok(authenticated) => authenticated,
         Err(refused) => {
+            counts.refused.add(refused.code());
             port.refusals.say(|suppressed| {
                 warn!(peer.address = %address, code = refused.code(), reason = %refused, suppressed, "connection refused");
             });
             return;
         }
     };
+    counts.accepted.add();
     let peer = authenticated.peer.clone();
     let Some(_admitted) = port.admission.peer(&peer) else {
+        counts.shed.add("TOO_MANY_CONNECTIONS");
         port.refusals.say(|suppressed| {
             warn!(peer.address = %address, peer.identity = %peer, code = "TOO_MANY_CONNECTIONS", suppressed, "connection refused");
         });
         return;
     };
     let began = Instant::now();
-    match connection::drive(&port, authenticated, snapshots).await {
-        Closed::Ended => {}
+    let live = counts.connection(&peer);
+    let closed = connection::drive(&port, authenticated, snapshots).await;
+    live.end(closed.code());
+    match closed {
+        Closed::Ended(_) => {}
         Closed::Lost(refusal) => {
             info!(peer.address = %address, peer.identity = %peer, code = refusal.code(), reason = %refusal, "connection ended: it lost its authority");
         }

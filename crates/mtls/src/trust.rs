@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use identity::Role;
+use telemetry::Input;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use crate::counts::Counts;
 use crate::invalid::InvalidCredentials;
 use crate::snapshot::Snapshot;
 use crate::source::Source;
@@ -18,6 +20,7 @@ use crate::verify::ExpiredCrls;
 #[derive(Clone, Debug)]
 pub struct Trust {
     current: watch::Receiver<Arc<Snapshot>>,
+    counts: Arc<Counts>,
 }
 
 /// How credentials are kept current.
@@ -52,8 +55,9 @@ impl Trust {
         )?);
         announce(&first);
         let (publish, current) = watch::channel(first);
-        tokio::spawn(keep_current(source, reload, publish));
-        Ok(Self { current })
+        let counts = Arc::<Counts>::default();
+        tokio::spawn(keep_current(source, reload, publish, counts.clone()));
+        Ok(Self { current, counts })
     }
 
     /// The credentials to use for a connection that begins now.
@@ -65,9 +69,28 @@ impl Trust {
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.current.clone()
     }
+
+    /// What became of reading the files again.
+    pub fn input(&self) -> &Input {
+        &self.counts.input
+    }
+
+    /// How many calls were sent again because they were provably not processed.
+    pub fn resent_calls(&self) -> u64 {
+        self.counts.resent.get()
+    }
+
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
 }
 
-async fn keep_current(source: Source, reload: Reload, publish: watch::Sender<Arc<Snapshot>>) {
+async fn keep_current(
+    source: Source,
+    reload: Reload,
+    publish: watch::Sender<Arc<Snapshot>>,
+    counts: Arc<Counts>,
+) {
     // What failed last, so that one fault is one line however often it is met.
     let mut reported = None;
     loop {
@@ -82,9 +105,13 @@ async fn keep_current(source: Source, reload: Reload, publish: watch::Sender<Arc
             Ok(Ok(Some(snapshot))) => {
                 announce(&snapshot);
                 publish.send_replace(Arc::new(snapshot));
+                counts.input.accepted();
                 reported = None;
             }
-            Ok(Ok(None)) => reported = None,
+            Ok(Ok(None)) => {
+                counts.input.unchanged();
+                reported = None;
+            }
             Ok(Err(fault)) => {
                 let fault = fault.to_string();
                 if reported.as_ref() != Some(&fault) {
@@ -92,6 +119,7 @@ async fn keep_current(source: Source, reload: Reload, publish: watch::Sender<Arc
                         reason = fault,
                         "new credentials refused; the last good ones stay in use"
                     );
+                    counts.input.refused();
                     reported = Some(fault);
                 }
             }

@@ -1,4 +1,5 @@
-//! The layer around every call on the port: request id, span, deadline, authority, panics. The policy is inside it.
+//! The layer around every call on the port: request id, trace, span, metrics, deadline, authority, panics. The policy is
+//! inside it.
 //!
 //! Never a rule about who may do what, and never a name of an RPC.
 
@@ -6,24 +7,29 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use call::{Contained, Until};
+use call::{Contained, Observed, Until};
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, Map};
 use http::{HeaderName, HeaderValue, Request, Response};
 use identity::Peer;
 use mtls::{Authority, Refusal};
+use telemetry::TraceContext;
 use tokio::time::sleep;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
-use tracing::instrument::{Instrument, Instrumented};
-use tracing::{Span, info_span};
+use tracing::{Span, info, info_span};
 use uuid::Uuid;
 
+use crate::metrics::Metrics;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What of a path that is no method of ours is shown.
+const MAX_SHOWN_PATH: usize = 128;
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,29 +44,65 @@ pub(crate) struct Deadlines {
 #[derive(Clone, Debug)]
 pub(crate) struct Calls<S> {
     service: S,
-    peer: Arc<Peer>,
+    peer: Arc<str>,
     authority: Authority,
     deadlines: Deadlines,
+    metrics: Arc<Metrics>,
 }
 
 impl<S> Calls<S> {
     pub(crate) fn new(
         service: S,
-        peer: Arc<Peer>,
+        peer: &Peer,
         authority: Authority,
         deadlines: Deadlines,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             service,
-            peer,
+            peer: peer.to_string().into(),
             authority,
             deadlines,
+            metrics,
         }
+    }
+
+    fn span(&self, request: &Request<Body>, trace: &TraceContext, id: &HeaderValue) -> Span {
+        let path = request.uri().path();
+        let method = self.metrics.calls.name(path);
+        // What the caller made up: in a field of its own, and not without end.
+        let shown = path.get(..path.floor_char_boundary(MAX_SHOWN_PATH));
+        let original = shown.filter(|_| !path.ends_with(method));
+        info_span!(
+            "rpc",
+            rpc.method = method,
+            rpc.method_original = original,
+            peer.identity = &*self.peer,
+            request_id = id.to_str().unwrap_or_default(),
+            trace_id = %trace.trace_id(),
+            span_id = %trace.span_id(),
+        )
+    }
+}
+
+/// Tells the numbers and the log how a call ended that begins now.
+fn begin(metrics: Arc<Metrics>, path: String) -> impl FnOnce(Code) + Send {
+    let began = Instant::now();
+    metrics.calls.began();
+    move |code| {
+        let took = began.elapsed();
+        metrics.calls.ended(&path, code, took);
+        info!(
+            rpc.status_code = telemetry::code_name(code),
+            duration_ms = took.as_secs_f64() * 1e3,
+            "call finished"
+        );
     }
 }
 
 type Answer = Result<Response<Body>, Infallible>;
 type Echo = Box<dyn FnOnce(Answer) -> Answer + Send>;
+type Guarded<F> = Contained<Until<Either<F, Ready<Answer>>>>;
 
 impl<S> Service<Request<Body>> for Calls<S>
 where
@@ -68,43 +110,50 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Map<Instrumented<Contained<Until<S::Future>>>, Echo>, Ready<Answer>>;
+    type Future = Map<Observed<Guarded<S::Future>>, Echo>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let timeout = match call::timeout(request.headers()) {
-            Ok(timeout) => timeout
-                .unwrap_or(self.deadlines.default)
-                .min(self.deadlines.max),
-            Err(malformed) => return Either::Right(ready(Ok(Status::from(malformed).into_http()))),
-        };
         let id = request_id(&mut request);
-        let span = span(&request, &self.peer, &id);
+        let trace = trace(&request);
+        let span = self.span(&request, &trace, &id);
+        let ended = begin(self.metrics.clone(), request.uri().path().to_owned());
+        request.extensions_mut().insert(trace);
+        let timeout = call::timeout(request.headers());
         let authority = self.authority.clone();
+        let limit = timeout
+            .ok()
+            .flatten()
+            .unwrap_or(self.deadlines.default)
+            .min(self.deadlines.max);
         let end = async move {
             tokio::select! {
                 refusal = authority.lost() => authority_lost(&refusal),
-                () = sleep(timeout) => Status::deadline_exceeded("the call took longer than its deadline allows"),
+                () = sleep(limit) => Status::deadline_exceeded("the call took longer than its deadline allows"),
             }
         };
-        let call = call::contain(call::until(self.service.call(request), end));
+        let answer = match timeout {
+            Ok(_) => Either::Left(span.in_scope(|| self.service.call(request))),
+            Err(malformed) => Either::Right(ready(Ok(Status::from(malformed).into_http()))),
+        };
+        let call = call::contain(call::until(answer, end));
         let echo: Echo = Box::new(move |answer| {
             answer.map(|mut response| {
                 response.headers_mut().insert(REQUEST_ID, id);
                 response
             })
         });
-        Either::Left(call.instrument(span).map(echo))
+        call::observed(call, span, ended).map(echo)
     }
 }
 
 fn authority_lost(refusal: &Refusal) -> Status {
     let details = ErrorDetails::with_error_info(refusal.code(), mtls::ERROR_DOMAIN, []);
     let text = format!("the connection lost its authority: {refusal}");
-    Status::with_error_details(tonic::Code::Unauthenticated, text, details)
+    Status::with_error_details(Code::Unauthenticated, text, details)
 }
 
 /// The caller's own id if it is a UUID, else a new one; from here on it is in the request in any case.
@@ -120,7 +169,10 @@ fn request_id(request: &mut Request<Body>) -> HeaderValue {
     id
 }
 
-fn span(request: &Request<Body>, peer: &Peer, id: &HeaderValue) -> Span {
-    let path = request.uri().path();
-    info_span!("rpc", rpc.method = path, peer.identity = %peer, request_id = id.to_str().unwrap_or_default())
+/// A span of ours, in the trace that the caller names if it names one well.
+fn trace(request: &Request<Body>) -> TraceContext {
+    match TraceContext::from_headers(request.headers()) {
+        Ok(Some(caller)) => caller.child(caller.is_sampled()),
+        Ok(None) | Err(_) => TraceContext::root(false),
+    }
 }

@@ -5,8 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use admin::Readiness;
 use identity::Peer;
 use mtls::Trust;
+use telemetry::Page;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic_health::ServingStatus;
@@ -33,15 +35,6 @@ pub(crate) struct Health {
     readiness: watch::Sender<Readiness>,
 }
 
-/// Whether new calls are welcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    /// They are.
-    Ready,
-    /// They are not, for this reason.
-    NotReady(&'static str),
-}
-
 impl Health {
     /// Everything is serving, `services` by their full names included.
     pub(crate) async fn new(services: &[&'static str]) -> Self {
@@ -66,6 +59,18 @@ impl Health {
     /// Whether new calls are welcome now.
     pub(crate) fn readiness(&self) -> Readiness {
         self.readiness.borrow().clone()
+    }
+
+    /// Writes what `/readyz` says, and whether that is because the process is about to stop.
+    pub(crate) fn metrics(&self, page: &mut Page) {
+        let readiness = self.readiness();
+        page.gauge("rpc_server_ready", "1 while new calls are welcome, else 0.")
+            .sample(&[], u8::from(readiness == Readiness::Ready));
+        page.gauge(
+            "rpc_server_draining",
+            "1 from being asked to stop until the end, else 0.",
+        )
+        .sample(&[], u8::from(readiness == Readiness::NotReady(DRAINING)));
     }
 
     /// Says that the process is about to stop; nothing makes it ready again. `liveness` stays as it is.

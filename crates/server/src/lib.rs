@@ -3,9 +3,9 @@
 //! [`settings`] says what it is told, [`start`] makes a running service of it, [`service`] holds the RPCs, and [`store`]
 //! the data. Everything else is between them.
 
-mod admin;
 mod calls;
 mod health;
+mod metrics;
 mod policy;
 mod refusal;
 mod request;

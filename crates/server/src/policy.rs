@@ -5,9 +5,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use authz::{Api, Finding, InvalidPolicy, LivePolicy, Policy, Severity};
+use telemetry::Input;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -75,37 +77,56 @@ fn parse(path: &Path, text: &[u8], api: &Api) -> Result<Policy, UnusablePolicy> 
     Ok(policy)
 }
 
-/// Puts each new content of the file in force, for ever.
-pub(crate) async fn follow(path: PathBuf, api: Api, interval: Duration, live: LivePolicy) {
+/// Puts each new content of the file in force, for ever, and counts what becomes of it.
+pub(crate) async fn follow(
+    path: PathBuf,
+    api: Api,
+    interval: Duration,
+    live: LivePolicy,
+    input: Arc<Input>,
+) {
     let mut seen = read(&path).ok();
+    let mut seen_is_in_force = true;
     let mut reported = None;
     loop {
         sleep(interval).await;
         let text = match read(&path) {
-            Ok(text) if seen.as_ref() == Some(&text) => continue,
+            Ok(text) if seen.as_ref() == Some(&text) => {
+                if reported.take().is_some() && seen_is_in_force {
+                    input.unchanged();
+                }
+                continue;
+            }
             Ok(text) => text,
             Err(unreadable) => {
                 // Said once per fault, not once per interval.
                 let fault = unreadable.to_string();
                 if reported.as_ref() != Some(&fault) {
                     error!(reason = fault, "the last good policy stays in force");
+                    input.refused();
                     reported = Some(fault);
                 }
                 continue;
             }
         };
         reported = None;
-        match parse(&path, &text, &api) {
+        let parsed = parse(&path, &text, &api);
+        seen_is_in_force = parsed.is_ok();
+        match parsed {
             Ok(policy) => {
                 let name = policy.name().to_owned();
                 live.replace(policy);
+                input.accepted();
                 info!(
                     policy = name,
                     generation = live.generation(),
                     "policy in force"
                 );
             }
-            Err(unusable) => error!(reason = %unusable, "the last good policy stays in force"),
+            Err(unusable) => {
+                input.refused();
+                error!(reason = %unusable, "the last good policy stays in force");
+            }
         }
         seen = Some(text);
     }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use app::{Duration, LogFormat};
 use clap::{Args, Parser, Subcommand};
@@ -28,7 +27,7 @@ pub struct Settings {
         default_value = "0.0.0.0:9464",
         value_name = "ADDR:PORT|off"
     )]
-    pub admin_listen: AdminAddress,
+    pub admin_listen: admin::Address,
 
     /// Directory with tls.crt, tls.key, ca.crt and, optionally, crl.pem
     #[arg(
@@ -100,28 +99,6 @@ pub struct Settings {
 pub enum Command {
     /// Check all settings and the files they name, and exit
     Check,
-}
-
-/// The admin port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdminAddress {
-    /// There is none.
-    Off,
-    /// It is here.
-    At(SocketAddr),
-}
-
-impl FromStr for AdminAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        text.parse()
-            .map(Self::At)
-            .map_err(|_e| "neither an IP address and port nor \"off\"".to_owned())
-    }
 }
 
 /// The limits of the port, as settings.

@@ -5,8 +5,10 @@
 use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use admin::Pages;
 use app::Stop;
 use authz::{Api, Authorization, LivePolicy};
 use identity::Role;
@@ -19,10 +21,11 @@ use tracing::{error, info, warn};
 
 use crate::calls::{Calls, Deadlines};
 use crate::health::Health;
+use crate::metrics::Metrics;
 use crate::policy::{self, UnusablePolicy};
-use crate::settings::{AdminAddress, Settings};
+use crate::service;
+use crate::settings::Settings;
 use crate::store::{OpenError, Store};
-use crate::{admin, service};
 
 /// How long the last audit events may take to be written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(5);
@@ -113,13 +116,14 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     let store = Store::open(&settings.data).await?;
     let listener = mtls::bind(settings.listen).await?;
     let admin = match settings.admin_listen {
-        AdminAddress::Off => None,
-        AdminAddress::At(address) => Some(mtls::bind(address).await?),
+        admin::Address::Off => None,
+        admin::Address::At(address) => Some(mtls::bind(address).await?),
     };
     let mut health =
         Health::new(&[proto::inventory::v1::inventory_service_server::SERVICE_NAME]).await;
     let routes = routes(&store, &health, settings.reflection)?;
 
+    let metrics = Arc::new(Metrics::new(&api));
     let interval = settings.tls_reload_interval.0;
     let mut background = JoinSet::new();
     background.spawn(health.clone().follow(trust.clone()));
@@ -128,15 +132,19 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
         api.clone(),
         interval,
         policy.clone(),
+        metrics.policy.clone(),
     ));
     let mut authorization = Authorization::new(policy);
     if let (Some(shadow), Some(path)) = (shadow, settings.shadow_policy.clone()) {
-        background.spawn(policy::follow(path, api, interval, shadow.clone()));
+        let input = metrics.shadow_policy.clone();
+        background.spawn(policy::follow(path, api, interval, shadow.clone(), input));
         authorization = authorization.with_shadow(shadow);
     }
     if let Some(admin) = admin {
         info!(address = %admin.local_addr()?, "admin port listening");
-        background.spawn(admin::serve(admin, health.clone(), std::future::pending()));
+        let pages = pages(&health, &metrics, &trust, &authorization);
+        let services = Routes::new(health.service());
+        background.spawn(admin::serve(admin, pages, services, std::future::pending()));
     }
 
     let audited = authorization.clone();
@@ -159,7 +167,7 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
         limits,
         move |peer, authority| {
             let authorized = authorization.for_caller(peer, routes.clone());
-            Calls::new(authorized, peer.clone(), authority, deadlines)
+            Calls::new(authorized, peer, authority, deadlines, metrics.clone())
         },
         shutdown,
     );
@@ -168,6 +176,23 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
         warn!("the audit log did not take its last events in time");
     }
     Ok(())
+}
+
+fn pages(
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    trust: &Trust,
+    authorization: &Authorization,
+) -> Pages {
+    let (told, told_again) = (health.clone(), health.clone());
+    let (metrics, trust, authorization) = (metrics.clone(), trust.clone(), authorization.clone());
+    Pages::new(
+        move || told.readiness(),
+        move |page| {
+            metrics.page(&trust, &authorization, page);
+            told_again.metrics(page);
+        },
+    )
 }
 
 fn routes(store: &Store, health: &Health, reflection: bool) -> Result<Routes, StartError> {
