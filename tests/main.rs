@@ -6,6 +6,7 @@
 )]
 
 mod architecture;
+mod operations;
 mod processes;
 mod raw;
 mod transport;
