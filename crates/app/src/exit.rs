@@ -26,7 +26,8 @@ pub(crate) fn say(error: &dyn Error) {
     drop(writeln!(io::stderr(), "error: {}", in_one_line(error)));
 }
 
-/// An error and what caused it, as far as its text does not say that already, without a control character.
+/// An error and what caused it, as far as its text does not say that already, without a character that a terminal
+/// obeys.
 pub fn in_one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -42,10 +43,9 @@ pub fn in_one_line(error: &dyn Error) -> String {
 }
 
 fn escaped(c: char) -> impl Iterator<Item = char> {
-    let (plain, escaped) = if c.is_control() {
-        (None, Some(c.escape_default()))
-    } else {
-        (Some(c), None)
+    let (plain, escaped) = match c {
+        '\\' | '"' | '\'' => (Some(c), None),
+        c => (None, Some(c.escape_debug())),
     };
     plain.into_iter().chain(escaped.into_iter().flatten())
 }
@@ -63,12 +63,12 @@ mod tests {
             source: io::Error,
         }
         let error = Outer {
-            name: "a\u{1b}[31m\nb",
+            name: "\"a\u{1b}[31m\nb\u{202e}é\"",
             source: io::Error::other("disk on fire"),
         };
         assert_eq!(
             in_one_line(&error),
-            "cannot read a\\u{1b}[31m\\nb: disk on fire"
+            "cannot read \"a\\u{1b}[31m\\nb\\u{202e}é\": disk on fire"
         );
         let error = Outer {
             name: "x: disk on fire",

@@ -100,8 +100,10 @@ pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
         }
     }
     for path in api.paths() {
-        let mentions = |located: Located<'_>| {
-            located.rule.paths.is_empty() || located.rule.paths.matches(path)
+        let mentions = |located: Located<'_>| match located.rule.paths.is_empty() {
+            // A deny rule for whatever is called says nothing of who may call this.
+            true => located.list == List::Allow,
+            false => located.rule.paths.matches(path),
         };
         if !rules(policy).any(mentions) {
             findings.warn(
@@ -155,7 +157,8 @@ fn across_rules(policy: &Policy, findings: &mut Findings) {
             .iter()
             .find(|deny| coverage::covers(deny, rule))
         {
-            findings.error(
+            // May be meant: to close a service, or to shut a caller out, for a while.
+            findings.warn(
                 located.whole(),
                 "never-allows",
                 format!(

@@ -2,6 +2,8 @@
 //!
 //! Only [`Policy::parse`] makes one, so whatever is here is whole and valid.
 
+use std::collections::HashSet;
+
 use http::HeaderMap;
 
 use crate::audit::AuditOptions;
@@ -11,6 +13,8 @@ use crate::explain::{self, Explanation};
 use crate::invalid::InvalidPolicy;
 use crate::loggers::Loggers;
 use crate::parse;
+use crate::pattern::Patterns;
+use crate::rule::Rule;
 
 /// An authorization policy of gRFC A43, ready to decide.
 #[derive(Clone, Debug)]
@@ -45,6 +49,25 @@ impl Policy {
         &self.name
     }
 
+    /// The principals that the rules name, each once, as written and in the order of the text.
+    pub fn principals(&self) -> Vec<String> {
+        distinct(self.rules().map(|rule| &rule.principals))
+    }
+
+    /// The paths that the rules name, each once, as written and in the order of the text.
+    pub fn paths(&self) -> Vec<String> {
+        distinct(self.rules().map(|rule| &rule.paths))
+    }
+
+    /// Whether a rule asks for a header, which the caller chooses per call.
+    pub fn reads_metadata(&self) -> bool {
+        self.rules().any(|rule| !rule.headers.is_empty())
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.deny.rules().iter().chain(self.allow.rules())
+    }
+
     /// Whether `caller` may run the RPC `path` with `headers`.
     ///
     /// `path` is the path that is routed, all of it, with its query if there is one. Pure and total: the same
@@ -67,4 +90,13 @@ impl Policy {
     ) -> Explanation<'a> {
         explain::explain(self, caller, path, headers)
     }
+}
+
+fn distinct<'a>(lists: impl Iterator<Item = &'a Patterns>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    lists
+        .flat_map(Patterns::items)
+        .map(|(pattern, _line)| pattern.to_string())
+        .filter(|text| seen.insert(text.clone()))
+        .collect()
 }

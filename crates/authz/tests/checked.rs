@@ -231,7 +231,7 @@ fn each_fault_has_its_finding() {
             "an allow that a deny takes back",
             format!(r#"{{"name": "d", {get}}}"#),
             allow_path("/shop.v1.Shop/Get"),
-            (ERROR, "never-allows", "/allow_rules/1"),
+            (WARNING, "never-allows", "/allow_rules/1"),
         ),
         (
             "one name in both lists",

@@ -7,6 +7,7 @@ pub mod cert;
 pub mod demo;
 pub mod facts;
 pub mod pki;
+pub mod policy;
 pub mod text;
 
 /// How a command writes its result.

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cli::{cert, demo, pki};
+use cli::{cert, demo, pki, policy};
 
 /// Certificates and policies for mutual TLS: makes them, shows them, and tries them out.
 #[derive(Debug, Parser)]
@@ -18,6 +18,7 @@ struct Countersign {
 enum Command {
     Pki(pki::command::Pki),
     Cert(cert::Cert),
+    Policy(policy::PolicyCommand),
     Demo(demo::Demo),
 }
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let done: Result<ExitCode, anyhow::Error> = match command {
         Command::Pki(pki) => pki::command::run(pki, &mut out).map_err(Into::into),
         Command::Cert(cert) => cert::run(cert, &mut out).map_err(Into::into),
+        Command::Policy(policy) => policy::run(policy, &mut out).map_err(Into::into),
         Command::Demo(demo) => demo::run(&demo, &mut out).map_err(Into::into),
     };
     done.unwrap_or_else(

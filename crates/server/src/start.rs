@@ -89,14 +89,10 @@ pub fn check(settings: Settings) -> Result<Checked, StartError> {
     })
 }
 
-/// All that can be called here, for the policy to be held against. Sets of descriptors are joined by concatenation.
+/// All that can be called here, for the policy to be held against.
 fn api() -> Result<Api, StartError> {
-    let descriptors = [
-        proto::FILE_DESCRIPTOR_SET,
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-    ];
-    Api::from_descriptor_set(&descriptors.concat()).map_err(|e| StartError::Api(e.to_string()))
+    Api::from_descriptor_set(&proto::SERVED_DESCRIPTOR_SETS.concat())
+        .map_err(|e| StartError::Api(e.to_string()))
 }
 
 /// Serves until a signal to stop, and then drains; a second signal ends that too.

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use mtls::InvalidCredentials;
 use pki_types::pem;
 
+pub(crate) use show::chain;
 pub use show::describe;
 pub use verify::{ExpectedName, Purpose, Verdict, verdict};
 

@@ -67,6 +67,11 @@ pub fn describe(
 /// No chain is larger.
 const MAX_FILE: u64 = 1024 * 1024;
 
+/// The certificates of a file, whatever else is in it.
+pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
+    certificates(path, read(path)?)
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, CertError> {
     let failed = |source| CertError::File {
         path: path.to_owned(),
@@ -83,7 +88,6 @@ fn read(path: &Path) -> Result<Vec<u8>, CertError> {
     Ok(bytes)
 }
 
-/// The certificates of a file, whatever else is in it.
 fn certificates(path: &Path, bytes: Vec<u8>) -> Result<Vec<CertificateDer<'static>>, CertError> {
     // A SEQUENCE with a length of two bytes or more: DER, and no text that begins a PEM file.
     if let [0x30, 0x81..=0x84, ..] = bytes[..] {

@@ -6,6 +6,7 @@ mod commands;
 mod faults;
 mod lifecycle;
 mod openssl;
+mod policy;
 mod show;
 mod tool;
 mod verify;

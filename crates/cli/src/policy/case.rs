@@ -1,0 +1,75 @@
+//! Cases, as users write them for their CI, and what becomes of each.
+
+use authz::{Decision, Policy, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::peer::{Metadata, Peer};
+
+/// A file of cases.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cases {
+    pub(super) cases: Vec<Case>,
+}
+
+/// One RPC and what should become of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) peer: Peer,
+    pub(super) method: String,
+    #[serde(default)]
+    pub(super) metadata: Metadata,
+    pub(super) expect: Expect,
+    /// For those who read the file.
+    #[serde(default, rename = "note")]
+    _note: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Expect {
+    Allow,
+    Deny,
+}
+
+impl From<Expect> for Verdict {
+    fn from(expect: Expect) -> Self {
+        match expect {
+            Expect::Allow => Self::Allow,
+            Expect::Deny => Self::Deny,
+        }
+    }
+}
+
+impl Case {
+    pub(super) fn decide<'a>(&'a self, policy: &'a Policy) -> Decision<'a> {
+        policy.decide(&self.peer.0, &self.method, &self.metadata.0)
+    }
+}
+
+/// What became of one RPC, as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct CaseResult<'a> {
+    pub(super) name: &'a str,
+    pub(super) decision: &'static str,
+    /// The rule that decided, or `""` when none did.
+    pub(super) matched_rule: &'a str,
+    /// The name of the caller that the rule matched; without such a rule its first name, or `""`.
+    pub(super) principal: &'a str,
+    /// Whether it is as expected; true when nothing is.
+    pub(super) ok: bool,
+}
+
+impl<'a> CaseResult<'a> {
+    pub(super) fn new(name: &'a str, decision: Decision<'a>, expected: Option<Verdict>) -> Self {
+        Self {
+            name,
+            decision: decision.verdict().as_str(),
+            matched_rule: decision.rule().unwrap_or_default(),
+            principal: decision.principal,
+            ok: expected.is_none_or(|expected| decision.verdict() == expected),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `policy check`: what is probably wrong with a valid policy.
+
+use std::io::Write;
+use std::path::Path;
+
+use authz::{Policy, Severity};
+use serde::Serialize;
+
+use super::PolicyError;
+use super::input::{self, ApiChoice};
+use crate::OutputFormat;
+use crate::text::Printable;
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    policy: &'a str,
+    /// How many RPCs it was held against; null without an API.
+    rpcs: Option<usize>,
+    ok: bool,
+    findings: Vec<Finding<'a>>,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    severity: &'static str,
+    line: u32,
+    pointer: &'a str,
+    code: &'static str,
+    message: &'a str,
+}
+
+/// Whether there is nothing that counts against the policy.
+pub(super) fn write(
+    file: &Path,
+    policy: &Policy,
+    api: &ApiChoice,
+    strict: bool,
+    output: OutputFormat,
+    out: &mut dyn Write,
+) -> Result<bool, PolicyError> {
+    let api = input::api(api)?;
+    let (found, error) = match &api {
+        Some(api) => (authz::check(policy, api), "error"),
+        // What A43 allows may be meant, as long as nobody says what there is to call.
+        None => (authz::lint(policy), "warning"),
+    };
+    let findings = found
+        .iter()
+        .map(|found| Finding {
+            severity: match found.severity {
+                Severity::Error | Severity::Warning if strict => "error",
+                Severity::Error => error,
+                Severity::Warning => "warning",
+            },
+            line: found.line,
+            pointer: &found.pointer,
+            code: found.code,
+            message: &found.message,
+        })
+        .collect::<Vec<_>>();
+    let ok = findings.iter().all(|finding| finding.severity != "error");
+    let checked = Checked {
+        policy: policy.name(),
+        rpcs: api.map(|api| api.paths().count()),
+        ok,
+        findings,
+    };
+    match output {
+        OutputFormat::Json => input::write_json(&checked, out)?,
+        OutputFormat::Text => write_text(file, &checked, out)?,
+    }
+    Ok(ok)
+}
+
+fn write_text(file: &Path, checked: &Checked<'_>, out: &mut dyn Write) -> Result<(), PolicyError> {
+    let Checked {
+        policy,
+        rpcs,
+        ok: _,
+        findings,
+    } = checked;
+    let file = Printable(file.display());
+    for finding in findings {
+        let Finding {
+            severity,
+            line,
+            pointer,
+            code,
+            message,
+        } = finding;
+        let (pointer, message) = (Printable(pointer), Printable(message));
+        writeln!(
+            out,
+            "{file}:{line}: {severity}: {pointer}: {message} [{code}]"
+        )?;
+    }
+    let against = match rpcs {
+        Some(rpcs) => format!("held against {rpcs} RPCs"),
+        None => "held against no API".to_owned(),
+    };
+    let errors = findings.iter().filter(|it| it.severity == "error").count();
+    let warnings = findings.len() - errors;
+    writeln!(
+        out,
+        "{file}: policy {:?} is valid; {against}: {errors} errors, {warnings} warnings",
+        Printable(policy).to_string()
+    )?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Who the rows of a table are: holders of certificates, peers of a file, and everybody whom a policy names.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use authz::{Caller, Policy};
+use clap::Args;
+
+use super::peer::{NamedPeer, Peer};
+use super::{PolicyError, explain, input};
+
+/// Who calls. By default: whoever has a certificate in certs/, and each principal that the policy names.
+#[derive(Debug, Args)]
+pub(super) struct IdentitySource {
+    /// A directory with NAME/tls.crt for each caller, as `pki init` makes it.
+    #[arg(long, value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// The certificate of a caller; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    cert: Vec<PathBuf>,
+    /// A file of callers: {"peers": [{"name": "orders", "peer": {"uri_sans": ["spiffe://acme.test/orders"]}}]}.
+    #[arg(long, value_name = "FILE")]
+    peers: Option<PathBuf>,
+}
+
+/// Where `pki init` puts certificates when it is not told otherwise.
+const DEFAULT_CERTS: &str = "certs";
+
+/// One who calls.
+pub(super) struct Identity {
+    pub(super) name: String,
+    pub(super) standing: Standing,
+}
+
+/// What the server makes of a caller before any policy is asked.
+pub(super) enum Standing {
+    Accepted(Caller),
+    /// Its certificate is not accepted, for this reason.
+    Refused(&'static str),
+}
+
+impl IdentitySource {
+    pub(super) fn identities(&self, policies: &[&Policy]) -> Result<Vec<Identity>, PolicyError> {
+        let mut found = Vec::new();
+        match (&self.certs, &self.cert[..], &self.peers) {
+            (None, [], None) => {
+                match of_directory(Path::new(DEFAULT_CERTS)) {
+                    // Not everybody keeps certificates there.
+                    Err(PolicyError::File { .. } | PolicyError::Nothing(_)) => {}
+                    identities => found.extend(identities?),
+                }
+                add_named(policies, &mut found);
+            }
+            (certs, files, peers) => {
+                if let Some(certs) = certs {
+                    found.extend(of_directory(certs)?);
+                }
+                for file in files {
+                    found.push(of_certificate(file.display().to_string(), file)?);
+                }
+                if let Some(peers) = peers {
+                    found.extend(input::peers(peers)?.into_iter().map(of_peer));
+                }
+            }
+        }
+        match found.is_empty() {
+            true => Err(PolicyError::Nothing(
+                "nobody to ask about: give --certs, --cert or --peers".to_owned(),
+            )),
+            false => Ok(found),
+        }
+    }
+}
+
+fn of_directory(dir: &Path) -> Result<Vec<Identity>, PolicyError> {
+    let unreadable = |source: io::Error| PolicyError::File {
+        path: dir.to_owned(),
+        source,
+    };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.join("tls.crt").is_file() {
+            names.push(path);
+        }
+    }
+    names.sort();
+    if names.is_empty() {
+        let text = format!("there is no NAME/tls.crt in {}", dir.display());
+        return Err(PolicyError::Nothing(text));
+    }
+    names
+        .iter()
+        .map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            of_certificate(name.into_owned(), &path.join("tls.crt"))
+        })
+        .collect()
+}
+
+fn of_certificate(name: String, file: &Path) -> Result<Identity, PolicyError> {
+    let standing = match explain::certified(file) {
+        Ok(caller) => Standing::Accepted(caller),
+        Err(PolicyError::NoCaller { path: _, source }) => Standing::Refused(source.code()),
+        Err(error) => return Err(error),
+    };
+    Ok(Identity { name, standing })
+}
+
+fn of_peer(peer: NamedPeer) -> Identity {
+    let NamedPeer {
+        name,
+        peer: Peer(caller),
+    } = peer;
+    Identity {
+        name,
+        standing: Standing::Accepted(caller),
+    }
+}
+
+/// Adds each principal of the policies, as written, that nobody is known by yet. A pattern matches itself, so that it
+/// stands for everybody whom it means.
+fn add_named(policies: &[&Policy], found: &mut Vec<Identity>) {
+    for principal in policies.iter().flat_map(|policy| policy.principals()) {
+        let known = found.iter().any(|identity| match &identity.standing {
+            Standing::Accepted(caller) => caller.identity().names().eq([principal.as_str()]),
+            Standing::Refused(_) => false,
+        });
+        if !known {
+            found.push(Identity {
+                standing: Standing::Accepted(named(&principal)),
+                name: match principal.is_empty() {
+                    true => "(no certificate)".to_owned(),
+                    false => principal,
+                },
+            });
+        }
+    }
+}
+
+/// Whom a principal is meant for: by the looks of it, since a policy does not say.
+fn named(principal: &str) -> Caller {
+    let (mut uri_sans, mut dns_sans, mut subject) = (Vec::new(), Vec::new(), String::new());
+    match principal {
+        "" => return Caller::Anonymous,
+        uri if uri.contains("://") => uri_sans.push(uri.to_owned()),
+        name if name.contains('=') => name.clone_into(&mut subject),
+        dns => dns_sans.push(dns.to_owned()),
+    }
+    Caller::Authenticated {
+        uri_sans,
+        dns_sans,
+        subject,
+    }
+}

@@ -1,0 +1,171 @@
+//! What the commands read: policies, APIs, cases, peers and metadata. All of a file, or a refusal with the place.
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use authz::{Api, AuditEvent, AuditLogger, Loggers, Policy};
+use http::HeaderMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::PolicyError;
+use super::case::{Case, Cases};
+use super::peer::{self, NamedPeer, Peers};
+
+/// 64 MiB: more than any policy, list of cases or descriptor set.
+const MAX_FILE: u64 = 64 << 20;
+
+/// The built-in audit loggers, and those that a service is said to register.
+pub(super) fn loggers(names: &[String]) -> Loggers {
+    let mut loggers = Loggers::built_in();
+    for name in names {
+        loggers.register(name, |_config| Ok(Arc::new(Elsewhere)));
+    }
+    loggers
+}
+
+/// A logger that only another program has. No RPC runs here, so that it never has to write.
+#[derive(Debug)]
+struct Elsewhere;
+
+impl AuditLogger for Elsewhere {
+    fn log(&self, _event: &AuditEvent) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) fn policy(path: &Path, loggers: &Loggers) -> Result<Policy, PolicyError> {
+    Policy::parse_with(&read(path)?, loggers).map_err(|source| PolicyError::Policy {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// What a policy is held against.
+#[derive(Clone, Debug)]
+pub(super) enum ApiChoice {
+    /// What this project's server can serve.
+    Builtin,
+    /// Nothing but itself.
+    None,
+    /// The services of a descriptor set.
+    File(PathBuf),
+}
+
+impl FromStr for ApiChoice {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "builtin" => Self::Builtin,
+            "none" => Self::None,
+            file => Self::File(file.into()),
+        })
+    }
+}
+
+/// `None` when there is to be none.
+pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
+    let (path, bytes) = match choice {
+        ApiChoice::None => return Ok(None),
+        ApiChoice::Builtin => (Path::new("builtin"), proto::SERVED_DESCRIPTOR_SETS.concat()),
+        ApiChoice::File(path) => (path.as_path(), read(path)?),
+    };
+    let api = Api::from_descriptor_set(&bytes).map_err(|source| PolicyError::Api {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Some(api))
+}
+
+pub(super) fn cases(path: &Path) -> Result<Vec<Case>, PolicyError> {
+    let what = path.display().to_string();
+    let Cases { cases } = json(&what, &read(path)?)?;
+    unique(&what, "case", cases.iter().map(|case| case.name.as_str()))?;
+    Ok(cases)
+}
+
+pub(super) fn peers(path: &Path) -> Result<Vec<NamedPeer>, PolicyError> {
+    let what = path.display().to_string();
+    let Peers { peers } = json(&what, &read(path)?)?;
+    unique(&what, "peer", peers.iter().map(|peer| peer.name.as_str()))?;
+    Ok(peers)
+}
+
+/// Reads one JSON value, without an unknown or repeated field and with nothing after it.
+pub(super) fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, PolicyError> {
+    serde_json::from_slice(text).map_err(|error| PolicyError::Json {
+        what: what.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Nothing would hold for an empty list, and two of one name could not be told apart.
+fn unique<'a>(
+    what: &str,
+    kind: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), PolicyError> {
+    let fault = |reason| PolicyError::Json {
+        what: what.to_owned(),
+        reason,
+    };
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if name.is_empty() {
+            return Err(fault(format!("a {kind} has an empty name")));
+        }
+        if !seen.insert(name) {
+            return Err(fault(format!("two {kind}s have the name {name:?}")));
+        }
+    }
+    match seen.is_empty() {
+        true => Err(fault(format!("there is no {kind} in it"))),
+        false => Ok(()),
+    }
+}
+
+/// A `KEY=VALUE` of the command line.
+#[derive(Clone, Debug)]
+pub(super) struct NameValue {
+    name: String,
+    value: String,
+}
+
+impl FromStr for NameValue {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+        Ok(Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
+
+/// The metadata of a call; a repeated key has several values.
+pub(super) fn metadata(pairs: &[NameValue]) -> Result<HeaderMap, PolicyError> {
+    let mut headers = HeaderMap::new();
+    for NameValue { name, value } in pairs {
+        peer::append(&mut headers, name, value).map_err(PolicyError::Metadata)?;
+    }
+    Ok(headers)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PolicyError> {
+    app::read_file(path, MAX_FILE).map_err(|source| PolicyError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a result as JSON, for programs.
+pub(super) fn write_json(result: &impl Serialize, out: &mut dyn Write) -> Result<(), PolicyError> {
+    serde_json::to_writer_pretty(&mut *out, result).map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! `policy check`: what counts against a policy, and what is none.
+
+use serde_json::{Value, json};
+
+use super::{GET, POLICY, case, descriptor_set, sandbox};
+use crate::tool::Sandbox;
+
+#[test]
+fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_be() {
+    let sandbox = sandbox();
+    let check =
+        |arguments: &[&str]| sandbox.run(&[&["policy", "check", "p.json"], arguments].concat());
+    // The rules are for another service than ours.
+    let builtin = check(&[]);
+    assert_eq!(builtin.code, 1);
+    assert!(
+        builtin.out.contains(
+            "p.json:9: error: /allow_rules/0/request/paths/0: \"/shop.v1.Shop/Get\" names no RPC of this API \
+             [unknown-path]\n"
+        ),
+        "{}",
+        builtin.out
+    );
+    let alone = check(&["--api", "none"]);
+    assert_eq!(alone.code, 0);
+    assert!(
+        alone
+            .out
+            .contains("p.json:5: warning: /deny_rules/0/request/headers/0: "),
+        "{}",
+        alone.out
+    );
+    assert!(
+        alone
+            .out
+            .ends_with("held against no API: 0 errors, 1 warnings\n"),
+        "{}",
+        alone.out
+    );
+    assert_eq!(check(&["--api", "none", "--strict"]).code, 1);
+    // For a service of a descriptor set.
+    sandbox.write("api.binpb", descriptor_set());
+    let own = check(&["--api", "api.binpb"]);
+    assert_eq!(own.code, 0, "{}", own.out);
+    assert!(
+        own.out.contains("no rule mentions /shop.v1.Shop/Put"),
+        "{}",
+        own.out
+    );
+    let json: Value =
+        serde_json::from_str(&check(&["--api", "api.binpb", "--strict", "--output", "json"]).out)
+            .unwrap();
+    assert_eq!(
+        (&json["policy"], &json["rpcs"], &json["ok"]),
+        (&json!("shop"), &json!(2), &json!(false))
+    );
+    assert_eq!(json["findings"][0]["severity"], "error");
+    assert_eq!(json["findings"].as_array().unwrap().len(), 2);
+    // A logger that another program registers.
+    sandbox.write(
+        "p.json",
+        POLICY.replacen('{', r#"{"audit_logging_options":{"audit_condition":"ON_DENY","audit_loggers":[{"name":"siem","config":{"a":1}}]},"#, 1),
+    );
+    sandbox.refuse(
+        &["policy", "check", "p.json"],
+        "no audit logger is registered as \"siem\"",
+    );
+    sandbox.succeed(&[
+        "policy", "check", "p.json", "--api", "none", "--logger", "siem",
+    ]);
+}
+
+#[test]
+fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
+    let sandbox = sandbox();
+    let check = |file| ["policy", "check", file];
+    sandbox.write("huge", vec![b' '; (64 << 20) + 1]);
+    sandbox.write("deep", "[".repeat(1 << 20));
+    sandbox.write("binary", [0xff, 0xfe, 0x00]);
+    for (file, why) in [
+        ("huge", "larger than 67108864 bytes"),
+        ("deep", "recursion limit"),
+        ("binary", "is not valid: line 1: not JSON"),
+        ("missing", "cannot read missing"),
+        (".", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        (
+            "a\u{1b}[31m\u{202e}\nb",
+            "cannot read a\\u{1b}[31m\\u{202e}\\nb",
+        ),
+    ] {
+        sandbox.refuse(&check(file), why);
+    }
+    for (api, why) in [
+        (
+            "binary",
+            "binary does not describe an API: not a descriptor set",
+        ),
+        ("p.json", "p.json does not describe an API"),
+        ("missing", "cannot read missing"),
+        ("/dev/zero", "not a regular file"),
+    ] {
+        sandbox.refuse(&["policy", "check", "p.json", "--api", api], why);
+    }
+    for (arguments, why) in [
+        (
+            &["policy", "explain", "--policy", "p.json", "--method", GET][..],
+            "--cert <FILE>",
+        ),
+        (
+            &[
+                "policy", "explain", "--policy", "p.json", "--method", GET, "--peer", "{",
+            ],
+            "--peer: EOF",
+        ),
+        (
+            &[
+                "policy",
+                "explain",
+                "--policy",
+                "p.json",
+                "--method",
+                GET,
+                "--peer",
+                "{}",
+                "--metadata",
+                "k",
+            ],
+            "it is not KEY=VALUE",
+        ),
+        (
+            &[
+                "policy",
+                "explain",
+                "--policy",
+                "p.json",
+                "--method",
+                GET,
+                "--peer",
+                "{}",
+                "--metadata",
+                ":k=v",
+            ],
+            "is no key",
+        ),
+        (
+            &["policy", "matrix", "--policy", "p.json", "--certs", "."],
+            "there is no NAME/tls.crt in .",
+        ),
+    ] {
+        sandbox.refuse(arguments, why);
+    }
+}
+
+#[test]
+fn a_policy_of_a_mebibyte_is_checked_and_decided() {
+    let sandbox = Sandbox::empty();
+    let rules: Vec<Value> = (0..8_000)
+        .map(|at| json!({"name": format!("r{at}"), "source": {"principals": [format!("spiffe://a.test/{at}/*")]},
+                         "request": {"paths": [format!("/shop.v1.Shop{at}/*")]}}))
+        .collect();
+    let policy =
+        json!({"name": "p", "deny_rules": rules[..4000], "allow_rules": rules}).to_string();
+    assert!(policy.len() > 1 << 20);
+    sandbox.write("p.json", policy);
+    let checked = sandbox.run(&["policy", "check", "p.json", "--output", "json"]);
+    assert_eq!(checked.code, 1);
+    let peer = json!({"uri_sans": ["spiffe://a.test/7999/x"]});
+    let cases =
+        json!({"cases": [case("last", &peer, "/shop.v1.Shop7999/Get", &json!({}), "allow")]});
+    sandbox.write("c.json", cases.to_string());
+    sandbox.succeed(&["policy", "test", "--policy", "p.json", "c.json"]);
+}
