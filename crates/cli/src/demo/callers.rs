@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::DemoError;
-use crate::pki::{Authority, Directory, IdentityName, Leaf, LeafSpec, Validity};
+use crate::pki::{Authority, Directory, Holder, IdentityName, Leaf, LeafSpec, Validity};
 
 /// The development identities, in the order of the table.
 const IDENTITIES: [&str; 7] = [
@@ -111,6 +111,7 @@ fn orders(validity: Validity) -> LeafSpec {
 
 fn put(pki: &Path, name: &str, leaf: &Leaf, now: OffsetDateTime) -> Result<PathBuf, DemoError> {
     let identity: IdentityName = name.parse().map_err(super::data)?;
-    Directory::open(pki, now)?.put(&identity, leaf)?;
+    let key_pem = &leaf.key_pem;
+    Directory::open(pki, now)?.put(&identity, &leaf.chain_pem, Holder::Us { key_pem })?;
     Ok(pki.join(name))
 }

@@ -5,12 +5,12 @@ use pki_types::pem::PemObject as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData as _,
-    RevokedCertParams, SerialNumber,
+    RevokedCertParams, SerialNumber, SubjectPublicKeyInfo,
 };
 use time::{Duration, OffsetDateTime};
 
 use super::certificate::{Certificate, Malformed};
-use super::{IssueError, KeyType, Leaf, LeafSpec, Serial};
+use super::{IssueError, KeyType, Leaf, LeafSpec, Serial, SigningRequest};
 
 /// From when until when something is valid, both included, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +210,23 @@ impl Authority {
             key_pem: key.serialize_pem(),
             serial,
         })
+    }
+
+    /// A leaf for the key of somebody else, with a serial number of its own: its chain as PEM.
+    ///
+    /// # Errors
+    /// When a name or the key cannot be encoded, or our key does not sign.
+    pub fn certify(&self, spec: &LeafSpec, request: &SigningRequest) -> Result<String, IssueError> {
+        let sign = |source| IssueError::Sign {
+            what: "the certificate",
+            source,
+        };
+        let key = SubjectPublicKeyInfo::from_der(request.public_key()).map_err(sign)?;
+        let leaf = spec
+            .params(&Serial::random())?
+            .signed_by(&key, &self.issuer)
+            .map_err(sign)?;
+        Ok(leaf.pem() + &self.intermediates_pem)
     }
 
     /// A revocation list as PEM: version 2, with its number and the authority key identifier (RFC 5280 §5.2).

@@ -10,7 +10,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
-use x509_parser::x509::X509Name;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::{InvalidSerial, KeyType, Purpose, Serial, Validity};
 
@@ -127,18 +127,7 @@ impl<'a> Certificate<'a> {
 
     /// The kind of the public key, when it is one that can be made here.
     pub fn key_type(&self) -> Option<KeyType> {
-        let info = self.parsed.public_key();
-        if info.algorithm.algorithm == OID_SIG_ED25519 {
-            return Some(KeyType::Ed25519);
-        }
-        let key = info.parsed().ok()?;
-        match (&key, key.key_size()) {
-            (PublicKey::EC(_), 256) => Some(KeyType::P256),
-            (PublicKey::RSA(_), 2048) => Some(KeyType::Rsa2048),
-            (PublicKey::RSA(_), 3072) => Some(KeyType::Rsa3072),
-            (PublicKey::RSA(_), 4096) => Some(KeyType::Rsa4096),
-            _ => None,
-        }
+        key_type_of(self.parsed.public_key())
     }
 
     /// Whether it says that it is an authority and may sign certificates.
@@ -198,12 +187,31 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// The kind of a public key, when it is one that can be made here.
+pub(super) fn key_type_of(info: &SubjectPublicKeyInfo<'_>) -> Option<KeyType> {
+    if info.algorithm.algorithm == OID_SIG_ED25519 {
+        return Some(KeyType::Ed25519);
+    }
+    let key = info.parsed().ok()?;
+    match (&key, key.key_size()) {
+        (PublicKey::EC(_), 256) => Some(KeyType::P256),
+        (PublicKey::RSA(_), 2048) => Some(KeyType::Rsa2048),
+        (PublicKey::RSA(_), 3072) => Some(KeyType::Rsa3072),
+        (PublicKey::RSA(_), 4096) => Some(KeyType::Rsa4096),
+        _ => None,
+    }
+}
+
 fn names(parsed: &X509Certificate<'_>) -> Result<Names, Malformed> {
+    let extension = parsed.subject_alternative_name().map_err(Malformed::new)?;
+    Ok(extension.map_or_else(Names::default, |extension| {
+        names_of(&extension.value.general_names)
+    }))
+}
+
+pub(super) fn names_of(general_names: &[GeneralName<'_>]) -> Names {
     let mut names = Names::default();
-    let Some(extension) = parsed.subject_alternative_name().map_err(Malformed::new)? else {
-        return Ok(names);
-    };
-    for name in &extension.value.general_names {
+    for name in general_names {
         match name {
             GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
             GeneralName::DNSName(dns) => names.dns.push((*dns).to_owned()),
@@ -220,7 +228,7 @@ fn names(parsed: &X509Certificate<'_>) -> Result<Names, Malformed> {
             | GeneralName::Invalid(..) => names.others += 1,
         }
     }
-    Ok(names)
+    names
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {

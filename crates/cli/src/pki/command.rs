@@ -12,8 +12,9 @@ use time::OffsetDateTime;
 use super::certificate::Names;
 use super::operations::{self, OperationError, Outcome};
 use super::{
-    Directory, DirectoryError, FileError, IdentityName, InvalidRequest, InvalidRoster, KeyType,
-    Origin, Request, Revocations, Roster, Serial, Subject, TrustDomain, Usage, files, list, watch,
+    Directory, DirectoryError, FileError, IdentityName, InvalidRequest, InvalidRoster,
+    InvalidSigningRequest, KeyType, Origin, Request, Revocations, Roster, Serial, SigningRequest,
+    Subject, TrustDomain, Usage, files, list, watch,
 };
 use crate::OutputFormat;
 use crate::text::{Printable, timestamp};
@@ -110,6 +111,14 @@ struct Issue {
     /// The kind of key.
     #[arg(long, value_enum, default_value_t)]
     key: KeyType,
+    /// Certifies the key of a signing request (PEM) instead of making one. The names given here are those that it may
+    /// ask for; it gets the ones that it asks for, or all when it asks for none. Its subject and usages count for
+    /// nothing.
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    csr: Option<PathBuf>,
+    /// Allows whatever names the signing request asks for. Read it first: `openssl req -text -noout -in FILE`.
+    #[arg(long, requires = "csr", conflicts_with_all = ["uri", "dns", "ip", "email"])]
+    as_requested: bool,
     /// Replaces another certificate that the identity has, also a revoked one.
     #[arg(long)]
     replace: bool,
@@ -155,17 +164,27 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
                 ttl,
                 usage,
                 key,
+                csr,
+                as_requested,
                 replace,
             } = issue;
-            let names = Names {
-                uris: uri,
-                dns,
-                ips: ip,
-                emails: email,
-                others: 0,
+            let csr = csr.as_deref().map(signing_request).transpose()?;
+            let names = match &csr {
+                Some(csr) if as_requested => csr.names().clone(),
+                Some(_) | None => Names {
+                    uris: uri,
+                    dns,
+                    ips: ip,
+                    emails: email,
+                    others: 0,
+                },
             };
-            let request = Request::new(names, subject, usage, key)?;
-            let outcome = operations::issue(&dir, &name, &request, ttl.0, replace, now)?;
+            let request = match &csr {
+                Some(csr) => Request::granting(csr, names, subject, usage)?,
+                None => Request::new(names, subject, usage, key)?,
+            };
+            let outcome =
+                operations::issue(&dir, &name, &request, csr.as_ref(), ttl.0, replace, now)?;
             report(out, &name, &outcome)?;
         }
         Command::Renew {
@@ -212,6 +231,13 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
         Command::List { output } => list::write(&Directory::open(&dir, now)?, output, now, out)?,
     }
     Ok(app::exit::OK)
+}
+
+fn signing_request(file: &Path) -> Result<SigningRequest, PkiError> {
+    SigningRequest::from_pem(&files::read(file)?).map_err(|source| PkiError::SigningRequest {
+        file: file.to_owned(),
+        source,
+    })
 }
 
 fn roster(dir: &Path, file: Option<PathBuf>, domain: &TrustDomain) -> Result<Roster, PkiError> {
@@ -268,6 +294,14 @@ pub enum PkiError {
     /// What is asked for is not issued.
     #[error(transparent)]
     Request(#[from] InvalidRequest),
+    /// A signing request is not one.
+    #[error("{}: {source}", file.display())]
+    SigningRequest {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: InvalidSigningRequest,
+    },
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),

@@ -2,7 +2,7 @@
 //! own.
 //!
 //! An identity's directory is what a service reads: `tls.crt`, `tls.key`, `ca.crt` and, once something was
-//! revoked, `crl.pem`. Whoever opens the PKI holds a lock on it, so that two runs never undo each other's
+//! revoked, `crl.pem`. Where the key is somebody else's, `tls.csr` is there in its place. Whoever opens the PKI holds a lock on it, so that two runs never undo each other's
 //! work. Never overwrites an authority.
 
 use std::fs::{self, DirBuilder, File};
@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject as _;
+use rcgen::{KeyPair, PublicKeyData as _};
 use time::OffsetDateTime;
 
 use super::certificate::{Certificate, Malformed};
 use super::files::{self, Batch, FileError, Secrecy};
 use super::{
-    Authority, IdentityName, InvalidAuthority, InvalidLifetime, InvalidRevocations, IssueError,
-    Leaf, Revocations, Serial, Validity,
+    Authority, IdentityName, InvalidAuthority, InvalidLifetime, InvalidRevocations,
+    InvalidSigningRequest, IssueError, Revocations, Serial, SigningRequest, Validity,
 };
 
 /// The root outlives the authority that it certifies, which outlives every leaf.
@@ -169,14 +170,29 @@ impl Directory {
             chain_pem,
             key_pem: read("tls.key")?.unwrap_or_default(),
             key_is_private: key.is_ok_and(|key| key.permissions().mode() & 0o077 == 0),
+            request: match read("tls.csr")? {
+                None => None,
+                Some(text) => Some(SigningRequest::from_pem(&text).map_err(|source| {
+                    DirectoryError::Request {
+                        file: self.file(name, "tls.csr"),
+                        source,
+                    }
+                })?),
+            },
         }))
     }
 
-    /// Puts credentials in place of those that an identity has, with the root and the revocation list.
+    /// Puts a chain in place of the one that an identity has, with the root and the revocation list, and with the
+    /// key, if we hold it, or else the request that it came by.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn put(&self, name: &IdentityName, leaf: &Leaf) -> Result<(), DirectoryError> {
+    pub fn put(
+        &self,
+        name: &IdentityName,
+        chain_pem: &str,
+        holder: Holder<'_>,
+    ) -> Result<(), DirectoryError> {
         let directory = self.path.join(name.as_str());
         DirBuilder::new()
             .recursive(true)
@@ -187,13 +203,30 @@ impl Directory {
         if let Some(list) = self.revocation_list()? {
             batch.stage(&self.file(name, "crl.pem"), &list, Secrecy::Public)?;
         }
-        batch.stage(&self.file(name, "tls.key"), &leaf.key_pem, Secrecy::Private)?;
-        batch.stage(
-            &self.file(name, "tls.crt"),
-            &leaf.chain_pem,
-            Secrecy::Public,
-        )?;
-        Ok(batch.replace()?)
+        let (file, contents, secrecy, stale) = match holder {
+            Holder::Us { key_pem } => ("tls.key", key_pem, Secrecy::Private, Some("tls.csr")),
+            Holder::Them { request } => {
+                let key = files::read(&self.file(name, "tls.key"));
+                let is_theirs = key.is_ok_and(|key| is_key_of(&key, request));
+                let stale = (!is_theirs).then_some("tls.key");
+                ("tls.csr", request.pem(), Secrecy::Public, stale)
+            }
+        };
+        batch.stage(&self.file(name, file), contents, secrecy)?;
+        batch.stage(&self.file(name, "tls.crt"), chain_pem, Secrecy::Public)?;
+        batch.replace()?;
+        match stale.map(|file| self.file(name, file)) {
+            Some(file) if file.exists() => {
+                Ok(fs::remove_file(&file).map_err(FileError::new("remove", &file))?)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether there is a key that is not the one of `request`.
+    pub(super) fn has_another_key(&self, name: &IdentityName, request: &SigningRequest) -> bool {
+        let key = files::read(&self.file(name, "tls.key"));
+        key.is_ok_and(|key| !is_key_of(&key, request))
     }
 
     /// What is revoked; nothing before the first list.
@@ -261,6 +294,37 @@ pub struct Credentials {
     pub key_pem: String,
     /// Whether nobody but its owner may read it.
     pub key_is_private: bool,
+    /// By what it was asked for, when the key is somebody else's.
+    pub request: Option<SigningRequest>,
+}
+
+/// Who holds the key of a certificate.
+#[derive(Clone, Copy)]
+pub enum Holder<'a> {
+    /// We made it.
+    Us {
+        /// As PEM.
+        key_pem: &'a str,
+    },
+    /// Whoever sent the request, which is kept so that the certificate can be renewed.
+    Them {
+        /// The request.
+        request: &'a SigningRequest,
+    },
+}
+
+impl std::fmt::Debug for Holder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Us { key_pem: _ } => "Us",
+            Self::Them { request: _ } => "Them",
+        })
+    }
+}
+
+fn is_key_of(key_pem: &str, request: &SigningRequest) -> bool {
+    KeyPair::from_pem(key_pem)
+        .is_ok_and(|key| key.subject_public_key_info() == request.public_key())
 }
 
 impl std::fmt::Debug for Credentials {
@@ -356,6 +420,14 @@ pub enum DirectoryError {
         file: PathBuf,
         /// What is wrong.
         source: InvalidRevocations,
+    },
+    /// A stored signing request is damaged.
+    #[error("{}: {source}", file.display())]
+    Request {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: InvalidSigningRequest,
     },
     /// Something could not be made.
     #[error(transparent)]

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod command;
 mod directory;
 mod files;
+mod identity_name;
 mod leaf;
 mod list;
 pub mod operations;
@@ -16,17 +17,20 @@ mod request;
 mod revocations;
 mod roster;
 mod serial;
+mod signing_request;
 mod subject;
 mod watch;
 
 pub use authority::{Authority, InvalidAuthority, InvalidLifetime, Revocation, Validity};
-pub use directory::{Credentials, Directory, DirectoryError, Origin};
+pub use directory::{Credentials, Directory, DirectoryError, Holder, Origin};
 pub use files::FileError;
+pub use identity_name::{IdentityName, InvalidIdentityName};
 pub use leaf::{KeyType, Leaf, LeafSpec, NotRepeatable, Purpose};
-pub use request::{IdentityName, InvalidIdentityName, InvalidRequest, Request, Usage};
+pub use request::{InvalidRequest, Request, Usage};
 pub use revocations::{InvalidRevocations, Revocations};
 pub use roster::{InvalidRoster, InvalidTrustDomain, Roster, TrustDomain};
 pub use serial::{InvalidSerial, Serial};
+pub use signing_request::{InvalidSigningRequest, SigningRequest};
 pub use subject::{InvalidSubject, Subject};
 
 /// Why a certificate, key or revocation list could not be made.

@@ -10,8 +10,9 @@ use time::OffsetDateTime;
 
 use super::certificate::{Certificate, Malformed};
 use super::{
-    Credentials, Directory, DirectoryError, IdentityName, InvalidLifetime, LeafSpec, NotRepeatable,
-    Origin, Request, Revocation, Revocations, Roster, Serial, Validity,
+    Credentials, Directory, DirectoryError, Holder, IdentityName, InvalidLifetime, LeafSpec,
+    NotRepeatable, Origin, Request, Revocation, Revocations, Roster, Serial, SigningRequest,
+    Validity,
 };
 
 /// How long a revocation list may be used. Any `revoke` or `crl` makes a new one.
@@ -48,7 +49,7 @@ pub fn init(
         let spec = request.spec(validity);
         let outcome = match directory.credentials(name)? {
             None => {
-                put(&directory, name, &spec)?;
+                put(&directory, name, &spec, None)?;
                 Outcome::Issued(validity.not_after)
             }
             Some(credentials) => settle(&directory, &revocations, name, &spec, &credentials, now)?,
@@ -66,6 +67,7 @@ pub fn issue(
     path: &Path,
     name: &IdentityName,
     request: &Request,
+    signing_request: Option<&SigningRequest>,
     lifetime: Duration,
     replace: bool,
     now: OffsetDateTime,
@@ -73,24 +75,33 @@ pub fn issue(
     let directory = Directory::open(path, now)?;
     let validity = leaf_validity(&directory, lifetime, now)?;
     let spec = request.spec(validity);
+    if !replace && signing_request.is_some_and(|it| directory.has_another_key(name, it)) {
+        return Err(OperationError::OtherKey(name.clone()));
+    }
     let outcome = match directory.credentials(name)? {
         None => Outcome::Issued(validity.not_after),
         Some(_) if replace => Outcome::Replaced(validity.not_after, "as told".to_owned()),
         Some(credentials) => {
+            let held = credentials.request.as_ref().map(SigningRequest::public_key);
             let revocations = directory.revocations()?;
             return match judge(&directory, &revocations, &credentials, &spec, now)? {
-                Standing::Right(until) => Ok(Outcome::Kept(until)),
-                Standing::Revoked(_) | Standing::Wrong(_) => {
+                Standing::Right(until)
+                    if held == signing_request.map(SigningRequest::public_key) =>
+                {
+                    Ok(Outcome::Kept(until))
+                }
+                Standing::Right(_) | Standing::Revoked(_) | Standing::Wrong(_) => {
                     Err(OperationError::Exists(name.clone()))
                 }
             };
         }
     };
-    put(&directory, name, &spec)?;
+    put(&directory, name, &spec, signing_request)?;
     Ok(outcome)
 }
 
-/// Gives an identity a new certificate with a new key and serial number, and the same names and usages.
+/// Gives an identity a new certificate with a new key and serial number, and the same names and usages. One whose key
+/// is not here keeps its key.
 ///
 /// # Errors
 /// When it has none, or one that was not made here, or is revoked.
@@ -112,8 +123,12 @@ pub fn renew(
         name: name.clone(),
         source,
     })?;
-    put(directory, name, &spec)?;
-    Ok(Outcome::Replaced(validity.not_after, "renewed".to_owned()))
+    put(directory, name, &spec, credentials.request.as_ref())?;
+    let how = match credentials.request {
+        None => "renewed",
+        Some(_) => "renewed for the same key, which is not here",
+    };
+    Ok(Outcome::Replaced(validity.not_after, how.to_owned()))
 }
 
 /// When an identity's certificate is due for renewal: after two thirds of its lifetime.
@@ -197,12 +212,27 @@ fn credentials(directory: &Directory, name: &IdentityName) -> Result<Credentials
         .ok_or_else(|| OperationError::Unknown(name.clone()))
 }
 
-fn put(directory: &Directory, name: &IdentityName, spec: &LeafSpec) -> Result<(), OperationError> {
-    let leaf = directory
-        .authority()
-        .issue(spec)
-        .map_err(DirectoryError::from)?;
-    Ok(directory.put(name, &leaf)?)
+fn put(
+    directory: &Directory,
+    name: &IdentityName,
+    spec: &LeafSpec,
+    request: Option<&SigningRequest>,
+) -> Result<(), OperationError> {
+    let authority = directory.authority();
+    match request {
+        None => {
+            let leaf = authority.issue(spec).map_err(DirectoryError::from)?;
+            let key_pem = &leaf.key_pem;
+            directory.put(name, &leaf.chain_pem, Holder::Us { key_pem })?;
+        }
+        Some(request) => {
+            let chain_pem = authority
+                .certify(spec, request)
+                .map_err(DirectoryError::from)?;
+            directory.put(name, &chain_pem, Holder::Them { request })?;
+        }
+    }
+    Ok(())
 }
 
 /// A leaf that outlived its issuer would end with it all the same, and earlier than it says.
@@ -234,7 +264,7 @@ fn settle(
         Standing::Right(until) => Ok(Outcome::Kept(until)),
         Standing::Revoked(since) => Ok(Outcome::Revoked(since)),
         Standing::Wrong(why) => {
-            put(directory, name, spec)?;
+            put(directory, name, spec, credentials.request.as_ref())?;
             Ok(Outcome::Replaced(spec.validity.not_after, why))
         }
     }
@@ -263,8 +293,12 @@ fn judge(
     };
     let authority =
         Certificate::from_der(directory.authority().certificate()).map_err(DirectoryError::from)?;
-    let key_matches = KeyPair::from_pem(&credentials.key_pem)
-        .is_ok_and(|key| key.subject_public_key_info() == leaf.public_key());
+    let key_matches = match &credentials.request {
+        Some(request) => request.public_key() == leaf.public_key(),
+        None => KeyPair::from_pem(&credentials.key_pem)
+            .is_ok_and(|key| key.subject_public_key_info() == leaf.public_key()),
+    };
+    let key_is_private = credentials.key_is_private || credentials.key_pem.is_empty();
     if let Some(since) = revocations.of(leaf.serial()) {
         return Ok(Standing::Revoked(since));
     }
@@ -277,11 +311,19 @@ fn judge(
     if !key_matches {
         return wrong("its key was missing or that of another certificate");
     }
-    if !credentials.key_is_private {
+    if !key_is_private {
         return wrong("its key could be read by others");
     }
+    let wanted = LeafSpec {
+        // What key somebody else has is not for us to say.
+        key_type: match &credentials.request {
+            Some(request) => request.key_type(),
+            None => spec.key_type,
+        },
+        ..spec.clone()
+    };
     match LeafSpec::like(&leaf, spec.validity) {
-        Ok(old) if old == *spec => Ok(Standing::Right(leaf.validity().not_after)),
+        Ok(old) if old == wanted => Ok(Standing::Right(leaf.validity().not_after)),
         Ok(_) | Err(_) => wrong("its names, usage or kind of key have changed"),
     }
 }
@@ -310,6 +352,11 @@ pub enum OperationError {
     /// The identity has another certificate.
     #[error("{0} has a certificate already, and not this one; give --replace to replace it")]
     Exists(IdentityName),
+    /// Its directory holds a key, and not the one that a request is for.
+    #[error(
+        "{0} has a key here, and the request is for another; move tls.key away, or give --replace to remove it"
+    )]
+    OtherKey(IdentityName),
     /// There is no such identity.
     #[error("{0} has no certificate here; `countersign pki list` shows who has")]
     Unknown(IdentityName),

@@ -1,14 +1,13 @@
 //! What somebody asks the command line to issue, checked. What is not safe to hand out is refused here.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use identity::{InvalidSpiffeId, SpiffeId};
 
 use super::certificate::Names;
-use super::{KeyType, LeafSpec, Purpose, Subject, Validity};
+use super::signing_request::flags;
+use super::{KeyType, LeafSpec, Purpose, SigningRequest, Subject, Validity};
 
 /// A certificate that may be issued: it names somebody, and each name is well-formed.
 #[derive(Clone, Debug)]
@@ -74,6 +73,29 @@ impl Request {
         }
     }
 
+    /// What somebody else asks for, each name of which must be among those that are `allowed`. When none is asked for,
+    /// all that are allowed are granted.
+    ///
+    /// # Errors
+    /// The names beyond what is allowed, or as [`Request::new`].
+    pub fn granting(
+        asked: &SigningRequest,
+        allowed: Names,
+        subject: Option<Subject>,
+        usage: Option<Usage>,
+    ) -> Result<Self, InvalidRequest> {
+        let beyond = beyond(asked.names(), &allowed);
+        if beyond != Names::default() {
+            return Err(InvalidRequest::NotAllowed(flags(&beyond).join(" ")));
+        }
+        let names = if *asked.names() == Names::default() {
+            allowed
+        } else {
+            asked.names().clone()
+        };
+        Self::new(names, subject, usage, asked.key_type())
+    }
+
     /// The leaf that is asked for.
     pub fn spec(&self, validity: Validity) -> LeafSpec {
         let Names {
@@ -93,6 +115,21 @@ impl Request {
             key_type: self.key_type,
             ..LeafSpec::client(validity)
         }
+    }
+}
+
+/// The names of `asked` that are not among `allowed`.
+fn beyond(asked: &Names, allowed: &Names) -> Names {
+    fn missing<T: Clone + PartialEq>(asked: &[T], allowed: &[T]) -> Vec<T> {
+        let missing = asked.iter().filter(|name| !allowed.contains(name));
+        missing.cloned().collect()
+    }
+    Names {
+        uris: missing(&asked.uris, &allowed.uris),
+        dns: missing(&asked.dns, &allowed.dns),
+        ips: missing(&asked.ips, &allowed.ips),
+        emails: missing(&asked.emails, &allowed.emails),
+        others: asked.others,
     }
 }
 
@@ -223,6 +260,11 @@ pub enum InvalidRequest {
     /// A subject that could forge a line of a log.
     #[error("{0} of the subject has a control character")]
     ControlCharacter(&'static str),
+    /// A signing request asks for names that the command line does not allow.
+    #[error(
+        "the request asks for names that are not allowed; allow them with {0}, or all of them with --as-requested"
+    )]
+    NotAllowed(String),
     /// A name twice.
     #[error("{0:?} is given twice")]
     Repeated(String),
@@ -250,91 +292,9 @@ impl Usage {
     }
 }
 
-/// The name of an identity, which is also that of its directory: never a path, never hidden, never `ca`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IdentityName(String);
-
-impl IdentityName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for IdentityName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl FromStr for IdentityName {
-    type Err = InvalidIdentityName;
-
-    fn from_str(name: &str) -> Result<Self, InvalidIdentityName> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
-        if name == "ca" {
-            return Err(InvalidIdentityName::Reserved);
-        }
-        if !name.bytes().all(allowed)
-            || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            || name.len() > 63
-        {
-            return Err(InvalidIdentityName::Malformed);
-        }
-        Ok(Self(name.to_owned()))
-    }
-}
-
-/// Why a text cannot name an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidIdentityName {
-    /// It is where the authority is kept.
-    #[error("`ca` is where the authority is kept; choose another name")]
-    Reserved,
-    /// It could be a path, a hidden file, or the same file as another name.
-    #[error("a name is 1 to 63 of a-z, 0-9, '-', '_' and '.', and begins with a letter or digit")]
-    Malformed,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_never_a_path() {
-        for name in ["orders", "orders-2", "a.b_c", "0"] {
-            assert_eq!(name.parse::<IdentityName>().unwrap().as_str(), name);
-        }
-        for name in [
-            "",
-            ".",
-            "..",
-            "../orders",
-            "a/b",
-            "/etc",
-            ".hidden",
-            "-rf",
-            "Orders",
-            "a\0",
-            "a b",
-            "é",
-            "CA",
-        ] {
-            assert_eq!(
-                name.parse::<IdentityName>(),
-                Err(InvalidIdentityName::Malformed),
-                "{name:?}"
-            );
-        }
-        assert_eq!(
-            "ca".parse::<IdentityName>(),
-            Err(InvalidIdentityName::Reserved)
-        );
-        assert_eq!(
-            "a".repeat(64).parse::<IdentityName>(),
-            Err(InvalidIdentityName::Malformed)
-        );
-    }
 
     fn names(uris: &[&str], dns: &[&str], emails: &[&str]) -> Names {
         let owned = |names: &[&str]| names.iter().copied().map(str::to_owned).collect();

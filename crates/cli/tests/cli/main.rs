@@ -3,6 +3,7 @@
 
 mod authority;
 mod commands;
+mod csr;
 mod faults;
 mod lifecycle;
 mod openssl;

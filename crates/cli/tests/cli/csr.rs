@@ -1,0 +1,211 @@
+//! `pki issue --csr`: certificates for keys that are not here.
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _, SanType};
+
+use crate::tool::Sandbox;
+
+struct Asked {
+    key: KeyPair,
+    pem: String,
+    der: Vec<u8>,
+}
+
+fn ask(names: &[&str]) -> Asked {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = names
+        .iter()
+        .map(|name| match name.parse() {
+            Ok(ip) => SanType::IpAddress(ip),
+            Err(_) if name.contains("://") => SanType::URI((*name).try_into().unwrap()),
+            Err(_) => SanType::DnsName((*name).try_into().unwrap()),
+        })
+        .collect();
+    let request = params.serialize_request(&key).unwrap();
+    Asked {
+        key,
+        pem: request.pem().unwrap(),
+        der: request.der().to_vec(),
+    }
+}
+
+const ISSUE: [&str; 5] = ["pki", "issue", "web", "--csr", "web.csr"];
+
+fn issue(more: &[&'static str]) -> Vec<&'static str> {
+    [&ISSUE, more].concat()
+}
+
+#[test]
+fn the_key_stays_where_it_is_and_renewal_keeps_it() {
+    let sandbox = Sandbox::with_pki();
+    let asked = ask(&["spiffe://acme.test/web", "127.0.0.1"]);
+    sandbox.write("web.csr", &asked.pem);
+    let allowed = [
+        "--uri",
+        "spiffe://acme.test/web",
+        "--ip",
+        "127.0.0.1",
+        "--dns",
+        "web.acme.test",
+        "--usage",
+        "client",
+    ];
+    let said = sandbox.succeed(&issue(&allowed));
+    assert!(said.contains("issued"), "{said}");
+    assert!(!sandbox.path("certs/web/tls.key").exists());
+    let is_theirs = |sandbox: &Sandbox| {
+        sandbox.leaf("web", |leaf| {
+            assert_eq!(leaf.public_key(), asked.key.subject_public_key_info());
+            assert_eq!(leaf.names().uris, ["spiffe://acme.test/web"]);
+            assert_eq!(leaf.names().ips.len(), 1);
+            assert!(leaf.names().dns.is_empty());
+            assert_eq!(leaf.purposes().unwrap().len(), 1);
+        });
+    };
+    is_theirs(&sandbox);
+    sandbox.succeed(&[
+        "cert",
+        "verify",
+        "--ca",
+        "certs/web/ca.crt",
+        "--purpose",
+        "client",
+        "certs/web/tls.crt",
+    ]);
+
+    let before = sandbox.snapshot();
+    assert!(sandbox.succeed(&issue(&allowed)).contains("kept"));
+    assert_eq!(sandbox.snapshot(), before);
+
+    let serial = sandbox.serial("web");
+    let said = sandbox.succeed(&["pki", "renew", "web"]);
+    assert!(
+        said.contains("for the same key, which is not here"),
+        "{said}"
+    );
+    assert_ne!(sandbox.serial("web"), serial);
+    is_theirs(&sandbox);
+
+    sandbox.refuse(&["pki", "issue", "web", "--dns", "web.test"], "--replace");
+    sandbox.succeed(&["pki", "issue", "web", "--dns", "web.test", "--replace"]);
+    assert!(sandbox.path("certs/web/tls.key").exists());
+    assert!(!sandbox.path("certs/web/tls.csr").exists());
+    sandbox.refuse(&issue(&allowed), "the request is for another");
+    sandbox.succeed(&issue(&[&allowed[..], &["--replace"]].concat()));
+    assert!(!sandbox.path("certs/web/tls.key").exists());
+}
+
+#[test]
+fn a_key_that_was_made_in_place_stays() {
+    let sandbox = Sandbox::with_pki();
+    let asked = ask(&[]);
+    std::fs::create_dir(sandbox.path("certs/web")).unwrap();
+    sandbox.write("certs/web/tls.key", asked.key.serialize_pem());
+    sandbox.write("web.csr", &asked.pem);
+    sandbox.succeed(&issue(&["--dns", "web.test"]));
+    assert_eq!(sandbox.read("certs/web/tls.key"), asked.key.serialize_pem());
+}
+
+#[test]
+fn no_name_is_granted_that_nobody_allowed() {
+    let sandbox = Sandbox::with_pki();
+    sandbox.write("web.csr", ask(&["web.test", "spiffe://acme.test/root"]).pem);
+    let before = sandbox.snapshot();
+    for (allowed, beyond) in [
+        (
+            &["--dns", "web.test"][..],
+            "allow them with --uri spiffe://acme.test/root, or",
+        ),
+        (
+            &["--dns", "other.test"],
+            "--uri spiffe://acme.test/root --dns web.test, or",
+        ),
+        (
+            &["--subject", "CN=web"],
+            "--uri spiffe://acme.test/root --dns web.test, or",
+        ),
+        (
+            &[],
+            "--uri spiffe://acme.test/root --dns web.test, or all of them with --as-requested",
+        ),
+    ] {
+        sandbox.refuse(&issue(allowed), beyond);
+    }
+    assert_eq!(sandbox.snapshot(), before);
+    sandbox.succeed(&issue(&["--as-requested"]));
+    sandbox.leaf("web", |leaf| {
+        assert_eq!(leaf.names().uris, ["spiffe://acme.test/root"]);
+        assert_eq!(leaf.names().dns, ["web.test"]);
+    });
+}
+
+#[test]
+fn a_request_that_names_nobody_gets_what_is_allowed() {
+    let sandbox = Sandbox::with_pki();
+    // As keytool labels it.
+    let pem = ask(&[]).pem.replace(" CERTIFICATE", " NEW CERTIFICATE");
+    sandbox.write("web.csr", format!("some comment\n{pem}"));
+    sandbox.refuse(&issue(&[]), "no name is given");
+    sandbox.refuse(&issue(&["--as-requested"]), "no name is given");
+    sandbox.refuse(
+        &issue(&["--subject", "CN=web", "--usage", "server"]),
+        "a server certificate needs a subject alternative name",
+    );
+    sandbox.succeed(&issue(&["--dns", "web.test"]));
+    sandbox.leaf("web", |leaf| assert_eq!(leaf.names().dns, ["web.test"]));
+}
+
+#[test]
+fn what_is_asked_for_is_held_to_the_same_rules_as_any_name() {
+    let sandbox = Sandbox::with_pki();
+    for (name, why) in [
+        ("spiffe://Acme.test/a", "is not a SPIFFE ID"),
+        ("x://\u{1b}[2J", "percent-encoded"),
+        ("a..b", "is not a DNS name"),
+    ] {
+        sandbox.write("web.csr", ask(&[name]).pem);
+        sandbox.refuse(&issue(&["--as-requested"]), why);
+    }
+}
+
+#[test]
+fn a_request_whose_sender_may_not_hold_the_key_is_refused() {
+    let sandbox = Sandbox::with_pki();
+    let pem = ask(&["web.test"]).pem;
+    // The last lines are the signature; one digit of it is exchanged.
+    let last_line = pem.trim_end().rsplit('\n').nth(1).unwrap();
+    let other_digit = if last_line.starts_with('A') { "B" } else { "A" };
+    let forged = pem.replace(last_line, &format!("{other_digit}{}", &last_line[1..]));
+    assert_ne!(forged, pem);
+    sandbox.write("web.csr", forged);
+    sandbox.refuse(
+        &issue(&["--as-requested"]),
+        "web.csr: its signature is not by its own key",
+    );
+}
+
+#[test]
+fn what_is_no_request_is_refused_with_its_file() {
+    let sandbox = Sandbox::with_pki();
+    let asked = ask(&["web.test"]);
+    for (contents, why) in [
+        (&b""[..], "web.csr: it holds no certificate signing request"),
+        (
+            asked.key.serialize_pem().as_bytes(),
+            "web.csr: it holds no certificate signing request",
+        ),
+        (
+            &asked.pem.as_bytes()[..200],
+            "web.csr: it holds no certificate signing request",
+        ),
+        (&asked.der, "cannot read web.csr"),
+    ] {
+        sandbox.write("web.csr", contents);
+        sandbox.refuse(&issue(&["--as-requested"]), why);
+    }
+    sandbox.refuse(
+        &["pki", "issue", "web", "--csr", "certs", "--as-requested"],
+        "cannot read certs",
+    );
+}
