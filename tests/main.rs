@@ -6,6 +6,8 @@
 )]
 
 mod architecture;
+mod doctor;
+mod errors;
 mod operations;
 mod processes;
 mod raw;

@@ -3,8 +3,10 @@
 //! Certificates are made here for development and tests. Nothing here is linked into the server or the
 //! client.
 
+pub mod catalogue;
 pub mod cert;
 pub mod demo;
+pub mod doctor;
 pub mod facts;
 pub mod pki;
 pub mod policy;

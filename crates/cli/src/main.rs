@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cli::{cert, demo, pki, policy};
+use cli::{cert, demo, doctor, pki, policy};
 
 /// Certificates and policies for mutual TLS: makes them, shows them, and tries them out.
 #[derive(Debug, Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Cert(cert::Cert),
     Policy(policy::PolicyCommand),
     Demo(demo::Demo),
+    Doctor(doctor::Doctor),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Cert(cert) => cert::run(cert, &mut out).map_err(Into::into),
         Command::Policy(policy) => policy::run(policy, &mut out).map_err(Into::into),
         Command::Demo(demo) => demo::run(&demo, &mut out).map_err(Into::into),
+        Command::Doctor(doctor) => doctor::run(doctor, &mut out).map_err(Into::into),
     };
     done.unwrap_or_else(
         |error| match error.root_cause().downcast_ref::<io::Error>() {

@@ -78,6 +78,20 @@ pub enum InvalidCrl {
     },
 }
 
+impl InvalidCrl {
+    /// The stable name of this reason, as docs/errors.md lists it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unsupported(_) | Self::Version1 | Self::NoNumber | Self::NoNextUpdate => {
+                "CRL_UNSUPPORTED"
+            }
+            Self::BadSignature { .. } => "CRL_FORGED",
+            Self::Older { .. } => "CRL_OLDER",
+            Self::Duplicate { .. } => "CRL_DUPLICATE",
+        }
+    }
+}
+
 impl CrlFacts {
     /// Reads a list, and checks its signature when the certificate of its issuer is among `issuers`. That of another
     /// issuer is checked whenever the list is used.

@@ -264,7 +264,7 @@ const MEANINGS: [(AlertDescription, &str); 8] = [
     ),
     (
         AlertDescription::CertificateExpired,
-        "it is expired by the server's clock",
+        "it is expired, or not valid yet, by the server's clock",
     ),
     (AlertDescription::CertificateRevoked, "it is revoked"),
     (
@@ -281,7 +281,7 @@ const MEANINGS: [(AlertDescription, &str); 8] = [
     ),
     (
         AlertDescription::BadCertificate,
-        "it is malformed, badly signed or not valid yet",
+        "it is malformed or badly signed, or not valid yet by the server's clock",
     ),
 ];
 

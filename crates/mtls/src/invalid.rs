@@ -112,6 +112,26 @@ pub enum InvalidCredentials {
     },
 }
 
+impl InvalidCredentials {
+    /// The stable name of this reason, as docs/errors.md lists it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "CREDENTIALS_UNREADABLE",
+            Self::Binary { .. } => "CREDENTIALS_NOT_PEM",
+            Self::Pem { .. } => "PEM_MALFORMED",
+            Self::Missing { .. } => "CREDENTIALS_EMPTY",
+            Self::EncryptedKey { .. } => "KEY_ENCRYPTED",
+            Self::UnusableKey { .. } => "KEY_UNUSABLE",
+            Self::KeyMismatch { .. } => "KEY_MISMATCH",
+            Self::Certificate { .. } => "CERTIFICATE_MALFORMED",
+            Self::ChainOrder { .. } => "CHAIN_OUT_OF_ORDER",
+            Self::Crl { source, .. } => source.code(),
+            Self::CrlGone { .. } => "CRL_GONE",
+            Self::SelfCheck { refusal, .. } => refusal.code(),
+        }
+    }
+}
+
 fn instead(found: &[String]) -> String {
     if found.is_empty() {
         return ": there is no PEM section in it".to_owned();

@@ -38,7 +38,7 @@ pub use handshake::{HandshakeError, Present};
 pub use invalid::InvalidCredentials;
 pub use limits::Limits;
 pub use pem_file::{PemFile, Unreadable};
-pub use probe::probe;
+pub use probe::{presented_chain, probe};
 pub use response::ERROR_DOMAIN;
 pub use serve::{Drained, Unbound, bind, serve};
 pub use snapshot::Snapshot;

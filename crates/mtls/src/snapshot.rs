@@ -149,6 +149,11 @@ impl Snapshot {
         self.resolver.clone()
     }
 
+    /// Our own chain, the leaf first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
     pub(crate) fn leaf(&self) -> Option<&CertificateDer<'static>> {
         self.chain.first()
     }

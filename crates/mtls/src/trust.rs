@@ -113,9 +113,10 @@ async fn keep_current(
                 reported = None;
             }
             Ok(Err(fault)) => {
-                let fault = fault.to_string();
+                let (code, fault) = (fault.code(), fault.to_string());
                 if reported.as_ref() != Some(&fault) {
                     error!(
+                        code,
                         reason = fault,
                         "new credentials refused; the last good ones stay in use"
                     );

@@ -127,6 +127,14 @@ pub enum Refusal {
     /// The certificate is meant for the other side.
     #[error("the certificate lacks the extended key usage {0}")]
     WrongPurpose(&'static str),
+    /// The server is expected by name and has none that counts.
+    #[error(
+        "the server is to be {expected}, and its certificate has no subjectAltName; a common name does not count"
+    )]
+    NoAlternativeName {
+        /// Who it should have been.
+        expected: String,
+    },
     /// The server is somebody else.
     #[error("the server is not {expected}: its certificate names {presented}")]
     WrongServer {
@@ -157,6 +165,7 @@ impl Refusal {
             Self::CrlExpired { .. } => "CRL_EXPIRED",
             Self::RevocationUnknown(_) => "REVOCATION_UNKNOWN",
             Self::WrongPurpose(_) => "WRONG_PURPOSE",
+            Self::NoAlternativeName { .. } => "NO_SUBJECT_ALT_NAME",
             Self::WrongServer { .. } => "WRONG_SERVER",
             Self::InvalidPeer(invalid) => invalid.code(),
             Self::Malformed(_) => "CERTIFICATE_MALFORMED",
@@ -258,9 +267,13 @@ impl Authorities {
         if named && identified {
             return Ok(server);
         }
+        let (expected, presented) = (expected.to_string(), names(&server));
+        if presented.is_empty() {
+            return Err(Refusal::NoAlternativeName { expected });
+        }
         Err(Refusal::WrongServer {
-            expected: expected.to_string(),
-            presented: names(&server),
+            expected,
+            presented,
         })
     }
 
@@ -274,13 +287,15 @@ impl Authorities {
 
 fn names(peer: &Peer) -> String {
     let ips = peer.ip_sans().iter().map(|ip| format!("IP:{ip}"));
+    let emails = peer
+        .email_sans()
+        .iter()
+        .map(|email| format!("email:{email}"));
     let names: Vec<String> = (peer.uri_sans().iter().map(|uri| format!("URI:{uri}")))
         .chain(peer.dns_sans().iter().map(|dns| format!("DNS:{dns}")))
         .chain(ips)
+        .chain(emails)
         .collect();
-    if names.is_empty() {
-        return "nobody (it has no subjectAltName; a common name does not count)".to_owned();
-    }
     names.join(", ")
 }
 
@@ -352,7 +367,9 @@ impl From<&Refusal> for rustls::Error {
                 | InvalidPeer::NoDigitalSignature
                 | InvalidPeer::LeafIsCa,
             ) => CertificateError::InvalidPurpose,
-            Refusal::WrongServer { .. } => CertificateError::NotValidForName,
+            Refusal::NoAlternativeName { .. } | Refusal::WrongServer { .. } => {
+                CertificateError::NotValidForName
+            }
             Refusal::InvalidPeer(_) => CertificateError::ApplicationVerificationFailure,
             Refusal::ChainTooLong(_) | Refusal::Malformed(_) => CertificateError::BadEncoding,
         };

@@ -304,7 +304,7 @@ impl Faults {
                     ..server()
                 }),
                 "localhost",
-                Some("WRONG_SERVER"),
+                Some("NO_SUBJECT_ALT_NAME"),
                 None,
             ),
             server_fault(

@@ -1,0 +1,290 @@
+//! The examination, step by step: our files, the socket, the handshake, the RPC. The first fault that is found is it.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use identity::{Peer, Role};
+use mtls::{
+    ChannelOptions, HandshakeError, InvalidCredentials, Present, Refusal, Reload, Snapshot, Source,
+    Trust,
+};
+use pki_types::CertificateDer;
+use time::OffsetDateTime;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::Case;
+use super::call;
+use super::finding::{Finding, Whose};
+use super::openssl::Openssl;
+use crate::pki::certificate::Certificate;
+use crate::text::timestamp;
+
+/// The alerts that need a second look (RFC 8446 §6.2).
+const CERTIFICATE_EXPIRED: u8 = 45;
+const UNKNOWN_CA: u8 = 48;
+
+/// Finds out why `case` does not work, or that it does. Call it within a tokio runtime.
+pub async fn examine(case: &Case) -> Finding {
+    let examination = Examination {
+        case,
+        openssl: Openssl::new(&case.target, &case.tls_dir),
+    };
+    examination.run().await.unwrap_or_else(|finding| finding)
+}
+
+struct Examination<'a> {
+    case: &'a Case,
+    openssl: Openssl<'a>,
+}
+
+impl Examination<'_> {
+    async fn run(&self) -> Result<Finding, Finding> {
+        let source = Source::directory(&self.case.tls_dir);
+        let trust = Trust::open(Role::Client, source, Reload::default())
+            .map_err(|invalid| self.unusable(&invalid))?;
+        let snapshot = trust.current();
+        let address = self.reach().await?;
+        let server = self.shake_hands(address, &snapshot).await?;
+        let options = ChannelOptions {
+            connect_timeout: self.case.patience,
+            ..ChannelOptions::default()
+        };
+        let (target, expected) = (self.case.target.clone(), self.case.expected.clone());
+        let channel = mtls::connect(target, expected, trust, options);
+        let who = format!("{server} at {address}");
+        call::examine(channel, self.case, &who, &self.openssl).await
+    }
+
+    /// Our own files cannot be used, so nothing can be tried.
+    fn unusable(&self, invalid: &InvalidCredentials) -> Finding {
+        let code = invalid.code();
+        let shown = self.openssl.own_files(code);
+        Finding::new(code, Whose::Ours, invalid.to_string(), shown)
+    }
+
+    /// The first address of the name that takes a connection.
+    async fn reach(&self) -> Result<SocketAddr, Finding> {
+        let target = &self.case.target;
+        let unreachable = |code, cause: String| {
+            Finding::new(code, Whose::Between, cause, self.openssl.server_chain())
+        };
+        let name = target.server_name();
+        let resolved = timeout(
+            self.case.patience,
+            lookup_host((name.to_str().into_owned(), target.port())),
+        );
+        let addresses: Vec<_> = match resolved.await {
+            Ok(Ok(addresses)) => addresses.collect(),
+            Ok(Err(error)) => {
+                let cause = format!("the name of {target} does not resolve: {error}");
+                return Err(unreachable("NAME_NOT_RESOLVED", cause));
+            }
+            Err(_late) => Vec::new(),
+        };
+        let mut last = unreachable(
+            "NAME_NOT_RESOLVED",
+            format!("the name of {target} has no address"),
+        );
+        for address in addresses {
+            let attempt = timeout(self.case.patience, TcpStream::connect(address)).await;
+            let cause = |why: &str| format!("cannot reach {target} at {address}: {why}");
+            last = match attempt {
+                Ok(Ok(_connected)) => return Ok(address),
+                Ok(Err(error)) => unreachable("UNREACHABLE", cause(&error.to_string())),
+                Err(_late) => unreachable("CONNECT_TIMEOUT", cause("no answer in time")),
+            };
+        }
+        Err(last)
+    }
+
+    async fn shake_hands(
+        &self,
+        address: SocketAddr,
+        snapshot: &Snapshot,
+    ) -> Result<String, Finding> {
+        let Case {
+            target,
+            expected,
+            patience,
+            ..
+        } = self.case;
+        let present = Present::Certificate;
+        let done = mtls::probe(
+            address,
+            target,
+            expected.clone(),
+            snapshot,
+            present,
+            *patience,
+        );
+        let error = match done.await {
+            Ok(server) => return Ok(server.to_string()),
+            Err(error) => error,
+        };
+        let chain = mtls::presented_chain(address, target, *patience).await;
+        if let HandshakeError::Refused(refusal) = &error {
+            return Err(self.refused(address, refusal, &chain, snapshot));
+        }
+        if let HandshakeError::RefusedByPeer(alert) = &error {
+            return Err(self.refused_by_peer(address, u8::from(*alert), &error, &chain, snapshot));
+        }
+        let cause = format!("{target} at {address}: {error}");
+        let shown = self.openssl.handshake();
+        Err(Finding::new(error.code(), Whose::TheServers, cause, shown))
+    }
+
+    /// We do not believe the server.
+    fn refused(
+        &self,
+        address: SocketAddr,
+        refusal: &Refusal,
+        chain: &[CertificateDer<'_>],
+        snapshot: &Snapshot,
+    ) -> Finding {
+        let Case {
+            target, expected, ..
+        } = self.case;
+        let found = |code, cause: String, shown| {
+            let cause = format!("we refuse the certificate of {target} at {address}: {cause}");
+            Finding::new(code, Whose::TheServers, cause, shown)
+        };
+        if let Some(position) = out_of_order(chain) {
+            let cause = format!(
+                "certificate {position} of the chain that it sends was not issued by the next one"
+            );
+            return found("CHAIN_OUT_OF_ORDER", cause, self.openssl.server_chain());
+        }
+        if *refusal != Refusal::UnknownIssuer {
+            let shown = match refusal.code() {
+                "CERTIFICATE_REVOKED" | "CRL_EXPIRED" | "REVOCATION_UNKNOWN" => {
+                    self.openssl.revocation()
+                }
+                _ => self.openssl.server_certificate(),
+            };
+            return found(refusal.code(), refusal.to_string(), shown);
+        }
+        let whole = joined(chain, snapshot.chain());
+        let authorities = snapshot.authorities();
+        let judged = authorities.judge_server(expected, &whole, SystemTime::now());
+        let issuer = issuer(chain);
+        let shown = self.openssl.server_chain();
+        if judged.is_ok() {
+            let cause = format!("it does not send the certificate of its issuer {issuer}");
+            return found("INTERMEDIATE_MISSING", cause, shown);
+        }
+        let roots = self.case.tls_dir.join("ca.crt");
+        let cause = format!(
+            "its issuer {issuer} does not lead to a root in {}",
+            roots.display()
+        );
+        found(refusal.code(), cause, shown)
+    }
+
+    /// The server does not believe us. What is wrong with us by our own rules is likely why.
+    fn refused_by_peer(
+        &self,
+        address: SocketAddr,
+        alert: u8,
+        error: &HandshakeError,
+        server_chain: &[CertificateDer<'_>],
+        snapshot: &Snapshot,
+    ) -> Finding {
+        let target = &self.case.target;
+        let at = format!("{target} at {address}: {error}");
+        let ours = |code, cause: String, shown| Finding::new(code, Whose::Ours, cause, shown);
+        match snapshot.own() {
+            Err(Refusal::UnknownIssuer) => {
+                let whole = joined(snapshot.chain(), server_chain);
+                let authorities = snapshot.authorities();
+                let judged = authorities.judge(Role::Client, &whole, SystemTime::now());
+                if judged.is_ok() {
+                    let cause = format!(
+                        "{at}; we do not send the certificate of our issuer {}",
+                        issuer(snapshot.chain())
+                    );
+                    return ours("INTERMEDIATE_MISSING", cause, self.openssl.own_order());
+                }
+                let issuer = issuer(snapshot.chain());
+                let cause =
+                    format!("{at}; ours is from {issuer}, which is not under our own roots either");
+                ours(error.code(), cause, self.openssl.own_chain())
+            }
+            Err(refusal) => ours(
+                refusal.code(),
+                format!("{at}; by our own rules too: {refusal}"),
+                self.openssl.own_certificate(),
+            ),
+            Ok(own) if alert == CERTIFICATE_EXPIRED => Finding::new(
+                "CLOCK_SKEW",
+                Whose::Between,
+                format!(
+                    "{at}; by our clock it is {} now, and {}",
+                    now(),
+                    described(own)
+                ),
+                self.openssl.own_certificate(),
+            ),
+            Ok(own) if alert == UNKNOWN_CA => ours(
+                error.code(),
+                format!(
+                    "{at}; {}, from {}",
+                    described(own),
+                    issuer(snapshot.chain())
+                ),
+                self.openssl.handshake(),
+            ),
+            Ok(own) => ours(
+                error.code(),
+                format!("{at}; {}", described(own)),
+                self.openssl.handshake(),
+            ),
+        }
+    }
+}
+
+fn described(own: &Peer) -> String {
+    format!(
+        "ours is {own}, serial {}, valid from {} until {}",
+        own.serial(),
+        timestamp(own.not_before().into()),
+        timestamp(own.not_after().into())
+    )
+}
+
+fn now() -> String {
+    timestamp(OffsetDateTime::now_utc())
+}
+
+/// A chain with what else is at hand.
+fn joined<'a>(
+    chain: &[CertificateDer<'a>],
+    others: &[CertificateDer<'a>],
+) -> Vec<CertificateDer<'a>> {
+    chain.iter().chain(others.iter().skip(1)).cloned().collect()
+}
+
+/// The place, from 1, of the first certificate that the next one did not issue.
+fn out_of_order(chain: &[CertificateDer<'_>]) -> Option<usize> {
+    let names: Option<Vec<_>> = chain
+        .iter()
+        .map(|der| {
+            let certificate = Certificate::from_der(der).ok()?;
+            Some((certificate.issuer().ok()?, certificate.subject().ok()?))
+        })
+        .collect();
+    let position = names?.windows(2).position(|pair| match pair {
+        [(issuer, _), (_, subject)] => issuer != subject,
+        _ => false,
+    })?;
+    Some(position + 1)
+}
+
+/// Who issued the leaf.
+fn issuer(chain: &[CertificateDer<'_>]) -> String {
+    let issuer = chain
+        .first()
+        .and_then(|leaf| Certificate::from_der(leaf).ok())
+        .and_then(|leaf| leaf.issuer().ok());
+    issuer.map_or_else(|| "(unreadable)".to_owned(), |issuer| format!("{issuer:?}"))
+}

@@ -1,0 +1,149 @@
+//! `countersign doctor`: why a server and we do not get together, in one line, with what to do about it.
+//!
+//! Never changes anything, and never sends a message to an RPC other than the health check.
+
+mod call;
+mod examine;
+mod finding;
+mod openssl;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use identity::SpiffeId;
+use mtls::{InvalidTarget, ServerIdentity, Target};
+use pki_types::ServerName;
+
+pub use examine::examine;
+pub use finding::{Finding, Whose};
+
+use crate::OutputFormat;
+
+/// Says in one line why a server and we do not get together, and what to do about it
+///
+/// Exit codes: 0 all is well; 1 the cause was found; 64 the command line is not usable.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The server, as HOST:PORT
+    #[arg(value_name = "HOST:PORT", value_parser = target)]
+    target: Target,
+
+    /// Our credentials: a directory with tls.crt, tls.key, ca.crt and, optionally, crl.pem
+    #[arg(
+        long,
+        env = "APP_TLS_DIR",
+        default_value = "certs/orders",
+        value_name = "DIR"
+    )]
+    tls_dir: PathBuf,
+
+    /// The SPIFFE ID that the server must have
+    #[arg(
+        long,
+        env = "APP_SERVER_ID",
+        value_name = "spiffe://DOMAIN/PATH",
+        value_parser = clap::value_parser!(SpiffeId)
+    )]
+    server_id: Option<SpiffeId>,
+
+    /// The DNS name or IP address that the server must have [default: HOST, unless --server-id is given]
+    #[arg(long, env = "APP_SERVER_NAME", value_name = "NAME", value_parser = server_name)]
+    server_name: Option<ServerName<'static>>,
+
+    /// Ask also whether the policy lets us call this method; no message is sent to it
+    #[arg(long, value_name = "/PACKAGE.SERVICE/METHOD", value_parser = method)]
+    method: Option<http::uri::PathAndQuery>,
+
+    /// How long each step may take
+    #[arg(long, default_value = "5s", value_name = "DURATION")]
+    patience: app::Duration,
+
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    output: OutputFormat,
+}
+
+/// What is to be examined.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Where the server is.
+    pub target: Target,
+    /// Who it must be.
+    pub expected: ServerIdentity,
+    /// Where our credentials are.
+    pub tls_dir: PathBuf,
+    /// A method that we want to call, if one is of interest.
+    pub method: Option<http::uri::PathAndQuery>,
+    /// How long each step may take.
+    pub patience: std::time::Duration,
+}
+
+/// Examines, and writes down what was found.
+///
+/// # Errors
+/// The result cannot be written, or the system gives us no threads.
+pub fn run(doctor: Doctor, out: &mut dyn Write) -> io::Result<ExitCode> {
+    let Doctor {
+        target,
+        tls_dir,
+        server_id,
+        server_name,
+        method,
+        patience,
+        output,
+    } = doctor;
+    let expected = match (server_name, server_id) {
+        (None, None) => ServerIdentity::Name(target.server_name()),
+        (Some(name), None) => ServerIdentity::Name(name),
+        (None, Some(id)) => ServerIdentity::Spiffe(id),
+        (Some(name), Some(id)) => ServerIdentity::Both(name, id),
+    };
+    let case = Case {
+        target,
+        expected,
+        tls_dir,
+        method,
+        patience: patience.0,
+    };
+    let finding = tokio::runtime::Runtime::new()?.block_on(examine(&case));
+    match output {
+        OutputFormat::Text => finding.write(out)?,
+        OutputFormat::Json => {
+            serde_json::to_writer_pretty(&mut *out, &finding)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(if finding.is_healthy() {
+        app::exit::OK
+    } else {
+        app::exit::FAILED.into()
+    })
+}
+
+fn target(text: &str) -> Result<Target, InvalidTarget> {
+    if text.contains("://") {
+        return Target::parse(text);
+    }
+    Target::parse(&format!("https://{text}"))
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, &'static str> {
+    ServerName::try_from(text)
+        .map(|name| name.to_owned())
+        .map_err(|_e| "neither a DNS name nor an IP address")
+}
+
+fn method(text: &str) -> Result<http::uri::PathAndQuery, &'static str> {
+    const WANTED: &str = "no method; use /PACKAGE.SERVICE/METHOD";
+    let path: http::uri::PathAndQuery = text.parse().map_err(|_e| WANTED)?;
+    let mut parts = text.split('/');
+    let three = (parts.next(), parts.next(), parts.next(), parts.next());
+    match three {
+        (Some(""), Some(service), Some(name), None) if !service.is_empty() && !name.is_empty() => {
+            Ok(path)
+        }
+        _ => Err(WANTED),
+    }
+}
