@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("admin", &["telemetry"]),
     ("authz", &["call", "identity", "telemetry"]),
     ("mtls", &["call", "identity", "telemetry"]),
-    ("app", &[]),
+    ("app", &["telemetry"]),
     (
         "server",
         &[

@@ -4,11 +4,14 @@
 
 pub mod exit;
 mod file;
+mod limiter;
+mod line;
 mod log;
 mod settings;
 mod signal;
+mod writer;
 
 pub use file::read_file;
-pub use log::{LogFormat, init_logs};
+pub use log::{LogFormat, Logs, init_logs, log_metrics};
 pub use settings::{Duration, parse, reject_unknown_variables};
 pub use signal::{Stop, stop_signal};

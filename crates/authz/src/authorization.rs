@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::audit::{Audit, AuditCounts};
@@ -221,7 +221,7 @@ fn refuse(
     id: Option<Uuid>,
 ) -> Status {
     let id = id.unwrap_or_default().to_string();
-    info!(
+    warn!(
         reason,
         decision_id = id,
         method = path,

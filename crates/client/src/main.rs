@@ -9,9 +9,12 @@ use client::settings::Settings;
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings: Settings = app::parse();
-    app::init_logs(settings.log_format, settings.default_log_level());
+    let logs = app::init_logs(settings.log_format, settings.default_log_level());
     let mut output = Output::standard(settings.output);
-    match commands::run(&settings, &mut output).await {
+    let done = commands::run(&settings, &mut output).await;
+    // Before the last word, which goes the direct way.
+    drop(logs);
+    match done {
         Ok(()) => app::exit::OK,
         Err(failure) => {
             output.failure(&failure);

@@ -25,7 +25,6 @@ mod serve;
 mod snapshot;
 mod source;
 mod text;
-mod throttle;
 mod trust;
 mod verify;
 

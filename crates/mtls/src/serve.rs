@@ -23,14 +23,10 @@ use crate::authority::Authority;
 use crate::connection::{self, Closed};
 use crate::handshake::{self, HandshakeError};
 use crate::limits::Limits;
-use crate::throttle::Throttle;
 use crate::trust::Trust;
 
 /// How long accepting pauses when the system has no descriptor or memory for another socket.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
-/// How many refusals are logged per second; the rest are counted, and the count is logged.
-const REFUSALS_PER_SECOND: u32 = 10;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +44,6 @@ pub(crate) struct Port<M> {
     pub(crate) service_for: M,
     pub(crate) draining: watch::Receiver<bool>,
     admission: Admission,
-    refusals: Throttle,
 }
 
 /// Serves until `shutdown` resolves, then lets open calls finish, for [`Limits::drain_timeout`] at most.
@@ -75,7 +70,6 @@ where
     let drain_timeout = limits.drain_timeout;
     let port = Arc::new(Port {
         admission: Admission::new(&limits),
-        refusals: Throttle::new(REFUSALS_PER_SECOND),
         trust,
         limits,
         service_for,
@@ -98,9 +92,7 @@ where
                 tasks.spawn(one(port.clone(), tcp, address, permit));
             }
             Err(fault) => {
-                port.refusals.say(|suppressed| {
-                    error!(reason = %fault, suppressed, "cannot accept connections; trying again");
-                });
+                error!(reason = %fault, "cannot accept connections; trying again");
                 tokio::select! {
                     () = &mut shutdown => break,
                     () = sleep(ACCEPT_BACKOFF) => {}
@@ -167,9 +159,7 @@ async fn one<M, S>(
         Ok(authenticated) => authenticated,
         Err(refused) => {
             counts.refused.add(refused.code());
-            port.refusals.say(|suppressed| {
-                warn!(peer.address = %address, code = refused.code(), reason = %refused, suppressed, "connection refused");
-            });
+            warn!(peer.address = %address, code = refused.code(), reason = %refused, "connection refused");
             return;
         }
     };
@@ -177,9 +167,7 @@ async fn one<M, S>(
     let peer = authenticated.peer.clone();
     let Some(_admitted) = port.admission.peer(&peer) else {
         counts.shed.add("TOO_MANY_CONNECTIONS");
-        port.refusals.say(|suppressed| {
-            warn!(peer.address = %address, peer.identity = %peer, code = "TOO_MANY_CONNECTIONS", suppressed, "connection refused");
-        });
+        warn!(peer.address = %address, peer.identity = %peer, code = "TOO_MANY_CONNECTIONS", "connection refused");
         return;
     };
     let began = Instant::now();
@@ -191,9 +179,9 @@ async fn one<M, S>(
         Closed::Lost(refusal) => {
             info!(peer.address = %address, peer.identity = %peer, code = refusal.code(), reason = %refusal, "connection ended: it lost its authority");
         }
-        Closed::TimedOut(what) => port.refusals.say(|suppressed| {
-            warn!(peer.address = %address, peer.identity = %peer, code = what, suppressed, age = ?began.elapsed(), "connection cut");
-        }),
+        Closed::TimedOut(what) => {
+            warn!(peer.address = %address, peer.identity = %peer, code = what, age = ?began.elapsed(), "connection cut");
+        }
     }
 }
 

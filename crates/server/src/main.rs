@@ -7,8 +7,11 @@ use server::start::{self, StartError};
 
 fn main() -> ExitCode {
     let settings: Settings = app::parse();
-    app::init_logs(settings.log_format, "info");
-    match serve_or_check(settings) {
+    let logs = app::init_logs(settings.log_format, "info");
+    let done = serve_or_check(settings);
+    // Before the last word, which goes the direct way.
+    drop(logs);
+    match done {
         Ok(()) => app::exit::OK,
         Err(error) => app::exit::with(app::exit::USAGE, &error),
     }

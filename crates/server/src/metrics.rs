@@ -47,6 +47,7 @@ impl Metrics {
             inputs.push(("shadow_policy", &self.shadow_policy));
         }
         Input::metrics(&inputs, page);
+        app::log_metrics(page);
         telemetry::process(page);
     }
 }
