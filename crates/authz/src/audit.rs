@@ -58,6 +58,8 @@ impl AuditCondition {
 pub(crate) struct AuditOptions {
     pub(crate) condition: AuditCondition,
     pub(crate) loggers: Vec<Arc<dyn AuditLogger>>,
+    /// Optional loggers that nobody registered: the place, the line and the name.
+    pub(crate) left_out: Vec<(String, u32, String)>,
     /// Where the policy says so, if it does.
     pub(crate) line: Option<u32>,
 }

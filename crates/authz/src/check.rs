@@ -72,7 +72,10 @@ pub fn lint(policy: &Policy) -> Vec<Finding> {
 ///
 /// The findings are in the order of the text.
 pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
-    let mut findings = Findings { all: lint(policy) };
+    let mut findings = Findings {
+        all: lint(policy),
+        compared: 0,
+    };
     let mut hints = MAX_HINTS;
     for located in rules(policy) {
         for (at, (pattern, line)) in located.rule.paths.items().iter().enumerate() {
@@ -153,10 +156,13 @@ fn across_rules(policy: &Policy, findings: &mut Findings) {
                 format!("the deny rule on line {line} has the same name, so an audit log cannot tell them apart"),
             );
         }
-        if let Some(deny) = unconditional
-            .iter()
-            .find(|deny| coverage::covers(deny, rule))
-        {
+        let covering = match findings.afford(|| unconditional.len()) {
+            true => unconditional.iter().find(|deny| {
+                findings.afford(|| coverage::cost(deny, rule)) && coverage::covers(deny, rule)
+            }),
+            false => None,
+        };
+        if let Some(deny) = covering {
             // May be meant: to close a service, or to shut a caller out, for a while.
             findings.warn(
                 located.whole(),
@@ -200,12 +206,31 @@ fn list(rules: &RuleList, list: List) -> impl Iterator<Item = Located<'_>> {
         .map(move |(at, rule)| Located { rule, list, at })
 }
 
+/// How many patterns are compared for advice, which takes less than a second. A policy that needs more gets less advice,
+/// and a finding that says so.
+const MAX_COMPARISONS: usize = 5_000_000;
+
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     all: Vec<Finding>,
+    compared: usize,
 }
 
 impl Findings {
+    /// Whether so many comparisons more may be made.
+    pub(crate) fn afford(&mut self, comparisons: impl FnOnce() -> usize) -> bool {
+        if self.compared > MAX_COMPARISONS {
+            return false;
+        }
+        self.compared = self.compared.saturating_add(comparisons());
+        let affordable = self.compared <= MAX_COMPARISONS;
+        if !affordable {
+            let message = "the policy is too large to compare all of its patterns with each other";
+            self.warn((String::new(), 1), "not-compared", message.into());
+        }
+        affordable
+    }
+
     pub(crate) fn error(&mut self, place: (String, u32), code: &'static str, message: String) {
         self.push(Severity::Error, place, code, message);
     }

@@ -5,13 +5,11 @@
 use crate::pattern::{Pattern, Patterns};
 use crate::rule::{HeaderRule, Rule};
 
-/// Whether no value of one header matches both.
+/// Whether no value matches both of two rules for one header.
 pub(crate) fn contradict(a: &HeaderRule, b: &HeaderRule) -> bool {
-    a.key == b.key
-        && !a
-            .values
-            .iter()
-            .any(|x| b.values.iter().any(|y| overlap(x, y)))
+    !a.values
+        .iter()
+        .any(|x| b.values.iter().any(|y| overlap(x, y)))
 }
 
 /// Whether some text matches both.
@@ -40,6 +38,14 @@ pub(crate) fn subsumes(wide: &Pattern, narrow: &Pattern) -> bool {
         (Pattern::Exact(x), Pattern::Exact(y)) => x == y,
         (Pattern::Exact(_) | Pattern::Prefix(_) | Pattern::Suffix(_), _) => false,
     }
+}
+
+/// How many comparisons [`covers`] makes, at most.
+pub(crate) fn cost(wide: &Rule, narrow: &Rule) -> usize {
+    let of = |wide: &Patterns, narrow: &Patterns| {
+        narrow.items().len().saturating_mul(1 + wide.wild().count())
+    };
+    1 + of(&wide.paths, &narrow.paths) + of(&wide.principals, &narrow.principals)
 }
 
 /// Whether a rule without headers matches all that another does.

@@ -9,7 +9,7 @@ use crate::coverage::{Kind, contradict, kind, subsumes};
 use crate::path::{self, MethodPath};
 use crate::pattern::{Pattern, Patterns};
 use crate::policy::Policy;
-use crate::rule::List;
+use crate::rule::{HeaderRule, List};
 
 pub(crate) fn rule(located: Located<'_>, findings: &mut Findings) {
     let rule = located.rule;
@@ -52,6 +52,15 @@ fn whom_it_lets_in(located: Located<'_>, findings: &mut Findings) {
 }
 
 fn repeated(located: Located<'_>, within: &str, patterns: &Patterns, findings: &mut Findings) {
+    let comparisons = || {
+        patterns
+            .items()
+            .len()
+            .saturating_mul(patterns.wild().count())
+    };
+    if !findings.afford(comparisons) {
+        return;
+    }
     for (at, (pattern, line)) in patterns.items().iter().enumerate() {
         let covers = |(other_at, (other, _)): &(usize, &(Pattern, u32))| {
             let first = *other_at < at;
@@ -263,11 +272,18 @@ fn headers(located: Located<'_>, findings: &mut Findings) {
                 header.line,
             )
         };
-        if headers
-            .iter()
-            .take(at)
-            .any(|earlier| contradict(earlier, header))
-        {
+        let earlier_ones = match findings.afford(|| at) {
+            true => &headers[..at],
+            false => &[],
+        };
+        let comparisons =
+            |earlier: &HeaderRule| earlier.values.len().saturating_mul(header.values.len());
+        let contradicted = earlier_ones.iter().any(|earlier| {
+            earlier.key == header.key
+                && findings.afford(|| comparisons(earlier))
+                && contradict(earlier, header)
+        });
+        if contradicted {
             let message = format!(
                 "no value of {:?} fits both this and an earlier header of the rule",
                 header.key
@@ -285,6 +301,10 @@ fn headers(located: Located<'_>, findings: &mut Findings) {
 }
 
 pub(crate) fn audit(policy: &Policy, findings: &mut Findings) {
+    for (pointer, line, name) in &policy.audit.left_out {
+        let message = format!("the optional logger {name:?} is not registered, so it is left out");
+        findings.warn((pointer.clone(), *line), "logger-left-out", message);
+    }
     let Some(line) = policy.audit.line else {
         return;
     };

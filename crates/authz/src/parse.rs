@@ -3,6 +3,7 @@
 //! Nothing is skipped: a field that nobody reads would be a rule that nobody enforces.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -175,21 +176,32 @@ fn audit(options: &At<'_>, registry: &Loggers) -> Parsed<AuditOptions> {
         }
         None => AuditCondition::None,
     };
-    let mut loggers = Vec::new();
+    let (mut loggers, mut left_out) = (Vec::new(), Vec::new());
     if let Some(list) = fields.get("audit_loggers") {
         for item in list.items()? {
-            loggers.extend(logger(&item, registry)?);
+            match logger(&item, registry)? {
+                Found::Registered(logger) => loggers.push(logger),
+                Found::LeftOut(name) => {
+                    left_out.push((item.pointer.clone(), item.node.line, name.into()));
+                }
+            }
         }
     }
     Ok(AuditOptions {
         condition,
         loggers,
+        left_out,
         line: Some(options.node.line),
     })
 }
 
-/// `None` for an optional logger that is not registered.
-fn logger(item: &At<'_>, registry: &Loggers) -> Parsed<Option<std::sync::Arc<dyn AuditLogger>>> {
+enum Found {
+    Registered(Arc<dyn AuditLogger>),
+    /// Optional, and not registered.
+    LeftOut(Box<str>),
+}
+
+fn logger(item: &At<'_>, registry: &Loggers) -> Parsed<Found> {
     let fields = item.fields(&["name", "config", "is_optional"])?;
     let name = item.name(&fields, "name")?;
     let optional = match fields.get("is_optional") {
@@ -201,12 +213,12 @@ fn logger(item: &At<'_>, registry: &Loggers) -> Parsed<Option<std::sync::Arc<dyn
         None => serde_json::Map::new(),
     };
     match registry.build(&name, &config) {
-        Some(Ok(logger)) => Ok(Some(logger)),
+        Some(Ok(logger)) => Ok(Found::Registered(logger)),
         Some(Err(reason)) => Err(item.fault(Fault::LoggerConfig {
             name: name.into(),
             reason: reason.to_string(),
         })),
-        None if optional => Ok(None),
+        None if optional => Ok(Found::LeftOut(name)),
         None => {
             let registered = registry.names().collect::<Vec<_>>().join(", ");
             Err(item.fault(Fault::UnknownLogger {

@@ -28,6 +28,9 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// 16 MiB: who reads a policy from a file stops there, so that no mishap fills the memory.
+    pub const MAX_BYTES: u64 = 16 << 20;
+
     /// Reads the JSON of gRFC A43 and gRFC A59, with the audit loggers that this crate brings.
     ///
     /// # Errors

@@ -291,6 +291,33 @@ fn each_fault_has_its_finding() {
 }
 
 #[test]
+fn an_audit_log_that_stays_silent_is_named() {
+    let found = |options: &str| {
+        let text = format!(
+            r#"{{"name": "p", "audit_logging_options": {options}, "allow_rules": [
+                {{"name": "r", "source": {{"principals": ["*"]}}, "request": {{"paths": ["/shop.v1.Shop/*"]}}}}]}}"#
+        );
+        authz::lint(&Policy::parse(text.as_bytes()).unwrap())
+    };
+    let whole = (WARNING, "silent-audit", "/audit_logging_options");
+    let optional = r#"[{"name": "siem", "is_optional": true}]"#;
+    let left_out = "/audit_logging_options/audit_loggers/0";
+    for (options, expected) in [
+        (r#"{"audit_condition": "ON_DENY"}"#.to_owned(), vec![whole]),
+        (
+            r#"{"audit_loggers": [{"name": "stdout_logger"}]}"#.to_owned(),
+            vec![whole],
+        ),
+        (
+            format!(r#"{{"audit_condition": "ON_DENY", "audit_loggers": {optional}}}"#),
+            vec![(WARNING, "logger-left-out", left_out), whole],
+        ),
+    ] {
+        assert_eq!(codes(&found(&options)), expected, "{options}");
+    }
+}
+
+#[test]
 fn an_rpc_that_no_rule_mentions_is_named() {
     let text = br#"{"name": "p", "allow_rules": [{"name": "r", "source": {"principals": ["*"]},
         "request": {"paths": ["/shop.v1.Shop/*"]}}]}"#;
@@ -317,4 +344,45 @@ fn a_finding_tells_the_line_and_the_probable_name() {
         "line 5: /allow_rules/0/request/paths/1: \"/shop.v1.Shop/get\" names no RPC of this API; did you mean \
          /shop.v1.Shop/Get? [unknown-path]"
     );
+}
+
+#[test]
+fn advice_on_a_mebibyte_of_the_worst_has_a_bound_and_says_that_it_was_met() {
+    let list = |items: &str, times: usize| vec![items; times].join(",");
+    let rule = |rest: &str| format!(r#"{{"name": "p", "allow_rules": [{{"name": "r", {rest}}}]}}"#);
+    let rules = |which: &str, path: &str| -> String {
+        let rules: Vec<String> = (0..10_000)
+            .map(|at| {
+                format!(r#"{{"name": "{which}{at}", "request": {{"paths": ["/s/{path}{at}*"]}}}}"#)
+            })
+            .collect();
+        rules.join(",")
+    };
+    let (allow, deny) = (rules("a", "x"), rules("d", "y"));
+    for text in [
+        rule(&format!(
+            r#""source": {{"principals": [{}]}}"#,
+            list(r#""a*""#, 200_000)
+        )),
+        rule(&format!(
+            r#""request": {{"paths": [{}]}}"#,
+            list(r#""/a*""#, 180_000)
+        )),
+        rule(&format!(
+            r#""request": {{"headers": [{}]}}"#,
+            list(r#"{"key": "k", "values": ["v"]}"#, 35_000)
+        )),
+        rule(&format!(
+            r#""request": {{"headers": [{{"key": "k", "values": [{}]}}, {{"key": "k", "values": [{}]}}]}}"#,
+            list(r#""a*""#, 100_000),
+            list(r#""b*""#, 100_000)
+        )),
+        format!(r#"{{"name": "p", "deny_rules": [{deny}], "allow_rules": [{allow}]}}"#),
+    ] {
+        assert!(text.len() > 900_000, "{text:.60}");
+        let policy = Policy::parse(text.as_bytes()).unwrap();
+        let found = authz::check(&policy, &api());
+        let missing = found.iter().filter(|it| it.code == "not-compared").count();
+        assert_eq!(missing, 1, "{text:.60}");
+    }
 }

@@ -2,7 +2,6 @@
 //!
 //! Never a policy with a fault in force: the last good one stays, and the log says why.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,17 +41,108 @@ pub enum UnusablePolicy {
     },
 }
 
-/// Reads a policy and holds it against `api`; warnings go to the log.
-///
-/// # Errors
-/// [`UnusablePolicy`].
-pub(crate) fn load(path: &Path, api: &Api) -> Result<Policy, UnusablePolicy> {
-    let text = read(path)?;
-    parse(path, &text, api)
+/// A policy file, what it holds, and the policy in force.
+#[derive(Debug)]
+pub(crate) struct PolicyFile {
+    path: PathBuf,
+    api: Arc<Api>,
+    /// What was last read, in force or refused.
+    seen: Arc<[u8]>,
+    live: LivePolicy,
+}
+
+impl PolicyFile {
+    /// Reads a policy, holds it against `api` and puts it in force; warnings go to the log.
+    ///
+    /// # Errors
+    /// [`UnusablePolicy`].
+    pub(crate) fn open(path: &Path, api: &Arc<Api>) -> Result<Self, UnusablePolicy> {
+        let seen: Arc<[u8]> = read(path)?.into();
+        let policy = parse(path, &seen, api)?;
+        Ok(Self {
+            path: path.to_owned(),
+            api: Arc::clone(api),
+            seen,
+            live: LivePolicy::new(policy),
+        })
+    }
+
+    /// The policy in force.
+    pub(crate) fn live(&self) -> &LivePolicy {
+        &self.live
+    }
+
+    /// Puts each new content of the file in force, for ever, and counts what becomes of it.
+    pub(crate) async fn follow(mut self, interval: Duration, input: Arc<Input>) {
+        let mut seen_is_in_force = true;
+        let mut unreadable = None;
+        loop {
+            sleep(interval).await;
+            match self.reread().await {
+                Reread::Same => {
+                    if unreadable.take().is_some() && seen_is_in_force {
+                        input.unchanged();
+                    }
+                }
+                Reread::Unreadable(fault) => {
+                    // Said once per fault, not once per interval.
+                    let fault = fault.to_string();
+                    if unreadable.as_ref() != Some(&fault) {
+                        error!(reason = fault, "the last good policy stays in force");
+                        input.refused();
+                        unreadable = Some(fault);
+                    }
+                }
+                Reread::New(text, parsed) => {
+                    unreadable = None;
+                    seen_is_in_force = parsed.is_ok();
+                    self.seen = text;
+                    match parsed {
+                        Ok(policy) => {
+                            let name = policy.name().to_owned();
+                            let generation = self.live.replace(*policy);
+                            input.accepted();
+                            info!(policy = name, generation, "policy in force");
+                        }
+                        Err(unusable) => {
+                            input.refused();
+                            error!(reason = %unusable, "the last good policy stays in force");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Away from the calls: a file system may be slow, and so may checking a large policy.
+    async fn reread(&self) -> Reread {
+        let (path, api, seen) = (
+            self.path.clone(),
+            Arc::clone(&self.api),
+            Arc::clone(&self.seen),
+        );
+        let reread = tokio::task::spawn_blocking(move || match read(&path) {
+            Err(unreadable) => Reread::Unreadable(unreadable),
+            Ok(text) if *text == *seen => Reread::Same,
+            Ok(text) => {
+                let parsed = parse(&path, &text, &api).map(Box::new);
+                Reread::New(text.into(), parsed)
+            }
+        });
+        // Only the end of the process cancels it.
+        reread.await.unwrap_or(Reread::Same)
+    }
+}
+
+/// What the file holds, compared with what was seen before.
+enum Reread {
+    Same,
+    Unreadable(UnusablePolicy),
+    New(Arc<[u8]>, Result<Box<Policy>, UnusablePolicy>),
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, UnusablePolicy> {
-    fs::read(path).map_err(|source| UnusablePolicy::Unreadable {
+    app::read_file(path, Policy::MAX_BYTES).map_err(|source| UnusablePolicy::Unreadable {
         path: path.to_owned(),
         source,
     })
@@ -75,59 +165,4 @@ fn parse(path: &Path, text: &[u8], api: &Api) -> Result<Policy, UnusablePolicy> 
         }
     }
     Ok(policy)
-}
-
-/// Puts each new content of the file in force, for ever, and counts what becomes of it.
-pub(crate) async fn follow(
-    path: PathBuf,
-    api: Api,
-    interval: Duration,
-    live: LivePolicy,
-    input: Arc<Input>,
-) {
-    let mut seen = read(&path).ok();
-    let mut seen_is_in_force = true;
-    let mut reported = None;
-    loop {
-        sleep(interval).await;
-        let text = match read(&path) {
-            Ok(text) if seen.as_ref() == Some(&text) => {
-                if reported.take().is_some() && seen_is_in_force {
-                    input.unchanged();
-                }
-                continue;
-            }
-            Ok(text) => text,
-            Err(unreadable) => {
-                // Said once per fault, not once per interval.
-                let fault = unreadable.to_string();
-                if reported.as_ref() != Some(&fault) {
-                    error!(reason = fault, "the last good policy stays in force");
-                    input.refused();
-                    reported = Some(fault);
-                }
-                continue;
-            }
-        };
-        reported = None;
-        let parsed = parse(&path, &text, &api);
-        seen_is_in_force = parsed.is_ok();
-        match parsed {
-            Ok(policy) => {
-                let name = policy.name().to_owned();
-                live.replace(policy);
-                input.accepted();
-                info!(
-                    policy = name,
-                    generation = live.generation(),
-                    "policy in force"
-                );
-            }
-            Err(unusable) => {
-                input.refused();
-                error!(reason = %unusable, "the last good policy stays in force");
-            }
-        }
-        seen = Some(text);
-    }
 }

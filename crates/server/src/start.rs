@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use admin::Pages;
 use app::Stop;
-use authz::{Api, Authorization, LivePolicy};
+use authz::{Api, Authorization};
 use identity::Role;
 use mtls::{Drained, InvalidCredentials, Trust, Unbound};
 use tokio::net::TcpListener;
@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::calls::{Calls, Deadlines};
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::policy::{self, UnusablePolicy};
+use crate::policy::{PolicyFile, UnusablePolicy};
 use crate::service;
 use crate::settings::Settings;
 use crate::store::{OpenError, Store};
@@ -64,9 +64,9 @@ pub enum StartError {
 pub struct Checked {
     settings: Settings,
     trust: Trust,
-    api: Api,
-    policy: LivePolicy,
-    shadow: Option<LivePolicy>,
+    api: Arc<Api>,
+    policy: PolicyFile,
+    shadow: Option<PolicyFile>,
 }
 
 /// Reads and checks everything that the settings name. The data file is left alone, since a running server may have it.
@@ -76,10 +76,10 @@ pub struct Checked {
 pub fn check(settings: Settings) -> Result<Checked, StartError> {
     settings.limits.check().map_err(StartError::Contradiction)?;
     let trust = Trust::open(Role::Server, settings.source(), settings.reload())?;
-    let api = api()?;
-    let load = |path: &Path| policy::load(path, &api).map(LivePolicy::new);
-    let policy = load(&settings.policy)?;
-    let shadow = settings.shadow_policy.as_deref().map(load).transpose()?;
+    let api = Arc::new(api()?);
+    let open = |path: &Path| PolicyFile::open(path, &api);
+    let policy = open(&settings.policy)?;
+    let shadow = settings.shadow_policy.as_deref().map(open).transpose()?;
     Ok(Checked {
         settings,
         trust,
@@ -123,18 +123,11 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     let interval = settings.tls_reload_interval.0;
     let mut background = JoinSet::new();
     background.spawn(health.clone().follow(trust.clone()));
-    background.spawn(policy::follow(
-        settings.policy.clone(),
-        api.clone(),
-        interval,
-        policy.clone(),
-        metrics.policy.clone(),
-    ));
-    let mut authorization = Authorization::new(policy);
-    if let (Some(shadow), Some(path)) = (shadow, settings.shadow_policy.clone()) {
-        let input = metrics.shadow_policy.clone();
-        background.spawn(policy::follow(path, api, interval, shadow.clone(), input));
-        authorization = authorization.with_shadow(shadow);
+    let mut authorization = Authorization::new(policy.live().clone());
+    background.spawn(policy.follow(interval, metrics.policy.clone()));
+    if let Some(shadow) = shadow {
+        authorization = authorization.with_shadow(shadow.live().clone());
+        background.spawn(shadow.follow(interval, metrics.shadow_policy.clone()));
     }
     if let Some(admin) = admin {
         info!(address = %admin.local_addr()?, "admin port listening");

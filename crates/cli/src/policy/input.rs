@@ -15,7 +15,7 @@ use super::PolicyError;
 use super::case::{Case, Cases};
 use super::peer::{self, NamedPeer, Peers};
 
-/// 64 MiB: more than any policy, list of cases or descriptor set.
+/// 64 MiB: more than any list of cases or descriptor set.
 const MAX_FILE: u64 = 64 << 20;
 
 /// The built-in audit loggers, and those that a service is said to register.
@@ -38,9 +38,11 @@ impl AuditLogger for Elsewhere {
 }
 
 pub(super) fn policy(path: &Path, loggers: &Loggers) -> Result<Policy, PolicyError> {
-    Policy::parse_with(&read(path)?, loggers).map_err(|source| PolicyError::Policy {
-        path: path.to_owned(),
-        source,
+    Policy::parse_with(&read(path, Policy::MAX_BYTES)?, loggers).map_err(|source| {
+        PolicyError::Policy {
+            path: path.to_owned(),
+            source,
+        }
     })
 }
 
@@ -72,7 +74,7 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
     let (path, bytes) = match choice {
         ApiChoice::None => return Ok(None),
         ApiChoice::Builtin => (Path::new("builtin"), proto::SERVED_DESCRIPTOR_SETS.concat()),
-        ApiChoice::File(path) => (path.as_path(), read(path)?),
+        ApiChoice::File(path) => (path.as_path(), read(path, MAX_FILE)?),
     };
     let api = Api::from_descriptor_set(&bytes).map_err(|source| PolicyError::Api {
         path: path.to_owned(),
@@ -83,14 +85,14 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
 
 pub(super) fn cases(path: &Path) -> Result<Vec<Case>, PolicyError> {
     let what = path.display().to_string();
-    let Cases { cases } = json(&what, &read(path)?)?;
+    let Cases { cases } = json(&what, &read(path, MAX_FILE)?)?;
     unique(&what, "case", cases.iter().map(|case| case.name.as_str()))?;
     Ok(cases)
 }
 
 pub(super) fn peers(path: &Path) -> Result<Vec<NamedPeer>, PolicyError> {
     let what = path.display().to_string();
-    let Peers { peers } = json(&what, &read(path)?)?;
+    let Peers { peers } = json(&what, &read(path, MAX_FILE)?)?;
     unique(&what, "peer", peers.iter().map(|peer| peer.name.as_str()))?;
     Ok(peers)
 }
@@ -156,8 +158,8 @@ pub(super) fn metadata(pairs: &[NameValue]) -> Result<HeaderMap, PolicyError> {
     Ok(headers)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, PolicyError> {
-    app::read_file(path, MAX_FILE).map_err(|source| PolicyError::File {
+fn read(path: &Path, max: u64) -> Result<Vec<u8>, PolicyError> {
+    app::read_file(path, max).map_err(|source| PolicyError::File {
         path: path.to_owned(),
         source,
     })

@@ -74,11 +74,11 @@ fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_
 fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
     let sandbox = sandbox();
     let check = |file| ["policy", "check", file];
-    sandbox.write("huge", vec![b' '; (64 << 20) + 1]);
+    sandbox.write("huge", vec![b' '; (16 << 20) + 1]);
     sandbox.write("deep", "[".repeat(1 << 20));
     sandbox.write("binary", [0xff, 0xfe, 0x00]);
     for (file, why) in [
-        ("huge", "larger than 67108864 bytes"),
+        ("huge", "larger than 16777216 bytes"),
         ("deep", "recursion limit"),
         ("binary", "is not valid: line 1: not JSON"),
         ("missing", "cannot read missing"),
