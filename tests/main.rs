@@ -6,6 +6,7 @@
 )]
 
 mod architecture;
+mod authorization;
 mod doctor;
 mod errors;
 mod operations;

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::world::{Pki, Server};
 
 /// What the admin port answers to a GET: the status line and what follows the headers.
-fn get(admin: SocketAddr, path: &str) -> (String, String) {
+pub(crate) fn get(admin: SocketAddr, path: &str) -> (String, String) {
     let mut socket = TcpStream::connect(admin).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).unwrap();

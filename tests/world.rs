@@ -231,7 +231,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server with the inventory's certificate, the repository's policy, and `args` after the usual ones.
+    /// The server with the inventory's certificate, the repository's policy unless `args` name another, and `args`
+    /// after the usual ones.
     pub(crate) fn start(pki: &Pki, args: &[&str]) -> Self {
         let dir = pki.dir.path();
         let data = dir.join("inventory.redb");
@@ -245,12 +246,7 @@ impl Server {
                 "--log-format",
                 "json",
             ])
-            .args([
-                "--tls-reload-interval",
-                "50ms",
-                "--policy",
-                "crates/server/policy.json",
-            ])
+            .args(["--tls-reload-interval", "50ms"])
             .arg("--tls-dir")
             .arg(tls)
             .arg("--data")
@@ -373,4 +369,22 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
         assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The same for a condition that has to be asked for.
+pub(crate) async fn eventually_async<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let attempts = async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, attempts)
+        .await
+        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }

@@ -22,6 +22,8 @@ pub(super) struct Case {
     #[serde(default)]
     pub(super) metadata: Metadata,
     pub(super) expect: Expect,
+    /// The rule that has to decide, for those who read the audit log; `""` for none.
+    pub(super) matched_rule: Option<String>,
     /// For those who read the file.
     #[serde(default, rename = "note")]
     _note: String,
@@ -47,6 +49,12 @@ impl Case {
     pub(super) fn decide<'a>(&'a self, policy: &'a Policy) -> Decision<'a> {
         policy.decide(&self.peer.0, &self.method, &self.metadata.0)
     }
+
+    pub(super) fn holds(&self, decision: Decision<'_>) -> bool {
+        let rule = self.matched_rule.as_deref();
+        decision.verdict() == self.expect.into()
+            && rule.is_none_or(|rule| decision.rule().unwrap_or_default() == rule)
+    }
 }
 
 /// What became of one RPC, as JSON.
@@ -63,13 +71,13 @@ pub(super) struct CaseResult<'a> {
 }
 
 impl<'a> CaseResult<'a> {
-    pub(super) fn new(name: &'a str, decision: Decision<'a>, expected: Option<Verdict>) -> Self {
+    pub(super) fn new(name: &'a str, decision: Decision<'a>, ok: bool) -> Self {
         Self {
             name,
             decision: decision.verdict().as_str(),
             matched_rule: decision.rule().unwrap_or_default(),
             principal: decision.principal,
-            ok: expected.is_none_or(|expected| decision.verdict() == expected),
+            ok,
         }
     }
 }

@@ -138,7 +138,7 @@ fn explain<'a>(
         })
         .collect();
     Explained {
-        result: CaseResult::new(method, decision, None),
+        result: CaseResult::new(method, decision, true),
         identity: Names {
             kind: identity.kind(),
             names: identity.names().collect(),

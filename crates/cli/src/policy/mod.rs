@@ -80,7 +80,8 @@ enum Command {
     /// CASES is {"cases": [{"name": "...", "peer": {"uri_sans": ["spiffe://acme.test/orders"]}, "method":
     /// "/package.Service/Method", "metadata": {"key": ["value"]}, "expect": "allow"}]}. A peer has uri_sans, dns_sans
     /// and subject, each empty unless given; "authenticated": false is a caller without a certificate, "tls": false one
-    /// without TLS. A case may have a "note". Metadata may be left out.
+    /// without TLS. Metadata may be left out. A case may name the rule that has to decide as "matched_rule", and have a
+    /// "note".
     Test {
         /// The policy.
         #[arg(long, value_name = "FILE")]

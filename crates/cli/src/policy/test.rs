@@ -23,46 +23,38 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> Result<bool, PolicyError> {
     let decided = || cases.iter().map(|case| (case, case.decide(policy)));
-    let holds =
-        |(case, decision): &(&Case, Decision<'_>)| Verdict::from(case.expect) == decision.verdict();
-    let failed = decided().filter(|it| !holds(it)).count();
+    let held = decided().filter(|(case, decision)| case.holds(*decision));
+    let held = held.count();
     match output {
         OutputFormat::Json => {
             let results = decided()
-                .map(|(case, decision)| {
-                    CaseResult::new(&case.name, decision, Some(case.expect.into()))
-                })
+                .map(|(case, decision)| CaseResult::new(&case.name, decision, case.holds(decision)))
                 .collect();
             input::write_json(&Results { results }, out)?;
         }
         OutputFormat::Text => {
-            decided().try_for_each(|it| write_case(it.0, it.1, holds(&it), out))?;
-            writeln!(
-                out,
-                "{} of {} cases hold",
-                cases.len() - failed,
-                cases.len()
-            )?;
+            decided().try_for_each(|(case, decision)| write_case(case, decision, out))?;
+            writeln!(out, "{held} of {} cases hold", cases.len())?;
         }
     }
-    Ok(failed == 0)
+    Ok(held == cases.len())
 }
 
-fn write_case(
-    case: &Case,
-    decision: Decision<'_>,
-    holds: bool,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn write_case(case: &Case, decision: Decision<'_>, out: &mut dyn Write) -> io::Result<()> {
     let name = Printable(&case.name);
-    if holds {
+    if case.holds(decision) {
         return writeln!(out, "ok    {name}");
     }
     let expected = Verdict::from(case.expect).as_str();
-    let because = explain::because(decision);
+    let by = match case.matched_rule.as_deref() {
+        None => String::new(),
+        Some("") => " by no rule".to_owned(),
+        Some(rule) => format!(" by the rule \"{}\"", Printable(rule)),
+    };
     writeln!(
         out,
-        "FAIL  {name}: expected {expected}, but it is {}, {because}",
-        decision.verdict().as_str()
+        "FAIL  {name}: expected {expected}{by}, but it is {}, {}",
+        decision.verdict().as_str(),
+        explain::because(decision)
     )
 }

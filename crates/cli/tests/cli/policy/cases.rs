@@ -84,6 +84,8 @@ fn a_case_that_does_not_hold_is_named_with_what_decided() {
             &json!({}),
             "deny",
         ),
+        json!({"name": "by another rule", "peer": orders, "method": GET, "expect": "allow", "matched_rule": "put"}),
+        json!({"name": "by the rule", "peer": orders, "method": GET, "expect": "allow", "matched_rule": "get"}),
         case("no TLS", &json!({"tls": false}), GET, &json!({}), "deny"),
     ];
     sandbox.write("c.json", json!({ "cases": cases }).to_string());
@@ -98,8 +100,11 @@ fn a_case_that_does_not_hold_is_named_with_what_decided() {
          FAIL  no slash: expected allow, but it is deny, because the path is not /service/method, which the server \
          answers with UNIMPLEMENTED\n\
          ok    no certificate\n\
+         FAIL  by another rule: expected allow by the rule \"put\", but it is allow, by the allow rule \"get\", for \
+         \"spiffe://a.test/orders\"\n\
+         ok    by the rule\n\
          ok    no TLS\n\
-         4 of 6 cases hold\n"
+         5 of 8 cases hold\n"
     );
     let run = sandbox.run(&[
         "policy", "test", "--policy", "p.json", "c.json", "--output", "json",
