@@ -12,5 +12,6 @@ mod errors;
 mod operations;
 mod processes;
 mod raw;
+mod rotation;
 mod transport;
 mod world;

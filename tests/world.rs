@@ -155,14 +155,7 @@ impl Pki {
 
     /// A channel as `name` to the inventory server at `address`, which must prove to be localhost.
     pub(crate) fn channel(&self, name: &str, address: SocketAddr) -> Channel {
-        let target = Target::parse(&format!("https://localhost:{}", address.port())).unwrap();
-        let expected = ServerIdentity::Name("localhost".try_into().unwrap());
-        mtls::connect(
-            target,
-            expected,
-            self.trust(name, Role::Client),
-            ChannelOptions::default(),
-        )
+        channel(self.trust(name, Role::Client), address)
     }
 
     pub(crate) fn client(
@@ -172,6 +165,13 @@ impl Pki {
     ) -> InventoryServiceClient<Channel> {
         InventoryServiceClient::new(self.channel(name, address))
     }
+}
+
+/// A channel to the inventory server at `address`, which must prove to be localhost.
+pub(crate) fn channel(trust: Trust, address: SocketAddr) -> Channel {
+    let target = Target::parse(&format!("https://localhost:{}", address.port())).unwrap();
+    let expected = ServerIdentity::Name("localhost".try_into().unwrap());
+    mtls::connect(target, expected, trust, ChannelOptions::default())
 }
 
 pub(crate) fn reload() -> Reload {
