@@ -7,6 +7,7 @@
 
 mod architecture;
 mod authorization;
+mod authority;
 mod doctor;
 mod errors;
 mod operations;

@@ -66,6 +66,7 @@ async fn leaves_and_authorities_are_replaced_under_load_and_no_call_fails_or_run
     let mut pki = Pki::empty();
     issue(&pki, "inventory");
     CALLERS.iter().for_each(|name| issue(&pki, name));
+    pki.put("inventory", "crl.pem", pki.crl(1, &[]));
     let port = Port::serve(&pki).await;
     let pace = Duration::from_secs_f64(CALLERS.len() as f64 / load.calls_per_second);
     let callers: Vec<_> = CALLERS
@@ -116,9 +117,10 @@ fn rotate(pki: &Pki, port: &Port, callers: &[Caller]) {
     }
 }
 
-/// First the old root and the new one, then leaves of the new one, then the new one alone.
+/// First the old root and the new one, then leaves of the new one, then the new one alone; revocation lists likewise.
 fn roll_over(pki: &mut Pki, generation: usize, port: &Port, callers: &[Caller]) {
     let old = pki.root.certificate_pem().to_owned();
+    let old_list = pki.crl(1, &[]);
     pki.root = Authority::root(&format!("root {generation}"), hour()).unwrap();
     pki.issuing = pki
         .root
@@ -130,19 +132,22 @@ fn roll_over(pki: &mut Pki, generation: usize, port: &Port, callers: &[Caller]) 
         .map(|caller| &caller.trust)
         .chain([&port.trust])
         .collect();
-    let trust = |roots: &str| {
+    let list = pki.crl(1, &[]);
+    let trust = |roots: &str, lists: &str| {
         changed(&all, || {
             for name in CALLERS.iter().chain(&["inventory"]) {
                 pki.put(name, "ca.crt", roots);
             }
+            pki.put("inventory", "crl.pem", lists);
         });
     };
-    trust(&format!("{old}{}", pki.root.certificate_pem()));
+    let new = pki.root.certificate_pem();
+    trust(&format!("{old}{new}"), &format!("{old_list}{list}"));
     rotate(pki, port, callers);
     eventually("no call is open that the old root vouches for", || {
         port.seen.lock().unwrap().is_all_of(&issuer).then_some(())
     });
-    trust(pki.root.certificate_pem());
+    trust(new, &list);
 }
 
 /// Changes files, and waits until each of `trusts` has taken them.

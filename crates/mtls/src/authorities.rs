@@ -4,6 +4,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::crl::{CrlFacts, InvalidCrl};
 use crate::invalid::InvalidCredentials;
+use crate::issuers::Issuers;
 use crate::pem_file::PemFile;
 use crate::verify::{Authorities, ExpiredCrls};
 
@@ -45,9 +46,7 @@ impl Authorities {
         files: impl IntoIterator<Item = &'a PemFile>,
         chain: &[CertificateDer<'_>],
     ) -> Result<Vec<CrlFacts>, InvalidCredentials> {
-        let issuers: Vec<_> = (chain.iter().skip(1))
-            .chain(self.roots.iter().map(|root| &root.der))
-            .collect();
+        let issuers = Issuers::new(chain.get(1..).unwrap_or_default(), &self.roots);
         let mut all: Vec<CrlFacts> = Vec::new();
         for file in files {
             for (index, der) in file.revocation_lists()?.iter().enumerate() {

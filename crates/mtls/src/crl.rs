@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
-use crate::crypto;
+use crate::issuers::Issuers;
 use crate::text;
+use crate::verify::Root;
 
 /// The facts of one revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +29,11 @@ pub struct CrlFacts {
     pub next_update: SystemTime,
     /// How many certificates it revokes.
     pub revoked: usize,
-    pub(crate) ordinal: BigUint,
+    ordinal: BigUint,
     raw_issuer: Vec<u8>,
     scope: Option<Vec<u8>>,
+    /// The roots that its issuer stands under, as far as the credentials show.
+    roots: Vec<CertificateDer<'static>>,
 }
 
 /// Why a revocation list is refused.
@@ -97,7 +99,7 @@ impl CrlFacts {
     /// issuer is checked whenever the list is used.
     pub(crate) fn read(
         der: &CertificateRevocationListDer<'_>,
-        issuers: &[&CertificateDer<'_>],
+        issuers: &Issuers<'_>,
     ) -> Result<(Self, CertRevocationList<'static>), InvalidCrl> {
         let (_, crl) = CertificateRevocationList::from_der(der)
             .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
@@ -111,15 +113,17 @@ impl CrlFacts {
         let raw_issuer = crl.issuer().as_raw().to_vec();
         let issuer = identity::distinguished_name(&raw_issuer)
             .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
-        let signers: Vec<_> = issuers
+        let namesakes: Vec<_> = issuers.named(&raw_issuer).collect();
+        let signers: Vec<_> = namesakes
             .iter()
-            .filter_map(|cert| X509Certificate::from_der(cert).ok())
-            .map(|(_, cert)| cert)
-            .filter(|cert| cert.subject().as_raw() == raw_issuer)
+            .filter(|issuer| issuer.signed(crl.tbs_cert_list.as_ref(), &crl.signature_value))
             .collect();
-        if !signers.is_empty() && !signers.iter().any(|signer| signed_by(&crl, signer)) {
+        if signers.is_empty() && !namesakes.is_empty() {
             return Err(InvalidCrl::BadSignature { issuer });
         }
+        let roots = signers
+            .iter()
+            .flat_map(|signer| issuers.roots_above(signer));
         let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
         let facts = Self {
             number: ordinal.to_string(),
@@ -128,6 +132,7 @@ impl CrlFacts {
             revoked: crl.iter_revoked_certificates().count(),
             ordinal,
             scope: list.issuing_distribution_point().map(<[u8]>::to_vec),
+            roots: roots.collect(),
             issuer,
             raw_issuer,
         };
@@ -138,18 +143,29 @@ impl CrlFacts {
         self.raw_issuer == other.raw_issuer && self.scope == other.scope
     }
 
-    /// A list never makes way for an older one, which may not name what was revoked since.
-    pub(crate) fn not_older_than(&self, in_force: &[Self]) -> Result<(), InvalidCrl> {
-        let newer = in_force
-            .iter()
-            .find(|other| self.covers_the_same_as(other) && other.ordinal > self.ordinal);
-        newer.map_or(Ok(()), |other| {
-            Err(InvalidCrl::Older {
+    /// Takes the place of the list in force that it covers. None makes way for an older one, which may not name what
+    /// was revoked since.
+    pub(crate) fn replace(&mut self, in_force: &[Self]) -> Result<(), InvalidCrl> {
+        let before = in_force.iter().find(|other| self.covers_the_same_as(other));
+        let Some(before) = before else { return Ok(()) };
+        if before.ordinal > self.ordinal {
+            return Err(InvalidCrl::Older {
                 issuer: self.issuer.clone(),
                 number: self.number.clone(),
-                in_force: other.number.clone(),
-            })
-        })
+                in_force: before.number.clone(),
+            });
+        }
+        if self.roots.is_empty() {
+            // Its issuer is in no file any more, and stands where it stood.
+            self.roots.clone_from(&before.roots);
+        }
+        Ok(())
+    }
+
+    /// Whether a set with these roots may do without this list: all that its issuer stood under are gone too.
+    pub(crate) fn may_go(&self, roots: &[Root]) -> bool {
+        let gone = |old: &CertificateDer<'_>| roots.iter().all(|root| root.der != *old);
+        !self.roots.is_empty() && self.roots.iter().all(gone)
     }
 }
 
@@ -160,14 +176,6 @@ fn number(crl: &CertificateRevocationList<'_>) -> Option<BigUint> {
         }
         None
     })
-}
-
-fn signed_by(crl: &CertificateRevocationList<'_>, signer: &X509Certificate<'_>) -> bool {
-    crypto::is_signed_by(
-        &signer.public_key().subject_public_key.data,
-        crl.tbs_cert_list.as_ref(),
-        &crl.signature_value.data,
-    )
 }
 
 fn system_time(at: ASN1Time) -> SystemTime {

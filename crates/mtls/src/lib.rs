@@ -16,6 +16,7 @@ mod endpoint;
 mod first_read;
 mod handshake;
 mod invalid;
+mod issuers;
 mod limits;
 mod pem_file;
 mod probe;

@@ -58,30 +58,29 @@ impl Snapshot {
             }
         }
 
-        let crl_facts = authorities.add_crls(material.crls.as_ref(), &chain)?;
-        if let (Some(crls), Some(previous)) = (&material.crls, previous) {
-            for (index, facts) in crl_facts.iter().enumerate() {
-                facts
-                    .not_older_than(&previous.crl_facts)
-                    .map_err(|source| InvalidCredentials::Crl {
-                        path: crls.path.clone(),
-                        position: index + 1,
-                        source,
-                    })?;
-            }
+        let mut crl_facts = authorities.add_crls(material.crls.as_ref(), &chain)?;
+        let in_force = previous.map_or(&[][..], |previous| &previous.crl_facts);
+        let crls = material
+            .crls
+            .map_or_else(|| PathBuf::from("crl.pem"), |crls| crls.path);
+        for (index, facts) in crl_facts.iter_mut().enumerate() {
+            facts
+                .replace(in_force)
+                .map_err(|source| InvalidCredentials::Crl {
+                    path: crls.clone(),
+                    position: index + 1,
+                    source,
+                })?;
         }
-        for before in previous.iter().flat_map(|previous| &previous.crl_facts) {
-            if !crl_facts
-                .iter()
-                .any(|facts| facts.covers_the_same_as(before))
-            {
-                return Err(InvalidCredentials::CrlGone {
-                    path: material
-                        .crls
-                        .map_or_else(|| PathBuf::from("crl.pem"), |crls| crls.path),
-                    issuer: before.issuer.clone(),
-                });
-            }
+        let lost = in_force.iter().find(|before| {
+            let replaced = crl_facts.iter().any(|crl| crl.covers_the_same_as(before));
+            !replaced && !before.may_go(&authorities.roots)
+        });
+        if let Some(lost) = lost {
+            return Err(InvalidCredentials::CrlGone {
+                path: crls,
+                issuer: lost.issuer.clone(),
+            });
         }
 
         Ok(Self {

@@ -18,7 +18,7 @@ use crate::crypto;
 use crate::text::{self, timestamp};
 
 /// A chain longer than this is refused before it costs a signature check.
-const MAX_CHAIN: usize = 10;
+pub(crate) const MAX_CHAIN: usize = 10;
 
 /// What decides whether a chain is believed: the roots and the revocation lists of one snapshot.
 #[derive(Debug, Default)]
