@@ -6,8 +6,9 @@
 )]
 
 mod architecture;
-mod authorization;
 mod authority;
+mod authorization;
+mod credentials;
 mod doctor;
 mod errors;
 mod operations;

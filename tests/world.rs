@@ -129,23 +129,29 @@ impl Pki {
         fs::rename(next, path).unwrap();
     }
 
-    /// The revocation list of the issuing CA, as PEM.
+    /// The revocation list of the issuing CA, as PEM, good for an hour.
     pub(crate) fn crl(&self, number: u64, revoked: &[&Leaf]) -> String {
         let now = OffsetDateTime::now_utc();
+        let minute = time::Duration::minutes(1);
+        self.crl_of(number, revoked, now - minute, now + 60 * minute)
+    }
+
+    pub(crate) fn crl_of(
+        &self,
+        number: u64,
+        revoked: &[&Leaf],
+        this_update: OffsetDateTime,
+        next_update: OffsetDateTime,
+    ) -> String {
         let revoked: Vec<_> = revoked
             .iter()
             .map(|leaf| Revocation {
                 serial: leaf.serial.clone(),
-                at: now,
+                at: this_update,
             })
             .collect();
         self.issuing
-            .crl(
-                number,
-                &revoked,
-                now - time::Duration::minutes(1),
-                now + time::Duration::hours(1),
-            )
+            .crl(number, &revoked, this_update, next_update)
             .unwrap()
     }
 
@@ -231,26 +237,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server with the inventory's certificate, the repository's policy unless `args` name another, and `args`
-    /// after the usual ones.
+    /// The server with the inventory's certificate and the repository's policy, unless `args` name others.
     pub(crate) fn start(pki: &Pki, args: &[&str]) -> Self {
         let dir = pki.dir.path();
-        let data = dir.join("inventory.redb");
-        let tls = dir.join("inventory");
         let mut child = command("server")
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--log-format",
-                "json",
-            ])
-            .args(["--tls-reload-interval", "50ms"])
-            .arg("--tls-dir")
-            .arg(tls)
-            .arg("--data")
-            .arg(data)
+            .env("APP_LISTEN_ADDR", "127.0.0.1:0")
+            .env("APP_ADMIN_ADDR", "127.0.0.1:0")
+            .env("APP_LOG_FORMAT", "json")
+            .env("APP_TLS_RELOAD_INTERVAL", "50ms")
+            .env("APP_TLS_DIR", dir.join("inventory"))
+            .env("APP_DATA_FILE", dir.join("inventory.redb"))
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
