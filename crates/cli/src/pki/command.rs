@@ -12,9 +12,9 @@ use time::OffsetDateTime;
 use super::certificate::Names;
 use super::operations::{self, OperationError, Outcome};
 use super::{
-    Directory, DirectoryError, FileError, IdentityName, InvalidRequest, InvalidRoster,
+    Directory, DirectoryError, ExportError, FileError, IdentityName, InvalidRequest, InvalidRoster,
     InvalidSigningRequest, KeyType, Origin, Request, Revocations, Roster, Serial, SigningRequest,
-    Subject, TrustDomain, Usage, files, list, watch,
+    Subject, TrustDomain, Usage, export, files, list, watch,
 };
 use crate::OutputFormat;
 use crate::text::{Printable, timestamp};
@@ -64,6 +64,7 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    Export(export::Export),
     /// Revokes a certificate, and gives the new revocation list to every identity.
     Revoke {
         /// Whose present certificate.
@@ -213,6 +214,7 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
         } => {
             watch::renew(&dir, &names, ttl.map(|ttl| ttl.0), out)?;
         }
+        Command::Export(export) => export::run(&dir, &Directory::open(&dir, now)?, &export, out)?,
         Command::Revoke { name, serial } => {
             let directory = Directory::open(&dir, now)?;
             let serial = match (serial, name) {
@@ -308,6 +310,9 @@ pub enum PkiError {
     /// The PKI is not usable.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// It cannot be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The operation failed.
     #[error(transparent)]
     Operation(#[from] OperationError),

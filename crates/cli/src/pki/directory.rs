@@ -357,17 +357,13 @@ fn make_authorities(ca: &Path, now: OffsetDateTime) -> Result<(), DirectoryError
         validity,
     )?;
     let mut batch = Batch::default();
-    batch.stage(&ca.join("root.key"), &root.key_pem(), Secrecy::Private)?;
+    batch.stage(&ca.join("root.key"), root.key_pem(), Secrecy::Private)?;
     batch.stage(
         &ca.join("root.crt"),
         root.certificate_pem(),
         Secrecy::Public,
     )?;
-    batch.stage(
-        &ca.join("issuing.key"),
-        &issuing.key_pem(),
-        Secrecy::Private,
-    )?;
+    batch.stage(&ca.join("issuing.key"), issuing.key_pem(), Secrecy::Private)?;
     batch.stage(
         &ca.join("issuing.crt"),
         issuing.certificate_pem(),

@@ -72,7 +72,7 @@ impl Batch {
     pub(super) fn stage(
         &mut self,
         target: &Path,
-        contents: &str,
+        contents: impl AsRef<[u8]>,
         secrecy: Secrecy,
     ) -> Result<(), FileError> {
         let temporary = target.with_file_name(format!(".{}.tmp", Uuid::new_v4()));
@@ -85,14 +85,14 @@ impl Batch {
             .create_new(true)
             .mode(mode)
             .open(&temporary);
-        let mut file = file.map_err(FileError::new("create", &temporary))?;
+        let mut file = file.map_err(FileError::new("write", target))?;
         self.0.push(Staged {
-            temporary: temporary.clone(),
+            temporary,
             target: target.to_owned(),
         });
-        file.write_all(contents.as_bytes())
+        file.write_all(contents.as_ref())
             .and_then(|()| file.sync_all())
-            .map_err(FileError::new("write", &temporary))
+            .map_err(FileError::new("write", target))
     }
 
     /// Puts each file in place, in the order in which they were staged, also where there is one already.
@@ -110,6 +110,11 @@ impl Batch {
             put(staged).map_err(FileError::new("put in place", &staged.target))?;
         }
         for parent in self.0.iter().filter_map(|staged| staged.target.parent()) {
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
             let synced = File::open(parent).and_then(|directory| directory.sync_all());
             synced.map_err(FileError::new("bring to the disk", parent))?;
         }

@@ -206,7 +206,14 @@ pub fn leaf_of(credentials: &Credentials) -> Result<CertificateDer<'static>, Mal
     CertificateDer::from_pem_slice(credentials.chain_pem.as_bytes()).map_err(Malformed::new)
 }
 
-fn credentials(directory: &Directory, name: &IdentityName) -> Result<Credentials, OperationError> {
+/// The credentials that an identity has.
+///
+/// # Errors
+/// When it has none.
+pub fn credentials(
+    directory: &Directory,
+    name: &IdentityName,
+) -> Result<Credentials, OperationError> {
     directory
         .credentials(name)?
         .ok_or_else(|| OperationError::Unknown(name.clone()))

@@ -4,6 +4,7 @@
 mod authority;
 mod commands;
 mod csr;
+mod export;
 mod faults;
 mod lifecycle;
 mod openssl;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::tool::Sandbox;
+use crate::tool::{self, Sandbox};
 
 /// Runs openssl; `None` when there is none, otherwise whether it succeeded and all that it said.
 pub(crate) fn run(sandbox: &Sandbox, arguments: &str) -> Option<(bool, String)> {
@@ -19,14 +19,7 @@ pub(crate) fn run(sandbox: &Sandbox, arguments: &str) -> Option<(bool, String)> 
 }
 
 pub(crate) fn is_missing() -> bool {
-    let missing = Command::new("openssl").arg("version").output().is_err();
-    if missing {
-        drop(std::io::Write::write_all(
-            &mut std::io::stderr(),
-            b"skipped: there is no openssl\n",
-        ));
-    }
-    missing
+    tool::is_missing("openssl", "version")
 }
 
 #[test]

@@ -42,10 +42,16 @@ impl Sandbox {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        self.run_with(&[], arguments)
+    }
+
+    /// With these variables and no others.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
         let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
             .args(arguments)
             .current_dir(self.0.path())
             .env_clear()
+            .envs(variables.iter().copied())
             .output()
             .unwrap();
         Run {
@@ -100,6 +106,35 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether a program is not there. It is said on standard error itself, past the test's captured output, so that
+/// scripts/check can list what was skipped.
+pub(crate) fn is_missing(program: &str, harmless: &str) -> bool {
+    let missing = Command::new(program).arg(harmless).output().is_err();
+    if missing {
+        let line = format!("skipped: there is no {program}\n");
+        drop(std::io::Write::write_all(
+            &mut std::io::stderr(),
+            line.as_bytes(),
+        ));
+    }
+    missing
+}
+
+/// Runs another program in the directory: whether it succeeded, and all that it said.
+pub(crate) fn run_other(sandbox: &Sandbox, program: &str, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(sandbox.0.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
 }
 
 fn collect(directory: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
