@@ -5,13 +5,19 @@
     reason = "a test fails by panicking"
 )]
 
+mod adversarial;
 mod architecture;
 mod authority;
 mod authorization;
 mod credentials;
 mod doctor;
+mod drain;
 mod errors;
+mod frames;
+mod limits;
+mod load;
 mod operations;
+mod process_facts;
 mod processes;
 mod raw;
 mod rotation;

@@ -21,13 +21,13 @@ pub(crate) fn get(admin: SocketAddr, path: &str) -> (String, String) {
 }
 
 /// Every sample of a scrape, by its name with its labels.
-struct Scrape {
+pub(crate) struct Scrape {
     text: String,
     samples: BTreeMap<String, f64>,
 }
 
 impl Scrape {
-    fn of(admin: SocketAddr) -> Self {
+    pub(crate) fn of(admin: SocketAddr) -> Self {
         let (status, text) = get(admin, "/metrics");
         assert_eq!(status, "HTTP/1.1 200 OK");
         let samples = text
@@ -41,8 +41,12 @@ impl Scrape {
         Self { text, samples }
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The sum of all samples of `family` that have these labels.
-    fn sum(&self, family: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn sum(&self, family: &str, labels: &[(&str, &str)]) -> f64 {
         self.of_family(family)
             .filter(|(series, _)| {
                 labels

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 /// How long a condition may take to come true. A test that waits this long has failed; none waits it out otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How soon the programs under test see a changed file.
 pub(crate) const RELOAD: Duration = Duration::from_millis(50);
@@ -217,7 +217,11 @@ pub(crate) fn run<A: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = A>
 }
 
 pub(crate) fn command(name: &str) -> Command {
-    let mut command = Command::new(program(name));
+    in_repository(Command::new(program(name)))
+}
+
+/// A command without any `APP_*` variable of ours.
+pub(crate) fn in_repository(mut command: Command) -> Command {
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("APP_") {
             command.env_remove(variable);
@@ -239,8 +243,13 @@ pub(crate) struct Server {
 impl Server {
     /// The server with the inventory's certificate and the repository's policy, unless `args` name others.
     pub(crate) fn start(pki: &Pki, args: &[&str]) -> Self {
+        Self::start_as(command("server"), pki, args)
+    }
+
+    /// The same by another command line that ends in the server.
+    pub(crate) fn start_as(mut program: Command, pki: &Pki, args: &[&str]) -> Self {
         let dir = pki.dir.path();
-        let mut child = command("server")
+        let mut child = program
             .env("APP_LISTEN_ADDR", "127.0.0.1:0")
             .env("APP_ADMIN_ADDR", "127.0.0.1:0")
             .env("APP_LOG_FORMAT", "json")

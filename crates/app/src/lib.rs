@@ -7,11 +7,13 @@ mod file;
 mod limiter;
 mod line;
 mod log;
+mod open_files;
 mod settings;
 mod signal;
 mod writer;
 
 pub use file::read_file;
 pub use log::{LogFormat, Logs, init_logs, log_metrics};
+pub use open_files::max_open_files;
 pub use settings::{Duration, parse, reject_unknown_variables};
 pub use signal::{Stop, stop_signal};

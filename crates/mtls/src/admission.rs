@@ -36,9 +36,11 @@ struct Newcomer {
 
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
+        // Silent sockets that could take every place would keep the port shut until their deadline.
+        let half = limits.max_connections / 2;
         Self {
             books: Arc::default(),
-            max_unauthenticated: limits.max_unauthenticated.max(1),
+            max_unauthenticated: limits.max_unauthenticated.min(half).max(1),
             max_unauthenticated_per_ip: limits.max_unauthenticated_per_ip.max(1),
             max_connections_per_peer: limits.max_connections_per_peer.max(1),
         }

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use call::Observed;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -12,18 +13,22 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use identity::{Peer, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
+use tracing::Span;
 
 use crate::authority::{self, Authority};
-use crate::first_read::FirstRead;
 use crate::handshake::Authenticated;
+use crate::limits::Limits;
+use crate::preface::Preface;
+use crate::response::h2_error;
 use crate::serve::{Port, drain};
 use crate::snapshot::Snapshot;
 use crate::verify::Refusal;
 
-/// How long the streams of a connection that lost its authority have to send their status. What is left is cut.
+/// How long the streams of a connection that lost its authority have to send their status, and a peer that has not
+/// spoken yet has to begin when we are about to stop. What is left is cut.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How long before a certificate expires its connection is asked to move, as a share of the time that is left.
@@ -35,8 +40,8 @@ pub(crate) enum Closed {
     Ended(&'static str),
     /// It may not go on.
     Lost(Refusal),
-    /// A deadline passed; the stable name of which.
-    TimedOut(&'static str),
+    /// A deadline passed or a limit was met; the stable name of which.
+    Cut(&'static str),
 }
 
 impl Closed {
@@ -44,7 +49,7 @@ impl Closed {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Lost(refusal) => refusal.code(),
-            Self::Ended(code) | Self::TimedOut(code) => code,
+            Self::Ended(code) | Self::Cut(code) => code,
         }
     }
 }
@@ -80,23 +85,18 @@ where
     let mut loss = pin!(authority::loss(Role::Client, &peer, &chain, snapshots));
     let mut draining = pin!(drain(port.draining.clone()));
 
-    let (io, mut first_read) = FirstRead::new(stream);
-    let mut conn = pin!(
-        http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.max_concurrent_streams)
-            .max_header_list_size(limits.max_header_list_size)
-            .keep_alive_interval(limits.keepalive_interval)
-            .keep_alive_timeout(limits.keepalive_timeout)
-            .serve_connection(
-                TokioIo::new(io),
-                PeerService {
-                    service,
-                    peer: peer.clone()
-                }
-            )
-    );
-    let mut preface = pin!(sleep(limits.preface_timeout));
+    let open = watch::Sender::new(0);
+    let mut idle = pin!(idle(limits.max_connection_idle, open.subscribe()));
+    let (io, mut spoken) = Preface::new(stream);
+    let mut conn = pin!(http2(limits).serve_connection(
+        TokioIo::new(io),
+        PeerService {
+            service,
+            peer: peer.clone(),
+            open: open.clone(),
+        }
+    ));
+    let mut silence = pin!(sleep(limits.preface_timeout));
     let mut speaking = false;
     let mut leaving = false;
     let mut left = "CLOSED";
@@ -104,9 +104,13 @@ where
     let mut end: Option<(Pin<Box<Sleep>>, &'static str)> = None;
     loop {
         tokio::select! {
-            _ = conn.as_mut() => return lost.map_or(Closed::Ended(left), Closed::Lost),
-            _ = &mut first_read, if !speaking => speaking = true,
-            () = &mut preface, if !speaking => return Closed::TimedOut("PREFACE_TIMEOUT"),
+            ended = conn.as_mut() => return match (lost, ended.err().as_ref().and_then(fault)) {
+                (Some(refusal), _) => Closed::Lost(refusal),
+                (None, Some(fault)) => Closed::Cut(fault),
+                (None, None) => Closed::Ended(left),
+            },
+            _ = &mut spoken, if !speaking => speaking = true,
+            () = &mut silence, if !speaking => return Closed::Cut("PREFACE_TIMEOUT"),
             refusal = &mut loss, if lost.is_none() => {
                 lose.send_replace(Some(refusal.clone()));
                 lost = Some(refusal);
@@ -119,12 +123,62 @@ where
                 (leaving, left) = (true, "AGED");
                 end = Some((Box::pin(sleep(limits.max_connection_age_grace)), "CONNECTION_TOO_OLD"));
             }
+            () = &mut idle, if !leaving => {
+                conn.as_mut().graceful_shutdown();
+                (leaving, left) = (true, "IDLE");
+                end = Some((Box::pin(sleep(limits.max_connection_age_grace)), "CONNECTION_TOO_OLD"));
+            }
             () = &mut draining, if !leaving => {
                 conn.as_mut().graceful_shutdown();
+                // Who has not spoken yet must not hold up the end.
+                let soon = Instant::now() + LAST_WORDS;
+                let due = silence.deadline().min(soon);
+                silence.as_mut().reset(due);
                 (leaving, left) = (true, "DRAINED");
             }
             what = over(&mut end), if end.is_some() => {
-                return lost.map_or(Closed::TimedOut(what), Closed::Lost);
+                return lost.map_or(Closed::Cut(what), Closed::Lost);
+            }
+        }
+    }
+}
+
+/// HTTP/2 within our limits. What hyper would leave open by default is set here, all of it.
+fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_pending_accept_reset_streams(limits.max_pending_resets)
+        .max_local_error_reset_streams(limits.max_local_resets)
+        .max_header_list_size(limits.max_header_list_size)
+        .max_frame_size(limits.max_frame_size)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// What we hold against a peer whose connection ended by our doing.
+fn fault(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_timeout() {
+        return Some("KEEPALIVE_TIMEOUT");
+    }
+    let h2 = h2_error(error).filter(|h2| !h2.is_remote())?;
+    match h2.reason()? {
+        h2::Reason::NO_ERROR => None,
+        h2::Reason::ENHANCE_YOUR_CALM => Some("FLOODED"),
+        _ => Some("PROTOCOL_BROKEN"),
+    }
+}
+
+/// Resolves when no call was open for `limit` on end.
+async fn idle(limit: Duration, mut open: watch::Receiver<usize>) {
+    loop {
+        let busy = *open.borrow_and_update() > 0;
+        tokio::select! {
+            () = sleep(limit), if !busy => return,
+            changed = open.changed() => if changed.is_err() {
+                return std::future::pending().await;
             }
         }
     }
@@ -154,10 +208,11 @@ fn age(max: Duration, peer_expiry: SystemTime, own_expiry: Option<SystemTime>) -
     jittered.min(expiring.mul_f64(0.9 + 0.1 * fastrand::f64()))
 }
 
-/// Puts the peer into every request and hands it on.
+/// Puts the peer into every request, hands it on, and knows how many calls are open.
 struct PeerService<S> {
     service: S,
     peer: Arc<Peer>,
+    open: watch::Sender<usize>,
 }
 
 impl<S> hyper::service::Service<Request<Incoming>> for PeerService<S>
@@ -167,11 +222,17 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = tower::util::Oneshot<S, Request<Body>>;
+    type Future = Observed<tower::util::Oneshot<S, Request<Body>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.peer.clone());
-        self.service.clone().oneshot(request)
+        self.open.send_modify(|open| *open += 1);
+        let open = self.open.clone();
+        call::observed(
+            self.service.clone().oneshot(request),
+            Span::none(),
+            move |_code| open.send_modify(|open| *open -= 1),
+        )
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn was_not_processed(error: &TrySendError<Request<Body>>) -> bool {
     })
 }
 
-fn h2_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
+pub(crate) fn h2_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
     let mut source = Some(error);
     while let Some(error) = source {
         if let Some(h2) = error.downcast_ref::<h2::Error>() {

@@ -179,7 +179,7 @@ async fn one<M, S>(
         Closed::Lost(refusal) => {
             info!(peer.address = %address, peer.identity = %peer, code = refusal.code(), reason = %refusal, "connection ended: it lost its authority");
         }
-        Closed::TimedOut(what) => {
+        Closed::Cut(what) => {
             warn!(peer.address = %address, peer.identity = %peer, code = what, age = ?began.elapsed(), "connection cut");
         }
     }

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use call::{Contained, Observed, Until};
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, Map};
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use identity::Peer;
-use mtls::{Authority, Refusal};
+use mtls::Authority;
 use telemetry::TraceContext;
 use tokio::time::sleep;
 use tonic::body::Body;
@@ -24,7 +24,9 @@ use tower::Service;
 use tracing::{Span, info, info_span};
 use uuid::Uuid;
 
+use crate::load::{Place, Places};
 use crate::metrics::Metrics;
+use crate::refusal::Refusal;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -47,6 +49,7 @@ pub(crate) struct Calls<S> {
     peer: Arc<str>,
     authority: Authority,
     deadlines: Deadlines,
+    places: Places,
     metrics: Arc<Metrics>,
 }
 
@@ -56,6 +59,7 @@ impl<S> Calls<S> {
         peer: &Peer,
         authority: Authority,
         deadlines: Deadlines,
+        places: Places,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -63,8 +67,17 @@ impl<S> Calls<S> {
             peer: peer.to_string().into(),
             authority,
             deadlines,
+            places,
             metrics,
         }
+    }
+
+    /// A place for a call, and how long it may take; or the answer that turns it away.
+    fn admit(&self, headers: &HeaderMap) -> Result<(Place, Duration), Status> {
+        let timeout = call::timeout(headers)?.unwrap_or(self.deadlines.default);
+        let shed = |busy: &Refusal| self.metrics.shed.add(busy.reason());
+        let place = self.places.take().inspect_err(shed)?;
+        Ok((place, timeout.min(self.deadlines.max)))
     }
 
     fn span(&self, request: &Request<Body>, trace: &TraceContext, id: &HeaderValue) -> Span {
@@ -86,10 +99,11 @@ impl<S> Calls<S> {
 }
 
 /// Tells the numbers and the log how a call ended that begins now.
-fn begin(metrics: Arc<Metrics>, path: String) -> impl FnOnce(Code) + Send {
+fn begin(metrics: Arc<Metrics>, path: String, place: Option<Place>) -> impl FnOnce(Code) + Send {
     let began = Instant::now();
     metrics.calls.began();
     move |code| {
+        drop(place);
         let took = began.elapsed();
         metrics.calls.ended(&path, code, took);
         info!(
@@ -120,24 +134,25 @@ where
         let id = request_id(&mut request);
         let trace = trace(&request);
         let span = self.span(&request, &trace, &id);
-        let ended = begin(self.metrics.clone(), request.uri().path().to_owned());
         request.extensions_mut().insert(trace);
-        let timeout = call::timeout(request.headers());
+        let path = request.uri().path().to_owned();
+        let (place, limit, answer) = match self.admit(request.headers()) {
+            Ok((place, limit)) => {
+                let answer = span.in_scope(|| self.service.call(request));
+                (Some(place), limit, Either::Left(answer))
+            }
+            Err(status) => {
+                let answer = Either::Right(ready(Ok(status.into_http())));
+                (None, self.deadlines.max, answer)
+            }
+        };
+        let ended = begin(self.metrics.clone(), path, place);
         let authority = self.authority.clone();
-        let limit = timeout
-            .ok()
-            .flatten()
-            .unwrap_or(self.deadlines.default)
-            .min(self.deadlines.max);
         let end = async move {
             tokio::select! {
                 refusal = authority.lost() => authority_lost(&refusal),
                 () = sleep(limit) => Status::deadline_exceeded("the call took longer than its deadline allows"),
             }
-        };
-        let answer = match timeout {
-            Ok(_) => Either::Left(span.in_scope(|| self.service.call(request))),
-            Err(malformed) => Either::Right(ready(Ok(Status::from(malformed).into_http()))),
         };
         let call = call::contain(call::until(answer, end));
         let echo: Echo = Box::new(move |answer| {
@@ -150,7 +165,7 @@ where
     }
 }
 
-fn authority_lost(refusal: &Refusal) -> Status {
+fn authority_lost(refusal: &mtls::Refusal) -> Status {
     let details = ErrorDetails::with_error_info(refusal.code(), mtls::ERROR_DOMAIN, []);
     let text = format!("the connection lost its authority: {refusal}");
     Status::with_error_details(Code::Unauthenticated, text, details)

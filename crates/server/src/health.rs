@@ -24,6 +24,9 @@ const READINESS: &str = "readiness";
 /// Why the process is not ready once it was asked to stop.
 const DRAINING: &str = "draining";
 
+/// A health request holds the name of a service and no more.
+const MAX_REQUEST: usize = 4 << 10;
+
 /// How long a wall clock that was set may go unnoticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);
 
@@ -54,6 +57,7 @@ impl Health {
     /// The gRPC service `grpc.health.v1.Health`.
     pub(crate) fn service(&self) -> HealthServer<HealthService> {
         HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+            .max_decoding_message_size(MAX_REQUEST)
     }
 
     /// Whether new calls are welcome now.

@@ -5,6 +5,7 @@
 
 mod calls;
 mod health;
+mod load;
 mod metrics;
 mod policy;
 mod refusal;

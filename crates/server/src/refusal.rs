@@ -44,6 +44,10 @@ pub(crate) enum Refusal {
     ImportTooLarge { max_items: usize },
     #[error("the items did not arrive within {} s", .limit.as_secs())]
     ImportTooSlow { limit: Duration },
+    #[error("the server has as many calls open as it takes")]
+    ServerBusy,
+    #[error("this caller has as many calls open as one may have")]
+    CallerBusy,
     #[error("too many imports are under way")]
     ImportsBusy,
     #[error("too many writes are waiting")]
@@ -78,16 +82,18 @@ impl Refusal {
                 Code::FailedPrecondition
             }
             Self::ReservationIdReused { .. } => Code::AlreadyExists,
-            Self::ImportTooLarge { .. } | Self::ImportsBusy | Self::StoreBusy => {
-                Code::ResourceExhausted
-            }
+            Self::ImportTooLarge { .. }
+            | Self::ServerBusy
+            | Self::CallerBusy
+            | Self::ImportsBusy
+            | Self::StoreBusy => Code::ResourceExhausted,
             Self::ImportTooSlow { .. } => Code::DeadlineExceeded,
             Self::StoreFailed => Code::Internal,
             Self::PeerMissing => Code::Unauthenticated,
         }
     }
 
-    fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::FieldsInvalid(_) => "FIELDS_INVALID",
             Self::SkuUnknown { .. } => "SKU_UNKNOWN",
@@ -96,6 +102,8 @@ impl Refusal {
             Self::QuantityBelowReserved { .. } => "QUANTITY_BELOW_RESERVED",
             Self::ImportTooLarge { .. } => "IMPORT_TOO_LARGE",
             Self::ImportTooSlow { .. } => "IMPORT_TOO_SLOW",
+            Self::ServerBusy => "SERVER_BUSY",
+            Self::CallerBusy => "CALLER_BUSY",
             Self::ImportsBusy => "IMPORTS_BUSY",
             Self::StoreBusy => "STORE_BUSY",
             Self::StoreFailed => "STORE_FAILED",
@@ -128,6 +136,8 @@ impl Refusal {
             Self::ImportTooLarge { max_items } => vec![("max_items", max_items.to_string())],
             Self::FieldsInvalid(_)
             | Self::ImportTooSlow { .. }
+            | Self::ServerBusy
+            | Self::CallerBusy
             | Self::ImportsBusy
             | Self::StoreBusy
             | Self::StoreFailed
@@ -148,7 +158,10 @@ impl From<Refusal> for Status {
             Refusal::FieldsInvalid(violations) => {
                 details.set_bad_request(violations.clone());
             }
-            Refusal::ImportsBusy | Refusal::StoreBusy => {
+            Refusal::ServerBusy
+            | Refusal::CallerBusy
+            | Refusal::ImportsBusy
+            | Refusal::StoreBusy => {
                 details.set_retry_info(Some(RETRY_DELAY));
             }
             Refusal::SkuUnknown { .. }

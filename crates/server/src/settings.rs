@@ -1,11 +1,15 @@
 //! What the server is told: each setting is a flag and an `APP_*` variable of the same name.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use app::{Duration, LogFormat};
-use clap::{Args, Parser, Subcommand};
-use mtls::{ExpiredCrls, Limits, Reload, Source};
+use clap::{Parser, Subcommand};
+use mtls::{ExpiredCrls, Reload, Source};
+
+pub use limits::LimitSettings;
 
 /// The inventory service: stock levels and reservations, over mutual TLS, for whom the policy allows.
 #[derive(Debug, Parser)]
@@ -101,128 +105,6 @@ pub enum Command {
     Check,
 }
 
-/// The limits of the port, as settings.
-#[derive(Clone, Copy, Debug, Args)]
-#[command(next_help_heading = "Limits")]
-pub struct LimitSettings {
-    /// From accepting a socket to a verified peer
-    #[arg(
-        long,
-        env = "APP_HANDSHAKE_TIMEOUT",
-        default_value = "10s",
-        value_name = "DURATION"
-    )]
-    pub handshake_timeout: Duration,
-
-    /// From a verified peer to its first byte of HTTP/2
-    #[arg(
-        long,
-        env = "APP_PREFACE_TIMEOUT",
-        default_value = "10s",
-        value_name = "DURATION"
-    )]
-    pub preface_timeout: Duration,
-
-    /// Connections in all
-    #[arg(
-        long,
-        env = "APP_MAX_CONNECTIONS",
-        default_value_t = 1_000,
-        value_name = "N"
-    )]
-    pub max_connections: usize,
-
-    /// Connections of one identity
-    #[arg(
-        long,
-        env = "APP_MAX_CONNECTIONS_PER_PEER",
-        default_value_t = 200,
-        value_name = "N"
-    )]
-    pub max_connections_per_peer: usize,
-
-    /// Sockets that have not proved who they are, in all
-    #[arg(
-        long,
-        env = "APP_MAX_UNAUTHENTICATED",
-        default_value_t = 256,
-        value_name = "N"
-    )]
-    pub max_unauthenticated: usize,
-
-    /// Sockets that have not proved who they are, from one IP address
-    #[arg(
-        long,
-        env = "APP_MAX_UNAUTHENTICATED_PER_IP",
-        default_value_t = 64,
-        value_name = "N"
-    )]
-    pub max_unauthenticated_per_ip: usize,
-
-    /// Calls that one connection may have open
-    #[arg(
-        long,
-        env = "APP_MAX_CONCURRENT_STREAMS",
-        default_value_t = 128,
-        value_name = "N"
-    )]
-    pub max_concurrent_streams: u32,
-
-    /// How long a call may take whose caller sets no deadline
-    #[arg(
-        long,
-        env = "APP_DEFAULT_DEADLINE",
-        default_value = "1h",
-        value_name = "DURATION"
-    )]
-    pub default_deadline: Duration,
-
-    /// The longest deadline that a caller gets
-    #[arg(
-        long,
-        env = "APP_MAX_DEADLINE",
-        default_value = "24h",
-        value_name = "DURATION"
-    )]
-    pub max_deadline: Duration,
-
-    /// Age at which a connection is asked to move, ±10 %
-    #[arg(
-        long,
-        env = "APP_MAX_CONNECTION_AGE",
-        default_value = "1h",
-        value_name = "DURATION"
-    )]
-    pub max_connection_age: Duration,
-
-    /// How long a connection that was asked to move may finish its calls
-    #[arg(
-        long,
-        env = "APP_MAX_CONNECTION_AGE_GRACE",
-        default_value = "5m",
-        value_name = "DURATION"
-    )]
-    pub max_connection_age_grace: Duration,
-
-    /// Between saying that it is about to stop and stopping to accept
-    #[arg(
-        long,
-        env = "APP_DRAIN_DELAY",
-        default_value = "0s",
-        value_name = "DURATION"
-    )]
-    pub drain_delay: Duration,
-
-    /// How long open calls may go on when the server stops
-    #[arg(
-        long,
-        env = "APP_DRAIN_TIMEOUT",
-        default_value = "25s",
-        value_name = "DURATION"
-    )]
-    pub drain_timeout: Duration,
-}
-
 impl Settings {
     /// Where the credentials are.
     pub fn source(&self) -> Source {
@@ -242,67 +124,6 @@ impl Settings {
             } else {
                 ExpiredCrls::Honour
             },
-        }
-    }
-}
-
-impl LimitSettings {
-    /// Whether these limits let anybody in.
-    ///
-    /// # Errors
-    /// The setting that does not.
-    pub fn check(&self) -> Result<(), String> {
-        let counts = [
-            ("--max-connections", self.max_connections),
-            ("--max-connections-per-peer", self.max_connections_per_peer),
-            ("--max-unauthenticated", self.max_unauthenticated),
-            (
-                "--max-unauthenticated-per-ip",
-                self.max_unauthenticated_per_ip,
-            ),
-            (
-                "--max-concurrent-streams",
-                self.max_concurrent_streams as usize,
-            ),
-        ];
-        let durations = [
-            ("--handshake-timeout", self.handshake_timeout),
-            ("--preface-timeout", self.preface_timeout),
-            ("--default-deadline", self.default_deadline),
-            ("--max-deadline", self.max_deadline),
-            ("--max-connection-age", self.max_connection_age),
-        ];
-        let zero_count = counts
-            .into_iter()
-            .find(|(_, n)| *n == 0)
-            .map(|(name, _)| name);
-        let zero_time = durations
-            .into_iter()
-            .find(|(_, d)| d.0.is_zero())
-            .map(|(name, _)| name);
-        match zero_count.or(zero_time) {
-            Some(name) => Err(format!(
-                "{name} is 0, so that nobody would be served; give it a larger value"
-            )),
-            None => Ok(()),
-        }
-    }
-}
-
-impl From<LimitSettings> for Limits {
-    fn from(settings: LimitSettings) -> Self {
-        Self {
-            handshake_timeout: settings.handshake_timeout.0,
-            preface_timeout: settings.preface_timeout.0,
-            max_connections: settings.max_connections,
-            max_connections_per_peer: settings.max_connections_per_peer,
-            max_unauthenticated: settings.max_unauthenticated,
-            max_unauthenticated_per_ip: settings.max_unauthenticated_per_ip,
-            max_concurrent_streams: settings.max_concurrent_streams,
-            max_connection_age: settings.max_connection_age.0,
-            max_connection_age_grace: settings.max_connection_age_grace.0,
-            drain_timeout: settings.drain_timeout.0,
-            ..Self::default()
         }
     }
 }

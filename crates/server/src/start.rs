@@ -21,10 +21,11 @@ use tracing::{error, info, warn};
 
 use crate::calls::{Calls, Deadlines};
 use crate::health::Health;
+use crate::load::Load;
 use crate::metrics::Metrics;
 use crate::policy::{PolicyFile, UnusablePolicy};
 use crate::service;
-use crate::settings::Settings;
+use crate::settings::{LimitSettings, Settings};
 use crate::store::{OpenError, Store};
 
 /// How long the last audit events may take to be written.
@@ -73,8 +74,9 @@ pub struct Checked {
 ///
 /// # Errors
 /// [`StartError`], which names the file or the setting.
-pub fn check(settings: Settings) -> Result<Checked, StartError> {
+pub fn check(mut settings: Settings) -> Result<Checked, StartError> {
     settings.limits.check().map_err(StartError::Contradiction)?;
+    settings.limits = fitted(settings.limits)?;
     let trust = Trust::open(Role::Server, settings.source(), settings.reload())?;
     let api = Arc::new(api()?);
     let open = |path: &Path| PolicyFile::open(path, &api);
@@ -87,6 +89,23 @@ pub fn check(settings: Settings) -> Result<Checked, StartError> {
         policy,
         shadow,
     })
+}
+
+/// The limits, with no more connections than there can be open files.
+fn fitted(limits: LimitSettings) -> Result<LimitSettings, StartError> {
+    let Some(open_files) = app::max_open_files() else {
+        return Ok(limits);
+    };
+    let fitted = limits.fit(open_files).map_err(StartError::Contradiction)?;
+    if fitted.max_connections < limits.max_connections {
+        warn!(
+            open_files,
+            wanted = limits.max_connections,
+            max_connections = fitted.max_connections,
+            "fewer connections than the settings allow, because the process may open few files; raise that limit, as with `ulimit -n`"
+        );
+    }
+    Ok(fitted)
 }
 
 /// All that can be called here, for the policy to be held against.
@@ -117,7 +136,7 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     };
     let mut health =
         Health::new(&[proto::inventory::v1::inventory_service_server::SERVICE_NAME]).await;
-    let routes = routes(&store, &health, settings.reflection)?;
+    let routes = routes(&store, &health, &settings)?;
 
     let metrics = Arc::new(Metrics::new(&api));
     let interval = settings.tls_reload_interval.0;
@@ -141,6 +160,10 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
         default: settings.limits.default_deadline.0,
         max: settings.limits.max_deadline.0,
     };
+    let load = Load::new(
+        settings.limits.max_concurrent_calls,
+        settings.limits.max_concurrent_calls_per_peer,
+    );
     let limits = settings.limits.into();
     say_listening(&listener, &trust)?;
     let drain_delay = settings.limits.drain_delay.0;
@@ -156,7 +179,15 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
         limits,
         move |peer, authority| {
             let authorized = authorization.for_caller(peer, routes.clone());
-            Calls::new(authorized, peer, authority, deadlines, metrics.clone())
+            let places = load.caller(peer);
+            Calls::new(
+                authorized,
+                peer,
+                authority,
+                deadlines,
+                places,
+                metrics.clone(),
+            )
         },
         shutdown,
     );
@@ -184,10 +215,13 @@ fn pages(
     )
 }
 
-fn routes(store: &Store, health: &Health, reflection: bool) -> Result<Routes, StartError> {
-    let routes =
-        service::routes(store.clone(), service::Limits::default()).add_service(health.service());
-    if !reflection {
+fn routes(store: &Store, health: &Health, settings: &Settings) -> Result<Routes, StartError> {
+    let limits = service::Limits {
+        message_bytes: settings.limits.max_message_size,
+        ..service::Limits::default()
+    };
+    let routes = service::routes(store.clone(), limits).add_service(health.service());
+    if !settings.reflection {
         return Ok(routes);
     }
     let reflection = tonic_reflection::server::Builder::configure()

@@ -1,4 +1,6 @@
-//! A stream that says when it was first read from: the sign that the other side has begun to speak HTTP/2.
+//! A stream that says when the preface of HTTP/2 has been read from it: the sign that the other side speaks it.
+//!
+//! hyper waits for the whole of it for ever, so that one byte must not count.
 
 use std::io;
 use std::pin::Pin;
@@ -7,26 +9,32 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-/// Passes everything through. Its receiver resolves at the first byte, or fails when the stream is dropped without.
-pub(crate) struct FirstRead<S> {
+/// The bytes of the preface (RFC 9113 §3.4), whatever they are: hyper looks at them.
+const LENGTH: usize = 24;
+
+/// Passes everything through. Its receiver resolves at the last byte of the preface, or fails when the stream is dropped
+/// without.
+pub(crate) struct Preface<S> {
     stream: S,
+    left: usize,
     seen: Option<oneshot::Sender<()>>,
 }
 
-impl<S> FirstRead<S> {
+impl<S> Preface<S> {
     pub(crate) fn new(stream: S) -> (Self, oneshot::Receiver<()>) {
-        let (seen, first) = oneshot::channel();
+        let (seen, whole) = oneshot::channel();
         (
             Self {
                 stream,
+                left: LENGTH,
                 seen: Some(seen),
             },
-            first,
+            whole,
         )
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for FirstRead<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Preface<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -34,7 +42,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstRead<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before
+        self.left = self.left.saturating_sub(buf.filled().len() - before);
+        if self.left == 0
             && let Some(seen) = self.seen.take()
         {
             // Nobody waits for it any more once the connection is under way.
@@ -44,7 +53,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstRead<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for FirstRead<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Preface<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
