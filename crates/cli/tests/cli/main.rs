@@ -6,6 +6,7 @@ mod commands;
 mod csr;
 mod export;
 mod faults;
+mod generators;
 mod lifecycle;
 mod openssl;
 mod policy;

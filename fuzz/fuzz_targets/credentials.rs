@@ -1,0 +1,117 @@
+//! The bytes are a file of certificates, revocation lists, keys or requests, or one of them in DER: each reader takes
+//! it or refuses it, and what they say has nothing in it that a terminal would obey. Never a panic.
+#![no_main]
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use cli::OutputFormat;
+use cli::cert::{self, ExpectedName, Purpose, Verdict};
+use cli::pki::certificate::Certificate;
+use cli::pki::{Authority, Revocations, SigningRequest, Subject};
+use cli::text::Printable;
+use identity::{Peer, Role};
+use libfuzzer_sys::fuzz_target;
+use mtls::{ExpiredCrls, PemFile, Snapshot};
+use pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+/// What the first byte says that the others are. Beyond these: a file as it is.
+const LABELS: [&str; 6] = [
+    "CERTIFICATE",
+    "X509 CRL",
+    "PRIVATE KEY",
+    "EC PRIVATE KEY",
+    "RSA PRIVATE KEY",
+    "CERTIFICATE REQUEST",
+];
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    match LABELS.get(usize::from(*kind)) {
+        Some(label) => {
+            der(bytes);
+            file(pem(label, bytes).into_bytes());
+        }
+        None => file(bytes.to_vec()),
+    }
+});
+
+fn der(bytes: &[u8]) {
+    for role in [Role::Client, Role::Server] {
+        match Peer::from_verified_path(role, &[bytes]) {
+            Ok(peer) => one_line(&peer.to_string()),
+            Err(invalid) => one_line(&invalid.to_string()),
+        }
+    }
+    if let Ok(name) = identity::distinguished_name(bytes) {
+        one_line(&name);
+        // What is shown can be typed again, or is refused for what it is.
+        drop(name.parse::<Subject>());
+    }
+    if let Ok(certificate) = Certificate::from_der(&CertificateDer::from(bytes)) {
+        certificate.is_signed_by(&certificate);
+        certificate.names_issuer(&certificate);
+        certificate.key_type();
+    }
+}
+
+fn file(bytes: Vec<u8>) {
+    let now = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    for output in [OutputFormat::Text, OutputFormat::Json] {
+        let mut shown = Vec::new();
+        match cert::describe(Path::new("input"), bytes.clone(), output, now, &mut shown) {
+            Ok(()) => shown.split(|b| *b == b'\n').for_each(|line| one_line(&String::from_utf8_lossy(line))),
+            Err(error) => one_line(&app::exit::in_one_line(&error)),
+        }
+    }
+    let input = PemFile::new("input", bytes.clone());
+    let at = SystemTime::from(now);
+    for (purpose, name) in [(Purpose::Client, "spiffe://acme.test/orders"), (Purpose::Server, "localhost")] {
+        let name: ExpectedName = name.parse().unwrap();
+        for crls in [&[][..], &[input.clone()]] {
+            match cert::verdict(&input, purpose, Some(&name), at, &[input.clone()], crls, ExpiredCrls::Refuse) {
+                Ok(Verdict::Accepted(peer)) => one_line(&Printable(peer).to_string()),
+                Ok(Verdict::Refused { code: _, reason }) => one_line(&Printable(reason).to_string()),
+                Err(unusable) => one_line(&app::exit::in_one_line(&unusable)),
+            }
+        }
+    }
+    for crls in [None, Some(input.clone())] {
+        let [chain, key, roots] = [(); 3].map(|()| input.clone());
+        match Snapshot::of_files(Role::Client, chain, key, roots, crls, ExpiredCrls::Honour) {
+            Ok(snapshot) => drop(snapshot.own().map(|own| one_line(&own.to_string()))),
+            Err(invalid) => one_line(&app::exit::in_one_line(&invalid)),
+        }
+    }
+    let Ok(text) = String::from_utf8(bytes) else { return };
+    if let Err(invalid) = SigningRequest::from_pem(&text) {
+        one_line(&app::exit::in_one_line(&invalid));
+    }
+    if let Err(invalid) = Revocations::from_pem(&text) {
+        one_line(&app::exit::in_one_line(&invalid));
+    }
+    if let Err(invalid) = Authority::from_pem(&text, &text) {
+        one_line(&app::exit::in_one_line(&invalid));
+    }
+}
+
+fn one_line(text: &str) {
+    assert!(!text.contains(char::is_control), "{text:?}");
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in der.chunks(48) {
+        for three in line.chunks(3) {
+            let bits = three.iter().fold(0_u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - three.len()));
+            for place in 0..4 {
+                let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
+                text.push(if place <= three.len() { char::from(digit) } else { '=' });
+            }
+        }
+        text.push('\n');
+    }
+    text + "-----END " + label + "-----\n"
+}
