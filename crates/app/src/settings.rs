@@ -102,6 +102,21 @@ fn shared_prefix(one: &str, other: &str) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duration(pub std::time::Duration);
 
+impl Duration {
+    /// A duration that passes: neither none nor longer than a year.
+    ///
+    /// # Errors
+    /// What is wrong with the text, for a person.
+    pub fn positive(text: &str) -> Result<Self, String> {
+        const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 60 * 60);
+        let duration = Self::from_str(text).map_err(|e| e.to_string())?;
+        if duration.0.is_zero() || duration.0 > YEAR {
+            return Err("it must be more than nothing and at most a year".to_owned());
+        }
+        Ok(duration)
+    }
+}
+
 impl FromStr for Duration {
     type Err = humantime::DurationError;
 
@@ -156,5 +171,8 @@ mod tests {
         );
         assert!("5".parse::<Duration>().is_err());
         assert!("-5s".parse::<Duration>().is_err());
+        assert!(Duration::positive("1ns").is_ok());
+        assert!(Duration::positive("0s").is_err());
+        assert!(Duration::positive("1000years").is_err());
     }
 }

@@ -26,7 +26,8 @@ pub struct Trust {
 /// How credentials are kept current.
 #[derive(Clone, Copy, Debug)]
 pub struct Reload {
-    /// How often the files are read. They are compared by content, so that a swapped symbolic link counts.
+    /// How soon a change of the files is in use, at the latest: they are read twice as often. They are compared by
+    /// content, so that a swapped symbolic link counts.
     pub interval: Duration,
     /// What an expired revocation list is worth.
     pub expired_crls: ExpiredCrls,
@@ -96,7 +97,7 @@ async fn keep_current(
     loop {
         tokio::select! {
             () = publish.closed() => return,
-            () = tokio::time::sleep(reload.interval) => {}
+            () = tokio::time::sleep(reload.interval / 2) => {}
         }
         let before = publish.borrow().clone();
         let (source, expired_crls) = (source.clone(), reload.expired_crls);

@@ -77,7 +77,7 @@ impl PolicyFile {
         let mut seen_is_in_force = true;
         let mut unreadable = None;
         loop {
-            sleep(interval).await;
+            sleep(interval / 2).await;
             match self.reread().await {
                 Reread::Same => {
                     if unreadable.take().is_some() && seen_is_in_force {

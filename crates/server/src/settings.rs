@@ -46,12 +46,13 @@ pub struct Settings {
     #[arg(long, env = "APP_TLS_BUNDLE_FILE", value_name = "FILE")]
     pub tls_bundle: Option<PathBuf>,
 
-    /// How often credentials and policies are read again
+    /// How soon changed credentials and policies are in use; they are read twice as often
     #[arg(
         long,
         env = "APP_TLS_RELOAD_INTERVAL",
         default_value = "1s",
-        value_name = "DURATION"
+        value_name = "DURATION",
+        value_parser = Duration::positive
     )]
     pub tls_reload_interval: Duration,
 
