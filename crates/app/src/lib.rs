@@ -1,4 +1,5 @@
-//! How a program of ours starts and ends: settings from flags and `APP_*` variables, logs, signals, exit codes.
+//! How a program of ours starts, tells what it does, and ends: settings from flags and `APP_*` variables, logs, traces,
+//! signals, exit codes.
 //!
 //! Never a default that weakens security, never a setting that is silently ignored.
 
@@ -7,13 +8,19 @@ mod file;
 mod limiter;
 mod line;
 mod log;
+mod observer;
 mod open_files;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod settings;
 mod signal;
+mod traces;
 mod writer;
 
 pub use file::read_file;
 pub use log::{LogFormat, Logs, init_logs, log_metrics};
+pub use observer::{CallFacts, Observer, REQUEST_ID, RequestId};
 pub use open_files::max_open_files;
 pub use settings::{Duration, parse, reject_unknown_variables};
 pub use signal::{Stop, stop_signal};
+pub use traces::{CallSpan, InvalidTracing, Traces};

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use app::{Observer, Traces};
 use authz::{Api, Authorization};
 use mtls::Trust;
-use telemetry::{Calls, CountBy, Input, Page, Side};
+use telemetry::{CountBy, Input, Page, Side};
 
 /// What the service counts, since the start.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// Every call on the port, by method and code.
-    pub(crate) calls: Calls,
+    /// Every call on the port.
+    pub(crate) calls: Observer,
     /// Calls that a limit turned away, by the limit.
     pub(crate) shed: CountBy,
     /// What became of reading the policy.
@@ -21,9 +22,9 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Nothing yet, of the methods of `api`.
-    pub(crate) fn new(api: &Api) -> Self {
+    pub(crate) fn new(api: &Api, traces: Traces) -> Self {
         Self {
-            calls: Calls::new(Side::Server, api.paths().map(str::to_owned)),
+            calls: Observer::new(Side::Server, api.paths().map(str::to_owned), traces),
             shed: CountBy::default(),
             policy: Arc::default(),
             shadow_policy: Arc::default(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin::Pages;
-use app::Stop;
+use app::{InvalidTracing, Stop, Traces};
 use authz::{Api, Authorization};
 use identity::Role;
 use mtls::{Drained, InvalidCredentials, Trust, Unbound};
@@ -28,6 +28,9 @@ use crate::service;
 use crate::settings::{LimitSettings, Settings};
 use crate::store::{OpenError, Store};
 
+/// The name of this service in traces, unless `OTEL_SERVICE_NAME` gives another.
+const SERVICE: &str = "inventory";
+
 /// How long the last audit events may take to be written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(5);
 
@@ -43,6 +46,9 @@ pub enum StartError {
     /// Our own API cannot be read, which no setting can mend.
     #[error("the descriptors of the API cannot be read: {0}")]
     Api(String),
+    /// A variable of OpenTelemetry's cannot be used.
+    #[error(transparent)]
+    Tracing(#[from] InvalidTracing),
     /// The data file cannot be used.
     #[error(transparent)]
     Data(#[from] OpenError),
@@ -68,6 +74,7 @@ pub struct Checked {
     api: Arc<Api>,
     policy: PolicyFile,
     shadow: Option<PolicyFile>,
+    traces: Traces,
 }
 
 /// Reads and checks everything that the settings name. The data file is left alone, since a running server may have it.
@@ -82,12 +89,14 @@ pub fn check(mut settings: Settings) -> Result<Checked, StartError> {
     let open = |path: &Path| PolicyFile::open(path, &api);
     let policy = open(&settings.policy)?;
     let shadow = settings.shadow_policy.as_deref().map(open).transpose()?;
+    let traces = Traces::from_env(SERVICE)?;
     Ok(Checked {
         settings,
         trust,
         api,
         policy,
         shadow,
+        traces,
     })
 }
 
@@ -125,6 +134,7 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
         api,
         policy,
         shadow,
+        traces,
     } = checked;
     let mut stop = app::stop_signal()?;
     let mut again = app::stop_signal()?;
@@ -138,7 +148,7 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
         Health::new(&[proto::inventory::v1::inventory_service_server::SERVICE_NAME]).await;
     let routes = routes(&store, &health, &settings)?;
 
-    let metrics = Arc::new(Metrics::new(&api));
+    let metrics = Arc::new(Metrics::new(&api, traces.clone()));
     let interval = settings.tls_reload_interval.0;
     let mut background = JoinSet::new();
     background.spawn(health.clone().follow(trust.clone()));
@@ -195,6 +205,8 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     if !audited.audit().flush(AUDIT_FLUSH) {
         warn!("the audit log did not take its last events in time");
     }
+    // It says itself what it could not send.
+    drop(tokio::task::spawn_blocking(move || traces.flush()).await);
     Ok(())
 }
 

@@ -25,6 +25,39 @@ pub enum Side {
     Client,
 }
 
+impl Side {
+    /// The name of a code that is an error on this side: a server is at fault for some, a client's call failed by any.
+    pub fn error(self, code: Code) -> Option<&'static str> {
+        let is_error = match (self, code) {
+            (_, Code::Ok) => false,
+            (Self::Client, _) => true,
+            (
+                Self::Server,
+                Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss,
+            ) => true,
+            (
+                Self::Server,
+                Code::Cancelled
+                | Code::InvalidArgument
+                | Code::NotFound
+                | Code::AlreadyExists
+                | Code::PermissionDenied
+                | Code::ResourceExhausted
+                | Code::FailedPrecondition
+                | Code::Aborted
+                | Code::OutOfRange
+                | Code::Unauthenticated,
+            ) => false,
+        };
+        is_error.then(|| code_name(code))
+    }
+}
+
 /// The calls of one side, since the start.
 #[derive(Debug)]
 pub struct Calls {

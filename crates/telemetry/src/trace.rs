@@ -50,6 +50,17 @@ impl TraceContext {
         }
     }
 
+    /// A span at this place, with the state of this one.
+    #[must_use]
+    pub fn at(self, trace: u128, span: u64, sampled: bool) -> Self {
+        Self {
+            trace_id: trace,
+            span_id: span,
+            flags: if sampled { SAMPLED } else { 0 },
+            state: self.state,
+        }
+    }
+
     /// The caller's span.
     ///
     /// # Errors
