@@ -2,18 +2,23 @@
 //!
 //! Never a byte to the server before the whole input has been checked.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use admin::{Pages, Readiness};
+use app::Traces;
 use proto::inventory::v1::reserve_many_response::Result as Answer;
 use proto::inventory::v1::{
     GetItemRequest, ImportItemsRequest, ReserveManyRequest, ReserveManyResponse,
     ReserveStockRequest, WatchStockRequest,
 };
+use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tonic::service::Routes;
 use tonic_health::pb::health_check_response::ServingStatus;
+use tracing::info;
 use uuid::Uuid;
 
 use crate::connection::{Client, connect};
@@ -23,6 +28,9 @@ use crate::output::{Output, Progress};
 use crate::settings::{Command, Settings, WorkSettings};
 use crate::worker::{self, Done};
 
+/// The name of this program in traces, unless `OTEL_SERVICE_NAME` gives another.
+const SERVICE: &str = "inventory-client";
+
 /// Runs the command of `settings`. Call it within a tokio runtime.
 ///
 /// # Errors
@@ -31,8 +39,20 @@ pub async fn run<O: Write, E: Write>(
     settings: &Settings,
     output: &mut Output<O, E>,
 ) -> Result<(), Failure> {
+    let traces = Traces::from_env(SERVICE)?;
+    let done = observed(settings, &traces, output).await;
+    // It says itself what it could not send.
+    drop(tokio::task::spawn_blocking(move || traces.flush()).await);
+    done
+}
+
+async fn observed<O: Write, E: Write>(
+    settings: &Settings,
+    traces: &Traces,
+    output: &mut Output<O, E>,
+) -> Result<(), Failure> {
     let deadline = settings.deadline();
-    let client = || connect((&settings.connection).into());
+    let client = || connect(settings.connection.connection(traces.clone()));
     match &settings.command {
         Command::GetItem { sku } => get_item(&client()?, sku, deadline, output).await,
         Command::Reserve { sku, quantity, id } => {
@@ -47,7 +67,7 @@ pub async fn run<O: Write, E: Write>(
             duration,
             count,
         } => {
-            let mut stop = app::stop_signal().map_err(Failure::Signals)?;
+            let mut stop = app::stop_signal().map_err(Failure::System)?;
             let client = client()?;
             let sku = sku.as_deref().unwrap_or_default();
             let deadline = settings.deadline.map(|app::Duration(deadline)| deadline);
@@ -66,8 +86,10 @@ pub async fn run<O: Write, E: Write>(
             health(&client()?, service, deadline, output).await
         }
         Command::Run(work) => {
-            let mut stop = app::stop_signal().map_err(Failure::Signals)?;
-            run_worker(client()?, work, deadline, stop.requested(), output).await
+            let mut stop = app::stop_signal().map_err(Failure::System)?;
+            let client = client()?;
+            let _admin = admin_port(work.admin_listen, &client).await?;
+            run_worker(client, work, deadline, stop.requested(), output).await
         }
     }
 }
@@ -197,6 +219,20 @@ async fn health<O: Write, E: Write>(
     }
 }
 
+/// Starts the admin port, if there is to be one. It ends with what is returned.
+async fn admin_port(address: admin::Address, client: &Client) -> Result<JoinSet<()>, Failure> {
+    let mut port = JoinSet::new();
+    if let admin::Address::At(address) = address {
+        let listener = mtls::bind(address).await?;
+        let address = listener.local_addr().map_err(Failure::System)?;
+        info!(%address, "admin port listening");
+        let client = client.clone();
+        let pages = Pages::new(|| Readiness::Ready, move |page| client.metrics(page));
+        port.spawn(admin::serve(listener, pages, Routes::default(), pending()));
+    }
+    Ok(port)
+}
+
 async fn run_worker<O: Write, E: Write>(
     client: Client,
     settings: &WorkSettings,
@@ -221,6 +257,6 @@ async fn run_worker<O: Write, E: Write>(
 async fn after(duration: Option<Duration>) {
     match duration {
         Some(duration) => sleep(duration).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }

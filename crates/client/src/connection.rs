@@ -1,12 +1,13 @@
 //! From settings to a client whose calls can be made.
 
-use mtls::{
-    Channel, ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Target, Trust,
-};
+use app::{Observer, Traces};
+use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Target, Trust};
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
+use telemetry::{Input, Page, Side};
 use tonic::Status;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::observed::ObservedChannel;
 use crate::retry::Retry;
 use crate::rpc_error::{Method, RpcError};
 
@@ -23,6 +24,8 @@ pub struct Connection {
     pub reload: Reload,
     /// How connections are made and kept.
     pub options: ChannelOptions,
+    /// Where the spans of calls go.
+    pub traces: Traces,
 }
 
 impl Connection {
@@ -35,6 +38,7 @@ impl Connection {
             source,
             reload: Reload::default(),
             options: ChannelOptions::default(),
+            traces: Traces::default(),
         }
     }
 }
@@ -42,7 +46,8 @@ impl Connection {
 /// A client of the inventory. Clones share its connections, credentials and retry budget.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    channel: ObservedChannel,
+    observer: Observer,
     trust: Trust,
     target: Target,
     retry: Retry,
@@ -59,11 +64,16 @@ pub fn connect(connection: Connection) -> Result<Client, InvalidCredentials> {
         source,
         reload,
         options,
+        traces,
     } = connection;
     let trust = Trust::open(identity::Role::Client, source, reload)?;
     let channel = mtls::connect(target.clone(), server, trust.clone(), options);
+    let paths = Method::ALL.iter().map(|method| method.path().to_owned());
+    let observer = Observer::new(Side::Client, paths, traces);
+    let channel = ObservedChannel::new(channel, observer.clone(), &target.to_string());
     Ok(Client {
         channel,
+        observer,
         trust,
         target,
         retry: Retry::default(),
@@ -72,12 +82,12 @@ pub fn connect(connection: Connection) -> Result<Client, InvalidCredentials> {
 
 impl Client {
     /// The generated client. It never repeats a call, and sets no deadline.
-    pub fn inventory(&self) -> InventoryServiceClient<Channel> {
+    pub fn inventory(&self) -> InventoryServiceClient<ObservedChannel> {
         InventoryServiceClient::new(self.channel.clone())
     }
 
     /// The generated client of the server's health service.
-    pub fn health(&self) -> HealthClient<Channel> {
+    pub fn health(&self) -> HealthClient<ObservedChannel> {
         HealthClient::new(self.channel.clone())
     }
 
@@ -85,6 +95,21 @@ impl Client {
     pub fn error(&self, method: Method, status: Status) -> RpcError {
         let caller = self.trust.current().as_ref().into();
         RpcError::new(method, &self.target, caller, status)
+    }
+
+    /// Writes the families of its calls, its connections and its credentials, and those of the process.
+    pub fn metrics(&self, page: &mut Page) {
+        self.observer.metrics(page);
+        page.counter(
+            "rpc_client_retries_total",
+            "Calls that were sent again: by policy, or transparently, because they were provably not processed.",
+        )
+        .sample(&[("kind", "policy")], self.retry.repeated())
+        .sample(&[("kind", "transparent")], self.trust.resent_calls());
+        mtls::metrics(&[&self.trust], page);
+        Input::metrics(&[("tls", self.trust.input())], page);
+        app::log_metrics(page);
+        telemetry::process(page);
     }
 
     /// Our live credentials.

@@ -4,8 +4,8 @@
 
 use std::io;
 
-use app::exit;
-use mtls::InvalidCredentials;
+use app::{InvalidTracing, exit};
+use mtls::{InvalidCredentials, Unbound};
 use serde_json::{Value, json};
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -43,19 +43,29 @@ pub enum Failure {
     /// A result could not be written.
     #[error("cannot write the result: {0}")]
     Output(#[source] io::Error),
-    /// The system refuses to tell us of signals.
-    #[error("cannot listen to signals: {0}")]
-    Signals(#[source] io::Error),
+    /// The system refuses to tell us of signals, or the address of a port.
+    #[error("the system refuses: {0}")]
+    System(#[source] io::Error),
+    /// The admin port cannot be bound.
+    #[error("the admin port: {0}")]
+    Unbound(#[from] Unbound),
+    /// A variable of OpenTelemetry's cannot be used.
+    #[error(transparent)]
+    Tracing(#[from] InvalidTracing),
 }
 
 impl Failure {
     /// The exit code for it, one of those in [`app::exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Credentials(_) | Self::File(_) | Self::Usage(_) => exit::USAGE,
+            Self::Credentials(_)
+            | Self::File(_)
+            | Self::Usage(_)
+            | Self::Unbound(_)
+            | Self::Tracing(_) => exit::USAGE,
             Self::Rpc(error) => exit_code(error.status().code()),
             Self::NotServing(_) => exit::UNAVAILABLE,
-            Self::NotReserved { .. } | Self::Output(_) | Self::Signals(_) => exit::FAILED,
+            Self::NotReserved { .. } | Self::Output(_) | Self::System(_) => exit::FAILED,
         }
     }
 
@@ -67,6 +77,9 @@ impl Failure {
             let mut detail = |name: &str, value: &str| {
                 text += &format!("  {}: {}\n", escape(name), escape(value));
             };
+            if let Some(id) = error.request_id() {
+                detail("request_id", id);
+            }
             if let Some(info) = details.error_info() {
                 detail("reason", &format!("{} ({})", info.reason, info.domain));
                 for (key, value) in sorted(&info.metadata) {
@@ -100,7 +113,9 @@ impl Failure {
             | Self::NotReserved { .. }
             | Self::NotServing(_)
             | Self::Output(_)
-            | Self::Signals(_) => json!({ "message": self.to_string() }),
+            | Self::Unbound(_)
+            | Self::Tracing(_)
+            | Self::System(_) => json!({ "message": self.to_string() }),
         };
         error["exit_code"] = self.exit_code().into();
         error["next_step"] = self.next_step().into();
@@ -117,7 +132,9 @@ impl Failure {
             | Self::NotReserved { .. }
             | Self::NotServing(_)
             | Self::Output(_)
-            | Self::Signals(_) => escape(&self.to_string()),
+            | Self::Unbound(_)
+            | Self::Tracing(_)
+            | Self::System(_) => escape(&self.to_string()),
         }
     }
 
@@ -130,8 +147,12 @@ impl Failure {
                 Some("try again later; the server's log says what it waits for".to_owned())
             }
             // These say it themselves.
-            Self::Credentials(_) | Self::File(_) | Self::Usage(_) => None,
-            Self::Output(_) | Self::Signals(_) => None,
+            Self::Credentials(_)
+            | Self::File(_)
+            | Self::Usage(_)
+            | Self::Unbound(_)
+            | Self::Tracing(_) => None,
+            Self::Output(_) | Self::System(_) => None,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod commands;
 mod connection;
 pub mod failure;
 pub mod items;
+mod observed;
 pub mod output;
 mod retry;
 mod rpc_error;
@@ -17,6 +18,7 @@ pub mod worker;
 
 pub use calls::Levels;
 pub use connection::{Client, Connection, connect};
+pub use observed::ObservedChannel;
 pub use retry::{Attempt, Retry, RetryPolicy};
-pub use rpc_error::{Method, RpcError, code_name};
+pub use rpc_error::{Method, RpcError};
 pub use tally::Tally;

@@ -11,11 +11,11 @@ use proto::inventory::v1::{
     ReserveManyResponse, UpdateKind, WatchStockResponse,
 };
 use serde_json::{Value, json};
+use telemetry::code_name;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::failure::Failure;
-use crate::rpc_error::code_name;
 use crate::settings::Format;
 use crate::tally::Tally;
 use crate::text::{escape, json_line};

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use telemetry::Counter;
 use tokio::time::{Instant, sleep};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
+
+use crate::observed::CallId;
 
 /// By which the server says when to try again, in milliseconds; what is no such number means never (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -92,7 +95,13 @@ impl Retry {
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             previous: 0,
             backoff: self.policy.initial_backoff,
+            id: CallId::random(),
         }
+    }
+
+    /// How many calls were sent again so far.
+    pub(crate) fn repeated(&self) -> u64 {
+        self.budget.repeated.get()
     }
 }
 
@@ -103,12 +112,14 @@ pub struct Attempt {
     deadline: Option<Instant>,
     previous: u32,
     backoff: Duration,
+    id: CallId,
 }
 
 impl Attempt {
     /// A request with what is left of the time for the call, and with the number of attempts before this one.
     pub fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
+        request.extensions_mut().insert(self.id.clone());
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         }
@@ -157,6 +168,7 @@ impl Attempt {
             return Err(status);
         }
         sleep(pause).await;
+        self.retry.budget.repeated.add();
         Ok(())
     }
 }
@@ -217,6 +229,7 @@ fn pushback(metadata: &MetadataMap) -> Option<Verdict> {
 #[derive(Debug)]
 struct Budget {
     tenths: AtomicU32,
+    repeated: Counter,
 }
 
 impl Budget {
@@ -245,6 +258,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             tenths: AtomicU32::new(Self::MAX_TENTHS),
+            repeated: Counter::default(),
         }
     }
 }

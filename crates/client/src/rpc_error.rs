@@ -4,10 +4,13 @@ use std::error::Error;
 use std::fmt;
 use std::time::SystemTime;
 
+use app::REQUEST_ID;
 use mtls::{Snapshot, Target};
 use serde_json::{Value, json};
-use tonic::{Code, Status};
+use telemetry::code_name;
+use tonic::Status;
 use tonic_types::StatusExt;
+use uuid::Uuid;
 
 use crate::text::{escape, timestamp};
 
@@ -29,6 +32,16 @@ pub enum Method {
 }
 
 impl Method {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::GetItem,
+        Self::ReserveStock,
+        Self::WatchStock,
+        Self::ImportItems,
+        Self::ReserveMany,
+        Self::HealthCheck,
+    ];
+
     /// The path by which policies name it.
     pub fn path(self) -> &'static str {
         match self {
@@ -94,6 +107,12 @@ impl RpcError {
         &self.status
     }
 
+    /// The id under which this call is in the server's log and in ours, if the failure has one.
+    pub fn request_id(&self) -> Option<&str> {
+        let id = self.status.metadata().get(REQUEST_ID.as_str())?;
+        id.to_str().ok().filter(|id| Uuid::try_parse(id).is_ok())
+    }
+
     /// For a program: `method`, `target`, `caller`, `code`, `message`, and the details as far as there are any.
     pub(crate) fn to_json(&self) -> Value {
         let details = self.status.get_error_details();
@@ -110,6 +129,7 @@ impl RpcError {
             "caller": self.caller.to_json(),
             "code": code_name(self.status.code()),
             "message": self.status.message(),
+            "request_id": self.request_id(),
             "reason": info.map(|info| &info.reason),
             "domain": info.map(|info| &info.domain),
             "metadata": info.map(|info| &info.metadata),
@@ -198,28 +218,5 @@ impl fmt::Display for Caller {
                 )
             }
         }
-    }
-}
-
-/// The name of a code as `google.rpc.Code` spells it.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time;
 
-use app::{Duration, LogFormat};
+use app::{Duration, LogFormat, Traces};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use identity::SpiffeId;
 use mtls::{ChannelOptions, ExpiredCrls, Reload, ServerIdentity, Source, Target};
@@ -208,6 +208,15 @@ pub struct WorkSettings {
     #[arg(long, env = "APP_SKU", value_delimiter = ',', value_name = "SKU,...")]
     pub sku: Vec<String>,
 
+    /// Where probes and scrapers connect, in plaintext, or "off"
+    #[arg(
+        long,
+        env = "APP_ADMIN_ADDR",
+        default_value = "off",
+        value_name = "ADDR:PORT|off"
+    )]
+    pub admin_listen: admin::Address,
+
     /// Calls that may be open at once; one that is due beyond that is skipped
     #[arg(
         long,
@@ -279,10 +288,12 @@ impl Settings {
     }
 }
 
-impl From<&ConnectionSettings> for Connection {
-    fn from(settings: &ConnectionSettings) -> Self {
+impl ConnectionSettings {
+    /// These settings, with where the spans of calls go.
+    pub fn connection(&self, traces: Traces) -> Connection {
+        let settings = self;
         let source = Source::directory(&settings.tls_dir);
-        Self {
+        Connection {
             target: settings.target.clone(),
             server: match (settings.server_name.clone(), settings.server_id.clone()) {
                 (None, None) => ServerIdentity::Name(settings.target.server_name()),
@@ -306,6 +317,7 @@ impl From<&ConnectionSettings> for Connection {
                 wait_for_ready: settings.wait_for_ready,
                 ..ChannelOptions::default()
             },
+            traces,
         }
     }
 }

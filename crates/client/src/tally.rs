@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use telemetry::code_name;
 use tonic::Code;
 
-use crate::rpc_error::{Method, code_name};
+use crate::rpc_error::Method;
 
 /// Calls by method, and what else a worker does.
 #[derive(Clone, Debug, Default)]

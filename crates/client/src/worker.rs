@@ -12,6 +12,7 @@ use std::time::Duration;
 use proto::inventory::v1::{
     GetItemRequest, ReserveManyRequest, ReserveStockRequest, WatchStockRequest,
 };
+use telemetry::code_name;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tonic::Code;
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use crate::connection::Client;
 use crate::failure::Failure;
-use crate::rpc_error::{Method, RpcError, code_name};
+use crate::rpc_error::{Method, RpcError};
 use crate::settings::{WorkKind, WorkSettings};
 use crate::tally::Tally;
 
