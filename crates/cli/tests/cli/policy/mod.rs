@@ -2,6 +2,7 @@
 
 mod cases;
 mod check;
+mod mutants;
 mod tables;
 
 use serde_json::{Value, json};
