@@ -255,5 +255,8 @@ async fn a_shadow_policy_changes_nothing_and_reports_what_it_would() {
     );
     let (status, page) = crate::operations::get(server.admin, "/metrics");
     assert_eq!(status, "HTTP/1.1 200 OK");
-    assert!(page.contains("shadow"), "{page}");
+    for difference in ["allow", "deny"] {
+        let sample = format!("authz_shadow_differences_total{{would=\"{difference}\"}} 1\n");
+        assert!(page.contains(&sample), "{page}");
+    }
 }

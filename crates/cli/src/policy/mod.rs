@@ -31,7 +31,7 @@ Exit codes: 0 all of it holds, 1 something does not, 64 an invalid policy, file 
 
 Examples:
   countersign policy check crates/server/policy.json --strict
-  countersign policy check authz.json --api service.binpb      (protoc --include_imports --descriptor_set_out=service.binpb)
+  countersign policy check authz.json --api service.binpb
   countersign policy explain --policy crates/server/policy.json --cert certs/billing/tls.crt \\
       --method /inventory.v1.InventoryService/GetItem
   countersign policy test --policy crates/server/policy.json crates/server/policy-cases.json
@@ -54,7 +54,7 @@ enum Command {
         /// The policy.
         file: PathBuf,
         /// What can be called: "builtin" for this project's server, a FILE with a protobuf descriptor set for any
-        /// other service, or "none" to judge by A43 alone, for which all findings are warnings.
+        /// other service (protoc --include_imports --descriptor_set_out=FILE), or "none" to judge by A43 alone, for which all findings are warnings.
         #[arg(long, value_name = "builtin|none|FILE", default_value = "builtin")]
         api: ApiChoice,
         /// Takes warnings for errors.
@@ -93,6 +93,9 @@ enum Command {
         output: OutputFormat,
     },
     /// Shows who may call what.
+    ///
+    /// The callers are those named by --certs, --cert or --peers; without any of these, whoever has a certificate in
+    /// certs/, and each principal of the policy as written, patterns included.
     Matrix {
         /// The policy.
         #[arg(long, value_name = "FILE", default_value = "crates/server/policy.json")]
@@ -102,7 +105,9 @@ enum Command {
     },
     /// Shows for whom and for which RPC two policies decide otherwise.
     ///
-    /// Exit code 1 when there is a difference, as of diff(1).
+    /// The exit code is 1 when there is a difference, as of diff(1). The callers are those named by --certs, --cert or
+    /// --peers; without any of these, whoever has a certificate in certs/, and each principal of either policy as
+    /// written, patterns included.
     Diff {
         /// The policy before.
         old: PathBuf,

@@ -2,6 +2,7 @@
 
 mod cases;
 mod check;
+mod docs;
 mod mutants;
 mod tables;
 
