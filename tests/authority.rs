@@ -11,7 +11,8 @@ use identity::Role;
 use mtls::Channel;
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use proto::inventory::v1::{
-    ImportItemsRequest, ReserveManyRequest, UpdateKind, WatchStockRequest, WatchStockResponse,
+    GetItemRequest, ImportItemsRequest, ReserveManyRequest, UpdateKind, WatchStockRequest,
+    WatchStockResponse,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -143,6 +144,70 @@ async fn an_expired_caller_gets_no_byte_more() {
     );
     let late = last.duration_since(not_after).unwrap_or_default();
     assert!(late < Duration::from_secs(1), "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_rotates_in_time_outlives_each_of_its_certificates() {
+    let pki = Pki::new();
+    let renew = || {
+        let mut short = spec("orders");
+        short.validity = validity(Duration::from_secs(4));
+        pki.issue("orders", &short);
+    };
+    let server = Server::start(&pki, &[]);
+    set_quantity(&pki, &server, 1).await;
+    renew();
+    let trust = pki.trust("orders", Role::Client);
+    let mut orders = InventoryServiceClient::new(channel(trust.clone(), server.address));
+    let began = Instant::now();
+    let mut renewed = began;
+    // Some of the certificates expire meanwhile.
+    while began.elapsed() < Duration::from_secs(10) {
+        if renewed.elapsed() > Duration::from_secs(1) {
+            renewed = Instant::now();
+            renew();
+        }
+        let request = GetItemRequest {
+            sku: SKU.to_owned(),
+        };
+        orders.get_item(request).await.unwrap();
+    }
+    assert!(trust.current().generation() >= 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_server_is_given_up_by_its_callers() {
+    let pki = Pki::new();
+    let inventory = pki.issue("inventory", &spec("inventory"));
+    pki.put("orders", "crl.pem", pki.crl(1, &[]));
+    let server = Server::start(&pki, &[]);
+    set_quantity(&pki, &server, 1).await;
+    let orders = channel(pki.trust("orders", Role::Client), server.address);
+    let auditor = channel(pki.trust("auditor", Role::Client), server.address);
+    let (lost, mut kept) = (watch(&orders).await, watch(&auditor).await);
+    next(&mut kept).await.unwrap();
+
+    pki.put("orders", "crl.pem", pki.crl(2, &[&inventory]));
+    let status = end(lost).await;
+    assert_eq!(
+        reason(&status),
+        (Code::Unavailable, "CERTIFICATE_REVOKED".to_owned())
+    );
+    let again = InventoryServiceClient::new(orders)
+        .watch_stock(everything())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&again),
+        (Code::Unavailable, "CERTIFICATE_REVOKED".to_owned())
+    );
+    assert!(
+        again.message().contains("we refused its certificate"),
+        "{again}"
+    );
+    // Whoever has no such list still believes it.
+    set_quantity(&pki, &server, 2).await;
+    assert_eq!(next(&mut kept).await.unwrap().kind(), UpdateKind::Changed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
