@@ -99,11 +99,11 @@ async fn a_revoked_identity_loses_every_stream_and_the_others_lose_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_caller_gets_no_byte_more() {
     let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    set_quantity(&pki, &server, 1).await;
     let mut short = spec("orders");
     short.validity = validity(Duration::from_secs(3));
     pki.issue("orders", &short);
-    let server = Server::start(&pki, &[]);
-    set_quantity(&pki, &server, 1).await;
     let mut levels = watch(&channel(pki.trust("orders", Role::Client), server.address)).await;
 
     // As many changes as there can be, so that there always is a byte to send.
@@ -279,11 +279,11 @@ async fn nobody_comes_back_by_an_old_session() {
     ];
     for (case, lifetime, lose) in losses {
         let pki = Pki::new();
+        pki.put("inventory", "crl.pem", pki.crl(1, &[]));
+        let server = Server::start(&pki, &[]);
         let mut spec = spec("orders");
         spec.validity = validity(lifetime);
         let leaf = pki.issue("orders", &spec);
-        pki.put("inventory", "crl.pem", pki.crl(1, &[]));
-        let server = Server::start(&pki, &[]);
         // A client that would resume, if it had been given anything to resume by.
         let config = crate::raw::config(&pki, "orders", &[b"h2"]);
         let mut tls = crate::raw::handshake_with(config.clone(), server.address)
