@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tracing::error;
+use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::decide::{Decision, Verdict};
@@ -156,6 +156,7 @@ impl Audit {
             .is_some_and(|jobs| jobs.try_send(job).is_ok());
         if !queued {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            warn!(decision_id = %id, "an audit event was dropped: the loggers do not keep up");
         }
     }
 

@@ -1,7 +1,9 @@
 //! Text for a terminal. Whatever came from a certificate, a file or the command line goes through here.
 
 use std::fmt;
+use std::io::{self, Write};
 
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -25,6 +27,25 @@ impl<T: fmt::Display> fmt::Display for Printable<T> {
             });
         f.pad(&escaped)
     }
+}
+
+/// Writes a result as JSON, for programs. A terminal that shows it finds nothing in it to obey either.
+///
+/// # Errors
+/// When nobody reads it.
+pub fn write_json(result: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let mut escaped = String::new();
+    for c in serde_json::to_string_pretty(result)?.chars() {
+        // Outside of strings JSON is ASCII, and inside it may be escaped.
+        if c == '\n' || c.is_ascii_graphic() || c == ' ' || c.escape_debug().len() == 1 {
+            escaped.push(c);
+        } else {
+            let mut units = [0; 2];
+            let units = c.encode_utf16(&mut units).iter();
+            escaped.extend(units.map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    writeln!(out, "{escaped}")
 }
 
 /// A point in time by RFC 3339, in UTC and whole seconds.
@@ -52,5 +73,21 @@ mod tests {
         ] {
             assert_eq!(Printable(raw).to_string(), shown);
         }
+    }
+
+    #[test]
+    fn json_is_for_a_terminal_too_and_means_the_same() {
+        let raw = "a\"\\\n\x1b\x7f\u{9b}\u{202e}Zürich\u{e0001}";
+        let mut written = Vec::new();
+        write_json(&[raw], &mut written).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert_eq!(
+            written,
+            "[\n  \"a\\\"\\\\\\n\\u001b\\u007f\\u009b\\u202eZürich\\udb40\\udc01\"\n]\n"
+        );
+        assert_eq!(
+            serde_json::from_str::<[String; 1]>(&written).unwrap(),
+            [raw]
+        );
     }
 }

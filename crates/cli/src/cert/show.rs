@@ -18,7 +18,7 @@ use super::CertError;
 use crate::OutputFormat;
 use crate::facts::Facts;
 use crate::pki::certificate::Certificate;
-use crate::text::{Printable, timestamp};
+use crate::text::{Printable, timestamp, write_json};
 
 /// Shows what a certificate says, who our services would take its holder for, and what is wrong with it.
 #[derive(Debug, Args)]
@@ -55,10 +55,7 @@ pub fn describe(
     let chain = certificates(file, bytes)?;
     let shown = Shown::new(file, &chain, now)?;
     match output {
-        OutputFormat::Json => {
-            serde_json::to_writer_pretty(&mut *out, &shown).map_err(io::Error::from)?;
-            writeln!(out)?;
-        }
+        OutputFormat::Json => write_json(&shown, out)?,
         OutputFormat::Text => shown.write(out)?,
     }
     Ok(())

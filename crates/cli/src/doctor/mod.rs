@@ -20,6 +20,7 @@ pub use examine::examine;
 pub use finding::{Finding, Whose};
 
 use crate::OutputFormat;
+use crate::text::write_json;
 
 /// Says in one line why a server and we do not get together, and what to do about it
 ///
@@ -110,10 +111,7 @@ pub fn run(doctor: Doctor, out: &mut dyn Write) -> io::Result<ExitCode> {
     let finding = tokio::runtime::Runtime::new()?.block_on(examine(&case));
     match output {
         OutputFormat::Text => finding.write(out)?,
-        OutputFormat::Json => {
-            serde_json::to_writer_pretty(&mut *out, &finding)?;
-            writeln!(out)?;
-        }
+        OutputFormat::Json => write_json(&finding, out)?,
     }
     Ok(if finding.is_healthy() {
         app::exit::OK

@@ -11,7 +11,7 @@ use super::operations::leaf_of;
 use super::{Directory, IdentityName, Revocations};
 use crate::OutputFormat;
 use crate::facts::Facts;
-use crate::text::Printable;
+use crate::text::{Printable, write_json};
 
 #[derive(Serialize)]
 struct Row {
@@ -36,10 +36,7 @@ pub(super) fn write(
         .map(|name| row(directory, &revocations, name, now));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     match output {
-        OutputFormat::Json => {
-            serde_json::to_writer_pretty(&mut *out, &rows).map_err(std::io::Error::from)?;
-            writeln!(out)?;
-        }
+        OutputFormat::Json => write_json(&rows, out)?,
         OutputFormat::Text => {
             let widths = "NAME             DAYS LEFT  SERIAL                            STATE      IDENTIFIED AS";
             writeln!(out, "{widths}")?;

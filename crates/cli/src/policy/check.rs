@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::PolicyError;
 use super::input::{self, ApiChoice};
 use crate::OutputFormat;
-use crate::text::Printable;
+use crate::text::{Printable, write_json};
 
 #[derive(Serialize)]
 struct Checked<'a> {
@@ -66,7 +66,7 @@ pub(super) fn write(
         findings,
     };
     match output {
-        OutputFormat::Json => input::write_json(&checked, out)?,
+        OutputFormat::Json => write_json(&checked, out)?,
         OutputFormat::Text => write_text(file, &checked, out)?,
     }
     Ok(ok)

@@ -13,7 +13,7 @@ use super::PolicyError;
 use super::case::CaseResult;
 use super::input::{self, NameValue};
 use super::peer::Peer;
-use crate::text::Printable;
+use crate::text::{Printable, write_json};
 use crate::{OutputFormat, cert};
 
 /// Who calls what.
@@ -100,7 +100,7 @@ pub(super) fn write(
         OutputFormat::Json => {
             let explained = explain(policy, &caller, &question.method, &headers);
             let results = [explained];
-            input::write_json(&Results { results }, out)
+            Ok(write_json(&Results { results }, out)?)
         }
         OutputFormat::Text => {
             let explained = explain(policy, &caller, &question.method, &headers);

@@ -1,14 +1,13 @@
 //! What the commands read: policies, APIs, cases, peers and metadata. All of a file, or a refusal with the place.
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use authz::{Api, AuditEvent, AuditLogger, Loggers, Policy};
 use http::HeaderMap;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::PolicyError;
@@ -163,11 +162,4 @@ fn read(path: &Path, max: u64) -> Result<Vec<u8>, PolicyError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// Writes a result as JSON, for programs.
-pub(super) fn write_json(result: &impl Serialize, out: &mut dyn Write) -> Result<(), PolicyError> {
-    serde_json::to_writer_pretty(&mut *out, result).map_err(io::Error::from)?;
-    writeln!(out)?;
-    Ok(())
 }

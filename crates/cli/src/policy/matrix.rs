@@ -10,7 +10,7 @@ use super::identities::{Identity, Standing};
 use super::input::{self, ApiChoice};
 use super::{PolicyError, Scope};
 use crate::OutputFormat;
-use crate::text::Printable;
+use crate::text::{Printable, write_json};
 
 #[derive(Serialize)]
 struct Results<T> {
@@ -48,7 +48,7 @@ pub(super) fn write(
                 .iter()
                 .flat_map(|identity| methods.iter().map(move |method| cell(identity, method)))
                 .collect();
-            input::write_json(&Results { results }, out)?;
+            write_json(&Results { results }, out)?;
         }
         OutputFormat::Text => {
             write_table(&identities, &methods, cell, out)?;
@@ -132,7 +132,7 @@ pub(super) fn write_difference(
     }
     let same = flips.is_empty();
     match scope.output {
-        OutputFormat::Json => input::write_json(&Results { results: flips }, out)?,
+        OutputFormat::Json => write_json(&Results { results: flips }, out)?,
         OutputFormat::Text => {
             for flip in &flips {
                 let Flip {

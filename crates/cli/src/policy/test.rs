@@ -6,9 +6,9 @@ use authz::{Decision, Policy, Verdict};
 use serde::Serialize;
 
 use super::case::{Case, CaseResult};
-use super::{PolicyError, explain, input};
+use super::{PolicyError, explain};
 use crate::OutputFormat;
-use crate::text::Printable;
+use crate::text::{Printable, write_json};
 
 #[derive(Serialize)]
 struct Results<'a> {
@@ -30,7 +30,7 @@ pub(super) fn write(
             let results = decided()
                 .map(|(case, decision)| CaseResult::new(&case.name, decision, case.holds(decision)))
                 .collect();
-            input::write_json(&Results { results }, out)?;
+            write_json(&Results { results }, out)?;
         }
         OutputFormat::Text => {
             decided().try_for_each(|(case, decision)| write_case(case, decision, out))?;
