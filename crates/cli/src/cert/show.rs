@@ -2,8 +2,7 @@
 //!
 //! It describes and never vouches: no signature is verified, and no root is asked.
 
-use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -70,19 +69,13 @@ pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertErr
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertError> {
-    let failed = |source| CertError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(CertError::TooLarge(path.to_owned()));
-    }
-    Ok(bytes)
+    app::read_file(path, MAX_FILE).map_err(|source| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::FileTooLarge {
+            return CertError::TooLarge(path);
+        }
+        CertError::File { path, source }
+    })
 }
 
 fn certificates(path: &Path, bytes: Vec<u8>) -> Result<Vec<CertificateDer<'static>>, CertError> {

@@ -1,5 +1,6 @@
 //! Who the rows of a table are: holders of certificates, peers of a file, and everybody whom a policy names.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -122,12 +123,9 @@ fn of_peer(peer: NamedPeer) -> Identity {
 /// Adds each principal of the policies, as written, that nobody is known by yet. A pattern matches itself, so that it
 /// stands for everybody whom it means.
 fn add_named(policies: &[&Policy], found: &mut Vec<Identity>) {
+    let mut known: HashSet<String> = found.iter().filter_map(only_name).collect();
     for principal in policies.iter().flat_map(|policy| policy.principals()) {
-        let known = found.iter().any(|identity| match &identity.standing {
-            Standing::Accepted(caller) => caller.identity().names().eq([principal.as_str()]),
-            Standing::Refused(_) => false,
-        });
-        if !known {
+        if known.insert(principal.clone()) {
             found.push(Identity {
                 standing: Standing::Accepted(named(&principal)),
                 name: match principal.is_empty() {
@@ -137,6 +135,15 @@ fn add_named(policies: &[&Policy], found: &mut Vec<Identity>) {
             });
         }
     }
+}
+
+fn only_name(identity: &Identity) -> Option<String> {
+    let Standing::Accepted(caller) = &identity.standing else {
+        return None;
+    };
+    let mut names = caller.identity().names();
+    let name = names.next()?;
+    names.next().is_none().then(|| name.to_owned())
 }
 
 /// Whom a principal is meant for: by the looks of it, since a policy does not say.

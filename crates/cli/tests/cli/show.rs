@@ -247,6 +247,7 @@ fn whatever_is_no_certificate_is_refused_in_one_line() {
         sandbox.refuse(&["cert", "show", name], why);
     }
     sandbox.refuse(&["cert", "show", "directory"], "cannot read directory");
+    sandbox.refuse(&["cert", "show", "/dev/zero"], "not a regular file");
     sandbox.refuse(&["cert", "show", "missing"], "cannot read missing");
     sandbox.refuse(
         &["cert", "show", "a\u{1b}[31m\nb"],
