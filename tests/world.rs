@@ -193,9 +193,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let dir = BUILT.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args([
-            "build", "--quiet", "--locked", "-p", "server", "-p", "client", "-p", "cli",
-        ]);
+        build.args(["build", "--quiet", "--locked", "--bins"]);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

@@ -51,7 +51,7 @@ impl Programs {
         let directory = tool.parent().unwrap_or(Path::new(".")).to_owned();
         if let Some(cargo) = std::env::var_os("CARGO") {
             let mut build = Command::new(cargo);
-            build.args(["build", "--locked", "-p", "server", "-p", "client"]);
+            build.args(["build", "--locked", "--bin", "server", "--bin", "client"]);
             if directory.ends_with("release") {
                 build.arg("--release");
             }
