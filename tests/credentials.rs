@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
-use crate::world::{Pki, Server, hour, spec};
+use crate::world::{Pki, Server, hour, spec, validity};
 
 const REFUSED: &str = "new credentials refused; the last good ones stay in use";
 const IN_USE: &str = "credentials in use";
@@ -163,6 +163,31 @@ async fn a_root_that_is_removed_takes_effect_even_when_it_is_our_own() {
         refused.message().contains("it refused our certificate"),
         "{refused}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_own_certificate_expires_is_not_ready_until_it_has_a_new_one() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    let ready = || crate::operations::get(server.admin, "/readyz");
+    assert!(ready().0.contains("200 OK"));
+    let mut short = spec("inventory");
+    short.validity = validity(Duration::from_secs(2));
+    pki.issue("inventory", &short);
+    server.log.wait(|line| line["message"] == "not ready");
+    let (head, body) = ready();
+    assert!(head.contains("503"), "{head}");
+    assert!(body.contains("own certificate expired"), "{body}");
+    let status = get(&pki, &server, "orders").await.unwrap_err();
+    assert!(
+        status.message().contains("we refused its certificate"),
+        "{status}"
+    );
+
+    pki.issue("inventory", &spec("inventory"));
+    server.log.wait(|line| line["message"] == "ready");
+    assert!(ready().0.contains("200 OK"));
+    answered(&pki, &server, "orders").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The programs as a person runs them: the exit code, the line that comes back, and what is left after a crash.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -100,7 +100,8 @@ async fn the_exit_code_and_the_text_say_who_was_refused_and_by_whom() {
         assert!(doubted.stderr.contains(said), "{said}: {}", doubted.stderr);
     }
 
-    assert!(page(server.admin, "/readyz").contains("200 OK"));
+    let (head, _) = crate::operations::get(server.admin, "/readyz");
+    assert!(head.contains("200 OK"), "{head}");
     server.signal("TERM");
     assert!(server.wait().success());
     let unreachable = client(&pki, &server, "orders", &["get-item", PLENTY]);
@@ -110,19 +111,6 @@ async fn the_exit_code_and_the_text_say_who_was_refused_and_by_whom() {
         "{}",
         unreachable.stderr
     );
-}
-
-/// A page of the admin port, headers included.
-fn page(admin: SocketAddr, path: &str) -> String {
-    let mut tcp = TcpStream::connect(admin).unwrap();
-    write!(
-        tcp,
-        "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    tcp.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[tokio::test]
