@@ -6,7 +6,7 @@ mod malformed;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use authz::Api;
+use authz::{Api, Policy};
 use cli::pki::LeafSpec;
 use http::uri::PathAndQuery;
 use mtls::Channel;
@@ -16,7 +16,7 @@ use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::world::{IDENTITIES, Pki, Server, hour, run};
+use crate::world::{IDENTITIES, Pki, Server, hour, repository, run};
 
 /// Who may call what. Each RPC that is served has its row, and whoever is not in it is denied.
 const RIGHTS: &[(&str, &[&str])] = &[
@@ -116,9 +116,21 @@ fn tool(arguments: &[&str]) -> Value {
         .unwrap_or_else(|_| panic!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
+fn api() -> Api {
+    Api::from_descriptor_set(&proto::SERVED_DESCRIPTOR_SETS.concat()).unwrap()
+}
+
+#[test]
+fn every_rpc_has_its_rule_and_every_rule_its_rpc() {
+    let text = std::fs::read(repository().join(POLICY)).unwrap();
+    let found = authz::check(&Policy::parse(&text).unwrap(), &api());
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{POLICY}: {}", found.join("\n"));
+}
+
 #[test]
 fn every_rpc_that_is_served_has_its_row() {
-    let api = Api::from_descriptor_set(&proto::SERVED_DESCRIPTOR_SETS.concat()).unwrap();
+    let api = api();
     let served: BTreeSet<&str> = api.paths().collect();
     let rows: BTreeSet<&str> = RIGHTS.iter().map(|(path, _)| *path).collect();
     assert_eq!(rows.len(), RIGHTS.len(), "an RPC has two rows");
@@ -180,7 +192,7 @@ async fn hold_each_case_against_server_and_tool(policy: &str, cases: &str) {
     let pki = Pki::new();
     let server = Server::start(&pki, &["--reflection", "--policy", policy]);
     let results = tool(&["test", "--policy", policy, cases]);
-    let path = crate::world::repository().join(cases);
+    let path = repository().join(cases);
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let cases = file["cases"].as_array().unwrap();
     for (case, result) in cases.iter().zip(results["results"].as_array().unwrap()) {

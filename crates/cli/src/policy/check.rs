@@ -102,8 +102,8 @@ fn write_text(file: &Path, checked: &Checked<'_>, out: &mut dyn Write) -> Result
     let warnings = findings.len() - errors;
     writeln!(
         out,
-        "{file}: policy {:?} is valid; {against}: {errors} errors, {warnings} warnings",
-        Printable(policy).to_string()
+        "{file}: policy \"{}\" is valid; {against}: {errors} errors, {warnings} warnings",
+        Printable(policy)
     )?;
     Ok(())
 }
