@@ -67,22 +67,22 @@ fn file(bytes: Vec<u8>) {
     }
     let input = PemFile::new("input", bytes.clone());
     let at = SystemTime::from(now);
-    for (purpose, name) in [(Purpose::Client, "spiffe://acme.test/orders"), (Purpose::Server, "localhost")] {
+    for (purpose, name, crls) in [
+        (Purpose::Client, "spiffe://acme.test/orders", None),
+        (Purpose::Server, "localhost", Some(input.clone())),
+    ] {
         let name: ExpectedName = name.parse().unwrap();
-        for crls in [&[][..], &[input.clone()]] {
-            match cert::verdict(&input, purpose, Some(&name), at, &[input.clone()], crls, ExpiredCrls::Refuse) {
-                Ok(Verdict::Accepted(peer)) => one_line(&Printable(peer).to_string()),
-                Ok(Verdict::Refused { code: _, reason }) => one_line(&Printable(reason).to_string()),
-                Err(unusable) => one_line(&app::exit::in_one_line(&unusable)),
-            }
+        let roots = [input.clone()];
+        match cert::verdict(&input, purpose, Some(&name), at, &roots, crls.as_slice(), ExpiredCrls::Refuse) {
+            Ok(Verdict::Accepted(peer)) => one_line(&Printable(peer).to_string()),
+            Ok(Verdict::Refused { code: _, reason }) => one_line(&Printable(reason).to_string()),
+            Err(unusable) => one_line(&app::exit::in_one_line(&unusable)),
         }
     }
-    for crls in [None, Some(input.clone())] {
-        let [chain, key, roots] = [(); 3].map(|()| input.clone());
-        match Snapshot::of_files(Role::Client, chain, key, roots, crls, ExpiredCrls::Honour) {
-            Ok(snapshot) => drop(snapshot.own().map(|own| one_line(&own.to_string()))),
-            Err(invalid) => one_line(&app::exit::in_one_line(&invalid)),
-        }
+    let [chain, key, roots, crls] = [(); 4].map(|()| input.clone());
+    match Snapshot::of_files(Role::Client, chain, key, roots, Some(crls), ExpiredCrls::Honour) {
+        Ok(snapshot) => drop(snapshot.own().map(|own| one_line(&own.to_string()))),
+        Err(invalid) => one_line(&app::exit::in_one_line(&invalid)),
     }
     let Ok(text) = String::from_utf8(bytes) else { return };
     if let Err(invalid) = SigningRequest::from_pem(&text) {
