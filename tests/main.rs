@@ -13,6 +13,7 @@ mod credentials;
 mod doctor;
 mod drain;
 mod errors;
+mod foreign;
 mod frames;
 mod limits;
 mod load;

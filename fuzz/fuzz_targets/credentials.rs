@@ -13,6 +13,7 @@ use cli::text::Printable;
 use identity::{Peer, Role};
 use libfuzzer_sys::fuzz_target;
 use mtls::{ExpiredCrls, PemFile, Snapshot};
+use pem::Pem;
 use pki_types::CertificateDer;
 use time::OffsetDateTime;
 
@@ -31,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
     match LABELS.get(usize::from(*kind)) {
         Some(label) => {
             der(bytes);
-            file(pem(label, bytes).into_bytes());
+            file(pem::encode(&Pem::new(*label, bytes)).into_bytes());
         }
         None => file(bytes.to_vec()),
     }
@@ -98,20 +99,4 @@ fn file(bytes: Vec<u8>) {
 
 fn one_line(text: &str) {
     assert!(!text.contains(char::is_control), "{text:?}");
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = format!("-----BEGIN {label}-----\n");
-    for line in der.chunks(48) {
-        for three in line.chunks(3) {
-            let bits = three.iter().fold(0_u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - three.len()));
-            for place in 0..4 {
-                let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-                text.push(if place <= three.len() { char::from(digit) } else { '=' });
-            }
-        }
-        text.push('\n');
-    }
-    text + "-----END " + label + "-----\n"
 }

@@ -107,6 +107,7 @@ impl CrlFacts {
         if crl.version().is_none() {
             return Err(InvalidCrl::Version1);
         }
+        let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
         let list = OwnedCertRevocationList::from_der(der)
             .map(CertRevocationList::from)
             .map_err(|e| InvalidCrl::Unsupported(text::of_webpki(&e)))?;
@@ -124,7 +125,6 @@ impl CrlFacts {
         let roots = signers
             .iter()
             .flat_map(|signer| issuers.roots_above(signer));
-        let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
         let facts = Self {
             number: ordinal.to_string(),
             this_update: system_time(crl.last_update()),
