@@ -19,9 +19,9 @@ use crate::frames::{
     PROTOCOL_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
 };
 use crate::load::{self, Load};
-use crate::operations::Scrape;
 use crate::process_facts::Facts;
 use crate::raw;
+use crate::scrape::Scrape;
 use crate::world::{Pki, Server, eventually, in_repository, program};
 
 /// The longest that the server may put up with anything here; its own deadlines are a second.

@@ -109,7 +109,7 @@ fn shows_the_same(case: &str, command: &str) {
     }
 }
 
-fn skipped(what: &str) {
+pub(crate) fn skipped(what: &str) {
     // Past the capture of the test harness, so that it is seen.
     let line = format!("skipped: there is no {what}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();

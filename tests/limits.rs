@@ -8,7 +8,7 @@ use proto::inventory::v1::{GetItemRequest, WatchStockRequest};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::operations::Scrape;
+use crate::scrape::Scrape;
 use crate::world::{Pki, Server, eventually};
 
 async fn get(client: &mut InventoryServiceClient<Channel>) -> Status {

@@ -1,97 +1,291 @@
-//! What an operator sees: numbers on the admin port and lines in the log, while the usual and the unusual happens.
+//! What an operator sees on the admin port while the usual and the unusual happens.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
 
-use proto::inventory::v1::GetItemRequest;
-use tonic::Code;
+use http::{Request, Response};
+use mtls::Channel;
+use proto::inventory::v1::{GetItemRequest, WatchStockRequest};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::ServiceExt;
 
-use crate::world::{Pki, Server};
-
-/// What the admin port answers to a GET: the status line and what follows the headers.
-pub(crate) fn get(admin: SocketAddr, path: &str) -> (String, String) {
-    let mut socket = TcpStream::connect(admin).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.lines().next().unwrap().to_owned(), body.to_owned())
-}
-
-/// Every sample of a scrape, by its name with its labels.
-pub(crate) struct Scrape {
-    text: String,
-    samples: BTreeMap<String, f64>,
-}
-
-impl Scrape {
-    pub(crate) fn of(admin: SocketAddr) -> Self {
-        let (status, text) = get(admin, "/metrics");
-        assert_eq!(status, "HTTP/1.1 200 OK");
-        let samples = text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| {
-                let (series, value) = line.rsplit_once(' ').unwrap();
-                (series.to_owned(), value.parse().unwrap())
-            })
-            .collect();
-        Self { text, samples }
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The sum of all samples of `family` that have these labels.
-    pub(crate) fn sum(&self, family: &str, labels: &[(&str, &str)]) -> f64 {
-        self.of_family(family)
-            .filter(|(series, _)| {
-                labels
-                    .iter()
-                    .all(|(name, value)| series.contains(&format!("{name}=\"{value}\"")))
-            })
-            .map(|(_, value)| value)
-            .sum()
-    }
-
-    fn of_family<'a>(&'a self, family: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
-        self.samples.iter().filter_map(move |(series, value)| {
-            let name = series.split('{').next().unwrap_or_default();
-            (name == family).then_some((series.as_str(), *value))
-        })
-    }
-}
+use crate::scrape::{Scrape, get, promtool};
+use crate::world::{Pki, Server, command, eventually, repository, run, spec};
 
 const CALLS: &str = "rpc_server_call_duration_seconds_count";
+
+/// An item that is not there: an answer from the service itself.
+pub(crate) async fn ask(pki: &Pki, identity: &str, address: SocketAddr) -> Status {
+    let request = GetItemRequest {
+        sku: "NONE-1".to_owned(),
+    };
+    let mut client = pki.client(identity, address);
+    client.get_item(request).await.unwrap_err()
+}
+
+/// A call of any path, with any headers.
+pub(crate) async fn call(
+    channel: &Channel,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response<Body> {
+    let mut request = Request::post(path)
+        .header("te", "trailers")
+        .header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    channel.clone().oneshot(request).await.unwrap()
+}
+
+/// Scrapes until `wanted` holds.
+fn until(server: &Server, what: &str, wanted: impl Fn(&Scrape) -> bool) -> Scrape {
+    eventually(what, || {
+        Some(Scrape::of(server.admin)).filter(|scrape| wanted(scrape))
+    })
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_counted_by_its_method_and_code_and_its_connection_by_its_root() {
     let pki = Pki::new();
     let server = Server::start(&pki, &[]);
-    let mut orders = pki.client("orders", server.address);
-    let request = GetItemRequest {
-        sku: "NONE-1".to_owned(),
-    };
-    let missing = orders.get_item(request).await.unwrap_err();
-    assert_eq!(missing.code(), Code::NotFound);
+    let channel = pki.channel("orders", server.address);
+    let path = "/inventory.v1.InventoryService/GetItem";
+    drop(call(&channel, path, &[]).await);
 
-    let scrape = Scrape::of(server.admin);
-    let labels = [
-        ("rpc_system_name", "grpc"),
-        ("rpc_method", "inventory.v1.InventoryService/GetItem"),
-        ("rpc_status_code", "NOT_FOUND"),
-    ];
-    assert_eq!(scrape.sum(CALLS, &labels), 1.0, "{}", scrape.text);
+    let scrape = until(&server, "the call ends", |scrape| {
+        let labels = [
+            ("rpc_system_name", "grpc"),
+            ("rpc_method", "inventory.v1.InventoryService/GetItem"),
+        ];
+        scrape.sum(CALLS, &labels) == 1.0
+    });
     let accepted = [("side", "server"), ("result", "accepted")];
     assert_eq!(scrape.sum("tls_handshakes_total", &accepted), 1.0);
     let root = [("side", "server"), ("root", "CN=test root")];
-    assert_eq!(scrape.sum("tls_connections", &root), 1.0, "{}", scrape.text);
-    assert_eq!(
-        scrape.sum("authz_decisions_total", &[("decision", "allow")]),
-        1.0
-    );
+    assert_eq!(scrape.sum("tls_connections", &root), 1.0);
+    let allowed = [("decision", "allow")];
+    assert_eq!(scrape.sum("authz_decisions_total", &allowed), 1.0);
     assert_eq!(scrape.sum("rpc_server_ready", &[]), 1.0);
+    promtool(&["check", "metrics"], scrape.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_paths_that_nobody_serves_are_one_series() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    let channel = pki.channel("orders", server.address);
+    let before = Scrape::of(server.admin).series(CALLS).count();
+    for n in 0..1000 {
+        drop(call(&channel, &format!("/made.Up/{n}"), &[]).await);
+    }
+    let scrape = until(&server, "all calls end", |scrape| {
+        scrape.sum(CALLS, &[("rpc_method", "_OTHER")]) == 1000.0
+    });
+    assert_eq!(
+        scrape.series(CALLS).count(),
+        before + 1,
+        "{}",
+        scrape.text()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_numbers_tell_of_a_rotation_a_denial_a_revocation_an_overload_and_a_drain() {
+    let pki = Pki::new();
+    let auditor = pki.issue("auditor", &spec("auditor"));
+    pki.put("inventory", "crl.pem", pki.crl(1, &[]));
+    let args = ["--drain-delay", "1s", "--max-concurrent-calls", "2"];
+    let mut server = Server::start(&pki, &args);
+    let watch = WatchStockRequest::default();
+    let mut watched = pki.client("auditor", server.address);
+    let mut watched = watched
+        .watch_stock(watch.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        ask(&pki, "orders", server.address).await.code(),
+        Code::NotFound
+    );
+
+    // A rotation, then one that is torn, then one that is good again.
+    let tls = ("input", "tls");
+    let expiry = "tls_certificate_expiration_timestamp_seconds";
+    let leaf = [("side", "server"), ("role", "leaf")];
+    let first = Scrape::of(server.admin).sum(expiry, &leaf);
+    let mut longer = spec("inventory");
+    longer.validity = crate::world::validity(std::time::Duration::from_secs(1800));
+    pki.issue("inventory", &longer);
+    let rotated = until(&server, "the rotation", |scrape| {
+        scrape.sum("config_reloads_total", &[tls, ("result", "accepted")]) == 1.0
+    });
+    assert_eq!(rotated.sum("config_generation", &[tls]), 2.0);
+    assert!(rotated.sum(expiry, &leaf) < first, "{}", rotated.text());
+    let key = fs::read(pki.dir("inventory").join("tls.key")).unwrap();
+    pki.put("inventory", "tls.key", "torn");
+    until(&server, "the torn one is refused", |scrape| {
+        scrape.sum("config_last_reload_successful", &[tls]) == 0.0
+            && scrape.sum("config_reloads_total", &[tls, ("result", "refused")]) == 1.0
+    });
+    pki.put("inventory", "tls.key", key);
+    until(&server, "the good one is back", |scrape| {
+        scrape.sum("config_last_reload_successful", &[tls]) == 1.0
+    });
+
+    // A denial.
+    assert_eq!(
+        ask(&pki, "marketing", server.address).await.code(),
+        Code::PermissionDenied
+    );
+    until(&server, "the denial", |scrape| {
+        scrape.sum("authz_decisions_total", &[("decision", "deny")]) == 1.0
+    });
+
+    // An overload: two watches take both places.
+    let mut another = pki.client("orders", server.address);
+    let another = another.watch_stock(watch).await.unwrap();
+    assert_eq!(
+        ask(&pki, "orders", server.address).await.code(),
+        Code::ResourceExhausted
+    );
+    until(&server, "the overload", |scrape| {
+        scrape.sum("rpc_server_shed_total", &[]) == 1.0
+    });
+    drop(another);
+
+    // A revocation: the stream ends, and a new handshake is refused.
+    pki.put("inventory", "crl.pem", pki.crl(2, &[&auditor]));
+    let cut = loop {
+        match watched.message().await {
+            Ok(level) => assert!(level.is_some(), "the stream ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(cut.code(), Code::Unauthenticated, "{cut}");
+    let reason = ("reason", "CERTIFICATE_REVOKED");
+    until(
+        &server,
+        "the connection of the revoked one ends",
+        |scrape| scrape.sum("tls_connections_ended_total", &[reason]) == 1.0,
+    );
+    ask(&pki, "auditor", server.address).await;
+    until(&server, "the revoked one is refused", |scrape| {
+        scrape.sum("tls_handshakes_total", &[("result", "refused"), reason]) >= 1.0
+    });
+    let refused = server.log.wait(|line| {
+        line["message"] == "connection refused" && line["code"] == "CERTIFICATE_REVOKED"
+    });
+    assert_eq!(refused["level"], "WARN");
+    assert_eq!(refused["tls.client.issuer"], "CN=test issuing");
+    assert_eq!(refused["tls.client.serial"], auditor.serial.to_string());
+
+    // A drain.
+    server.signal("TERM");
+    let draining = until(&server, "the drain", |scrape| {
+        scrape.sum("rpc_server_draining", &[]) == 1.0
+    });
+    assert_eq!(draining.sum("rpc_server_ready", &[]), 0.0);
+    let (status, reason) = get(server.admin, "/readyz");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("HTTP/1.1 503 Service Unavailable", "not ready: draining\n")
+    );
+    assert!(server.wait().success());
+}
+
+#[test]
+fn the_alerts_are_what_prometheus_reads() {
+    let rules = repository().join("deploy/prometheus/rules.yml");
+    promtool(&["check", "rules", rules.to_str().unwrap()], "");
+}
+
+#[test]
+fn an_admin_port_that_is_taken_is_said_before_anything_is_served() {
+    let pki = Pki::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (tls, data) = (pki.dir("inventory"), pki.dir("data.redb"));
+    let paths = [tls.to_str().unwrap(), data.to_str().unwrap()];
+    let args = ["--listen", "127.0.0.1:0", "--admin-listen", &address];
+    let files = ["--tls-dir", paths[0], "--data", paths[1]];
+    let ended = run("server", args.into_iter().chain(files));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(64), "{said}");
+    assert!(
+        said.contains(&format!("error: cannot listen on {address}")),
+        "{said}"
+    );
+    assert!(!said.contains("\"listening\""), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scrapers_that_are_silent_or_never_read_keep_no_probe_out() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    let mut stuck = Vec::new();
+    for n in 0..200 {
+        let mut socket = TcpStream::connect(server.admin).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if n % 2 == 0 {
+            let many = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+            // It fails when no more fits, or when it had to make way.
+            socket.write_all(many.as_bytes()).ok();
+        }
+        stuck.push(socket);
+    }
+    assert_eq!(get(server.admin, "/livez").0, "HTTP/1.1 200 OK");
+    let scrape = Scrape::of(server.admin);
+    assert!(
+        scrape.sum("process_open_fds", &[]) < 150.0,
+        "{}",
+        scrape.text()
+    );
+    assert_eq!(
+        ask(&pki, "orders", server.address).await.code(),
+        Code::NotFound
+    );
+    drop(stuck);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_any_more_costs_no_call() {
+    let pki = Pki::new();
+    let mut program = command("server");
+    let mut child = program
+        .env("APP_LISTEN_ADDR", "127.0.0.1:0")
+        .env("APP_ADMIN_ADDR", "127.0.0.1:0")
+        .env("APP_LOG_FORMAT", "json")
+        .env("APP_TLS_DIR", pki.dir("inventory"))
+        .env("APP_DATA_FILE", pki.dir("data.redb"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut address = |message: &str| -> SocketAddr {
+        loop {
+            let line: serde_json::Value =
+                serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            if line["message"] == message {
+                break line["address"].as_str().unwrap().parse().unwrap();
+            }
+        }
+    };
+    let (admin, port) = (address("admin port listening"), address("listening"));
+    // The pipe has no reader from here on.
+    drop(lines);
+    for _ in 0..20 {
+        assert_eq!(ask(&pki, "orders", port).await.code(), Code::NotFound);
+    }
+    eventually("the lines are counted as lost", || {
+        let lost = [("reason", "write_failed")];
+        (Scrape::of(admin).sum("log_lines_lost_total", &lost) >= 20.0).then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

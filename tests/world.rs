@@ -313,7 +313,7 @@ struct Lines {
 }
 
 impl Log {
-    fn of(stream: impl Read + Send + 'static) -> Self {
+    pub(crate) fn of(stream: impl Read + Send + 'static) -> Self {
         let log = Self(Arc::default());
         let writer = log.clone();
         std::thread::spawn(move || {

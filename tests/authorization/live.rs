@@ -253,7 +253,7 @@ async fn a_shadow_policy_changes_nothing_and_reports_what_it_would() {
             .count(|line| line["message"] == "the shadow policy decides otherwise"),
         2
     );
-    let (status, page) = crate::operations::get(server.admin, "/metrics");
+    let (status, page) = crate::scrape::get(server.admin, "/metrics");
     assert_eq!(status, "HTTP/1.1 200 OK");
     for difference in ["allow", "deny"] {
         let sample = format!("authz_shadow_differences_total{{would=\"{difference}\"}} 1\n");

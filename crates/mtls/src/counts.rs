@@ -12,6 +12,7 @@ use telemetry::{CountBy, Counter, Input, Page};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use crate::text::hexadecimal;
 use crate::trust::Trust;
 
 /// The numbers of one [`Trust`].
@@ -128,7 +129,7 @@ fn connections(sides: &[Side<'_>], page: &mut Page) {
     );
     for Side { name, counts, .. } in sides {
         for ((subject, digest), count) in counts.live().iter() {
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = hexadecimal(digest);
             let labels = [("side", *name), ("root", subject), ("root_sha256", &digest)];
             family.sample(&labels, count);
         }

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::crypto;
+use crate::presented::Presented;
 use crate::snapshot::Snapshot;
 use crate::verify::{Authorities, Refusal, ServerIdentity};
 
@@ -91,12 +92,16 @@ impl HandshakeError {
     }
 }
 
-/// The server's side of a handshake on an accepted socket.
+/// The server's side of a handshake on an accepted socket. `refused` is told what a certificate says that was refused.
 pub(crate) async fn accept(
     tcp: TcpStream,
     snapshot: &Snapshot,
+    refused: &Arc<OnceLock<Presented>>,
 ) -> Result<Authenticated<server::TlsStream<TcpStream>>, HandshakeError> {
-    let judge = Arc::new(Judge::new(snapshot.authorities().clone(), Side::Server));
+    let judge = Arc::new(Judge::new(
+        snapshot.authorities().clone(),
+        Side::Server(refused.clone()),
+    ));
     let mut config: ServerConfig = crypto::server_config()
         .map_err(|e| HandshakeError::Failed(e.to_string()))?
         .with_client_cert_verifier(judge.clone())
@@ -295,7 +300,7 @@ fn alert_name(alert: AlertDescription) -> String {
 #[derive(Debug)]
 enum Side {
     /// We are the server and judge a client.
-    Server,
+    Server(Arc<OnceLock<Presented>>),
     /// We are the client and judge the server that we expect.
     Client(ServerIdentity),
 }
@@ -329,9 +334,12 @@ impl Judge {
         chain.extend_from_slice(intermediates);
         let now = SystemTime::now();
         let verdict = match &self.side {
-            Side::Server => self.authorities.judge(Role::Client, &chain, now),
+            Side::Server(_) => self.authorities.judge(Role::Client, &chain, now),
             Side::Client(expected) => self.authorities.judge_server(expected, &chain, now),
         };
+        if let (Side::Server(refused), Err(_)) = (&self.side, &verdict) {
+            refused.get_or_init(|| Presented::of(leaf));
+        }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
         self.verdict.get_or_init(|| verdict.map(Arc::new));
         result

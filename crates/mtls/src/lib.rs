@@ -19,6 +19,7 @@ mod issuers;
 mod limits;
 mod pem_file;
 mod preface;
+mod presented;
 mod probe;
 mod replay;
 mod response;

@@ -145,10 +145,11 @@ async fn one<M, S>(
     let snapshot = snapshots.borrow_and_update().clone();
     let (newcomer, evicted) = port.admission.newcomer(address.ip());
     let draining = port.draining.clone();
+    let presented = Arc::default();
     let authenticated = tokio::select! {
         authenticated = within(port.limits.handshake_timeout, async {
             tcp.set_nodelay(true).map_err(|e| handshake::read_error(&e))?;
-            handshake::accept(tcp, &snapshot).await
+            handshake::accept(tcp, &snapshot, &presented).await
         }) => authenticated,
         Ok(()) = evicted => Err(HandshakeError::Evicted),
         () = drain(draining) => return,
@@ -159,7 +160,17 @@ async fn one<M, S>(
         Ok(authenticated) => authenticated,
         Err(refused) => {
             counts.refused.add(refused.code());
-            warn!(peer.address = %address, code = refused.code(), reason = %refused, "connection refused");
+            let says = presented.get();
+            warn!(
+                peer.address = %address,
+                code = refused.code(),
+                reason = %refused,
+                tls.client.subject = says.map(|certificate| &*certificate.subject),
+                tls.client.issuer = says.map(|certificate| &*certificate.issuer),
+                tls.client.serial = says.map(|certificate| &*certificate.serial),
+                tls.client.hash.sha256 = says.map(|certificate| &*certificate.sha256),
+                "connection refused"
+            );
             return;
         }
     };

@@ -75,3 +75,8 @@ pub(crate) fn of_webpki(error: &webpki::Error) -> String {
     };
     words.to_owned()
 }
+
+/// Lower-case hexadecimal without separators.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

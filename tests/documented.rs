@@ -1,0 +1,158 @@
+//! docs/operations.md against what there is: every metric and every log event, and no other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use crate::scrape::Scrape;
+use crate::world::{Log, Pki, Server, command, repository};
+
+/// Crates whose events reach the log of a server or a client.
+const LOGGING: [&str; 7] = ["admin", "app", "authz", "call", "client", "mtls", "server"];
+
+/// The rows of the table after the comment `<!-- name -->`, cell by cell.
+fn table(name: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let (_, rest) = text.split_once(&format!("<!-- {name} -->\n")).unwrap();
+    let rows = rest
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| {
+        let cells = row.trim_matches('|').split('|');
+        cells
+            .map(|cell| cell.trim().trim_matches('`').trim().to_owned())
+            .collect()
+    };
+    rows.skip(2).map(cells).collect()
+}
+
+/// The metrics that are documented of `S`, the server, or `C`, the client.
+fn documented(side: char) -> BTreeSet<String> {
+    table("metrics")
+        .into_iter()
+        .filter(|row| row[1].contains(side))
+        .map(|row| row[0].clone())
+        .collect()
+}
+
+/// With a collector, so that there are all metrics that there can be.
+const COLLECTOR: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
+
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_is_documented_and_every_documented_one_is_there() {
+    let pki = Pki::new();
+    let mut program = command("server");
+    program.envs([COLLECTOR]);
+    let server = Server::start_as(program, &pki, &[]);
+    assert_eq!(Scrape::of(server.admin).families(), documented('S'));
+
+    let target = format!("https://localhost:{}", server.address.port());
+    let mut worker = Worker(
+        command("client")
+            .envs([COLLECTOR])
+            .env("APP_TLS_DIR", pki.dir("orders"))
+            .env("APP_LOG_FORMAT", "json")
+            .args(["--target", &target, "run", "--admin-listen", "127.0.0.1:0"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let log = Log::of(worker.0.stderr.take().unwrap());
+    let line = log.wait(|line| line["message"] == "admin port listening");
+    let admin = line["address"].as_str().unwrap().parse().unwrap();
+    assert_eq!(Scrape::of(admin).families(), documented('C'));
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_no_metric_that_there_is_not() {
+    let known: BTreeSet<_> = documented('S').union(&documented('C')).cloned().collect();
+    for file in [
+        "deploy/prometheus/rules.yml",
+        "deploy/grafana/countersign.json",
+    ] {
+        let text = fs::read_to_string(repository().join(file)).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let prefixes = ["rpc_server_", "rpc_client_", "authz_", "tls_", "config_"];
+        let prefixes = [&prefixes[..], &["log_lines_", "trace_spans_", "process_"]].concat();
+        for word in words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))) {
+            let family = word.trim_end_matches("_bucket").trim_end_matches("_count");
+            assert!(known.contains(family), "{file} asks for {word}");
+        }
+    }
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The last string of each event macro, which is its message.
+fn events(source: &str) -> BTreeSet<String> {
+    let shipped = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let mut events = BTreeSet::new();
+    for macro_name in ["error!(", "warn!(", "info!(", "debug!("] {
+        for (at, _) in shipped.match_indices(macro_name) {
+            let (mut depth, mut text, mut last) = (1, None::<String>, None);
+            let mut chars = shipped[at + macro_name.len()..].chars();
+            while depth > 0 {
+                let c = chars.next().unwrap();
+                match (&mut text, c) {
+                    (Some(_), '"') => last = text.take(),
+                    (Some(text), c) => text.push(c),
+                    (None, '"') => text = Some(String::new()),
+                    (None, '(') => depth += 1,
+                    (None, ')') => depth -= 1,
+                    (None, _) => {}
+                }
+            }
+            events.extend(last);
+        }
+    }
+    events
+}
+
+#[test]
+fn every_log_event_is_documented_and_every_documented_one_is_there() {
+    let mut files = Vec::new();
+    for name in LOGGING {
+        sources(
+            &repository().join("crates").join(name).join("src"),
+            &mut files,
+        );
+    }
+    let mut there = BTreeSet::new();
+    for file in files {
+        there.extend(events(&fs::read_to_string(file).unwrap()));
+    }
+    // The one line that is made without a macro, by the writer of the others.
+    there.insert("log lines were lost: nobody read them in time".to_owned());
+    let documented: BTreeSet<_> = table("events")
+        .into_iter()
+        .map(|row| row[0].clone())
+        .collect();
+    let undocumented: Vec<_> = there.difference(&documented).collect();
+    let gone: Vec<_> = documented.difference(&there).collect();
+    assert!(
+        undocumented.is_empty() && gone.is_empty(),
+        "undocumented: {undocumented:#?}\ngone: {gone:#?}"
+    );
+}
