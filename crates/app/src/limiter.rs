@@ -1,4 +1,6 @@
-//! Warnings and errors at a bounded rate, so that an attack fills a counter and not a disk.
+//! Warnings at a bounded rate, so that an attack fills a counter and not a disk.
+//!
+//! Never an error that is not told: those are our own, and each is about something else.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
 
-/// How many lines one place in the code writes in a second.
+/// How many warnings one place in the code writes in a second.
 const PER_SECOND: u32 = 10;
 
 /// Lines that were not written, in this process.
@@ -30,10 +32,10 @@ struct Said {
 }
 
 impl Limiter {
-    /// How many lines of this place were suppressed since its last one, or `None` when this one is. What is no
-    /// warning is always admitted: one line for each call is its caller's right.
+    /// How many warnings of this place were suppressed since its last one, or `None` when this one is. What is no
+    /// warning is always admitted.
     pub(crate) fn admit(&self, place: &Metadata<'_>) -> Option<u64> {
-        if *place.level() > Level::WARN {
+        if *place.level() != Level::WARN {
             return Some(0);
         }
         self.at(place.callsite(), Instant::now())

@@ -97,7 +97,7 @@ pub fn log_metrics(page: &mut Page) {
     .sample(&[("reason", "write_failed")], lost.write_failed);
     page.counter(
         "log_lines_suppressed_total",
-        "Warnings and errors that were not logged because the same one had been logged too often in that second.",
+        "Warnings that were not logged because the same place in the code had warned too often in that second.",
     )
     .sample(&[], crate::limiter::suppressed());
 }
