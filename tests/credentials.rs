@@ -76,7 +76,7 @@ const FAULTS: &[Fault] = &[
     (
         "half a list",
         |pki| cut(pki, "crl.pem"),
-        &["crl.pem", "PEM"],
+        &["crl.pem", "cut off"],
     ),
     (
         "a list that is gone",
