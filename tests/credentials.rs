@@ -169,7 +169,7 @@ async fn a_root_that_is_removed_takes_effect_even_when_it_is_our_own() {
 async fn a_server_whose_own_certificate_expires_is_not_ready_until_it_has_a_new_one() {
     let pki = Pki::new();
     let server = Server::start(&pki, &[]);
-    let ready = || crate::operations::get(server.admin, "/readyz");
+    let ready = || crate::scrape::get(server.admin, "/readyz");
     assert!(ready().0.contains("200 OK"));
     let mut short = spec("inventory");
     short.validity = validity(Duration::from_secs(2));

@@ -100,7 +100,7 @@ async fn the_exit_code_and_the_text_say_who_was_refused_and_by_whom() {
         assert!(doubted.stderr.contains(said), "{said}: {}", doubted.stderr);
     }
 
-    let (head, _) = crate::operations::get(server.admin, "/readyz");
+    let (head, _) = crate::scrape::get(server.admin, "/readyz");
     assert!(head.contains("200 OK"), "{head}");
     server.signal("TERM");
     assert!(server.wait().success());
