@@ -272,6 +272,19 @@ impl Faults {
                 )
             },
             Fault {
+                expected: Some("spiffe://acme.test/mallory"),
+                ..fault(
+                    "mallory again",
+                    chain(&LeafSpec {
+                        uris: vec!["spiffe://acme.test/mallory".to_owned()],
+                        subject: subject("CN=mallory,O=x\\, CN=admin"),
+                        ..client()
+                    }),
+                    None,
+                    None,
+                )
+            },
+            Fault {
                 expected: Some("spiffe://acme.test/catalog"),
                 ..fault(
                     "another client",
