@@ -10,9 +10,10 @@ use mtls::Channel;
 use proto::inventory::v1::{GetItemRequest, WatchStockRequest};
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
 use tower::ServiceExt;
 
-use crate::scrape::{Scrape, get, promtool};
+use crate::scrape::{Scrape, get, health, promtool};
 use crate::world::{Pki, Server, command, eventually, repository, run, spec};
 
 const CALLS: &str = "rpc_server_call_duration_seconds_count";
@@ -198,7 +199,38 @@ async fn the_numbers_tell_of_a_rotation_a_denial_a_revocation_an_overload_and_a_
         (status.as_str(), reason.as_str()),
         ("HTTP/1.1 503 Service Unavailable", "not ready: draining\n")
     );
+    for (service, expected) in [
+        ("", ServingStatus::NotServing),
+        ("readiness", ServingStatus::NotServing),
+        ("liveness", ServingStatus::Serving),
+    ] {
+        assert_eq!(
+            health(server.admin, service).await.unwrap(),
+            expected,
+            "{service}"
+        );
+    }
     assert!(server.wait().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_are_answered_without_tls_and_nothing_else_is() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    for page in ["/livez", "/readyz"] {
+        assert_eq!(get(server.admin, page).0, "HTTP/1.1 200 OK", "{page}");
+    }
+    let service = "inventory.v1.InventoryService";
+    for service in ["", "liveness", "readiness", service] {
+        let serving = health(server.admin, service).await.unwrap();
+        assert_eq!(serving, ServingStatus::Serving, "{service}");
+    }
+    let unknown = health(server.admin, "unknown").await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    for page in ["/", "/metrics/", "/inventory.v1.InventoryService/GetItem"] {
+        let (status, _) = get(server.admin, page);
+        assert_eq!(status, "HTTP/1.1 404 Not Found", "{page}");
+    }
 }
 
 #[test]

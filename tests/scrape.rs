@@ -5,6 +5,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
+use http::Request;
+use prost::Message;
+use tonic::Status;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
 use crate::doctor::skipped;
 
 /// What the admin port answers to a GET: the status line and what follows the headers.
@@ -16,6 +22,31 @@ pub(crate) fn get(admin: SocketAddr, path: &str) -> (String, String) {
     socket.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+/// What the admin port answers to a gRPC health check over HTTP/2 without TLS, as a kubelet sends it.
+pub(crate) async fn health(admin: SocketAddr, service: &str) -> Result<ServingStatus, Status> {
+    let tcp = tokio::net::TcpStream::connect(admin).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://localhost/grpc.health.v1.Health/Check")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let (answer, mut body) = send.send_request(request.body(()).unwrap(), false).unwrap();
+    let message = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let message = message.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    body.send_data([&[0], &length[..], &message].concat().into(), true)
+        .unwrap();
+    let answer = answer.await.unwrap();
+    if let Some(status) = Status::from_header_map(answer.headers()) {
+        return Err(status);
+    }
+    let message = answer.into_body().data().await.unwrap().unwrap();
+    let answer = HealthCheckResponse::decode(&message[5..]).unwrap();
+    Ok(answer.status())
 }
 
 /// All metrics at one moment.

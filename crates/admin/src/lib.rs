@@ -106,6 +106,8 @@ impl Pages {
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            // gRPC's own answer to an unknown path is 200 to whoever does not speak gRPC, as a probe of a wrong path.
+            .fallback(|| async { (StatusCode::NOT_FOUND, "no such page\n") })
     }
 }
 
