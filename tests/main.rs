@@ -9,6 +9,7 @@ mod adversarial;
 mod architecture;
 mod authority;
 mod authorization;
+mod balance;
 mod credentials;
 mod doctor;
 mod documented;

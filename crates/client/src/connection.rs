@@ -1,7 +1,7 @@
 //! From settings to a client whose calls can be made.
 
 use app::{Observer, Traces};
-use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Target, Trust};
+use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Targets, Trust};
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use telemetry::{Input, Page, Side};
 use tonic::Status;
@@ -11,13 +11,13 @@ use crate::observed::ObservedChannel;
 use crate::retry::Retry;
 use crate::rpc_error::{Method, RpcError};
 
-/// Where the server is, who it must be, and who we are.
+/// Where the servers are, who they must be, and who we are.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Where the server is.
-    pub target: Target,
-    /// Who it must prove to be.
-    pub server: ServerIdentity,
+    /// Where the servers are.
+    pub targets: Targets,
+    /// Who each must prove to be; the host of its target, by name, unless this says otherwise.
+    pub server: Option<ServerIdentity>,
     /// Our credentials, and the authorities that we believe.
     pub source: Source,
     /// How they are kept current.
@@ -29,12 +29,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection to a server that must carry the host of the target as its name.
-    pub fn new(target: Target, source: Source) -> Self {
-        let server = ServerIdentity::Name(target.server_name());
+    /// A connection to servers that must carry the host of their target as a name.
+    pub fn new(targets: impl Into<Targets>, source: Source) -> Self {
         Self {
-            target,
-            server,
+            targets: targets.into(),
+            server: None,
             source,
             reload: Reload::default(),
             options: ChannelOptions::default(),
@@ -49,17 +48,17 @@ pub struct Client {
     channel: ObservedChannel,
     observer: Observer,
     trust: Trust,
-    target: Target,
+    targets: Targets,
     retry: Retry,
 }
 
-/// Reads our credentials and gives a client. The server is dialled by the first call. Call it within a tokio runtime.
+/// Reads our credentials and gives a client. A server is dialled by the first call. Call it within a tokio runtime.
 ///
 /// # Errors
 /// Our credentials cannot be used.
 pub fn connect(connection: Connection) -> Result<Client, InvalidCredentials> {
     let Connection {
-        target,
+        targets,
         server,
         source,
         reload,
@@ -67,15 +66,19 @@ pub fn connect(connection: Connection) -> Result<Client, InvalidCredentials> {
         traces,
     } = connection;
     let trust = Trust::open(identity::Role::Client, source, reload)?;
-    let channel = mtls::connect(target.clone(), server, trust.clone(), options);
+    let servers = targets.iter().map(|target| {
+        let by_name = || ServerIdentity::Name(target.server_name());
+        (target.clone(), server.clone().unwrap_or_else(by_name))
+    });
+    let channel = mtls::connect_any(servers, trust.clone(), options);
     let paths = Method::ALL.iter().map(|method| method.path().to_owned());
     let observer = Observer::new(Side::Client, paths, traces);
-    let channel = ObservedChannel::new(channel, observer.clone(), &target.to_string());
+    let channel = ObservedChannel::new(channel, observer.clone(), &targets.to_string());
     Ok(Client {
         channel,
         observer,
         trust,
-        target,
+        targets,
         retry: Retry::default(),
     })
 }
@@ -94,7 +97,7 @@ impl Client {
     /// A status of a call by the generated client, with where it was made and by whom.
     pub fn error(&self, method: Method, status: Status) -> RpcError {
         let caller = self.trust.current().as_ref().into();
-        RpcError::new(method, &self.target, caller, status)
+        RpcError::new(method, &self.targets, caller, status)
     }
 
     /// Writes the families of its calls, its connections and its credentials, and those of the process.
@@ -117,9 +120,9 @@ impl Client {
         &self.trust
     }
 
-    /// Where the server is.
-    pub fn target(&self) -> &Target {
-        &self.target
+    /// Where the servers are.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
     }
 
     /// How idempotent calls are repeated.

@@ -186,7 +186,7 @@ fn next_step(error: &RpcError) -> Option<String> {
     let reason = info.map_or("", |info| info.reason.as_str());
     let ours = info.is_some_and(|info| info.domain == mtls::ERROR_DOMAIN);
     let doctor = || {
-        let target = error.target().to_string();
+        let target = error.targets().first().to_string();
         let address = target.trim_start_matches("https://").to_owned();
         format!("`countersign doctor {address}`, with the same --tls-dir, names the cause")
     };

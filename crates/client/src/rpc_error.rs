@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use app::REQUEST_ID;
-use mtls::{Snapshot, Target};
+use mtls::{Snapshot, Targets};
 use serde_json::{Value, json};
 use telemetry::code_name;
 use tonic::Status;
@@ -65,7 +65,7 @@ impl Method {
 #[derive(Clone, Debug)]
 pub struct RpcError {
     method: Method,
-    target: Target,
+    targets: Box<Targets>,
     caller: Caller,
     status: Box<Status>,
 }
@@ -83,10 +83,10 @@ pub(crate) enum Caller {
 }
 
 impl RpcError {
-    pub(crate) fn new(method: Method, target: &Target, caller: Caller, status: Status) -> Self {
+    pub(crate) fn new(method: Method, targets: &Targets, caller: Caller, status: Status) -> Self {
         Self {
             method,
-            target: target.clone(),
+            targets: Box::new(targets.clone()),
             caller,
             status: Box::new(status),
         }
@@ -97,9 +97,9 @@ impl RpcError {
         self.method
     }
 
-    /// Where the server is.
-    pub fn target(&self) -> &Target {
-        &self.target
+    /// Where the servers are.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
     }
 
     /// What it ended with.
@@ -125,7 +125,7 @@ impl RpcError {
             .collect();
         json!({
             "method": self.method.path(),
-            "target": self.target.to_string(),
+            "target": self.targets.to_string(),
             "caller": self.caller.to_json(),
             "code": code_name(self.status.code()),
             "message": self.status.message(),
@@ -146,7 +146,7 @@ impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             method,
-            target,
+            targets,
             caller,
             status,
         } = self;
@@ -154,7 +154,7 @@ impl fmt::Display for RpcError {
         write!(
             f,
             "{name} on {} as {caller}: {code}",
-            escape(&target.to_string())
+            escape(&targets.to_string())
         )?;
         match status.message() {
             "" => Ok(()),

@@ -7,7 +7,7 @@ use std::time;
 use app::{Duration, LogFormat, Traces};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use identity::SpiffeId;
-use mtls::{ChannelOptions, ExpiredCrls, Reload, ServerIdentity, Source, Target};
+use mtls::{ChannelOptions, ExpiredCrls, Reload, ServerIdentity, Source, Targets};
 use pki_types::ServerName;
 use uuid::Uuid;
 
@@ -66,16 +66,16 @@ pub enum Format {
 /// Where the server is, who it must be, and who we are.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectionSettings {
-    /// The server
+    /// The server, or several of one service with commas between them; each call goes to one of them
     #[arg(
         long,
         env = "APP_TARGET",
         default_value = "https://localhost:50051",
-        value_name = "https://HOST:PORT",
+        value_name = "https://HOST:PORT,...",
         global = true,
-        value_parser = Target::parse
+        value_parser = Targets::parse
     )]
-    pub target: Target,
+    pub target: Targets,
 
     /// Directory with tls.crt, tls.key, ca.crt and, optionally, crl.pem
     #[arg(
@@ -116,7 +116,7 @@ pub struct ConnectionSettings {
     )]
     pub server_id: Option<SpiffeId>,
 
-    /// The DNS name or IP address that the server must have [default: the host of the target, unless
+    /// The DNS name or IP address that the server must have [default: the host of its target, unless
     /// --server-id is given]
     #[arg(
         long,
@@ -294,12 +294,12 @@ impl ConnectionSettings {
         let settings = self;
         let source = Source::directory(&settings.tls_dir);
         Connection {
-            target: settings.target.clone(),
+            targets: settings.target.clone(),
             server: match (settings.server_name.clone(), settings.server_id.clone()) {
-                (None, None) => ServerIdentity::Name(settings.target.server_name()),
-                (Some(name), None) => ServerIdentity::Name(name),
-                (None, Some(id)) => ServerIdentity::Spiffe(id),
-                (Some(name), Some(id)) => ServerIdentity::Both(name, id),
+                (None, None) => None,
+                (Some(name), None) => Some(ServerIdentity::Name(name)),
+                (None, Some(id)) => Some(ServerIdentity::Spiffe(id)),
+                (Some(name), Some(id)) => Some(ServerIdentity::Both(name, id)),
             },
             source: match &settings.tls_bundle {
                 Some(bundle) => source.with_bundle(bundle),

@@ -3,123 +3,38 @@
 //! A call goes to the least busy connection. One that was provably not processed is sent again (gRFC A6, transparent
 //! retry); any other error is the caller's, with a text that says what happened. Never a call without a verified server.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::uri::{Authority as UriAuthority, PathAndQuery, Scheme};
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, header};
-use rustls::pki_types::{DnsName, ServerName};
-use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::task::coop::consume_budget;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use crate::dial::{Cause, Connection, Dialer};
+use crate::balance;
+use crate::dial::{Connection, Dialer};
 use crate::endpoint::{Endpoint, State};
 use crate::replay::Replay;
+use crate::resolve::{self, Addresses};
 use crate::response;
+use crate::target::Target;
 use crate::trust::Trust;
 use crate::verify::ServerIdentity;
 
 /// How often one call is sent in all while it is provably not processed.
 const MAX_SENDS: usize = 5;
 
-/// Where a server is: `https://HOST:PORT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    authority: UriAuthority,
-    host: String,
-    port: u16,
-}
-
-/// A target that cannot be dialled.
-#[derive(Debug, thiserror::Error)]
-#[error("{target:?} is no target: {reason}; use https://HOST:PORT")]
-pub struct InvalidTarget {
-    target: String,
-    reason: &'static str,
-}
-
-impl Target {
-    /// Reads `https://HOST[:PORT]`; the port is 443 unless given.
-    ///
-    /// # Errors
-    /// Another scheme, no host, or a path: a channel goes to a server and not to a resource.
-    pub fn parse(target: &str) -> Result<Self, InvalidTarget> {
-        let invalid = |reason| InvalidTarget {
-            target: target.to_owned(),
-            reason,
-        };
-        let uri: Uri = target.parse().map_err(|_e| invalid("it is not a URI"))?;
-        if uri.scheme() != Some(&Scheme::HTTPS) {
-            return Err(invalid("its scheme is not https"));
-        }
-        if !matches!(
-            uri.path_and_query().map(PathAndQuery::as_str),
-            None | Some("/")
-        ) {
-            return Err(invalid("it has a path"));
-        }
-        let authority = uri
-            .authority()
-            .ok_or_else(|| invalid("it has no host"))?
-            .clone();
-        if authority.as_str().contains('@') {
-            return Err(invalid("it has a user"));
-        }
-        let host = authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        if ServerName::try_from(host.as_str()).is_err() {
-            return Err(invalid("its host is neither a DNS name nor an IP address"));
-        }
-        let port = authority.port_u16().unwrap_or(443);
-        Ok(Self {
-            authority,
-            host,
-            port,
-        })
-    }
-
-    /// The port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The host, as the name that the server's certificate should carry.
-    pub fn server_name(&self) -> ServerName<'static> {
-        self.host.parse::<IpAddr>().map_or_else(
-            |_not_ip| {
-                // `parse` admitted nothing else.
-                DnsName::try_from(self.host.clone()).map_or_else(
-                    |_e| ServerName::from(IpAddr::from([0; 4])),
-                    ServerName::from,
-                )
-            },
-            ServerName::from,
-        )
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}", self.authority)
-    }
-}
-
 /// How a channel connects. The defaults suit an internal service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ChannelOptions {
     /// For one attempt: TCP, TLS, and the server's verdict.
     pub connect_timeout: Duration,
@@ -158,17 +73,11 @@ pub struct Channel {
 }
 
 struct Shared {
-    dialer: Arc<Dialer>,
+    targets: Vec<String>,
+    trust: Trust,
+    wait_for_ready: bool,
     addresses: watch::Receiver<Addresses>,
     resolver: AbortHandle,
-}
-
-/// What the name of the target stands for.
-#[derive(Clone, Debug)]
-enum Addresses {
-    Resolving,
-    Known(Arc<[Endpoint]>),
-    Failed(Cause),
 }
 
 impl Drop for Shared {
@@ -186,48 +95,41 @@ pub fn connect(
     trust: Trust,
     options: ChannelOptions,
 ) -> Channel {
-    let dialer = Arc::new(Dialer {
-        target,
-        expected,
-        trust,
-        options,
-    });
+    connect_any([(target, expected)], trust, options)
+}
+
+/// A channel to the servers of one service, each of which must prove to be who is expected there. Otherwise as
+/// [`connect`].
+pub fn connect_any(
+    servers: impl IntoIterator<Item = (Target, ServerIdentity)>,
+    trust: Trust,
+    options: ChannelOptions,
+) -> Channel {
+    let dialers: Vec<_> = servers
+        .into_iter()
+        .map(|(target, expected)| {
+            Arc::new(Dialer {
+                target,
+                expected,
+                trust: trust.clone(),
+                options,
+            })
+        })
+        .collect();
     let (publish, addresses) = watch::channel(Addresses::Resolving);
-    let resolver = tokio::spawn(resolve(dialer.clone(), publish)).abort_handle();
+    let targets = dialers
+        .iter()
+        .map(|dialer| dialer.target.to_string())
+        .collect();
+    let resolver = tokio::spawn(resolve::resolve(dialers, publish)).abort_handle();
     Channel {
         shared: Arc::new(Shared {
-            dialer,
+            targets,
+            trust,
+            wait_for_ready: options.wait_for_ready,
             addresses,
             resolver,
         }),
-    }
-}
-
-async fn resolve(dialer: Arc<Dialer>, publish: watch::Sender<Addresses>) {
-    let mut known: HashMap<SocketAddr, Endpoint> = HashMap::new();
-    loop {
-        match lookup_host((dialer.target.host.as_str(), dialer.target.port)).await {
-            Ok(found) => {
-                let found: Vec<_> = found.collect();
-                known.retain(|address, _| found.contains(address));
-                for address in found {
-                    known
-                        .entry(address)
-                        .or_insert_with(|| Endpoint::new(address, dialer.clone()));
-                }
-                publish.send_replace(if known.is_empty() {
-                    Addresses::Failed(Cause::NoAddress)
-                } else {
-                    Addresses::Known(known.values().cloned().collect())
-                });
-            }
-            // Addresses that work are worth more than a name service that does not.
-            Err(error) if known.is_empty() => {
-                publish.send_replace(Addresses::Failed(Cause::Resolve(Arc::new(error))));
-            }
-            Err(_) => {}
-        }
-        sleep(dialer.options.resolve_interval).await;
     }
 }
 
@@ -249,7 +151,6 @@ impl Channel {
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, Status> {
         let (mut parts, body) = request.into_parts();
-        parts.uri = self.absolute(&parts.uri)?;
         parts.headers.insert(header::USER_AGENT, USER_AGENT);
         let replay = Replay::new(body);
         let mut sends = 0;
@@ -259,12 +160,17 @@ impl Channel {
                 Status::unavailable("the connection ended while the request was being sent")
             })?;
             sends += 1;
+            parts.uri = absolute(&connection, &parts.uri)?;
             let request = Request::from_parts(parts.clone(), body);
             let ending = connection.ending();
             let sent = tokio::select! {
                 sent = connection.send(request) => sent,
                 refusal = response::lost(ending.clone()) => return Err(response::no_longer_believed(&refusal)),
             };
+            connection.record.observe(match &sent {
+                Ok((response, _)) => response::is_served(response.headers()),
+                Err(_) => false,
+            });
             match sent {
                 Ok((response, in_flight)) => {
                     return Ok(response.map(|incoming| {
@@ -272,7 +178,7 @@ impl Channel {
                     }));
                 }
                 Err(error) if sends < MAX_SENDS && response::was_not_processed(&error) => {
-                    self.shared.dialer.trust.counts().resent.add();
+                    self.shared.trust.counts().resent.add();
                 }
                 Err(error) => return Err(response::status(error.error(), connection.address)),
             }
@@ -281,14 +187,16 @@ impl Channel {
 
     /// The least busy of two usable connections picked at random ("power of two choices"), or the first there is.
     async fn connection(&self) -> Result<Connection, Status> {
-        let dialer = &self.shared.dialer;
+        let wait_for_ready = self.shared.wait_for_ready;
         let mut addresses = self.shared.addresses.clone();
+        // A caller that tries again in a loop must not keep its thread from the very task that dials.
+        consume_budget().await;
         loop {
             let known = addresses.borrow_and_update().clone();
             let endpoints = match known {
                 Addresses::Known(endpoints) => endpoints,
-                Addresses::Failed(cause) if !dialer.options.wait_for_ready => {
-                    return Err(response::unreachable(&dialer.error(None, cause)));
+                Addresses::Failed(error) if !wait_for_ready => {
+                    return Err(response::unreachable(&error));
                 }
                 Addresses::Failed(_) | Addresses::Resolving => {
                     changed(&mut addresses).await;
@@ -307,11 +215,11 @@ impl Channel {
                     State::Connecting | State::Idle => pending = true,
                 }
             }
-            if let Some(connection) = least_busy_of_two(ready) {
+            if let Some(connection) = balance::pick(ready) {
                 return Ok(connection);
             }
             match failed {
-                Some(error) if !pending && !dialer.options.wait_for_ready => {
+                Some(error) if !pending && !wait_for_ready => {
                     return Err(response::unreachable(&error));
                 }
                 Some(_) | None => tokio::select! {
@@ -321,19 +229,20 @@ impl Channel {
             }
         }
     }
+}
 
-    fn absolute(&self, uri: &Uri) -> Result<Uri, Status> {
-        let path = uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Uri::builder()
-            .scheme(Scheme::HTTPS)
-            .authority(self.shared.dialer.target.authority.clone())
-            .path_and_query(path)
-            .build()
-            .map_err(|e| Status::internal(e.to_string()))
-    }
+/// The target of a request, in the form that HTTP/2 wants it.
+fn absolute(connection: &Connection, uri: &Uri) -> Result<Uri, Status> {
+    let path = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Uri::builder()
+        .scheme(Scheme::HTTPS)
+        .authority(connection.authority.clone())
+        .path_and_query(path)
+        .build()
+        .map_err(|e| Status::internal(e.to_string()))
 }
 
 const USER_AGENT: HeaderValue =
@@ -358,22 +267,6 @@ fn any_changed(endpoints: &[Endpoint]) -> impl Future<Output = ()> + Send + use<
     })
 }
 
-fn least_busy_of_two(mut ready: Vec<Connection>) -> Option<Connection> {
-    if ready.is_empty() {
-        return None;
-    }
-    let one = ready.swap_remove(fastrand::usize(..ready.len()));
-    if ready.is_empty() {
-        return Some(one);
-    }
-    let other = ready.swap_remove(fastrand::usize(..ready.len()));
-    Some(if other.in_flight() < one.in_flight() {
-        other
-    } else {
-        one
-    })
-}
-
 impl Service<Request<Body>> for Channel {
     type Response = Response<Body>;
     type Error = Status;
@@ -391,8 +284,7 @@ impl Service<Request<Body>> for Channel {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
-            .field("target", &self.shared.dialer.target)
-            .field("expected", &self.shared.dialer.expected)
+            .field("targets", &self.shared.targets)
             .finish_non_exhaustive()
     }
 }

@@ -22,10 +22,12 @@ use tonic::body::Body;
 use tracing::debug;
 
 use crate::authority;
-use crate::channel::{ChannelOptions, Target};
+use crate::balance::Record;
+use crate::channel::ChannelOptions;
 use crate::counts::Live;
 use crate::handshake::{self, Authenticated, HandshakeError, Present};
 use crate::snapshot::Snapshot;
+use crate::target::Target;
 use crate::text::timestamp;
 use crate::trust::Trust;
 use crate::verify::{Refusal, ServerIdentity};
@@ -174,6 +176,8 @@ impl Dialer {
         Ok(Connection {
             address,
             send,
+            authority: self.target.authority.clone(),
+            record: Arc::default(),
             ending,
             snapshot,
             in_flight: Arc::default(),
@@ -185,7 +189,9 @@ impl Dialer {
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) address: SocketAddr,
+    pub(crate) authority: http::uri::Authority,
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) record: Arc<Record>,
     send: http2::SendRequest<Body>,
     ending: watch::Receiver<Ending>,
     in_flight: Arc<AtomicUsize>,

@@ -11,13 +11,17 @@ use std::time::{Duration, SystemTime};
 use identity::Peer;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::dial::{ConnectError, Connection, Dialer};
 
 /// The longest that a client keeps its old certificate in use after a new one is there.
 const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
+
+/// A connection that does not live longer than this counts as a failed attempt: a server that takes everybody and keeps
+/// nobody must not be dialled without a pause.
+const SHORT_LIFE: Duration = Duration::from_millis(100);
 
 /// A handle to one address. The connection goes when the last clone does.
 #[derive(Clone, Debug)]
@@ -108,7 +112,7 @@ async fn keep(
                 }
             }
         };
-        backoff.reset();
+        let connected = Instant::now();
         loop {
             debug!(%address, "connected");
             publish.send_replace(State::Ready(connection.clone()));
@@ -128,6 +132,11 @@ async fn keep(
                     sleep(pause).await;
                 }
             }
+        }
+        if connected.elapsed() > SHORT_LIFE {
+            backoff.reset();
+        } else {
+            sleep(backoff.next()).await;
         }
         publish.send_replace(State::Idle);
     }

@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::channel::Target;
 use crate::crypto;
 use crate::handshake::{self, HandshakeError, Present};
 use crate::snapshot::Snapshot;
+use crate::target::Target;
 use crate::verify::ServerIdentity;
 
 /// Does a handshake with the server of `target` at `address`, shows it what `present` says, and closes.

@@ -92,6 +92,14 @@ pub(crate) fn h2_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::E
     None
 }
 
+/// Whether these headers of a response say that the server does its work, be it by an error of the call.
+pub(crate) fn is_served(headers: &HeaderMap) -> bool {
+    let unavailable = Code::Unavailable as i32;
+    headers
+        .get(Status::GRPC_STATUS)
+        .is_none_or(|status| status.as_bytes() != unavailable.to_string().as_bytes())
+}
+
 /// A failed HTTP/2 stream in gRPC's terms ("HTTP2 Transport Mapping" of the gRPC over HTTP/2 protocol).
 pub(crate) fn status(error: &hyper::Error, address: SocketAddr) -> Status {
     let reason = h2_error(error).and_then(h2::Error::reason);
