@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tower::service_fn;
 
 use crate::load::{self, Load};
-use crate::operations::Scrape;
+use crate::scrape::Scrape;
 use crate::world::{Pki, Server, eventually};
 
 /// A server with data of its own, at this port or at any.

@@ -116,10 +116,17 @@ const FAULTS: &[Fault] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_in_the_files_is_said_once_and_the_last_good_ones_stay_in_use() {
+    // A server writes ten lines of one kind in a second and counts the others, so that none gets more faults.
+    for faults in FAULTS.chunks(8) {
+        each_is_said_once(faults).await;
+    }
+}
+
+async fn each_is_said_once(faults: &[Fault]) {
     let pki = Pki::new();
     pki.put("inventory", "crl.pem", pki.crl(2, &[]));
     let server = Server::start(&pki, &[]);
-    for (generation, (fault, make, expected)) in FAULTS.iter().enumerate() {
+    for (generation, (fault, make, expected)) in faults.iter().enumerate() {
         let good = Files::of(&pki);
         make(&pki);
         let refused = |line: &Value| {
@@ -129,6 +136,8 @@ async fn a_fault_in_the_files_is_said_once_and_the_last_good_ones_stay_in_use() 
         let line = server.log.wait(refused);
         assert_eq!(line["level"], "ERROR", "{fault}");
         answered(&pki, &server, "orders").await;
+        // Before files are put back one by one, which may look like another fault for a moment.
+        assert_eq!(server.log.count(refused), 1, "{fault}");
 
         good.restore(&pki);
         let leaf = pki.issue("inventory", &spec("inventory"));
@@ -137,7 +146,6 @@ async fn a_fault_in_the_files_is_said_once_and_the_last_good_ones_stay_in_use() 
             .log
             .wait(|line| line["message"] == IN_USE && line["serial"] == serial.as_str());
         assert_eq!(taken["generation"], generation + 2, "{fault}");
-        assert_eq!(server.log.count(refused), 1, "{fault}");
         answered(&pki, &server, "orders").await;
     }
 }
