@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cli::pki::{Authority, Leaf, LeafSpec, Purpose, Revocation, Validity};
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use time::OffsetDateTime;
 
 /// What a verifier says: `None` is yes, and `Some` what the no has in it.
@@ -63,8 +63,12 @@ pub(crate) fn alone(chain: &str) -> &str {
         .unwrap()
 }
 
-fn self_signed() -> String {
+/// As `keytool -genkeypair` makes one, or as `openssl req -x509` does: a CA.
+pub(crate) fn self_signed(is_ca: bool) -> String {
     let mut params = CertificateParams::default();
+    if is_ca {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
     params.subject_alt_names = vec![SanType::URI(
         "spiffe://acme.test/orders".try_into().unwrap(),
     )];
@@ -153,7 +157,7 @@ impl Faults {
             ),
             fault(
                 "self-signed",
-                self_signed(),
+                self_signed(false),
                 Some("UNKNOWN_ISSUER"),
                 Some("self-signed certificate"),
             ),

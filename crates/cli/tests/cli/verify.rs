@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::faults::{Fault, Faults, alone, client, hour, server};
+use crate::faults::{Fault, Faults, alone, client, hour, self_signed, server};
 use crate::openssl;
 use crate::tool::{Run, Sandbox};
 use cli::pki::Authority;
@@ -137,6 +137,25 @@ fn roots_may_be_several_in_one_file_or_in_many_with_comments_between() {
             "chain.pem",
         ]);
         assert_eq!(run.code, code, "{}", run.out);
+    }
+}
+
+#[test]
+fn a_self_signed_certificate_is_its_own_root_unless_it_is_a_ca() {
+    let sandbox = Sandbox::empty();
+    for (is_ca, said) in [(false, "accepted: "), (true, "LEAF_IS_CA: ")] {
+        sandbox.write("own.pem", self_signed(is_ca));
+        let arguments = [
+            "cert",
+            "verify",
+            "--purpose",
+            "client",
+            "--ca",
+            "own.pem",
+            "own.pem",
+        ];
+        let out = sandbox.run(&arguments).out;
+        assert!(out.starts_with(said), "{out}");
     }
 }
 
