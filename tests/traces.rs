@@ -174,11 +174,23 @@ async fn spans_go_to_the_collector_with_the_trace_and_the_callers_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_is_said_once_and_costs_no_call() {
-    let pki = Pki::new();
     // Bound and closed again, so that nobody is there.
     let away = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", away.local_addr().unwrap());
+    let address = away.local_addr().unwrap();
     drop(away);
+    collects_nothing(address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_never_answers_is_said_once_and_costs_no_call() {
+    // Connections wait in its backlog for ever.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    collects_nothing(silent.local_addr().unwrap()).await;
+}
+
+async fn collects_nothing(collector: SocketAddr) {
+    let pki = Pki::new();
+    let endpoint = format!("http://{collector}");
     let mut program = command("server");
     program
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
