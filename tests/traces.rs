@@ -17,7 +17,7 @@ const METHOD: &str = "inventory.v1.InventoryService/GetItem";
 /// The client's own line about the one call that it makes.
 fn called(pki: &Pki, server: &Server) -> Value {
     let output = command("client")
-        .env("RUST_LOG", "app=debug")
+        .env("RUST_LOG", "calls=debug")
         .env("APP_LOG_FORMAT", "json")
         .env("APP_TLS_DIR", pki.dir("orders"))
         .env(
@@ -55,6 +55,24 @@ async fn one_call_is_one_trace_in_both_logs_and_one_more_in_the_histogram() {
     let labels = [("rpc_method", METHOD), ("rpc_status_code", "NOT_FOUND")];
     let calls = "rpc_server_call_duration_seconds_count";
     assert_eq!(scrape.sum(calls, &labels), 1.0, "{}", scrape.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_told_with_its_call_also_when_calls_are_not() {
+    let pki = Pki::new();
+    let mut program = command("server");
+    program.env("RUST_LOG", "warn,server=info");
+    let server = Server::start_as(program, &pki, &[]);
+    ask(&pki, "marketing", server.address).await;
+    let line = server.log.wait(|line| line["message"] == "call refused");
+    assert_eq!(line["level"], "WARN");
+    assert_eq!(line["peer.identity"], "spiffe://acme.test/marketing");
+    assert_eq!(line["rpc.method"], METHOD);
+    for id in ["request_id", "trace_id", "span_id"] {
+        assert!(line[id].is_string(), "{id}: {line}");
+    }
+    let told = |line: &Value| line["message"] == "call finished";
+    assert_eq!(server.log.count(told), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

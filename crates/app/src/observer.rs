@@ -9,13 +9,16 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use telemetry::{Calls, Page, Side, TraceContext, code_name};
 use tonic::Code;
-use tracing::{Span, debug, info, info_span};
+use tracing::{Span, debug, error_span, info};
 use uuid::Uuid;
 
 use crate::traces::Traces;
 
 /// What of a path that is no method of ours is shown.
 const MAX_SHOWN_PATH: usize = 128;
+
+/// The target of the one line for each call, so that it can be left out alone.
+const TARGET: &str = "calls";
 
 /// By which caller and server name one call to each other.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -73,7 +76,9 @@ impl Observer {
         let context = recorded.context().clone();
         let other = facts.other.to_owned();
         let request_id = facts.request_id.clone();
-        let span = info_span!(
+        // Of the highest level, so that it is around every line that is written, whatever RUST_LOG leaves out.
+        let span = error_span!(
+            target: TARGET,
             "rpc",
             rpc.method = method,
             rpc.method_original = original,
@@ -90,9 +95,13 @@ impl Observer {
             let code_name = code_name(code);
             let duration_ms = took.as_secs_f64() * 1e3;
             match side {
-                Side::Server => info!(rpc.status_code = code_name, duration_ms, "call finished"),
+                Side::Server => {
+                    info!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "call finished");
+                }
                 // Whoever makes the call knows how it ended.
-                Side::Client => debug!(rpc.status_code = code_name, duration_ms, "call finished"),
+                Side::Client => {
+                    debug!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "call finished");
+                }
             }
             recorded.end(side.error(code), || {
                 let other_name = match side {
