@@ -176,6 +176,24 @@ async fn a_caller_that_rotates_in_time_outlives_each_of_its_certificates() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_an_expired_list_is_refused_it_ends_open_streams_too() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &["--tls-refuse-expired-crl"]);
+    set_quantity(&pki, &server, 1).await;
+    let orders = channel(pki.trust("orders", Role::Client), server.address);
+    let mut levels = watch(&orders).await;
+    next(&mut levels).await.unwrap();
+    let now = time::OffsetDateTime::now_utc();
+    let list = pki.crl_of(1, &[], now, now + Duration::from_secs(3));
+    pki.put("inventory", "crl.pem", list);
+    let status = end(levels).await;
+    assert_eq!(
+        reason(&status),
+        (Code::Unauthenticated, "CRL_EXPIRED".to_owned())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_server_is_given_up_by_its_callers() {
     let pki = Pki::new();
     let inventory = pki.issue("inventory", &spec("inventory"));

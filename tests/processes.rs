@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use cli::pki::Authority;
 use proto::inventory::v1::reserve_many_response::Result as Answer;
@@ -12,10 +12,10 @@ use proto::inventory::v1::{
     GetItemRequest, ImportItemsRequest, Item, Reservation, ReserveManyRequest,
 };
 use serde_json::Value;
-use tonic::Status;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::world::{Pki, Server, command, eventually, hour, program, run, spec};
+use crate::world::{Pki, Server, command, eventually, hour, in_repository, program, run, spec};
 
 const PLENTY: &str = "PLENTY-1";
 
@@ -205,6 +205,35 @@ async fn reserved(pki: &Pki, server: &Server) -> u32 {
         panic!("{answer:?}")
     };
     reserved
+}
+
+/// A full disk, as a file that may not grow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_can_store_nothing_more_stops_and_says_that_it_failed() {
+    let pki = Pki::new();
+    let mut limited = in_repository(Command::new("sh"));
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""])
+        .arg(program("server"));
+    let mut server = Server::start_as(limited, &pki, &[]);
+    let mut catalog = pki.client("catalog", server.address);
+    let refused = loop {
+        let items = std::iter::repeat_with(|| ImportItemsRequest {
+            sku: Uuid::now_v7().to_string(),
+            name: "An item that takes its place on the disk".repeat(4),
+            quantity: 1,
+        });
+        let items = tokio_stream::iter(items.take(5_000));
+        if let Err(refused) = catalog.import_items(items).await {
+            break refused;
+        }
+    };
+    assert_eq!(refused.code(), Code::Internal, "{refused}");
+    assert_eq!(server.wait().code(), Some(1));
+    server.log.wait(|line| {
+        line.as_str()
+            .is_some_and(|said| said.contains("the data file cannot be written"))
+    });
 }
 
 /// What keeps the server from starting, and what its one line must say.
@@ -466,7 +495,7 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 fn signal(child: &Child, signal: &str) {
-    let sent = std::process::Command::new("kill")
+    let sent = Command::new("kill")
         .args([&format!("-{signal}"), &child.id().to_string()])
         .status();
     assert!(sent.unwrap().success());

@@ -157,8 +157,8 @@ impl Names {
         }
         for name in all {
             match name {
-                GeneralName::URI(uri) => names.uri.push(visible("URI", uri)?),
-                GeneralName::DNSName(dns) => names.dns.push(visible("DNS", dns)?),
+                GeneralName::URI(uri) => names.uri.push(uri_name(uri)?),
+                GeneralName::DNSName(dns) => names.dns.push(dns_name(dns)?),
                 GeneralName::RFC822Name(email) => names.email.push(visible("e-mail", email)?),
                 GeneralName::IPAddress(octets) => names.ip.push(address(octets)?),
                 GeneralName::Invalid(_, bytes) => {
@@ -199,6 +199,40 @@ impl Names {
                 id: id.clone(),
                 source,
             })
+    }
+}
+
+/// A policy compares names of all kinds as text, so that each must look like its kind: a DNS name that reads as a SPIFFE
+/// ID or as a subject would be another caller's.
+fn uri_name(name: &str) -> Result<String, InvalidPeer> {
+    let name = visible("URI", name)?;
+    // RFC 3986 §3.1.
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    match name.split_once(':') {
+        Some((scheme, _)) if is_scheme(scheme) => Ok(name),
+        Some(_) | None => Err(malformed("URI", name, "it has no scheme")),
+    }
+}
+
+/// Labels of letters, digits, hyphens and, as people use them, underscores; the first may be a wildcard (RFC 9525 §6.3).
+fn dns_name(name: &str) -> Result<String, InvalidPeer> {
+    let name = visible("DNS", name)?;
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let labels = name.strip_prefix("*.").unwrap_or(&name);
+    if labels.split('.').all(is_label) {
+        Ok(name)
+    } else {
+        Err(malformed("DNS", name, "it is no host name"))
     }
 }
 

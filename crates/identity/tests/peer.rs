@@ -147,7 +147,7 @@ fn a_peer_goes_by_its_first_name_in_the_order_of_a41() {
 
 #[test]
 fn a_leaf_that_cannot_be_an_identity_is_refused_for_its_one_fault() {
-    let rows: [(&str, Change, &str); 26] = [
+    let rows: [(&str, Change, &str); 29] = [
         (
             "a CA",
             |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
@@ -251,6 +251,21 @@ fn a_leaf_that_cannot_be_an_identity_is_refused_for_its_one_fault() {
         (
             "an empty DNS name",
             |p| p.subject_alt_names = vec![dns("")],
+            "NAME_MALFORMED",
+        ),
+        (
+            "a SPIFFE ID for a DNS name",
+            |p| p.subject_alt_names = vec![dns("spiffe://acme.test/orders")],
+            "NAME_MALFORMED",
+        ),
+        (
+            "a subject for a DNS name",
+            |p| p.subject_alt_names = vec![dns("CN=mainframe,O=Acme")],
+            "NAME_MALFORMED",
+        ),
+        (
+            "a DNS name for a URI",
+            |p| p.subject_alt_names = vec![uri("billing.acme.test")],
             "NAME_MALFORMED",
         ),
         (

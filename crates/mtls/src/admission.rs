@@ -51,6 +51,7 @@ impl Admission {
     /// The receiver resolves when the socket must make way: then it is among the oldest that have proved nothing.
     pub(crate) fn newcomer(&self, ip: IpAddr) -> (Unauthenticated, oneshot::Receiver<()>) {
         let (evict, evicted) = oneshot::channel();
+        let ip = origin(ip);
         let mut books = self.books();
         let same_ip = books.waiting.iter().filter(|other| other.ip == ip).count();
         let oldest = if same_ip >= self.max_unauthenticated_per_ip {
@@ -95,6 +96,14 @@ impl Admission {
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one party can be told by: its IPv4 address, or the /64 that a network gives to one host (RFC 6177 §2).
+fn origin(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & (u128::MAX << 64)).into()),
     }
 }
 

@@ -48,18 +48,33 @@ pub(crate) async fn loss(
     chain: &[CertificateDer<'static>],
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
 ) -> Refusal {
+    let mut judged = SystemTime::UNIX_EPOCH;
     loop {
-        let Ok(left) = peer.not_after().duration_since(SystemTime::now()) else {
+        let now = SystemTime::now();
+        let Ok(left) = peer.not_after().duration_since(now) else {
             return Refusal::Expired {
                 not_after: peer.not_after(),
             };
         };
+        let snapshot = snapshots.borrow().clone();
+        let stale = snapshot.next_stale_list(judged);
+        if stale.is_some_and(|stale| stale < now) {
+            if let Err(refusal) = snapshot.authorities().judge(role, chain, now) {
+                return refusal;
+            }
+            judged = now;
+            continue;
+        }
+        let left = stale
+            .and_then(|stale| stale.duration_since(now).ok())
+            .map_or(left, |stale| stale.min(left))
+            .min(MAX_SLEEP);
         tokio::select! {
-            () = tokio::time::sleep(left.min(MAX_SLEEP)) => {}
+            () = tokio::time::sleep(left) => {}
             changed = snapshots.changed() => {
                 if changed.is_err() {
                     // Trust was dropped, so nothing more will change but the time.
-                    tokio::time::sleep(left.min(MAX_SLEEP)).await;
+                    tokio::time::sleep(left).await;
                     continue;
                 }
                 let snapshot = snapshots.borrow_and_update().clone();

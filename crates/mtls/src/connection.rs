@@ -34,6 +34,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long before a certificate expires its connection is asked to move, as a share of the time that is left.
 const MOVE_AT: f64 = 0.9;
 
+/// Bytes that a peer may send ahead of what is read, on one stream and on one connection (RFC 9113 §5.2), and bytes of
+/// one stream that wait for a peer to read. A message is smaller than each.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+const SEND_BUFFER: usize = 64 << 10;
+
 /// Why a connection is over.
 pub(crate) enum Closed {
     /// The peer went away, or all was said; the stable name of who began to leave.
@@ -104,13 +110,8 @@ where
     let mut end: Option<(Pin<Box<Sleep>>, &'static str)> = None;
     loop {
         tokio::select! {
-            ended = conn.as_mut() => return match (lost, ended.err().as_ref().and_then(fault)) {
-                (Some(refusal), _) => Closed::Lost(refusal),
-                (None, Some(fault)) => Closed::Cut(fault),
-                (None, None) => Closed::Ended(left),
-            },
-            _ = &mut spoken, if !speaking => speaking = true,
-            () = &mut silence, if !speaking => return Closed::Cut("PREFACE_TIMEOUT"),
+            // Authority first: what was lost during the handshake is lost before a call is read.
+            biased;
             refusal = &mut loss, if lost.is_none() => {
                 lose.send_replace(Some(refusal.clone()));
                 lost = Some(refusal);
@@ -118,6 +119,13 @@ where
                 leaving = true;
                 end = Some((Box::pin(sleep(LAST_WORDS)), "LAST_WORDS_TIMEOUT"));
             }
+            ended = conn.as_mut() => return match (lost, ended.err().as_ref().and_then(fault)) {
+                (Some(refusal), _) => Closed::Lost(refusal),
+                (None, Some(fault)) => Closed::Cut(fault),
+                (None, None) => Closed::Ended(left),
+            },
+            _ = &mut spoken, if !speaking => speaking = true,
+            () = &mut silence, if !speaking => return Closed::Cut("PREFACE_TIMEOUT"),
             () = &mut old, if !leaving => {
                 conn.as_mut().graceful_shutdown();
                 (leaving, left) = (true, "AGED");
@@ -153,6 +161,9 @@ fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_local_error_reset_streams(limits.max_local_resets)
         .max_header_list_size(limits.max_header_list_size)
         .max_frame_size(limits.max_frame_size)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout);
     builder

@@ -178,6 +178,6 @@ fn number(crl: &CertificateRevocationList<'_>) -> Option<BigUint> {
     })
 }
 
-fn system_time(at: ASN1Time) -> SystemTime {
+pub(crate) fn system_time(at: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(at.timestamp().try_into().unwrap_or(0))
 }

@@ -270,6 +270,9 @@ async fn drive<IO>(
 {
     let mut loss = pin!(authority::loss(Role::Server, &server, &chain, snapshots));
     let ending = tokio::select! {
+        // Authority first: what was lost during the handshake is lost before a call is sent.
+        biased;
+        refusal = &mut loss => Ending::Lost(refusal),
         closed = conn => {
             if let Err(error) = closed {
                 let reason = ended(&error);
@@ -277,7 +280,6 @@ async fn drive<IO>(
             }
             Ending::Closed
         }
-        refusal = &mut loss => Ending::Lost(refusal),
     };
     let lost = matches!(ending, Ending::Lost(_));
     live.end(match &ending {

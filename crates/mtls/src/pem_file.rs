@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use webpki::EndEntityCert;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
+use crate::crl::system_time;
 use crate::invalid::InvalidCredentials;
 use crate::text;
 use crate::verify::Root;
@@ -110,14 +113,23 @@ impl PemFile {
 
     pub(crate) fn roots(&self) -> Result<Vec<Root>, InvalidCredentials> {
         let root = |(index, der): (usize, CertificateDer<'static>)| {
+            let unusable = |reason| InvalidCredentials::Certificate {
+                path: self.path.clone(),
+                position: index + 1,
+                reason,
+            };
             let anchor = webpki::anchor_from_trusted_cert(&der)
-                .map_err(|e| InvalidCredentials::Certificate {
-                    path: self.path.clone(),
-                    position: index + 1,
-                    reason: text::of_unreadable(&der, &e),
-                })?
+                .map_err(|e| unusable(text::of_unreadable(&der, &e)))?
                 .to_owned();
-            Ok(Root { der, anchor })
+            let (_, certificate) =
+                X509Certificate::from_der(&der).map_err(|e| unusable(e.to_string()))?;
+            let validity = certificate.validity();
+            Ok(Root {
+                not_before: system_time(validity.not_before),
+                not_after: system_time(validity.not_after),
+                der: der.clone(),
+                anchor,
+            })
         };
         self.certificates()?
             .into_iter()

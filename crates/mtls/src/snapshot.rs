@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use identity::{Peer, Role};
@@ -29,8 +29,11 @@ pub struct Snapshot {
     authorities: Arc<Authorities>,
     crl_facts: Vec<CrlFacts>,
     own: Result<Peer, Refusal>,
-    rejudged: Mutex<HashMap<Digest, Result<(), Refusal>>>,
+    rejudged: Mutex<HashMap<Digest, Verdict>>,
 }
+
+/// What was found of a chain, once; the lock around all of them is not held meanwhile.
+type Verdict = Arc<OnceLock<Result<(), Refusal>>>;
 
 impl Snapshot {
     /// Parses and validates what was read. `previous` is what it would replace.
@@ -164,15 +167,21 @@ impl Snapshot {
         chain: &[CertificateDer<'static>],
     ) -> Result<(), Refusal> {
         let id = crypto::digest(chain.iter().map(AsRef::as_ref));
-        let mut rejudged = self.rejudged.lock().unwrap_or_else(PoisonError::into_inner);
-        rejudged
-            .entry(id)
-            .or_insert_with(|| {
-                self.authorities
-                    .judge(role, chain, SystemTime::now())
-                    .map(drop)
-            })
-            .clone()
+        let verdict = {
+            let mut rejudged = self.rejudged.lock().unwrap_or_else(PoisonError::into_inner);
+            rejudged.entry(id).or_default().clone()
+        };
+        let judge = || self.authorities.judge(role, chain, SystemTime::now());
+        verdict.get_or_init(|| judge().map(drop)).clone()
+    }
+
+    /// When the next revocation list after `at` goes stale, if that ends anybody's right to be believed.
+    pub(crate) fn next_stale_list(&self, at: SystemTime) -> Option<SystemTime> {
+        let updates = self.crl_facts.iter().map(|crl| crl.next_update);
+        match self.authorities.expired_crls {
+            ExpiredCrls::Honour => None,
+            ExpiredCrls::Refuse => updates.filter(|update| *update > at).min(),
+        }
     }
 }
 

@@ -11,14 +11,18 @@ use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{CertificateError, DistinguishedName};
 use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
-    RevocationOptionsBuilder, UnknownStatusPolicy,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
 use crate::crypto;
 use crate::text::{self, timestamp};
 
 /// A chain longer than this is refused before it costs a signature check.
-pub(crate) const MAX_CHAIN: usize = 10;
+pub(crate) const MAX_CHAIN: usize = 6;
+
+/// How many certificates of a chain may have one subject, as a cross-signed authority does. Each more doubles the paths
+/// that a stranger can make us try.
+const MAX_NAMESAKES: usize = 2;
 
 /// What decides whether a chain is believed: the roots and the revocation lists of one snapshot.
 #[derive(Debug, Default)]
@@ -33,6 +37,8 @@ pub struct Authorities {
 pub(crate) struct Root {
     pub(crate) der: CertificateDer<'static>,
     pub(crate) anchor: TrustAnchor<'static>,
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
 }
 
 /// What a revocation list that is past its `nextUpdate` (RFC 5280 §5.1.2.5) is worth.
@@ -92,6 +98,9 @@ pub enum Refusal {
     /// The chain has more certificates than any real one.
     #[error("the chain has {0} certificates; at most {MAX_CHAIN} are read")]
     ChainTooLong(usize),
+    /// The chain has more certificates of one subject than any real one.
+    #[error("more than {MAX_NAMESAKES} certificates of the chain have one subject")]
+    ChainAmbiguous,
     /// A certificate of the path is past its `notAfter`.
     #[error("the certificate expired at {}", timestamp(*.not_after))]
     Expired {
@@ -156,7 +165,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoCertificate => "CERTIFICATE_MISSING",
-            Self::ChainTooLong(_) => "CHAIN_TOO_LONG",
+            Self::ChainTooLong(_) | Self::ChainAmbiguous => "CHAIN_TOO_LONG",
             Self::Expired { .. } => "CERTIFICATE_EXPIRED",
             Self::NotYetValid { .. } => "CERTIFICATE_NOT_YET_VALID",
             Self::UnknownIssuer => "UNKNOWN_ISSUER",
@@ -195,20 +204,21 @@ impl Authorities {
         let leaf_der = leaf;
         let leaf = EndEntityCert::try_from(leaf)
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
+        few_namesakes(intermediates)?;
         let anchors: Vec<_> = self.roots.iter().map(|root| root.anchor.clone()).collect();
         let crls: Vec<_> = self.crls.iter().collect();
-        let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
-            options
-                .with_depth(RevocationCheckDepth::Chain)
-                .with_status_policy(UnknownStatusPolicy::Allow)
-                .with_expiration_policy(match self.expired_crls {
-                    ExpiredCrls::Honour => ExpirationPolicy::Ignore,
-                    ExpiredCrls::Refuse => ExpirationPolicy::Enforce,
-                })
-                .build()
-        });
-        let path = leaf
-            .verify_for_usage(
+        let verify = |depth, unknown| {
+            let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
+                options
+                    .with_depth(depth)
+                    .with_status_policy(unknown)
+                    .with_expiration_policy(match self.expired_crls {
+                        ExpiredCrls::Honour => ExpirationPolicy::Ignore,
+                        ExpiredCrls::Refuse => ExpirationPolicy::Enforce,
+                    })
+                    .build()
+            });
+            leaf.verify_for_usage(
                 crypto::signature_algorithms().all,
                 &anchors,
                 intermediates,
@@ -218,9 +228,15 @@ impl Authorities {
                     Role::Server => KeyUsage::server_auth(),
                 },
                 revocation,
-                None,
+                Some(&|path: &VerifiedPath<'_>| self.check_path(path, at)),
             )
-            .map_err(|e| refusal(role, &e))?;
+            .map_err(|e| refusal(role, &e))
+        };
+        let path = verify(RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)?;
+        if self.has_only_partial_lists(leaf.issuer()) {
+            // Whether one of them is about the leaf is webpki's to say: then its status is known.
+            verify(RevocationCheckDepth::EndEntity, UnknownStatusPolicy::Deny)?;
+        }
 
         let mut verified: Vec<&[u8]> = vec![leaf_der];
         let issuers: Vec<_> = path
@@ -228,8 +244,7 @@ impl Authorities {
             .map(|cert| cert.der())
             .collect();
         verified.extend(issuers.iter().map(|der| der.as_ref()));
-        let root = self.roots.iter().find(|root| root.anchor == *path.anchor());
-        verified.extend(root.map(|root| root.der.as_ref()));
+        verified.extend(self.root(path.anchor()).map(|root| root.der.as_ref()));
 
         let peer = Peer::from_verified_path(role, &verified)?;
         if at > peer.not_after() {
@@ -243,6 +258,56 @@ impl Authorities {
             });
         }
         Ok(peer)
+    }
+
+    /// What webpki leaves open, for each path that it finds, so that it can go on to another one.
+    fn check_path(&self, path: &VerifiedPath<'_>, at: SystemTime) -> Result<(), webpki::Error> {
+        let time = unix_time(at);
+        if let Some(root) = self.root(path.anchor()) {
+            if at > root.not_after {
+                let not_after = unix_time(root.not_after);
+                return Err(webpki::Error::CertExpired { time, not_after });
+            }
+            if at < root.not_before {
+                let not_before = unix_time(root.not_before);
+                return Err(webpki::Error::CertNotValidYet { time, not_before });
+            }
+        }
+        let leaf = path.end_entity();
+        let certificates = path
+            .intermediate_certificates()
+            .map(|cert| (cert.issuer(), cert.serial(), true));
+        for (issuer, serial, authority) in
+            std::iter::once((leaf.issuer(), leaf.serial(), false)).chain(certificates)
+        {
+            // webpki asks one list of an issuer, and only if its scope fits; to be named in any of them is enough.
+            for list in self.lists_of(issuer) {
+                if list.find_serial(serial)?.is_some() {
+                    return Err(webpki::Error::CertRevoked);
+                }
+            }
+            if authority && self.has_only_partial_lists(issuer) {
+                return Err(webpki::Error::UnknownRevocationStatus);
+            }
+        }
+        Ok(())
+    }
+
+    fn lists_of(&self, issuer: &[u8]) -> impl Iterator<Item = &CertRevocationList<'static>> {
+        self.crls.iter().filter(move |crl| crl.issuer() == issuer)
+    }
+
+    /// Whether there are revocation lists of `issuer`, and each is about some of its certificates only (RFC 5280
+    /// §5.2.5).
+    fn has_only_partial_lists(&self, issuer: &[u8]) -> bool {
+        let mut lists = self.lists_of(issuer).peekable();
+        lists.peek().is_some() && lists.all(|list| list.issuing_distribution_point().is_some())
+    }
+
+    /// The root of an anchor. Of those with one name and key, as after a renewal, the one that lasts longest.
+    fn root(&self, anchor: &TrustAnchor<'_>) -> Option<&Root> {
+        let same = self.roots.iter().filter(|root| root.anchor == *anchor);
+        same.max_by_key(|root| root.not_after)
     }
 
     /// Decides whether `chain` is that of the expected server.
@@ -283,6 +348,23 @@ impl Authorities {
             .map(|root| DistinguishedName::in_sequence(&root.anchor.subject))
             .collect()
     }
+}
+
+fn few_namesakes(intermediates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+    let subjects: Vec<_> = intermediates
+        .iter()
+        .filter_map(|der| EndEntityCert::try_from(der).ok())
+        .map(|cert| cert.subject().to_vec())
+        .collect();
+    let namesakes = |subject| subjects.iter().filter(|other| *other == subject).count();
+    if subjects
+        .iter()
+        .map(namesakes)
+        .any(|count| count > MAX_NAMESAKES)
+    {
+        return Err(Refusal::ChainAmbiguous);
+    }
+    Ok(())
 }
 
 fn names(peer: &Peer) -> String {
@@ -371,7 +453,9 @@ impl From<&Refusal> for rustls::Error {
                 CertificateError::NotValidForName
             }
             Refusal::InvalidPeer(_) => CertificateError::ApplicationVerificationFailure,
-            Refusal::ChainTooLong(_) | Refusal::Malformed(_) => CertificateError::BadEncoding,
+            Refusal::ChainTooLong(_) | Refusal::ChainAmbiguous | Refusal::Malformed(_) => {
+                CertificateError::BadEncoding
+            }
         };
         Self::InvalidCertificate(reason)
     }

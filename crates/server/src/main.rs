@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     drop(logs);
     match done {
         Ok(()) => app::exit::OK,
-        Err(error) => app::exit::with(app::exit::USAGE, &error),
+        Err(error) => app::exit::with(error.exit_code(), &error),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use admin::Pages;
 use app::{InvalidTracing, Stop, Traces};
 use authz::{Api, Authorization};
+use futures_util::FutureExt as _;
 use identity::Role;
 use mtls::{Drained, InvalidCredentials, Trust, Unbound};
 use tokio::net::TcpListener;
@@ -34,7 +35,7 @@ const SERVICE: &str = "inventory";
 /// How long the last audit events may take to be written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(5);
 
-/// Why the server does not start.
+/// Why the server does not start, or does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The credentials cannot be used.
@@ -61,9 +62,30 @@ pub enum StartError {
     /// Reflection cannot be set up.
     #[error("reflection cannot be set up: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The data file could not be written any more while serving.
+    #[error("stopped, because the data file cannot be written; what was acknowledged is on disk")]
+    DataLost,
     /// Two settings contradict each other.
     #[error("{0}")]
     Contradiction(String),
+}
+
+impl StartError {
+    /// The exit code for it, one of those in [`app::exit`].
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::DataLost => app::exit::FAILED,
+            Self::Credentials(_)
+            | Self::Policy(_)
+            | Self::Api(_)
+            | Self::Data(_)
+            | Self::Unbound(_)
+            | Self::System(_)
+            | Self::Tracing(_)
+            | Self::Reflection(_)
+            | Self::Contradiction(_) => app::exit::USAGE,
+        }
+    }
 }
 
 /// Settings that were checked, with all that they name but the data.
@@ -147,6 +169,7 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     let mut health =
         Health::new(&[proto::inventory::v1::inventory_service_server::SERVICE_NAME]).await;
     let routes = routes(&store, &health, &settings)?;
+    let kept = store.clone();
 
     let metrics = Arc::new(Metrics::new(&api, traces.clone()));
     let interval = settings.tls_reload_interval.0;
@@ -207,7 +230,10 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     }
     // It says itself what it could not send.
     drop(tokio::task::spawn_blocking(move || traces.flush()).await);
-    Ok(())
+    match kept.failed().now_or_never() {
+        Some(()) => Err(StartError::DataLost),
+        None => Ok(()),
+    }
 }
 
 fn pages(

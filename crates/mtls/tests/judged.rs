@@ -1,0 +1,160 @@
+//! What a chain is worth under roots and revocation lists of the less usual kind. Each is minted here.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, SystemTime};
+
+use identity::Role;
+use mtls::{Authorities, ExpiredCrls, PemFile};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+};
+use rustls::pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn authority(name: &str, lasts: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = OffsetDateTime::now_utc() - DAY;
+    params.not_after = OffsetDateTime::now_utc() + lasts;
+    params
+}
+
+fn leaf(serial: u64, points: &[&str]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from(serial));
+    params.subject_alt_names = vec![SanType::URI(
+        "spiffe://acme.test/orders".try_into().unwrap(),
+    )];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.not_before = OffsetDateTime::now_utc() - DAY;
+    params.not_after = OffsetDateTime::now_utc() + 10 * DAY;
+    params.crl_distribution_points = points
+        .iter()
+        .map(|uri| CrlDistributionPoint {
+            uris: vec![(*uri).to_owned()],
+        })
+        .collect();
+    params
+}
+
+fn list(issuer: &Issuer<'_, KeyPair>, revoked: &[u64], point: Option<&str>) -> PemFile {
+    let now = OffsetDateTime::now_utc();
+    let params = CertificateRevocationListParams {
+        this_update: now - DAY,
+        next_update: now + DAY,
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: point.map(|uri| CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec![uri.to_owned()],
+            },
+            scope: None,
+        }),
+        revoked_certs: revoked
+            .iter()
+            .map(|serial| RevokedCertParams {
+                serial_number: SerialNumber::from(*serial),
+                revocation_time: now - DAY,
+                reason_code: None,
+                invalidity_date: None,
+            })
+            .collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    PemFile::new(
+        "crl.pem",
+        params
+            .signed_by(issuer)
+            .unwrap()
+            .pem()
+            .unwrap()
+            .into_bytes(),
+    )
+}
+
+fn verdict(roots: &str, lists: &[PemFile], chain: &[CertificateDer<'_>]) -> &'static str {
+    let roots = PemFile::new("ca.crt", roots.as_bytes().to_vec());
+    let authorities =
+        Authorities::of_files(&[roots], lists, chain, ExpiredCrls::default()).unwrap();
+    match authorities.judge(Role::Client, chain, SystemTime::now()) {
+        Ok(_) => "accepted",
+        Err(refusal) => refusal.code(),
+    }
+}
+
+#[test]
+fn a_list_for_a_part_of_the_certificates_revokes_what_it_names_and_vouches_for_its_part_alone() {
+    const HERE: &str = "http://crl.acme.test/here";
+    const ELSEWHERE: &str = "http://crl.acme.test/elsewhere";
+    let key = KeyPair::generate().unwrap();
+    let root = authority("root", 10 * DAY);
+    let root_pem = root.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(root, key);
+    let leaf_key = KeyPair::generate().unwrap();
+    for (points, expected) in [
+        ([HERE], ["accepted", "CERTIFICATE_REVOKED"]),
+        ([ELSEWHERE], ["REVOCATION_UNKNOWN", "CERTIFICATE_REVOKED"]),
+    ] {
+        for (revoked, expected) in [&[][..], &[7]].iter().zip(expected) {
+            let leaf = leaf(7, &points).signed_by(&leaf_key, &issuer).unwrap();
+            let partial = list(&issuer, revoked, Some(HERE));
+            let verdict = verdict(&root_pem, &[partial], &[leaf.der().clone()]);
+            assert_eq!(verdict, expected, "{points:?} {revoked:?}");
+        }
+    }
+}
+
+#[test]
+fn a_root_that_was_renewed_with_its_key_stands_for_the_old_one() {
+    let key = KeyPair::generate().unwrap();
+    let mut old = authority("root", 10 * DAY);
+    old.not_before = OffsetDateTime::now_utc() - 2 * DAY;
+    old.not_after = OffsetDateTime::now_utc() - DAY;
+    let new = authority("root", 10 * DAY);
+    let (old, new) = (
+        old.self_signed(&key).unwrap().pem(),
+        new.self_signed(&key).unwrap().pem(),
+    );
+    let issuer = Issuer::new(authority("root", DAY), key);
+    let leaf = leaf(7, &[])
+        .signed_by(&KeyPair::generate().unwrap(), &issuer)
+        .unwrap();
+    let chain = [leaf.der().clone()];
+    assert_eq!(verdict(&old, &[], &chain), "CERTIFICATE_EXPIRED");
+    for both in [[&*old, &new].concat(), [&*new, &old].concat()] {
+        assert_eq!(verdict(&both, &[], &chain), "accepted");
+    }
+}
+
+#[test]
+fn namesakes_that_multiply_the_paths_are_refused_before_they_are_tried() {
+    let key = KeyPair::generate().unwrap();
+    let root = authority("root", 10 * DAY);
+    let root_pem = root.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(root, key);
+    let leaf = leaf(7, &[])
+        .signed_by(&KeyPair::generate().unwrap(), &issuer)
+        .unwrap();
+    let namesake = || {
+        let key = KeyPair::generate().unwrap();
+        authority("root", DAY)
+            .self_signed(&key)
+            .unwrap()
+            .der()
+            .clone()
+    };
+    let chain = |namesakes: usize| {
+        let mut chain = vec![leaf.der().clone()];
+        chain.extend(std::iter::repeat_with(namesake).take(namesakes));
+        chain
+    };
+    assert_eq!(verdict(&root_pem, &[], &chain(2)), "accepted");
+    assert_eq!(verdict(&root_pem, &[], &chain(3)), "CHAIN_TOO_LONG");
+}
