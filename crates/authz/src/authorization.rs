@@ -129,9 +129,10 @@ impl Authorization {
         let decision = in_force.policy.decide(caller, path, headers);
         if decision.cause == Cause::MalformedPath {
             count(&self.counters.malformed);
-            info!(
+            warn!(
                 principal = decision.principal,
-                path, "a path that is not /service/method"
+                path = shown(path),
+                "a path that is not /service/method"
             );
             return Err(Status::unimplemented("the path is not /service/method"));
         }
@@ -143,7 +144,8 @@ impl Authorization {
             Verdict::Deny => Some(Uuid::now_v7()),
         };
         if let Some(id) = id.filter(|_| audited) {
-            self.audit.record(&in_force.policy, decision, path, id);
+            self.audit
+                .record(&in_force.policy, decision, shown(path), id);
         }
         match (verdict, id) {
             (Verdict::Allow, _) => {
@@ -195,7 +197,7 @@ impl Authorization {
         };
         count(counter);
         info!(
-            method = path,
+            method = shown(path),
             principal = would.principal,
             verdict = decision.verdict().as_str(),
             rule = decision.rule(),
@@ -211,6 +213,11 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The beginning of a path. A caller chooses all of it, and no method that is served is as long as this.
+fn shown(path: &str) -> &str {
+    &path[..path.floor_char_boundary(256)]
+}
+
 /// Tells the log why, and the caller only an id to ask with.
 fn refuse(
     reason: &'static str,
@@ -224,7 +231,7 @@ fn refuse(
     warn!(
         reason,
         decision_id = id,
-        method = path,
+        method = shown(path),
         principal = decision.principal,
         rule = decision.rule(),
         policy = in_force.policy.name(),

@@ -112,6 +112,11 @@ impl AuditLogger for TracingLogger {
             authorized,
             decision_id,
         } = event;
+        if !tracing::enabled!(target: "grpc_audit_log", tracing::Level::INFO) {
+            return Err(io::Error::other(
+                "the log's level leaves grpc_audit_log out",
+            ));
+        }
         info!(
             target: "grpc_audit_log",
             timestamp, rpc_method, ?principal, ?policy_name, ?matched_rule, authorized, %decision_id,

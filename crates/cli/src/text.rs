@@ -48,6 +48,15 @@ pub fn write_json(result: &impl Serialize, out: &mut dyn Write) -> io::Result<()
     writeln!(out, "{escaped}")
 }
 
+/// One word of a shell, whatever it is made of.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:[]".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// A point in time by RFC 3339, in UTC and whole seconds.
 pub fn timestamp(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
@@ -72,6 +81,18 @@ mod tests {
             ("\u{9b}31m", "\\u{9b}31m"),
         ] {
             assert_eq!(Printable(raw).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_shell_takes_a_word_for_a_word() {
+        for (raw, word) in [
+            ("/certs/orders:1", "/certs/orders:1"),
+            ("x:$(reboot)", "'x:$(reboot)'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(raw), word);
         }
     }
 

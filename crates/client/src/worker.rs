@@ -2,7 +2,7 @@
 //!
 //! Never a burst to make up for calls that were not made, never more open calls than the setting says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::pin;
@@ -30,6 +30,9 @@ const REWATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the log says that the worker works.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Items that are called about; a server may have more than a worker has use for.
+const MAX_LEARNED: usize = 10_000;
 
 /// Reservations in one stream.
 const ROWS: usize = 4;
@@ -152,9 +155,20 @@ struct Worker {
 struct State {
     tally: Tally,
     skus: Vec<String>,
+    /// Those of `skus` that a watch named.
+    learned: HashSet<String>,
     last_error: Option<RpcError>,
     /// Failures that are in the log since the last report: each is there once.
     logged: BTreeSet<(Method, &'static str)>,
+}
+
+impl State {
+    /// Remembers an item that a watch named, unless there are enough to call about.
+    fn learn(&mut self, sku: String) {
+        if self.skus.len() < MAX_LEARNED && self.learned.insert(sku.clone()) {
+            self.skus.push(sku);
+        }
+    }
 }
 
 impl Worker {
@@ -232,11 +246,9 @@ impl Worker {
             }
             let mut state = self.state();
             state.tally.level();
-            let sku = level
-                .item
-                .map(|item| item.sku)
-                .filter(|sku| self.learns && !state.skus.contains(sku));
-            state.skus.extend(sku);
+            if let Some(item) = level.item.filter(|_| self.learns) {
+                state.learn(item.sku);
+            }
         }
         Ok(())
     }

@@ -168,11 +168,12 @@ fn expiries(sides: &[Side<'_>], page: &mut Page) {
         let roots = snapshot.authorities().roots.iter();
         let roots = roots.filter_map(|root| subject_and_expiry(&root.der));
         let all = own.map(|own| ("leaf", own));
-        for (role, (subject, at)) in all.into_iter().chain(roots.map(|root| ("root", root))) {
-            family.moment(
-                &[("side", *name), ("role", role), ("subject", &subject)],
-                at,
-            );
+        let all = all.into_iter().chain(roots.map(|root| ("root", root)));
+        for ((role, subject), at) in
+            earliest(all.map(|(role, (subject, at))| ((role, subject), at)))
+        {
+            let labels = [("side", *name), ("role", role), ("subject", &subject)];
+            family.moment(&labels, at);
         }
     }
     let mut family = page.gauge(
@@ -180,10 +181,22 @@ fn expiries(sides: &[Side<'_>], page: &mut Page) {
         "When a newer revocation list of an issuer is due.",
     );
     for Side { name, trust, .. } in sides {
-        for crl in trust.current().crls() {
-            family.moment(&[("side", *name), ("issuer", &crl.issuer)], crl.next_update);
+        let snapshot = trust.current();
+        let crls = snapshot.crls().iter();
+        for (issuer, at) in earliest(crls.map(|crl| (&crl.issuer, crl.next_update))) {
+            family.moment(&[("side", *name), ("issuer", issuer)], at);
         }
     }
+}
+
+/// One moment for each name, since two roots, or two lists of an issuer, may have one: the one that needs attention first.
+fn earliest<K: Ord>(moments: impl Iterator<Item = (K, SystemTime)>) -> BTreeMap<K, SystemTime> {
+    let mut earliest = BTreeMap::new();
+    for (name, at) in moments {
+        let first = earliest.entry(name).or_insert(at);
+        *first = at.min(*first);
+    }
+    earliest
 }
 
 fn subject_and_expiry(der: &CertificateDer<'_>) -> Option<(String, SystemTime)> {

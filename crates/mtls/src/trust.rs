@@ -126,7 +126,8 @@ async fn keep_current(
                 }
             }
             Err(panicked) => {
-                error!(%panicked, "reading credentials failed; the last good ones stay in use")
+                counts.input.refused();
+                error!(%panicked, "reading credentials failed; the last good ones stay in use");
             }
         }
     }

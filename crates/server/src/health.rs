@@ -106,9 +106,7 @@ impl Health {
                 Some(_) => Readiness::Ready,
                 None => Readiness::NotReady("own certificate expired"),
             };
-            if self.readiness() != Readiness::NotReady(DRAINING) {
-                self.set(readiness).await;
-            }
+            self.set(readiness).await;
             tokio::select! {
                 () = sleep(left.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK)) => {}
                 changed = snapshots.changed() => if changed.is_err() { return },
@@ -117,7 +115,14 @@ impl Health {
     }
 
     async fn set(&self, readiness: Readiness) {
-        if self.readiness.send_replace(readiness.clone()) == readiness {
+        let changed = self.readiness.send_if_modified(|now| {
+            let changes = *now != Readiness::NotReady(DRAINING) && *now != readiness;
+            if changes {
+                now.clone_from(&readiness);
+            }
+            changes
+        });
+        if !changed {
             return;
         }
         match readiness {

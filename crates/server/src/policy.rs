@@ -84,9 +84,8 @@ impl PolicyFile {
                         input.unchanged();
                     }
                 }
-                Reread::Unreadable(fault) => {
+                Reread::Failed(fault) => {
                     // Said once per fault, not once per interval.
-                    let fault = fault.to_string();
                     if unreadable.as_ref() != Some(&fault) {
                         error!(reason = fault, "the last good policy stays in force");
                         input.refused();
@@ -122,22 +121,24 @@ impl PolicyFile {
             Arc::clone(&self.seen),
         );
         let reread = tokio::task::spawn_blocking(move || match read(&path) {
-            Err(unreadable) => Reread::Unreadable(unreadable),
+            Err(unreadable) => Reread::Failed(unreadable.to_string()),
             Ok(text) if *text == *seen => Reread::Same,
             Ok(text) => {
                 let parsed = parse(&path, &text, &api).map(Box::new);
                 Reread::New(text.into(), parsed)
             }
         });
-        // Only the end of the process cancels it.
-        reread.await.unwrap_or(Reread::Same)
+        reread
+            .await
+            .unwrap_or_else(|panicked| Reread::Failed(panicked.to_string()))
     }
 }
 
 /// What the file holds, compared with what was seen before.
 enum Reread {
     Same,
-    Unreadable(UnusablePolicy),
+    /// It cannot be read, or reading it has a bug, which must not pass for an unchanged file.
+    Failed(String),
     New(Arc<[u8]>, Result<Box<Policy>, UnusablePolicy>),
 }
 

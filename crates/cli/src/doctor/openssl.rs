@@ -5,6 +5,8 @@ use std::path::Path;
 
 use mtls::Target;
 
+use crate::text::shell_word;
+
 /// Builds commands about one server and one directory of credentials.
 #[derive(Debug)]
 pub(super) struct Openssl<'a> {
@@ -103,18 +105,9 @@ impl<'a> Openssl<'a> {
     }
 
     fn file(&self, name: &str) -> String {
-        quoted(&self.dir.join(name).to_string_lossy())
+        shell_word(&self.dir.join(name).to_string_lossy())
     }
 }
 
 /// What is shown of a certificate.
 const SHOWN: &str = "-noout -subject -issuer -serial -dates -ext subjectAltName,extendedKeyUsage";
-
-/// One word of a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:[]".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}

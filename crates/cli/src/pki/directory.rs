@@ -235,7 +235,13 @@ impl Directory {
     /// When there is a list that cannot be read, which must not pass for an empty one.
     pub fn revocations(&self) -> Result<Revocations, DirectoryError> {
         match self.revocation_list()? {
-            None => Ok(Revocations::default()),
+            None => match self.distributed_list()? {
+                None => Ok(Revocations::default()),
+                Some(copy) => Err(DirectoryError::RevocationsLost {
+                    file: self.list_file(),
+                    copy,
+                }),
+            },
             Some(text) => {
                 Revocations::from_pem(&text).map_err(|source| DirectoryError::Revocations {
                     file: self.list_file(),
@@ -275,6 +281,15 @@ impl Directory {
             Err(error) if error.is_missing() => Ok(None),
             text => text.map(Some),
         }
+    }
+
+    /// A copy of the list that some identity was given.
+    fn distributed_list(&self) -> Result<Option<PathBuf>, DirectoryError> {
+        let mut copies = self
+            .identities()?
+            .into_iter()
+            .map(|name| self.file(&name, "crl.pem"));
+        Ok(copies.find(|copy| copy.exists()))
     }
 
     fn list_file(&self) -> PathBuf {
@@ -416,6 +431,17 @@ pub enum DirectoryError {
         file: PathBuf,
         /// What is wrong.
         source: InvalidRevocations,
+    },
+    /// The revocation list is gone, and somebody still has a copy.
+    #[error(
+        "{} is missing, and {} is a copy of it; restore it from there: without it, what was revoked would be trusted again",
+        file.display(), copy.display()
+    )]
+    RevocationsLost {
+        /// The list.
+        file: PathBuf,
+        /// The copy.
+        copy: PathBuf,
     },
     /// A stored signing request is damaged.
     #[error("{}: {source}", file.display())]

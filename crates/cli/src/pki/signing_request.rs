@@ -12,6 +12,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::KeyType;
 use super::certificate::{Names, key_type_of, names_of};
+use crate::text::shell_word;
 
 /// A request whose signature shows that its sender holds the private key.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ impl SigningRequest {
     }
 }
 
-/// The names as the command line writes them.
+/// The names as a command line writes them. Whoever asks chooses them, and the reader may paste them.
 pub(super) fn flags(names: &Names) -> Vec<String> {
     let Names {
         uris,
@@ -103,7 +104,11 @@ pub(super) fn flags(names: &Names) -> Vec<String> {
     let kinds = [("uri", uris), ("dns", dns), ("ip", &ips), ("email", emails)];
     kinds
         .iter()
-        .flat_map(|(flag, names)| names.iter().map(move |name| format!("--{flag} {name}")))
+        .flat_map(|(flag, names)| {
+            names
+                .iter()
+                .map(move |name| format!("--{flag} {}", shell_word(name)))
+        })
         .collect()
 }
 

@@ -29,13 +29,13 @@ pub(super) fn renew(
     runtime.block_on(async {
         let mut stop = app::stop_signal()?;
         // The first round finds what is wrong with the command line; later ones outlive what passes.
-        let mut pause = round(path, names, lifetime, out)?;
+        let mut pause = round(path, names, lifetime, !names.is_empty(), out)?;
         loop {
             tokio::select! {
                 () = stop.requested() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = match round(path, names, lifetime, out) {
+            pause = match round(path, names, lifetime, false, out) {
                 Ok(pause) => pause,
                 Err(PkiError::Output(closed)) => return Err(closed.into()),
                 Err(error) => {
@@ -47,11 +47,13 @@ pub(super) fn renew(
     })
 }
 
-/// Renews what is due now, and says how long nothing else will be.
+/// Renews what is due now, and says how long nothing else will be. One identity that cannot be renewed must not keep the
+/// others from it, unless the round is `strict`.
 fn round(
     path: &Path,
     names: &[IdentityName],
     lifetime: Option<Duration>,
+    strict: bool,
     out: &mut dyn Write,
 ) -> Result<Duration, PkiError> {
     let now = OffsetDateTime::now_utc();
@@ -63,18 +65,36 @@ fn round(
     };
     let mut pause = LONGEST_PAUSE;
     for name in all {
-        if operations::due(&directory, &name)? <= now {
-            match operations::renew(&directory, &name, lifetime, now)? {
-                // It would be said again every minute.
-                Outcome::Revoked(_) => continue,
-                outcome @ (Outcome::Kept(_) | Outcome::Issued(_) | Outcome::Replaced(..)) => {
-                    report(out, &name, &outcome)?;
-                }
+        match renew_due(&directory, &name, lifetime, now, out) {
+            Ok(left) => pause = pause.min(left),
+            Err(error) if strict || matches!(error, PkiError::Output(_)) => return Err(error),
+            Err(error) => {
+                let error = app::exit::in_one_line(&error);
+                writeln!(out, "{name:<16} will try again: {error}")?;
             }
         }
-        let left = operations::due(&directory, &name)? - now;
-        pause = pause.min(Duration::try_from(left).unwrap_or_default());
     }
     out.flush()?;
     Ok(pause.max(SHORTEST_PAUSE))
+}
+
+/// Renews one identity if it is due, and says how long it will not be again.
+fn renew_due(
+    directory: &Directory,
+    name: &IdentityName,
+    lifetime: Option<Duration>,
+    now: OffsetDateTime,
+    out: &mut dyn Write,
+) -> Result<Duration, PkiError> {
+    if operations::due(directory, name)? <= now {
+        match operations::renew(directory, name, lifetime, now)? {
+            // It would be said again every minute.
+            Outcome::Revoked(_) => return Ok(LONGEST_PAUSE),
+            outcome @ (Outcome::Kept(_) | Outcome::Issued(_) | Outcome::Replaced(..)) => {
+                report(out, name, &outcome)?;
+            }
+        }
+    }
+    let left = operations::due(directory, name)? - now;
+    Ok(Duration::try_from(left).unwrap_or_default())
 }

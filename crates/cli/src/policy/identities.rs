@@ -120,8 +120,8 @@ fn of_peer(peer: NamedPeer) -> Identity {
     }
 }
 
-/// Adds each principal of the policies, as written, that nobody is known by yet. A pattern matches itself, so that it
-/// stands for everybody whom it means.
+/// Adds each principal of the policies, as written, that nobody is known by yet. A pattern stands for one of those whom
+/// it means.
 fn add_named(policies: &[&Policy], found: &mut Vec<Identity>) {
     let mut known: HashSet<String> = found.iter().filter_map(only_name).collect();
     for principal in policies.iter().flat_map(|policy| policy.principals()) {
@@ -152,12 +152,24 @@ fn named(principal: &str) -> Caller {
     match principal {
         "" => return Caller::Anonymous,
         uri if uri.contains("://") => uri_sans.push(uri.to_owned()),
-        name if name.contains('=') => name.clone_into(&mut subject),
+        name if name.contains('=') => subject = subject_of(name),
         dns => dns_sans.push(dns.to_owned()),
     }
     Caller::Authenticated {
         uri_sans,
         dns_sans,
         subject,
+    }
+}
+
+/// A subject that a pattern matches. It ends where an RDN does, so that the pattern itself is none.
+fn subject_of(pattern: &str) -> String {
+    const ANYBODY: &str = "CN=anybody";
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) if end.starts_with(',') => format!("{ANYBODY}{end}"),
+        (_, Some(start)) if start.ends_with(',') => format!("{start}{ANYBODY}"),
+        (Some(end), _) => end.to_owned(),
+        (None, Some(start)) => start.to_owned(),
+        (None, None) => pattern.to_owned(),
     }
 }

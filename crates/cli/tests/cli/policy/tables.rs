@@ -128,3 +128,35 @@ fn a_difference_is_exactly_the_pairs_that_flip() {
          note: some rules look at metadata, and these calls have none; see --metadata\n"
     );
 }
+
+#[test]
+fn a_pattern_for_subjects_stands_for_somebody_whom_it_means() {
+    let sandbox = sandbox();
+    sandbox.write("api.binpb", descriptor_set());
+    let policy = |principals: &str| {
+        format!(
+            r#"{{"name":"p","allow_rules":[{{"name":"a","source":{{"principals":["CN=x"{principals}]}},"request":{{"paths":["/shop.v1.Shop/Get"]}}}}]}}"#
+        )
+    };
+    sandbox.write("narrow.json", policy(""));
+    for pattern in ["*O=Acme", "*,O=Acme", "CN=alice*", "CN=alice,*"] {
+        sandbox.write("wide.json", policy(&format!(r#","{pattern}""#)));
+        let arguments = [
+            "policy",
+            "diff",
+            "narrow.json",
+            "wide.json",
+            "--api",
+            "api.binpb",
+        ];
+        let widened = sandbox.run(&arguments);
+        assert_eq!(widened.code, 1, "{}", widened.out);
+        assert!(
+            widened.out.contains(&format!(
+                "{pattern} /shop.v1.Shop/Get: deny (no rule) -> allow"
+            )),
+            "{}",
+            widened.out
+        );
+    }
+}
