@@ -112,3 +112,20 @@ async fn a_message_beyond_its_size_is_refused() {
     let refused = orders.get_item(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_beyond_all_places_waits_until_one_is_free() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &["--max-connections", "2"]);
+    let mut held = Vec::new();
+    for name in ["orders", "auditor"] {
+        let mut client = pki.client(name, server.address);
+        let watch = client.watch_stock(WatchStockRequest::default());
+        held.push((watch.await.unwrap(), client));
+    }
+    server.log.wait(|line| line["code"] == "CONNECTIONS_FULL");
+    let mut waiting = pki.client("billing", server.address);
+    let call = tokio::spawn(async move { get(&mut waiting).await });
+    held.pop();
+    assert_eq!(call.await.unwrap().code(), Code::NotFound);
+}

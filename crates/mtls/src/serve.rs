@@ -78,6 +78,12 @@ where
     let mut tasks = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
+        if connections.available_permits() == 0 {
+            warn!(
+                code = "CONNECTIONS_FULL",
+                "there are as many connections as may be; new ones wait"
+            );
+        }
         let permit = tokio::select! {
             () = &mut shutdown => break,
             Some(ended) = tasks.join_next() => { report(ended); continue }

@@ -17,7 +17,7 @@ use crate::store::{ImportError, NewReservation, ReserveError, StoreError};
 /// The domain of every `google.rpc.ErrorInfo` of this service.
 pub const ERROR_DOMAIN: &str = "inventory.countersign";
 
-/// How long a caller that met a full queue should wait.
+/// How long a caller that met a full queue should wait: this, and up to as long again, so that not all come back at once.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, Error)]
@@ -162,7 +162,8 @@ impl From<Refusal> for Status {
             | Refusal::CallerBusy
             | Refusal::ImportsBusy
             | Refusal::StoreBusy => {
-                details.set_retry_info(Some(RETRY_DELAY));
+                let jitter = RETRY_DELAY.mul_f64(fastrand::f64());
+                details.set_retry_info(Some(RETRY_DELAY + jitter));
             }
             Refusal::SkuUnknown { .. }
             | Refusal::InsufficientStock { .. }
