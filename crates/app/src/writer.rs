@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 /// How many lines may wait.
 const QUEUE: usize = 8192;
+
+/// How long a line may wait for others to be written with it, since waking the thread costs more than writing does.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// What was lost in this process.
 static QUEUE_FULL: AtomicU64 = AtomicU64::new(0);
@@ -94,17 +98,22 @@ fn work(
             WRITE_FAILED.fetch_add(1, Ordering::Relaxed);
         }
     };
-    for job in queue {
-        match job {
-            Job::Line(line) => {
-                put(&line);
-                let lost = dropped.swap(0, Ordering::Relaxed);
-                if lost > 0 {
-                    put(&sorry(lost));
+    while let Ok(first) = queue.recv() {
+        if matches!(first, Job::Line(_)) {
+            thread::sleep(GATHER);
+        }
+        for job in iter::once(first).chain(queue.try_iter()) {
+            match job {
+                Job::Line(line) => {
+                    put(&line);
+                    let lost = dropped.swap(0, Ordering::Relaxed);
+                    if lost > 0 {
+                        put(&sorry(lost));
+                    }
                 }
+                // Whoever asked may have lost patience.
+                Job::Flush(done) => drop(done.try_send(())),
             }
-            // Whoever asked may have lost patience.
-            Job::Flush(done) => drop(done.try_send(())),
         }
     }
 }
