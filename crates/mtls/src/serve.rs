@@ -91,6 +91,7 @@ where
         };
         let accepted = tokio::select! {
             () = &mut shutdown => break,
+            Some(ended) = tasks.join_next() => { report(ended); continue }
             accepted = listener.accept() => accepted,
         };
         match accepted {
