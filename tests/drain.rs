@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto::inventory::v1::{GetItemRequest, ReserveManyRequest, WatchStockRequest};
+use proto::inventory::v1::{
+    GetItemRequest, ImportItemsRequest, ReserveManyRequest, WatchStockRequest,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -18,6 +20,9 @@ use crate::frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, frame};
 use crate::load;
 use crate::raw;
 use crate::world::{Pki, Server};
+
+/// Of an import that is under way when the server stops.
+const ITEMS: u32 = 5_000;
 
 const WATCH: &str = "/inventory.v1.InventoryService/WatchStock";
 
@@ -170,6 +175,19 @@ async fn calls_that_are_under_way_finish_and_new_ones_are_not_taken() {
     };
     send.send(reserve(1)).await.unwrap();
     answers.message().await.unwrap().unwrap();
+    // And one with a single answer: what it has sent is more than fits on the way, so the handler has begun to read.
+    let (import, items) = mpsc::channel(1);
+    let mut catalog = pki.client("catalog", address);
+    let imported =
+        tokio::spawn(async move { catalog.import_items(ReceiverStream::new(items)).await });
+    for number in 0..ITEMS {
+        let item = ImportItemsRequest {
+            sku: format!("ITEM-{number}"),
+            name: "An item that fills the way".repeat(4),
+            quantity: 1,
+        };
+        import.send(item).await.unwrap();
+    }
 
     server.signal("TERM");
     server.log.wait(|line| line["message"] == "draining");
@@ -177,8 +195,9 @@ async fn calls_that_are_under_way_finish_and_new_ones_are_not_taken() {
     assert!(refused.is_err(), "it still accepts");
     send.send(reserve(2)).await.unwrap();
     answers.message().await.unwrap().unwrap();
-    drop(send);
+    drop((send, import));
     assert!(answers.message().await.unwrap().is_none());
+    assert_eq!(imported.await.unwrap().unwrap().into_inner().created, ITEMS);
     let mut server = server;
     let ended = tokio::task::spawn_blocking(move || (server.wait(), server))
         .await
