@@ -22,6 +22,8 @@ pub(crate) struct Counts {
     pub(crate) accepted: Counter,
     /// Handshakes, and on the client's side attempts to connect, that came to nothing.
     pub(crate) refused: CountBy,
+    /// Sockets that the system could not give us.
+    pub(crate) unaccepted: Counter,
     /// Connections of known peers that a limit turned away.
     pub(crate) shed: CountBy,
     /// Calls that were sent again because they were provably not processed.
@@ -151,6 +153,13 @@ fn connections(sides: &[Side<'_>], page: &mut Page) {
         for (reason, count) in counts.shed.get() {
             family.sample(&[("side", *name), ("reason", reason)], count);
         }
+    }
+    let mut family = page.counter(
+        "tls_accept_failures_total",
+        "Sockets that the system could not give us, for want of descriptors or memory.",
+    );
+    for Side { name, counts, .. } in sides {
+        family.sample(&[("side", *name)], counts.unaccepted.get());
     }
 }
 

@@ -99,6 +99,7 @@ where
                 tasks.spawn(one(port.clone(), tcp, address, permit));
             }
             Err(fault) => {
+                port.trust.counts().unaccepted.add();
                 error!(reason = %fault, "cannot accept connections; trying again");
                 tokio::select! {
                     () = &mut shutdown => break,
