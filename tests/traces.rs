@@ -240,6 +240,10 @@ fn a_variable_that_asks_for_what_is_not_there_is_an_error_at_the_start() {
     let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
     for (variable, value) in [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://user:hunter2@127.0.0.1:4318",
+        ),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_TRACES_SAMPLER", "sometimes"),
         ("OTEL_TRACES_SAMPLER", "traceidratio"),
@@ -255,6 +259,7 @@ fn a_variable_that_asks_for_what_is_not_there_is_an_error_at_the_start() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(64), "{variable}={value}: {said}");
         assert!(said.contains("error: OTEL_"), "{said}");
+        assert!(!said.contains("hunter2"), "a secret is shown: {said}");
     }
     let good = run("server", ["--tls-dir", tls_dir.to_str().unwrap(), "check"]);
     assert!(good.status.success());

@@ -218,6 +218,14 @@ fn check(
     if let Some((variable, value)) = exporter {
         return refuse(variable, &value, "the exporters are otlp and none");
     }
+    if endpoint.contains('@') {
+        // Not shown: what stands before it is a secret, and the address is in the log from here on.
+        return refuse(
+            variable,
+            "…@…",
+            "a user in the address is not sent: give it without",
+        );
+    }
     if !endpoint.starts_with("http://") {
         return refuse(
             variable,
