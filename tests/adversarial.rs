@@ -287,7 +287,7 @@ async fn callers_are_served_beside_every_attack_and_everything_is_let_go_after_i
     let mut load = Load::start(&client);
     let fresh = {
         let source = mtls::Source::directory(pki.dir("auditor"));
-        let connection = client::Connection::new(load::target(address), source);
+        let connection = countersign::client::Connection::new(load::target(address), source);
         move || client::connect(connection.clone()).unwrap()
     };
     load.caller(fresh);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use client::Connection;
+use countersign::client::Connection;
 use identity::{Peer, Role};
 use mtls::{Channel, ChannelOptions, Limits, ServerIdentity, Source, Target, Targets};
 use proto::inventory::v1::GetItemRequest;

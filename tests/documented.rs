@@ -9,7 +9,15 @@ use crate::scrape::Scrape;
 use crate::world::{Log, Pki, Server, command, repository};
 
 /// Crates whose events reach the log of a server or a client.
-const LOGGING: [&str; 7] = ["admin", "app", "authz", "call", "client", "mtls", "server"];
+const LOGGING: [&str; 7] = [
+    "authz",
+    "base",
+    "client",
+    "countersign",
+    "mtls",
+    "server",
+    "telemetry",
+];
 
 /// The rows of the table after the comment `<!-- name -->`, cell by cell.
 fn table(name: &str) -> Vec<Vec<String>> {

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use client::{Client, Connection};
+use client::Client;
+use countersign::client::Connection;
 use mtls::{Source, Target};
 use proto::inventory::v1::{GetItemRequest, ImportItemsRequest};
 use tokio::task::JoinSet;

@@ -208,7 +208,10 @@ impl Port {
             quantity: 1_000_000_000,
         };
         store.import(vec![plenty]).await.unwrap();
-        let routes = server::service::routes(store, server::service::Limits::default());
+        let routes = Routes::new(server::service::inventory(
+            store,
+            server::service::Limits::default(),
+        ));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let noted = seen.clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -259,7 +262,7 @@ async fn noting(
     let response = routes.oneshot(request).await?;
     // Held by the body, and dropped with it.
     Ok(response.map(|body| {
-        call::until_body(body, async move {
+        base::call::until_body(body, async move {
             let _over = over;
             std::future::pending().await
         })

@@ -61,7 +61,7 @@ async fn one_call_is_one_trace_in_both_logs_and_one_more_in_the_histogram() {
 async fn a_refusal_is_told_with_its_call_also_when_calls_are_not() {
     let pki = Pki::new();
     let mut program = command("server");
-    program.env("RUST_LOG", "warn,server=info");
+    program.env("RUST_LOG", "warn,countersign=info");
     let server = Server::start_as(program, &pki, &[]);
     ask(&pki, "marketing", server.address).await;
     let line = server.log.wait(|line| line["message"] == "call refused");

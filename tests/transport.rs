@@ -40,7 +40,7 @@ async fn serve(trust: Trust, limits: Limits) -> Port {
     let service_for = |_: &Arc<Peer>, authority: mtls::Authority| {
         service_fn(move |request: Request<Body>| {
             let lost = authority.clone().lost();
-            call::until(answer(request), async {
+            base::call::until(answer(request), async {
                 Status::unauthenticated(lost.await.code())
             })
         })

@@ -63,7 +63,7 @@ fn file(bytes: Vec<u8>) {
         let mut shown = Vec::new();
         match cert::describe(Path::new("input"), bytes.clone(), output, now, &mut shown) {
             Ok(()) => shown.split(|b| *b == b'\n').for_each(|line| one_line(&String::from_utf8_lossy(line))),
-            Err(error) => one_line(&app::exit::in_one_line(&error)),
+            Err(error) => one_line(&countersign::base::text::in_one_line(&error)),
         }
     }
     let input = PemFile::new("input", bytes.clone());
@@ -77,23 +77,23 @@ fn file(bytes: Vec<u8>) {
         match cert::verdict(&input, purpose, Some(&name), at, &roots, crls.as_slice(), ExpiredCrls::Refuse) {
             Ok(Verdict::Accepted(peer)) => one_line(&Printable(peer).to_string()),
             Ok(Verdict::Refused { code: _, reason }) => one_line(&Printable(reason).to_string()),
-            Err(unusable) => one_line(&app::exit::in_one_line(&unusable)),
+            Err(unusable) => one_line(&countersign::base::text::in_one_line(&unusable)),
         }
     }
     let [chain, key, roots, crls] = [(); 4].map(|()| input.clone());
     match Snapshot::of_files(Role::Client, chain, key, roots, Some(crls), ExpiredCrls::Honour) {
         Ok(snapshot) => drop(snapshot.own().map(|own| one_line(&own.to_string()))),
-        Err(invalid) => one_line(&app::exit::in_one_line(&invalid)),
+        Err(invalid) => one_line(&countersign::base::text::in_one_line(&invalid)),
     }
     let Ok(text) = String::from_utf8(bytes) else { return };
     if let Err(invalid) = SigningRequest::from_pem(&text) {
-        one_line(&app::exit::in_one_line(&invalid));
+        one_line(&countersign::base::text::in_one_line(&invalid));
     }
     if let Err(invalid) = Revocations::from_pem(&text) {
-        one_line(&app::exit::in_one_line(&invalid));
+        one_line(&countersign::base::text::in_one_line(&invalid));
     }
     if let Err(invalid) = Authority::from_pem(&text, &text) {
-        one_line(&app::exit::in_one_line(&invalid));
+        one_line(&countersign::base::text::in_one_line(&invalid));
     }
 }
 

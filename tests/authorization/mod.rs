@@ -117,7 +117,7 @@ fn tool(arguments: &[&str]) -> Value {
 }
 
 fn api() -> Api {
-    Api::from_descriptor_set(&proto::SERVED_DESCRIPTOR_SETS.concat()).unwrap()
+    countersign::server::api(proto::FILE_DESCRIPTOR_SET).unwrap()
 }
 
 #[test]

@@ -11,7 +11,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use authz::{Caller, Policy, Verdict};
+use countersign_authz::{Caller, Policy, Verdict};
 use http::HeaderMap;
 
 const RULES: [usize; 3] = [10, 1_000, 10_000];

@@ -65,6 +65,16 @@ impl Api {
         self.paths.iter().map(String::as_str)
     }
 
+    /// Whether the service of this full name, `package.Service`, has an RPC.
+    pub fn has_service(&self, name: &str) -> bool {
+        let of_service = |path: &str| {
+            path.trim_start_matches('/')
+                .rsplit_once('/')
+                .is_some_and(|(service, _)| service == name)
+        };
+        self.paths().any(of_service)
+    }
+
     pub(crate) fn contains(&self, path: &str) -> bool {
         self.paths.contains(path)
     }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use call::Until;
+use base::call::{self, Until};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tokio::sync::{oneshot, watch};

@@ -23,6 +23,7 @@ mod parse;
 mod path;
 mod pattern;
 mod policy;
+mod policy_file;
 mod rule;
 
 pub use api::{Api, InvalidApi};
@@ -37,4 +38,5 @@ pub use invalid::{Fault, InvalidPolicy};
 pub use live::{InForce, LivePolicy};
 pub use loggers::Loggers;
 pub use policy::Policy;
+pub use policy_file::{PolicyFile, UnusablePolicy};
 pub use rule::List;

@@ -1,6 +1,6 @@
 //! An allow allocates nothing, however the rule matches.
 
-use authz::{Caller, Policy};
+use countersign_authz::{Caller, Policy};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 #[test]

@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use authz::{AuditEvent, AuditLogger, Authorization, Caller, LivePolicy, Loggers, Policy};
+use countersign_authz::{
+    AuditEvent, AuditLogger, Authorization, Caller, LivePolicy, Loggers, Policy,
+};
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tonic::Status;

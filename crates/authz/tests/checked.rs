@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use authz::{Api, Finding, Policy, Severity};
+use countersign_authz::{Api, Finding, Policy, Severity};
 use prost::Message as _;
 use prost_types::{
     FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
@@ -54,7 +54,7 @@ fn codes(findings: &[Finding]) -> Vec<(Severity, &str, &str)> {
 
 #[test]
 fn a_sound_policy_has_no_finding() {
-    assert_eq!(authz::check(&policy("", ""), &api()), []);
+    assert_eq!(countersign_authz::check(&policy("", ""), &api()), []);
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn each_fault_has_its_finding() {
             ),
         ),
     ] {
-        let found = authz::check(&policy(&deny, &allow), &api());
+        let found = countersign_authz::check(&policy(&deny, &allow), &api());
         assert!(codes(&found).contains(&expected), "{why}: {found:#?}");
     }
 }
@@ -297,7 +297,7 @@ fn an_audit_log_that_stays_silent_is_named() {
             r#"{{"name": "p", "audit_logging_options": {options}, "allow_rules": [
                 {{"name": "r", "source": {{"principals": ["*"]}}, "request": {{"paths": ["/shop.v1.Shop/*"]}}}}]}}"#
         );
-        authz::lint(&Policy::parse(text.as_bytes()).unwrap())
+        countersign_authz::lint(&Policy::parse(text.as_bytes()).unwrap())
     };
     let whole = (WARNING, "silent-audit", "/audit_logging_options");
     let optional = r#"[{"name": "siem", "is_optional": true}]"#;
@@ -321,7 +321,7 @@ fn an_audit_log_that_stays_silent_is_named() {
 fn an_rpc_that_no_rule_mentions_is_named() {
     let text = br#"{"name": "p", "allow_rules": [{"name": "r", "source": {"principals": ["*"]},
         "request": {"paths": ["/shop.v1.Shop/*"]}}]}"#;
-    let found = authz::check(&Policy::parse(text).unwrap(), &api());
+    let found = countersign_authz::check(&Policy::parse(text).unwrap(), &api());
     assert_eq!(codes(&found), [(WARNING, "uncovered-rpc", "/allow_rules")]);
     assert!(
         found[0].message.contains("/shop.v1.ShopAdmin/Reset"),
@@ -334,7 +334,7 @@ fn an_rpc_that_no_rule_mentions_is_named() {
 fn a_finding_tells_the_line_and_the_probable_name() {
     let text = "{\"name\": \"p\",\n\"allow_rules\": [\n{\"name\": \"r\", \"source\": {\"principals\": [\"*\"]},\n\"request\": \
                 {\"paths\": [\"/shop.v1.Shop*\",\n\"/shop.v1.Shop/get\", \"*/Reset\"]}}]}";
-    let found = authz::check(&Policy::parse(text.as_bytes()).unwrap(), &api());
+    let found = countersign_authz::check(&Policy::parse(text.as_bytes()).unwrap(), &api());
     let typo = found
         .iter()
         .find(|found| found.code == "unknown-path")
@@ -381,7 +381,7 @@ fn advice_on_a_mebibyte_of_the_worst_has_a_bound_and_says_that_it_was_met() {
     ] {
         assert!(text.len() > 900_000, "{text:.60}");
         let policy = Policy::parse(text.as_bytes()).unwrap();
-        let found = authz::check(&policy, &api());
+        let found = countersign_authz::check(&policy, &api());
         let missing = found.iter().filter(|it| it.code == "not-compared").count();
         assert_eq!(missing, 1, "{text:.60}");
     }

@@ -7,8 +7,8 @@ use std::future::{Ready, pending, ready};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use authz::{Authorization, Caller, Enforce, LivePolicy, Policy};
 use bytes::Bytes;
+use countersign_authz::{Authorization, Caller, Enforce, LivePolicy, Policy};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};

@@ -5,7 +5,7 @@
 mod generate;
 mod model;
 
-use authz::{Caller, Cause, List, Outcome, Policy, Verdict};
+use countersign_authz::{Caller, Cause, List, Outcome, Policy, Verdict};
 use generate::Pick;
 use http::HeaderMap;
 use serde_json::{Value, json};

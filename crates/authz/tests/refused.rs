@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use authz::{InvalidPolicy, Loggers, Policy};
+use countersign_authz::{InvalidPolicy, Loggers, Policy};
 
 fn refusal(text: &str) -> InvalidPolicy {
     let parsed = Policy::parse(text.as_bytes());

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use authz::{Caller, Policy};
+use countersign_authz::{Caller, Policy};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cli::{cert, demo, doctor, pki, policy};
+use countersign_cli::{cert, demo, doctor, pki, policy};
 
 /// Certificates and policies for mutual TLS: makes them, shows them, and tries them out.
 #[derive(Debug, Parser)]
@@ -24,7 +24,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Countersign { command } = app::parse();
+    let Countersign { command } = countersign::program::parse();
     let mut out = io::stdout().lock();
     let done: Result<ExitCode, anyhow::Error> = match command {
         Command::Pki(pki) => pki::command::run(pki, &mut out).map_err(Into::into),
@@ -36,8 +36,12 @@ fn main() -> ExitCode {
     done.unwrap_or_else(
         |error| match error.root_cause().downcast_ref::<io::Error>() {
             // The reader has seen enough, as `head` has.
-            Some(closed) if closed.kind() == io::ErrorKind::BrokenPipe => app::exit::OK,
-            Some(_) | None => app::exit::with(app::exit::USAGE, &*error),
+            Some(closed) if closed.kind() == io::ErrorKind::BrokenPipe => {
+                countersign::program::exit::OK
+            }
+            Some(_) | None => {
+                countersign::program::exit::with(countersign::program::exit::USAGE, &*error)
+            }
         },
     )
 }

@@ -7,6 +7,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::client::{Attempt, Channel, Connection, RpcError};
+use countersign::mtls::InvalidCredentials;
+use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use proto::inventory::v1::{
     GetItemRequest, ImportItemsRequest, ImportItemsResponse, Item, Reservation, ReserveManyRequest,
     ReserveManyResponse, ReserveStockRequest, WatchStockRequest, WatchStockResponse,
@@ -15,12 +18,33 @@ use tonic::{Code, IntoStreamingRequest, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::connection::Client;
-use crate::retry::Attempt;
-use crate::rpc_error::{Method, RpcError};
+use crate::method::Method;
+
+/// A client of the inventory. Clones share its connections, credentials and retry budget.
+#[derive(Clone, Debug)]
+pub struct Client(countersign::client::Client);
+
+/// Reads our credentials and gives a client. A server is dialled by the first call. Call it within a tokio runtime.
+///
+/// # Errors
+/// Our credentials cannot be used.
+pub fn connect(connection: Connection) -> Result<Client, InvalidCredentials> {
+    let paths = Method::ALL.iter().map(|method| method.path());
+    countersign::client::connect(connection, paths).map(Client)
+}
 
 /// In each of these, `timeout` is for the whole call, repetitions and streams included; none is no limit.
 impl Client {
+    /// The generated client. It never repeats a call, and sets no deadline.
+    pub fn inventory(&self) -> InventoryServiceClient<Channel> {
+        InventoryServiceClient::new(self.0.channel())
+    }
+
+    /// What is under it: its credentials, servers, retries and metrics.
+    pub fn transport(&self) -> &countersign::client::Client {
+        &self.0
+    }
+
     /// Reads one item.
     ///
     /// # Errors
@@ -122,7 +146,7 @@ impl Client {
         mut answered: impl FnMut(&ReserveManyRequest, ReserveManyResponse) -> ControlFlow<()>,
     ) -> Result<(), RpcError> {
         let mut open = requests;
-        let mut attempt = self.retry().begin(timeout);
+        let mut attempt = self.0.retry().begin(timeout);
         while !open.is_empty() {
             let request = attempt.request(tokio_stream::iter(open.to_vec()));
             match self.reserve_open(request, &mut open, &mut answered).await {
@@ -132,7 +156,7 @@ impl Client {
                 }
                 Err(status) => {
                     let again = attempt.failed(status).await;
-                    again.map_err(|status| self.error(Method::ReserveMany, status))?;
+                    again.map_err(|status| self.0.error(Method::ReserveMany.path(), status))?;
                 }
             }
         }
@@ -179,10 +203,10 @@ impl Client {
             service: service.to_owned(),
         });
         request.set_timeout(timeout);
-        let answer = self.health().check(request).await;
+        let answer = self.0.health().check(request).await;
         answer
             .map(|answer| answer.into_inner().status())
-            .map_err(|status| self.error(Method::HealthCheck, status))
+            .map_err(|status| self.0.error(Method::HealthCheck.path(), status))
     }
 
     async fn call<T, F: Future<Output = Result<T, Status>>>(
@@ -191,8 +215,8 @@ impl Client {
         timeout: Option<Duration>,
         send: impl FnMut(&Attempt) -> F,
     ) -> Result<T, RpcError> {
-        let answer = self.retry().call(timeout, send).await;
-        answer.map_err(|status| self.error(method, status))
+        let answer = self.0.retry().call(timeout, send).await;
+        answer.map_err(|status| self.0.error(method.path(), status))
     }
 }
 
@@ -210,7 +234,7 @@ impl Levels {
     /// The call failed; a new watch begins with the levels as they are then.
     pub async fn next(&mut self) -> Result<Option<WatchStockResponse>, RpcError> {
         let level = self.stream.message().await;
-        level.map_err(|status| self.client.error(Method::WatchStock, status))
+        level.map_err(|status| self.client.0.error(Method::WatchStock.path(), status))
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Never a byte to the server before the whole input has been checked.
 
+use countersign::program;
 use std::future::{Future, pending};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use admin::{Pages, Readiness};
-use app::Traces;
+use countersign::admin::{self, Pages, Readiness};
+use countersign::telemetry::Traces;
 use proto::inventory::v1::reserve_many_response::Result as Answer;
 use proto::inventory::v1::{
     GetItemRequest, ImportItemsRequest, ReserveManyRequest, ReserveManyResponse,
@@ -21,7 +22,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::connection::{Client, connect};
+use crate::calls::{Client, connect};
 use crate::failure::Failure;
 use crate::items::{read_items, read_reservations};
 use crate::output::{Output, Progress};
@@ -67,13 +68,15 @@ async fn observed<O: Write, E: Write>(
             duration,
             count,
         } => {
-            let mut stop = app::stop_signal().map_err(Failure::System)?;
+            let mut stop = program::stop_signal().map_err(Failure::System)?;
             let client = client()?;
             let sku = sku.as_deref().unwrap_or_default();
-            let deadline = settings.deadline.map(|app::Duration(deadline)| deadline);
+            let deadline = settings
+                .deadline
+                .map(|program::Duration(deadline)| deadline);
             tokio::select! {
                 watched = watch(&client, sku, deadline, *count, output) => watched,
-                () = after(duration.map(|app::Duration(duration)| duration)) => Ok(()),
+                () = after(duration.map(|program::Duration(duration)| duration)) => Ok(()),
                 () = stop.requested() => Ok(()),
             }
         }
@@ -86,7 +89,7 @@ async fn observed<O: Write, E: Write>(
             health(&client()?, service, deadline, output).await
         }
         Command::Run(work) => {
-            let mut stop = app::stop_signal().map_err(Failure::System)?;
+            let mut stop = program::stop_signal().map_err(Failure::System)?;
             let client = client()?;
             let _admin = admin_port(work.admin_listen, &client).await?;
             run_worker(client, work, deadline, stop.requested(), output).await
@@ -223,11 +226,14 @@ async fn health<O: Write, E: Write>(
 async fn admin_port(address: admin::Address, client: &Client) -> Result<JoinSet<()>, Failure> {
     let mut port = JoinSet::new();
     if let admin::Address::At(address) = address {
-        let listener = mtls::bind(address).await?;
+        let listener = countersign::mtls::bind(address).await?;
         let address = listener.local_addr().map_err(Failure::System)?;
         info!(%address, "admin port listening");
         let client = client.clone();
-        let pages = Pages::new(|| Readiness::Ready, move |page| client.metrics(page));
+        let pages = Pages::new(
+            || Readiness::Ready,
+            move |page| client.transport().metrics(page),
+        );
         port.spawn(admin::serve(listener, pages, Routes::default(), pending()));
     }
     Ok(port)

@@ -4,15 +4,18 @@
 
 use std::io;
 
-use app::{InvalidTracing, exit};
-use mtls::{InvalidCredentials, Unbound};
+use countersign::mtls::{self, InvalidCredentials, Unbound};
+use countersign::program::exit;
+use countersign::telemetry::InvalidTracing;
 use serde_json::{Value, json};
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::items::InvalidFile;
-use crate::rpc_error::{Method, RpcError};
-use crate::text::escape;
+use countersign::client::RpcError;
+
+use crate::method::Method;
+use countersign::base::text::escape;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +58,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code for it, one of those in [`app::exit`].
+    /// The exit code for it, one of those in [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Credentials(_)
@@ -200,7 +203,7 @@ fn next_step(error: &RpcError) -> Option<String> {
                 Some(id) => format!("ask the server's operator about decision {}", escape(id)),
                 None => "ask the server's operator".to_owned(),
             };
-            let method = error.method().path();
+            let method = error.method();
             format!(
                 "{ask}; `countersign policy explain --method {method}` says what the policy wants"
             )
@@ -218,13 +221,14 @@ fn next_step(error: &RpcError) -> Option<String> {
             Some(delay) => format!("try again after {} ms", delay.as_millis()),
             None => "send less at once".to_owned(),
         },
-        Code::DeadlineExceeded => match error.method() {
-            Method::ReserveStock | Method::ReserveMany => {
+        Code::DeadlineExceeded => match Method::of_path(error.method()) {
+            Some(Method::ReserveStock | Method::ReserveMany) => {
                 "give it more time by --deadline; repeat it with the same identifiers".to_owned()
             }
-            Method::GetItem | Method::WatchStock | Method::ImportItems | Method::HealthCheck => {
-                "give it more time by --deadline; to repeat it is safe".to_owned()
-            }
+            Some(
+                Method::GetItem | Method::WatchStock | Method::ImportItems | Method::HealthCheck,
+            )
+            | None => "give it more time by --deadline; to repeat it is safe".to_owned(),
         },
         Code::Internal | Code::Unknown | Code::DataLoss => {
             "the server's log has the cause".to_owned()

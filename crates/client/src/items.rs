@@ -11,7 +11,7 @@ use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use proto::inventory::v1::{ImportItemsRequest, ReserveManyRequest};
 use uuid::Uuid;
 
-use crate::text::escape;
+use countersign::base::text::escape;
 
 /// A larger file is not read (64 MiB: about a million items).
 const MAX_FILE: u64 = 64 << 20;

@@ -5,20 +5,20 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use countersign::telemetry::code_name;
 use proto::inventory::v1::reserve_many_response::Result as Answer;
 use proto::inventory::v1::{
     ImportItemsResponse, Item, Reservation, ReservationFailure, ReserveManyRequest,
     ReserveManyResponse, UpdateKind, WatchStockResponse,
 };
 use serde_json::{Value, json};
-use telemetry::code_name;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::failure::Failure;
 use crate::settings::Format;
 use crate::tally::Tally;
-use crate::text::{escape, json_line};
+use countersign::base::text::{escape, json_line};
 
 /// Where results and errors go.
 #[derive(Debug)]

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time;
 
-use app::{Duration, LogFormat, Traces};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use identity::SpiffeId;
-use mtls::{ChannelOptions, ExpiredCrls, Reload, ServerIdentity, Source, Targets};
-use pki_types::ServerName;
+use countersign::admin;
+use countersign::client::ConnectionSettings;
+use countersign::program::Duration;
+use countersign::telemetry::LogFormat;
 use uuid::Uuid;
-
-use crate::connection::Connection;
 
 /// For a call, unless `--deadline` says otherwise.
 const DEFAULT_DEADLINE: time::Duration = time::Duration::from_secs(5);
@@ -61,75 +59,6 @@ pub enum Format {
     Text,
     /// For programs: one object a line.
     Json,
-}
-
-/// Where the server is, who it must be, and who we are.
-#[derive(Clone, Debug, Args)]
-pub struct ConnectionSettings {
-    /// The server, or several of one service with commas between them; each call goes to one of them
-    #[arg(
-        long,
-        env = "APP_TARGET",
-        default_value = "https://localhost:50051",
-        value_name = "https://HOST:PORT,...",
-        global = true,
-        value_parser = Targets::parse
-    )]
-    pub target: Targets,
-
-    /// Directory with tls.crt, tls.key, ca.crt and, optionally, crl.pem
-    #[arg(
-        long,
-        env = "APP_TLS_DIR",
-        default_value = "certs/orders",
-        value_name = "DIR",
-        global = true
-    )]
-    pub tls_dir: PathBuf,
-
-    /// One file with key and chain, instead of tls.key and tls.crt
-    #[arg(long, env = "APP_TLS_BUNDLE_FILE", value_name = "FILE", global = true)]
-    pub tls_bundle: Option<PathBuf>,
-
-    /// How soon changed credentials are in use; they are read twice as often
-    #[arg(
-        long,
-        env = "APP_TLS_RELOAD_INTERVAL",
-        default_value = "1s",
-        value_name = "DURATION",
-        global = true,
-        value_parser = Duration::positive
-    )]
-    pub tls_reload_interval: Duration,
-
-    /// Refuse a server whose issuer's revocation list has expired, rather than honour the old list
-    #[arg(long, env = "APP_TLS_REFUSE_EXPIRED_CRL", global = true)]
-    pub tls_refuse_expired_crl: bool,
-
-    /// The SPIFFE ID that the server must have
-    #[arg(
-        long,
-        env = "APP_SERVER_ID",
-        value_name = "spiffe://DOMAIN/PATH",
-        global = true,
-        value_parser = clap::value_parser!(SpiffeId)
-    )]
-    pub server_id: Option<SpiffeId>,
-
-    /// The DNS name or IP address that the server must have [default: the host of its target, unless
-    /// --server-id is given]
-    #[arg(
-        long,
-        env = "APP_SERVER_NAME",
-        value_name = "NAME",
-        global = true,
-        value_parser = server_name
-    )]
-    pub server_name: Option<ServerName<'static>>,
-
-    /// While no server can be reached, wait for one until the deadline instead of failing at once
-    #[arg(long, env = "APP_WAIT_FOR_READY", global = true)]
-    pub wait_for_ready: bool,
 }
 
 /// What to do.
@@ -286,46 +215,6 @@ impl Settings {
             | Command::Health { .. } => "error",
         }
     }
-}
-
-impl ConnectionSettings {
-    /// These settings, with where the spans of calls go.
-    pub fn connection(&self, traces: Traces) -> Connection {
-        let settings = self;
-        let source = Source::directory(&settings.tls_dir);
-        Connection {
-            targets: settings.target.clone(),
-            server: match (settings.server_name.clone(), settings.server_id.clone()) {
-                (None, None) => None,
-                (Some(name), None) => Some(ServerIdentity::Name(name)),
-                (None, Some(id)) => Some(ServerIdentity::Spiffe(id)),
-                (Some(name), Some(id)) => Some(ServerIdentity::Both(name, id)),
-            },
-            source: match &settings.tls_bundle {
-                Some(bundle) => source.with_bundle(bundle),
-                None => source,
-            },
-            reload: Reload {
-                interval: settings.tls_reload_interval.0,
-                expired_crls: if settings.tls_refuse_expired_crl {
-                    ExpiredCrls::Refuse
-                } else {
-                    ExpiredCrls::Honour
-                },
-            },
-            options: ChannelOptions {
-                wait_for_ready: settings.wait_for_ready,
-                ..ChannelOptions::default()
-            },
-            traces,
-        }
-    }
-}
-
-fn server_name(text: &str) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(text)
-        .map(|name| name.to_owned())
-        .map_err(|_e| "neither a DNS name nor an IP address".to_owned())
 }
 
 fn max_in_flight(text: &str) -> Result<usize, &'static str> {

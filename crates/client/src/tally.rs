@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use countersign::telemetry::code_name;
 use serde_json::{Value, json};
-use telemetry::code_name;
 use tonic::Code;
 
-use crate::rpc_error::Method;
+use crate::method::Method;
 
 /// Calls by method, and what else a worker does.
 #[derive(Clone, Debug, Default)]

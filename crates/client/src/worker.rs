@@ -2,6 +2,7 @@
 //!
 //! Never a burst to make up for calls that were not made, never more open calls than the setting says.
 
+use countersign::program;
 use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -9,19 +10,21 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use countersign::telemetry::code_name;
 use proto::inventory::v1::{
     GetItemRequest, ReserveManyRequest, ReserveStockRequest, WatchStockRequest,
 };
-use telemetry::code_name;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tonic::Code;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::connection::Client;
+use crate::calls::Client;
 use crate::failure::Failure;
-use crate::rpc_error::{Method, RpcError};
+use countersign::client::RpcError;
+
+use crate::method::Method;
 use crate::settings::{WorkKind, WorkSettings};
 use crate::tally::Tally;
 
@@ -92,7 +95,9 @@ pub async fn work(
     report.tick().await;
     let mut stop = pin!(until(
         stop,
-        settings.duration.map(|app::Duration(duration)| duration)
+        settings
+            .duration
+            .map(|program::Duration(duration)| duration)
     ));
     loop {
         tokio::select! {

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use identity::{InvalidName, InvalidPeer, Peer, Role, distinguished_name};
+use countersign_identity::{InvalidName, InvalidPeer, Peer, Role, distinguished_name};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use call::Observed;
+use base::call::{self, Observed};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;

@@ -25,7 +25,7 @@ pub const ERROR_DOMAIN: &str = "mtls.countersign";
 
 /// The deadline that a request asks for by `grpc-timeout`, from now on.
 pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
-    let timeout = call::timeout(headers)?;
+    let timeout = base::call::timeout(headers)?;
     Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn body(
         address,
         _in_flight: in_flight,
     });
-    call::until_body(incoming, async move {
+    base::call::until_body(incoming, async move {
         let late = async {
             match deadline {
                 Some(at) => sleep_until(at).await,

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use countersign_mtls::{Authorities, ExpiredCrls, PemFile};
 use identity::Role;
-use mtls::{Authorities, ExpiredCrls, PemFile};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
     CrlIssuingDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,

@@ -13,12 +13,3 @@ include!(concat!(env!("OUT_DIR"), "/mod.rs"));
 /// Every message and service, with its imports and comments, as an encoded
 /// `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-
-/// The descriptor sets of all that a server of this contract can serve: the contract itself, health and reflection.
-///
-/// Concatenated they are one set, which a policy is held against.
-pub const SERVED_DESCRIPTOR_SETS: [&[u8]; 3] = [
-    FILE_DESCRIPTOR_SET,
-    tonic_health::pb::FILE_DESCRIPTOR_SET,
-    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-];

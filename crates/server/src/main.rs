@@ -1,29 +1,54 @@
-//! The inventory server, from the command line to the exit code.
+//! The inventory server.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use server::settings::{Command, Settings};
-use server::start::{self, StartError};
+use clap::Parser;
+use countersign::server::{Service, Services, Settings};
+use server::service::{self, Limits};
+use server::store::Store;
 
-fn main() -> ExitCode {
-    let settings: Settings = app::parse();
-    let logs = app::init_logs(settings.log_format, "info");
-    let done = serve_or_check(settings);
-    // Before the last word, which goes the direct way.
-    drop(logs);
-    match done {
-        Ok(()) => app::exit::OK,
-        Err(error) => app::exit::with(error.exit_code(), &error),
-    }
+/// What is served, and where its files are unless a setting says otherwise.
+const SERVICE: Service = Service {
+    name: "inventory",
+    descriptors: proto::FILE_DESCRIPTOR_SET,
+    tls_dir: "certs/inventory",
+    policy: "crates/server/policy.json",
+};
+
+/// Why the server stops by itself.
+const DATA_LOST: &str = "the data file cannot be written; what was acknowledged is on disk";
+
+/// The inventory service: stock levels and reservations, over mutual TLS, for whom the policy allows.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Inventory {
+    #[command(flatten)]
+    server: Settings,
+
+    /// The data file; it is made when missing
+    #[arg(
+        long,
+        env = "APP_DATA_FILE",
+        default_value = "data/inventory.redb",
+        value_name = "FILE"
+    )]
+    data: PathBuf,
 }
 
-fn serve_or_check(settings: Settings) -> Result<(), StartError> {
-    let command = settings.command;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let _runtime = runtime.enter();
-    let checked = start::check(settings)?;
-    match command {
-        Some(Command::Check) => Ok(()),
-        None => runtime.block_on(start::run(checked)),
-    }
+fn main() -> ExitCode {
+    let Inventory { server, data } = SERVICE.parse();
+    let limits = Limits {
+        message_bytes: server.limits.max_message_size,
+        ..Limits::default()
+    };
+    SERVICE.run(server, async move || {
+        let store = Store::open(&data).await?;
+        Ok(Services::new()
+            .add_service(service::inventory(store.clone(), limits))
+            .stop_when(async move {
+                store.failed().await;
+                DATA_LOST.to_owned()
+            }))
+    })
 }

@@ -44,18 +44,12 @@ pub(crate) enum Refusal {
     ImportTooLarge { max_items: usize },
     #[error("the items did not arrive within {} s", .limit.as_secs())]
     ImportTooSlow { limit: Duration },
-    #[error("the server has as many calls open as it takes")]
-    ServerBusy,
-    #[error("this caller has as many calls open as one may have")]
-    CallerBusy,
     #[error("too many imports are under way")]
     ImportsBusy,
     #[error("too many writes are waiting")]
     StoreBusy,
     #[error("the data could not be read or written")]
     StoreFailed,
-    #[error("the call carries no verified identity")]
-    PeerMissing,
 }
 
 impl Refusal {
@@ -82,14 +76,11 @@ impl Refusal {
                 Code::FailedPrecondition
             }
             Self::ReservationIdReused { .. } => Code::AlreadyExists,
-            Self::ImportTooLarge { .. }
-            | Self::ServerBusy
-            | Self::CallerBusy
-            | Self::ImportsBusy
-            | Self::StoreBusy => Code::ResourceExhausted,
+            Self::ImportTooLarge { .. } | Self::ImportsBusy | Self::StoreBusy => {
+                Code::ResourceExhausted
+            }
             Self::ImportTooSlow { .. } => Code::DeadlineExceeded,
             Self::StoreFailed => Code::Internal,
-            Self::PeerMissing => Code::Unauthenticated,
         }
     }
 
@@ -102,12 +93,9 @@ impl Refusal {
             Self::QuantityBelowReserved { .. } => "QUANTITY_BELOW_RESERVED",
             Self::ImportTooLarge { .. } => "IMPORT_TOO_LARGE",
             Self::ImportTooSlow { .. } => "IMPORT_TOO_SLOW",
-            Self::ServerBusy => "SERVER_BUSY",
-            Self::CallerBusy => "CALLER_BUSY",
             Self::ImportsBusy => "IMPORTS_BUSY",
             Self::StoreBusy => "STORE_BUSY",
             Self::StoreFailed => "STORE_FAILED",
-            Self::PeerMissing => "PEER_MISSING",
         }
     }
 
@@ -136,12 +124,9 @@ impl Refusal {
             Self::ImportTooLarge { max_items } => vec![("max_items", max_items.to_string())],
             Self::FieldsInvalid(_)
             | Self::ImportTooSlow { .. }
-            | Self::ServerBusy
-            | Self::CallerBusy
             | Self::ImportsBusy
             | Self::StoreBusy
-            | Self::StoreFailed
-            | Self::PeerMissing => Vec::new(),
+            | Self::StoreFailed => Vec::new(),
         };
         pairs
             .into_iter()
@@ -158,10 +143,7 @@ impl From<Refusal> for Status {
             Refusal::FieldsInvalid(violations) => {
                 details.set_bad_request(violations.clone());
             }
-            Refusal::ServerBusy
-            | Refusal::CallerBusy
-            | Refusal::ImportsBusy
-            | Refusal::StoreBusy => {
+            Refusal::ImportsBusy | Refusal::StoreBusy => {
                 let jitter = RETRY_DELAY.mul_f64(fastrand::f64());
                 details.set_retry_info(Some(RETRY_DELAY + jitter));
             }
@@ -171,8 +153,7 @@ impl From<Refusal> for Status {
             | Refusal::QuantityBelowReserved { .. }
             | Refusal::ImportTooLarge { .. }
             | Refusal::ImportTooSlow { .. }
-            | Refusal::StoreFailed
-            | Refusal::PeerMissing => {}
+            | Refusal::StoreFailed => {}
         }
         Self::with_error_details(refusal.code(), refusal.to_string(), details)
     }

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::server::peer;
 use futures_util::stream::{self, Stream, StreamExt};
-use identity::Peer;
 use proto::inventory::v1::inventory_service_server::{InventoryService, InventoryServiceServer};
 use proto::inventory::v1::reserve_many_response::Result as Outcome;
 use proto::inventory::v1::{
@@ -17,7 +17,6 @@ use proto::inventory::v1::{
 };
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use crate::refusal::ERROR_DOMAIN;
@@ -55,15 +54,13 @@ impl Default for Limits {
 /// The inventory service over `store`, to be put behind the transport and the policy.
 ///
 /// The transport inserts an `Arc<Peer>` into the extensions of each request; a reservation belongs to that peer.
-pub fn routes(store: Store, limits: Limits) -> Routes {
+pub fn inventory(store: Store, limits: Limits) -> InventoryServiceServer<impl InventoryService> {
     let inventory = Inventory {
         store,
         limits,
         imports: Semaphore::new(limits.imports),
     };
-    Routes::new(
-        InventoryServiceServer::new(inventory).max_decoding_message_size(limits.message_bytes),
-    )
+    InventoryServiceServer::new(inventory).max_decoding_message_size(limits.message_bytes)
 }
 
 struct Inventory {
@@ -187,12 +184,8 @@ impl Inventory {
 }
 
 /// The principal that the caller proved, by which its reservations are kept apart from those of others.
-fn caller<T>(request: &Request<T>) -> Result<Arc<str>, Refusal> {
-    let peer = request
-        .extensions()
-        .get::<Arc<Peer>>()
-        .ok_or(Refusal::PeerMissing)?;
-    Ok(peer.to_string().into())
+fn caller<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
+    Ok(peer(request)?.to_string().into())
 }
 
 async fn reserve_one_of_many(

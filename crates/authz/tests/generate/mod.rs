@@ -1,6 +1,6 @@
 //! Policies and RPCs that meet each other often: everything is picked from a few texts that are nearly alike.
 
-use authz::Caller;
+use countersign_authz::Caller;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 //!
 //! It shares no code with the engine and has no index: slow, and meant to be checked by reading.
 
-use authz::Caller;
+use countersign_authz::Caller;
 use http::HeaderMap;
 use serde_json::Value;
 

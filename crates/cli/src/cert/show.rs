@@ -37,7 +37,7 @@ pub(super) fn run(show: Show, out: &mut dyn Write) -> Result<ExitCode, CertError
     let Show { file, output } = show;
     let bytes = read(&file)?;
     describe(&file, bytes, output, OffsetDateTime::now_utc(), out)?;
-    Ok(app::exit::OK)
+    Ok(countersign::program::exit::OK)
 }
 
 /// Writes what the contents of a file say.
@@ -69,7 +69,7 @@ pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertErr
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertError> {
-    app::read_file(path, MAX_FILE).map_err(|source| {
+    base::file::read(path, MAX_FILE).map_err(|source| {
         let path = path.to_owned();
         if source.kind() == io::ErrorKind::FileTooLarge {
             return CertError::TooLarge(path);

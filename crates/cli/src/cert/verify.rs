@@ -146,11 +146,11 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode, CertE
         Verdict::Accepted(peer) => {
             let until = timestamp(peer.not_after().into());
             writeln!(out, "accepted: {}, until {until}", Printable(&peer))?;
-            Ok(app::exit::OK)
+            Ok(countersign::program::exit::OK)
         }
         Verdict::Refused { code, reason } => {
             writeln!(out, "{code}: {}", Printable(reason))?;
-            Ok(app::exit::FAILED.into())
+            Ok(countersign::program::exit::FAILED.into())
         }
     }
 }

@@ -67,7 +67,7 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
         .prefix("countersign-demo-")
         .tempdir()?;
     let shown = runtime.block_on(async {
-        let mut stop = app::stop_signal()?;
+        let mut stop = countersign::program::stop_signal()?;
         tokio::select! {
             shown = show(directory.path(), out) => shown,
             () = stop.requested() => Err(DemoError::Interrupted),
@@ -84,9 +84,9 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
     }
     if surprises.is_empty() {
         writeln!(out, "\nAll of it was as expected.")?;
-        return Ok(app::exit::OK);
+        return Ok(countersign::program::exit::OK);
     }
-    Ok(app::exit::FAILED.into())
+    Ok(countersign::program::exit::FAILED.into())
 }
 
 async fn show(directory: &Path, out: &mut impl Write) -> Result<Surprises, DemoError> {

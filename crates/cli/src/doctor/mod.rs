@@ -59,7 +59,7 @@ pub struct Doctor {
 
     /// How long each step may take
     #[arg(long, default_value = "5s", value_name = "DURATION")]
-    patience: app::Duration,
+    patience: countersign::program::Duration,
 
     /// For people or for programs
     #[arg(long, value_enum, default_value_t)]
@@ -114,9 +114,9 @@ pub fn run(doctor: Doctor, out: &mut dyn Write) -> io::Result<ExitCode> {
         OutputFormat::Json => write_json(&finding, out)?,
     }
     Ok(if finding.is_healthy() {
-        app::exit::OK
+        countersign::program::exit::OK
     } else {
-        app::exit::FAILED.into()
+        countersign::program::exit::FAILED.into()
     })
 }
 

@@ -47,7 +47,7 @@ enum Command {
         identities: Option<PathBuf>,
         /// How long the certificates are valid.
         #[arg(long, value_name = "DURATION", default_value = "24h")]
-        ttl: app::Duration,
+        ttl: countersign::program::Duration,
     },
     /// Issues a certificate to an identity.
     Issue(Issue),
@@ -59,7 +59,7 @@ enum Command {
         names: Vec<IdentityName>,
         /// How long they are valid [default: as long as the ones before].
         #[arg(long, value_name = "DURATION")]
-        ttl: Option<app::Duration>,
+        ttl: Option<countersign::program::Duration>,
         /// Stays, and renews each when two thirds of its time have passed.
         #[arg(long)]
         watch: bool,
@@ -105,7 +105,7 @@ struct Issue {
     subject: Option<Subject>,
     /// How long the certificate is valid.
     #[arg(long, value_name = "DURATION", default_value = "24h")]
-    ttl: app::Duration,
+    ttl: countersign::program::Duration,
     /// Which side of a connection it is for [default: both; client if --subject is all there is].
     #[arg(long, value_enum)]
     usage: Option<Usage>,
@@ -220,7 +220,7 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
             let serial = match (serial, name) {
                 (Some(serial), _) => serial,
                 (None, Some(name)) => operations::serial_of(&directory, &name)?,
-                (None, None) => return Ok(ExitCode::from(app::exit::USAGE)),
+                (None, None) => return Ok(ExitCode::from(countersign::program::exit::USAGE)),
             };
             let revocations = operations::revoke(&directory, &serial, now)?;
             writeln!(out, "revoked {serial}")?;
@@ -232,7 +232,7 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
         }
         Command::List { output } => list::write(&Directory::open(&dir, now)?, output, now, out)?,
     }
-    Ok(app::exit::OK)
+    Ok(countersign::program::exit::OK)
 }
 
 fn signing_request(file: &Path) -> Result<SigningRequest, PkiError> {

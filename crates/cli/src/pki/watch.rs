@@ -27,7 +27,7 @@ pub(super) fn renew(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut stop = app::stop_signal()?;
+        let mut stop = countersign::program::stop_signal()?;
         // The first round finds what is wrong with the command line; later ones outlive what passes.
         let mut pause = round(path, names, lifetime, !names.is_empty(), out)?;
         loop {
@@ -39,7 +39,7 @@ pub(super) fn renew(
                 Ok(pause) => pause,
                 Err(PkiError::Output(closed)) => return Err(closed.into()),
                 Err(error) => {
-                    writeln!(out, "will try again: {}", app::exit::in_one_line(&error))?;
+                    writeln!(out, "will try again: {}", base::text::in_one_line(&error))?;
                     LONGEST_PAUSE
                 }
             };
@@ -69,7 +69,7 @@ fn round(
             Ok(left) => pause = pause.min(left),
             Err(error) if strict || matches!(error, PkiError::Output(_)) => return Err(error),
             Err(error) => {
-                let error = app::exit::in_one_line(&error);
+                let error = base::text::in_one_line(&error);
                 writeln!(out, "{name:<16} will try again: {error}")?;
             }
         }

@@ -70,12 +70,18 @@ impl FromStr for ApiChoice {
 
 /// `None` when there is to be none.
 pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
-    let (path, bytes) = match choice {
+    let (path, api) = match choice {
         ApiChoice::None => return Ok(None),
-        ApiChoice::Builtin => (Path::new("builtin"), proto::SERVED_DESCRIPTOR_SETS.concat()),
-        ApiChoice::File(path) => (path.as_path(), read(path, MAX_FILE)?),
+        ApiChoice::Builtin => (
+            Path::new("builtin"),
+            countersign::server::api(proto::FILE_DESCRIPTOR_SET),
+        ),
+        ApiChoice::File(path) => (
+            path.as_path(),
+            Api::from_descriptor_set(&read(path, MAX_FILE)?),
+        ),
     };
-    let api = Api::from_descriptor_set(&bytes).map_err(|source| PolicyError::Api {
+    let api = api.map_err(|source| PolicyError::Api {
         path: path.to_owned(),
         source,
     })?;
@@ -158,7 +164,7 @@ pub(super) fn metadata(pairs: &[NameValue]) -> Result<HeaderMap, PolicyError> {
 }
 
 fn read(path: &Path, max: u64) -> Result<Vec<u8>, PolicyError> {
-    app::read_file(path, max).map_err(|source| PolicyError::File {
+    base::file::read(path, max).map_err(|source| PolicyError::File {
         path: path.to_owned(),
         source,
     })

@@ -183,8 +183,8 @@ pub fn run(command: PolicyCommand, out: &mut dyn Write) -> Result<ExitCode, Poli
         }
     };
     Ok(match holds {
-        true => app::exit::OK,
-        false => ExitCode::from(app::exit::FAILED),
+        true => countersign::program::exit::OK,
+        false => ExitCode::from(countersign::program::exit::FAILED),
     })
 }
 

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use cli::pki::certificate::Certificate;
-use cli::pki::{Authority, KeyType, Leaf, LeafSpec, Purpose, Revocation, Serial, Validity};
+use countersign_cli::pki::certificate::Certificate;
+use countersign_cli::pki::{
+    Authority, KeyType, Leaf, LeafSpec, Purpose, Revocation, Serial, Validity,
+};
 use pki_types::pem::PemObject as _;
 use pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use time::OffsetDateTime;

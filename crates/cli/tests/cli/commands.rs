@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use cli::pki::Purpose;
+use countersign_cli::pki::Purpose;
 use serde_json::Value;
 
 use crate::tool::{Sandbox, eventually};

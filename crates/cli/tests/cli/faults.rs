@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cli::pki::{Authority, Leaf, LeafSpec, Purpose, Revocation, Validity};
+use countersign_cli::pki::{Authority, Leaf, LeafSpec, Purpose, Revocation, Validity};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use time::OffsetDateTime;
 

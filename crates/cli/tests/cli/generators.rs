@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use cli::pki::certificate::Certificate;
-use cli::pki::{KeyType, Purpose, Revocations};
+use countersign_cli::pki::certificate::Certificate;
+use countersign_cli::pki::{KeyType, Purpose, Revocations};
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};

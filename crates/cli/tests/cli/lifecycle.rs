@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use cli::pki::Revocations;
+use countersign_cli::pki::Revocations;
 use serde_json::Value;
 
 use crate::commands::IDENTITIES;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cli::pki::{Authority, LeafSpec, Purpose, Validity};
+use countersign_cli::pki::{Authority, LeafSpec, Purpose, Validity};
 use time::OffsetDateTime;
 
 use crate::tool::Sandbox;

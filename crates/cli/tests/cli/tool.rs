@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cli::pki::certificate::Certificate;
+use countersign_cli::pki::certificate::Certificate;
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject as _;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::faults::{Fault, Faults, alone, client, hour, self_signed, server};
 use crate::openssl;
 use crate::tool::{Run, Sandbox};
-use cli::pki::Authority;
+use countersign_cli::pki::Authority;
 
 impl Fault {
     /// The arguments of `cert verify`, with the files in place.

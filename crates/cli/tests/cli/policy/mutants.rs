@@ -2,7 +2,7 @@
 //! shipped beside it.
 
 use clap::Parser;
-use cli::policy::PolicyCommand;
+use countersign_cli::policy::PolicyCommand;
 use serde_json::{Map, Value, json};
 
 const POLICY: &str = include_str!("../../../../server/policy.json");
@@ -17,8 +17,8 @@ struct Tool {
 
 fn holds(arguments: &[&str]) -> bool {
     let tool = Tool::parse_from([&["policy"], arguments].concat());
-    let done = cli::policy::run(tool.policy, &mut Vec::new());
-    done.is_ok_and(|code| code == app::exit::OK)
+    let done = countersign_cli::policy::run(tool.policy, &mut Vec::new());
+    done.is_ok_and(|code| code == countersign::program::exit::OK)
 }
 
 struct Mutant {

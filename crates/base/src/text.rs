@@ -1,0 +1,137 @@
+//! How foreign text and times are shown: nothing that a peer or a file says can move a cursor or hide a character.
+
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::time::SystemTime;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Text for a terminal or a log: what does not print is shown as an escape sequence of Rust, a backslash too.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' => escaped.push(c),
+            c => escaped.extend(c.escape_debug()),
+        }
+    }
+    escaped
+}
+
+/// An error and what caused it, as far as its text does not say that already, without a character that a terminal
+/// obeys.
+pub fn in_one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.chars()
+        .flat_map(|c| {
+            let keep = matches!(c, '\\' | '"' | '\'');
+            let escaped = (!keep).then(|| c.escape_debug());
+            keep.then_some(c)
+                .into_iter()
+                .chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
+/// One line of JSON in which what does not print is escaped. serde_json escapes only what JSON demands.
+pub fn json_line(value: &serde_json::Value) -> String {
+    let json = value.to_string();
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        // All ASCII control characters but DEL are escaped by now, and nothing outside ASCII is syntax.
+        if c.is_ascii_graphic() || c == ' ' || c.escape_debug().len() == 1 {
+            line.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // A String takes all that is written to it.
+                let _infallible: fmt::Result = write!(line, "\\u{unit:04x}");
+            }
+        }
+    }
+    line
+}
+
+/// RFC 3339 in UTC, to the second.
+pub fn timestamp(at: SystemTime) -> String {
+    OffsetDateTime::from(at)
+        .replace_nanosecond(0)
+        .ok()
+        .and_then(|at| at.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "a time out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once_and_nothing_moves_the_cursor() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read {name}")]
+        struct Outer {
+            name: &'static str,
+            source: io::Error,
+        }
+        let error = Outer {
+            name: "\"a\u{1b}[31m\nb\u{202e}é\"",
+            source: io::Error::other("disk on fire"),
+        };
+        assert_eq!(
+            in_one_line(&error),
+            "cannot read \"a\\u{1b}[31m\\nb\\u{202e}é\": disk on fire"
+        );
+        let error = Outer {
+            name: "x: disk on fire",
+            source: io::Error::other("disk on fire"),
+        };
+        assert_eq!(in_one_line(&error), "cannot read x: disk on fire");
+    }
+
+    #[test]
+    fn text_of_a_peer_cannot_drive_a_terminal() {
+        for (text, shown) in [
+            ("Hex bolt M8 \"zinc\", 'A'", "Hex bolt M8 \"zinc\", 'A'"),
+            ("Schraube Ø5 螺栓", "Schraube Ø5 螺栓"),
+            ("\x1b[2Jgone", "\\u{1b}[2Jgone"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("one\r\ntwo\0", "one\\r\\ntwo\\0"),
+            ("\u{202e}txt.exe", "\\u{202e}txt.exe"),
+            ("zero\u{200b}width", "zero\\u{200b}width"),
+            ("\u{2028}", "\\u{2028}"),
+            ("\\u{1b}", "\\\\u{1b}"),
+        ] {
+            assert_eq!(escape(text), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_stays_the_same_value_on_one_printable_line() {
+        let text = "\x1b[2J\u{9b}31m\x7f\u{202e}\u{2028}Ø \u{1f600} \u{e0001} \"\\\n";
+        let value = serde_json::json!({ "name": text });
+        let line = json_line(&value);
+        assert!(
+            line.chars().all(|c| c == ' ' || !c.is_control()),
+            "{line:?}"
+        );
+        for hidden in ['\u{9b}', '\u{202e}', '\u{2028}', '\u{e0001}'] {
+            assert!(!line.contains(hidden), "{line:?}");
+        }
+        assert!(line.contains("Ø \u{1f600}"), "{line:?}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&line).unwrap(),
+            value
+        );
+    }
+}

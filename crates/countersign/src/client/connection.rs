@@ -1,0 +1,133 @@
+//! From settings to a client whose calls can be made.
+
+use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Targets, Trust};
+use telemetry::{Input, Observer, Page, Side, Traces};
+use tonic::Status;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::client::observed::Channel;
+use crate::client::retry::Retry;
+use crate::client::rpc_error::RpcError;
+
+/// Where the servers are, who they must be, and who we are.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Where the servers are.
+    pub targets: Targets,
+    /// Who each must prove to be; the host of its target, by name, unless this says otherwise.
+    pub server: Option<ServerIdentity>,
+    /// Our credentials, and the authorities that we believe.
+    pub source: Source,
+    /// How they are kept current.
+    pub reload: Reload,
+    /// How connections are made and kept.
+    pub options: ChannelOptions,
+    /// Where the spans of calls go.
+    pub traces: Traces,
+}
+
+impl Connection {
+    /// A connection to servers that must carry the host of their target as a name.
+    pub fn new(targets: impl Into<Targets>, source: Source) -> Self {
+        Self {
+            targets: targets.into(),
+            server: None,
+            source,
+            reload: Reload::default(),
+            options: ChannelOptions::default(),
+            traces: Traces::default(),
+        }
+    }
+}
+
+/// What generated clients call by. Clones share its connections, credentials and retry budget.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+    observer: Observer,
+    trust: Trust,
+    targets: Targets,
+    retry: Retry,
+}
+
+/// Reads our credentials and gives a client, whose calls count by `methods`, `/package.Service/Method`. A server is dialled by the first call. Call it within a tokio runtime.
+///
+/// # Errors
+/// Our credentials cannot be used.
+pub fn connect<'a>(
+    connection: Connection,
+    methods: impl IntoIterator<Item = &'a str>,
+) -> Result<Client, InvalidCredentials> {
+    let Connection {
+        targets,
+        server,
+        source,
+        reload,
+        options,
+        traces,
+    } = connection;
+    let trust = Trust::open(identity::Role::Client, source, reload)?;
+    let servers = targets.iter().map(|target| {
+        let by_name = || ServerIdentity::Name(target.server_name());
+        (target.clone(), server.clone().unwrap_or_else(by_name))
+    });
+    let channel = mtls::connect_any(servers, trust.clone(), options);
+    let methods = methods.into_iter().map(str::to_owned);
+    let observer = Observer::new(Side::Client, methods, traces);
+    let channel = Channel::new(channel, observer.clone(), &targets.to_string());
+    Ok(Client {
+        channel,
+        observer,
+        trust,
+        targets,
+        retry: Retry::default(),
+    })
+}
+
+impl Client {
+    /// What a generated client is made of. It never repeats a call, and sets no deadline.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The generated client of the server's health service.
+    pub fn health(&self) -> HealthClient<Channel> {
+        HealthClient::new(self.channel.clone())
+    }
+
+    /// A status of a call by the generated client, with where it was made and by whom.
+    pub fn error(&self, method: &str, status: Status) -> RpcError {
+        let caller = self.trust.current().as_ref().into();
+        RpcError::new(method, &self.targets, caller, status)
+    }
+
+    /// Writes the families of its calls, its connections and its credentials, and those of the process.
+    pub fn metrics(&self, page: &mut Page) {
+        self.observer.metrics(page);
+        page.counter(
+            "rpc_client_retries_total",
+            "Calls that were sent again: by policy, or transparently, because they were provably not processed.",
+        )
+        .sample(&[("kind", "policy")], self.retry.repeated())
+        .sample(&[("kind", "transparent")], self.trust.resent_calls());
+        mtls::metrics(&[&self.trust], page);
+        Input::metrics(&[("tls", self.trust.input())], page);
+        telemetry::log_metrics(page);
+        telemetry::process(page);
+    }
+
+    /// Our live credentials.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Where the servers are.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// How idempotent calls are repeated.
+    pub fn retry(&self) -> &Retry {
+        &self.retry
+    }
+}

@@ -1,0 +1,96 @@
+//! The channel as operators see it: each sending of a call is a span and a number, and carries its trace and its id.
+//!
+//! Never a sending that is repeated here; that is decided above.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, Request, Response};
+use telemetry::{CallFacts, Observer, REQUEST_ID, RequestId, TraceContext};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tower::Service;
+
+/// What all sendings of one call share: its id, and the trace that the first of them began.
+#[derive(Clone, Debug)]
+pub(crate) struct CallId {
+    request_id: RequestId,
+    first: Arc<OnceLock<TraceContext>>,
+}
+
+impl CallId {
+    pub(crate) fn random() -> Self {
+        Self {
+            request_id: RequestId::random(),
+            first: Arc::default(),
+        }
+    }
+}
+
+/// A channel whose calls are observed.
+///
+/// A call is under the [`TraceContext`] among its request's extensions, if there is one: a server that calls another
+/// puts its own there.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    channel: mtls::Channel,
+    observer: Observer,
+    server: Arc<str>,
+}
+
+impl Channel {
+    pub(crate) fn new(channel: mtls::Channel, observer: Observer, server: &str) -> Self {
+        Self {
+            channel,
+            observer,
+            server: server.into(),
+        }
+    }
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.channel.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let id = request.extensions().get().cloned();
+        let CallId { request_id, first } = id.unwrap_or_else(|| CallId {
+            request_id: RequestId::from_headers(request.headers()),
+            first: Arc::default(),
+        });
+        let above = request.extensions().get::<TraceContext>();
+        let (span, context, ended) = self.observer.begin(CallFacts {
+            path: request.uri().path(),
+            other: &self.server,
+            request_id: &request_id,
+            parent: first.get().or(above),
+        });
+        context.write(request.headers_mut());
+        request.headers_mut().insert(REQUEST_ID, request_id.value());
+        // Only the first sending has nothing above it.
+        first.set(context).ok();
+        let sent = span.in_scope(|| self.channel.call(request));
+        let observed = base::call::observed(sent, span, ended);
+        Box::pin(async move {
+            observed
+                .await
+                .map_err(|status| with_id(status, &request_id))
+        })
+    }
+}
+
+/// A status that no server gave, with the id that a server's would have.
+fn with_id(mut status: Status, id: &RequestId) -> Status {
+    let mut headers: HeaderMap = status.metadata().clone().into_headers();
+    headers.insert(REQUEST_ID, id.value());
+    *status.metadata_mut() = MetadataMap::from_headers(headers);
+    status
+}

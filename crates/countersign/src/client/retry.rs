@@ -1,0 +1,267 @@
+//! Calls that failed in a way that may pass are sent again, in the shape of gRFC A6.
+//!
+//! Only for methods that are idempotent: what was provably not processed is sent again by the channel itself. Never
+//! past the deadline, never against the server's word, never more than the budget allows.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use telemetry::Counter;
+use tokio::time::{Instant, sleep};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use crate::client::observed::CallId;
+
+/// By which the server says when to try again, in milliseconds; what is no such number means never (gRFC A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// By which the server learns that this is not the first attempt (gRFC A6).
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+
+/// A server that asks for more patience than this is answered by giving up.
+const MAX_PUSHBACK: Duration = Duration::from_secs(60);
+
+/// How often, and after which pauses, a call is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first one included.
+    pub max_attempts: u32,
+    /// The pause before the first repetition, ±20 %.
+    pub initial_backoff: Duration,
+    /// The longest pause, ±20 %.
+    pub max_backoff: Duration,
+    /// What each pause is longer by than the one before it.
+    pub backoff_multiplier: f64,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 4,
+            initial_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(1),
+            backoff_multiplier: 2.0,
+        }
+    }
+}
+
+/// A retry policy and the budget that the calls of one client share. Clones share the budget.
+#[derive(Clone, Debug, Default)]
+pub struct Retry {
+    policy: RetryPolicy,
+    budget: Arc<Budget>,
+}
+
+impl Retry {
+    /// A policy with a full budget.
+    pub fn new(policy: RetryPolicy) -> Self {
+        Self {
+            policy,
+            budget: Arc::default(),
+        }
+    }
+
+    /// Sends a call, and sends it again while that is worth it. `timeout` is for all attempts and pauses together.
+    ///
+    /// Worth it are UNAVAILABLE, and RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
+    ///
+    /// # Errors
+    /// The status of the last attempt.
+    pub async fn call<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        timeout: Option<Duration>,
+        mut send: impl FnMut(&Attempt) -> F,
+    ) -> Result<T, Status> {
+        let mut attempt = self.begin(timeout);
+        loop {
+            match send(&attempt).await {
+                Ok(answer) => {
+                    attempt.succeeded();
+                    return Ok(answer);
+                }
+                Err(status) => attempt.failed(status).await?,
+            }
+        }
+    }
+
+    /// Begins a call that is sent by hand, because it keeps something from one attempt for the next.
+    pub fn begin(&self, timeout: Option<Duration>) -> Attempt {
+        Attempt {
+            retry: self.clone(),
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            previous: 0,
+            backoff: self.policy.initial_backoff,
+            id: CallId::random(),
+        }
+    }
+
+    /// How many calls were sent again so far.
+    pub(crate) fn repeated(&self) -> u64 {
+        self.budget.repeated.get()
+    }
+}
+
+/// One sending of a call, and what is known of those before it.
+#[derive(Debug)]
+pub struct Attempt {
+    retry: Retry,
+    deadline: Option<Instant>,
+    previous: u32,
+    backoff: Duration,
+    id: CallId,
+}
+
+impl Attempt {
+    /// A request with what is left of the time for the call, and with the number of attempts before this one.
+    pub fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(self.id.clone());
+        if let Some(deadline) = self.deadline {
+            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+        if self.previous > 0 {
+            let previous = MetadataValue::from(self.previous);
+            request.metadata_mut().insert(PREVIOUS_ATTEMPTS, previous);
+        }
+        request
+    }
+
+    /// This attempt had an answer.
+    pub fn succeeded(&self) {
+        self.retry.budget.succeeded();
+    }
+
+    /// This attempt failed. Waits until it is time for the next one, which this then is.
+    ///
+    /// # Errors
+    /// The same status, when the call is not to be sent again.
+    pub async fn failed(&mut self, status: Status) -> Result<(), Status> {
+        let policy = self.retry.policy;
+        let verdict = verdict(&status);
+        if verdict == Verdict::Final {
+            return Err(status);
+        }
+        self.previous += 1;
+        let affordable = self.retry.budget.failed();
+        let pause = match verdict {
+            Verdict::Final | Verdict::Never => return Err(status),
+            Verdict::After(pause) if pause > MAX_PUSHBACK => return Err(status),
+            Verdict::After(pause) => {
+                self.backoff = policy.initial_backoff;
+                pause
+            }
+            Verdict::Backoff => {
+                let pause = self.backoff.mul_f64(0.8 + 0.4 * fastrand::f64());
+                let next = self.backoff.mul_f64(policy.backoff_multiplier);
+                self.backoff = next.min(policy.max_backoff);
+                pause
+            }
+        };
+        let in_time = self
+            .deadline
+            .is_none_or(|deadline| Instant::now() + pause < deadline);
+        if !affordable || !in_time || self.previous >= policy.max_attempts {
+            return Err(status);
+        }
+        sleep(pause).await;
+        self.retry.budget.repeated.add();
+        Ok(())
+    }
+}
+
+/// What a failure says about trying again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Verdict {
+    /// This is the answer.
+    Final,
+    /// It may pass, but the server does not want to be asked again.
+    Never,
+    /// It may pass.
+    Backoff,
+    /// It may pass, and the server says when.
+    After(Duration),
+}
+
+fn verdict(status: &Status) -> Verdict {
+    let retry_info = status
+        .get_details_retry_info()
+        .and_then(|info| info.retry_delay);
+    let passing = match status.code() {
+        Code::Unavailable => true,
+        Code::ResourceExhausted => retry_info.is_some(),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
+    };
+    if !passing {
+        return Verdict::Final;
+    }
+    let advised = retry_info.map_or(Verdict::Backoff, Verdict::After);
+    pushback(status.metadata()).unwrap_or(advised)
+}
+
+fn pushback(metadata: &MetadataMap) -> Option<Verdict> {
+    let value = metadata.get(PUSHBACK)?;
+    let millis = value.to_str().ok().and_then(|value| value.parse().ok());
+    Some(millis.map_or(Verdict::Never, |millis| {
+        Verdict::After(Duration::from_millis(millis))
+    }))
+}
+
+/// The retry throttle of gRFC A6: failures take a token, successes give back a tenth, and while half of the tokens
+/// are gone nothing is sent again.
+#[derive(Debug)]
+struct Budget {
+    tenths: AtomicU32,
+    repeated: Counter,
+}
+
+impl Budget {
+    const MAX_TENTHS: u32 = 100;
+
+    fn succeeded(&self) {
+        self.update(|tenths| (tenths + 1).min(Self::MAX_TENTHS));
+    }
+
+    /// Whether a retry is affordable.
+    fn failed(&self) -> bool {
+        self.update(|tenths| tenths.saturating_sub(10)) > Self::MAX_TENTHS / 2
+    }
+
+    fn update(&self, change: impl Fn(u32) -> u32) -> u32 {
+        let before = self
+            .tenths
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tenths| {
+                Some(change(tenths))
+            });
+        change(before.unwrap_or_else(|unchanged| unchanged))
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            tenths: AtomicU32::new(Self::MAX_TENTHS),
+            repeated: Counter::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

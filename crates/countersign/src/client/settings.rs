@@ -1,0 +1,83 @@
+//! What a client is told: each setting is a flag and an `APP_*` variable of the same name.
+
+use clap::Args;
+use identity::SpiffeId;
+use mtls::{ChannelOptions, ServerIdentity, Targets};
+use pki_types::ServerName;
+use telemetry::Traces;
+
+use crate::client::connection::Connection;
+use crate::credentials::CredentialSettings;
+
+/// Where the server is, who it must be, and who we are.
+#[derive(Clone, Debug, Args)]
+pub struct ConnectionSettings {
+    /// The server, or several of one service with commas between them; each call goes to one of them
+    #[arg(
+        long,
+        env = "APP_TARGET",
+        default_value = "https://localhost:50051",
+        value_name = "https://HOST:PORT,...",
+        global = true,
+        value_parser = Targets::parse
+    )]
+    pub target: Targets,
+
+    /// Who we are, and the authorities that we believe
+    #[command(flatten)]
+    pub credentials: CredentialSettings,
+
+    /// The SPIFFE ID that the server must have
+    #[arg(
+        long,
+        env = "APP_SERVER_ID",
+        value_name = "spiffe://DOMAIN/PATH",
+        global = true,
+        value_parser = clap::value_parser!(SpiffeId)
+    )]
+    pub server_id: Option<SpiffeId>,
+
+    /// The DNS name or IP address that the server must have [default: the host of its target, unless
+    /// --server-id is given]
+    #[arg(
+        long,
+        env = "APP_SERVER_NAME",
+        value_name = "NAME",
+        global = true,
+        value_parser = server_name
+    )]
+    pub server_name: Option<ServerName<'static>>,
+
+    /// While no server can be reached, wait for one until the deadline instead of failing at once
+    #[arg(long, env = "APP_WAIT_FOR_READY", global = true)]
+    pub wait_for_ready: bool,
+}
+
+impl ConnectionSettings {
+    /// These settings, with where the spans of calls go.
+    pub fn connection(&self, traces: Traces) -> Connection {
+        let settings = self;
+        Connection {
+            targets: settings.target.clone(),
+            server: match (settings.server_name.clone(), settings.server_id.clone()) {
+                (None, None) => None,
+                (Some(name), None) => Some(ServerIdentity::Name(name)),
+                (None, Some(id)) => Some(ServerIdentity::Spiffe(id)),
+                (Some(name), Some(id)) => Some(ServerIdentity::Both(name, id)),
+            },
+            source: settings.credentials.source(),
+            reload: settings.credentials.reload(),
+            options: ChannelOptions {
+                wait_for_ready: settings.wait_for_ready,
+                ..ChannelOptions::default()
+            },
+            traces,
+        }
+    }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text)
+        .map(|name| name.to_owned())
+        .map_err(|_e| "neither a DNS name nor an IP address".to_owned())
+}

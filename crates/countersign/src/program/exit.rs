@@ -1,0 +1,31 @@
+//! The exit codes of every program here, from sysexits.h where it has a word for it.
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// All went well.
+pub const OK: ExitCode = ExitCode::SUCCESS;
+/// The work was done and the answer is no, or an RPC failed in a way that has no code of its own.
+pub const FAILED: u8 = 1;
+/// The command line, the environment or a file is not usable: `EX_USAGE`.
+pub const USAGE: u8 = 64;
+/// The server cannot be reached or is overloaded: `EX_UNAVAILABLE`.
+pub const UNAVAILABLE: u8 = 69;
+/// We were refused, by certificate or by policy: `EX_NOPERM`.
+pub const REFUSED: u8 = 77;
+
+/// Says on standard error why the program ends, in one line, and gives the exit code `code`.
+pub fn with(code: u8, error: &dyn Error) -> ExitCode {
+    say(error);
+    code.into()
+}
+
+pub(crate) fn say(error: &dyn Error) {
+    // Nobody is left to be told when standard error is closed.
+    drop(writeln!(
+        io::stderr(),
+        "error: {}",
+        base::text::in_one_line(error)
+    ));
+}

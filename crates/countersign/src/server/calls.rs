@@ -1,0 +1,141 @@
+//! The layer around every call on the port: request id, trace, span, metrics, deadline, authority, panics. The policy is
+//! inside it.
+//!
+//! Never a rule about who may do what, and never a name of an RPC.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use base::call::{self, Contained, Observed, Until};
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, Map};
+use http::{HeaderMap, Request, Response};
+use identity::Peer;
+use mtls::Authority;
+use telemetry::{CallFacts, REQUEST_ID, RequestId, TraceContext};
+use tokio::time::sleep;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tower::Service;
+
+use crate::server::load::{Busy, Place, Places};
+use crate::server::metrics::Metrics;
+
+/// How long calls may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadlines {
+    /// Of a call whose caller sets none.
+    pub(crate) default: Duration,
+    /// The most that a caller gets.
+    pub(crate) max: Duration,
+}
+
+/// All calls of one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls<S> {
+    service: S,
+    peer: Arc<str>,
+    authority: Authority,
+    deadlines: Deadlines,
+    places: Places,
+    metrics: Arc<Metrics>,
+}
+
+impl<S> Calls<S> {
+    pub(crate) fn new(
+        service: S,
+        peer: &Peer,
+        authority: Authority,
+        deadlines: Deadlines,
+        places: Places,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            service,
+            peer: peer.to_string().into(),
+            authority,
+            deadlines,
+            places,
+            metrics,
+        }
+    }
+
+    /// A place for a call, and how long it may take; or the answer that turns it away.
+    fn admit(&self, headers: &HeaderMap) -> Result<(Place, Duration), Status> {
+        let timeout = call::timeout(headers)?.unwrap_or(self.deadlines.default);
+        let shed = |busy: &Busy| self.metrics.shed.add(busy.reason());
+        let place = self.places.take().inspect_err(shed)?;
+        Ok((place, timeout.min(self.deadlines.max)))
+    }
+}
+
+type Answer = Result<Response<Body>, Infallible>;
+type Echo = Box<dyn FnOnce(Answer) -> Answer + Send>;
+type Guarded<F> = Contained<Until<Either<F, Ready<Answer>>>>;
+
+impl<S> Service<Request<Body>> for Calls<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Map<Observed<Guarded<S::Future>>, Echo>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let id = RequestId::from_headers(request.headers());
+        request.headers_mut().insert(REQUEST_ID, id.value());
+        // A malformed context is none: the call begins a trace of its own.
+        let caller = TraceContext::from_headers(request.headers()).unwrap_or_default();
+        let (span, trace, ended) = self.metrics.calls.begin(CallFacts {
+            path: request.uri().path(),
+            other: &self.peer,
+            request_id: &id,
+            parent: caller.as_ref(),
+        });
+        // For the calls that a handler makes in turn.
+        request.extensions_mut().insert(trace);
+        let (place, limit, answer) = match self.admit(request.headers()) {
+            Ok((place, limit)) => {
+                let answer = span.in_scope(|| self.service.call(request));
+                (Some(place), limit, Either::Left(answer))
+            }
+            Err(status) => {
+                let answer = Either::Right(ready(Ok(status.into_http())));
+                (None, self.deadlines.max, answer)
+            }
+        };
+        let ended = move |code| {
+            drop(place);
+            ended(code);
+        };
+        let authority = self.authority.clone();
+        let end = async move {
+            tokio::select! {
+                refusal = authority.lost() => authority_lost(&refusal),
+                () = sleep(limit) => Status::deadline_exceeded("the call took longer than its deadline allows"),
+            }
+        };
+        let call = call::contain(call::until(answer, end));
+        let echo: Echo = Box::new(move |answer| {
+            answer.map(|mut response| {
+                response.headers_mut().insert(REQUEST_ID, id.value());
+                response
+            })
+        });
+        call::observed(call, span, ended).map(echo)
+    }
+}
+
+fn authority_lost(refusal: &mtls::Refusal) -> Status {
+    let details = ErrorDetails::with_error_info(refusal.code(), mtls::ERROR_DOMAIN, []);
+    let text = format!("the connection lost its authority: {refusal}");
+    Status::with_error_details(Code::Unauthenticated, text, details)
+}

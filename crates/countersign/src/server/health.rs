@@ -1,0 +1,149 @@
+//! What we say of ourselves: one state, told to gRPC health checks, to `/livez` and `/readyz`, and to load balancers.
+//!
+//! Never a check that costs anything, and never "serving" when a caller would be refused.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use identity::Peer;
+use mtls::Trust;
+use telemetry::Page;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tracing::{info, warn};
+
+use crate::admin::Readiness;
+
+/// The names under which the state can be asked for, beside the services' own: the process, and the two probes.
+const PROCESS: &str = "";
+const LIVENESS: &str = "liveness";
+const READINESS: &str = "readiness";
+
+/// Why the process is not ready once it was asked to stop.
+const DRAINING: &str = "draining";
+
+/// A health request holds the name of a service and no more.
+const MAX_REQUEST: usize = 4 << 10;
+
+/// How long a wall clock that was set may go unnoticed.
+const CLOCK_CHECK: Duration = Duration::from_secs(5);
+
+/// The state, shared by all who tell it.
+#[derive(Clone, Debug)]
+pub(crate) struct Health {
+    reporter: HealthReporter,
+    services: Arc<[&'static str]>,
+    readiness: watch::Sender<Readiness>,
+}
+
+impl Health {
+    /// Everything is serving, `services` by their full names included.
+    pub(crate) async fn new(services: &[&'static str]) -> Self {
+        let health = Self {
+            reporter: HealthReporter::new(),
+            services: services.into(),
+            readiness: watch::Sender::new(Readiness::Ready),
+        };
+        health
+            .reporter
+            .set_service_status(LIVENESS, ServingStatus::Serving)
+            .await;
+        health.report(ServingStatus::Serving).await;
+        health
+    }
+
+    /// The gRPC service `grpc.health.v1.Health`.
+    pub(crate) fn service(&self) -> HealthServer<HealthService> {
+        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+            .max_decoding_message_size(MAX_REQUEST)
+    }
+
+    /// Whether new calls are welcome now.
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.readiness.borrow().clone()
+    }
+
+    /// Writes what `/readyz` says, and whether that is because the process is about to stop.
+    pub(crate) fn metrics(&self, page: &mut Page) {
+        let readiness = self.readiness();
+        page.gauge("rpc_server_ready", "1 while new calls are welcome, else 0.")
+            .sample(&[], u8::from(readiness == Readiness::Ready));
+        page.gauge(
+            "rpc_server_draining",
+            "1 from being asked to stop until the end, else 0.",
+        )
+        .sample(&[], u8::from(readiness == Readiness::NotReady(DRAINING)));
+    }
+
+    /// Says that the process is about to stop; nothing makes it ready again. `liveness` stays as it is.
+    pub(crate) async fn drain(&mut self) {
+        self.set(Readiness::NotReady(DRAINING)).await;
+    }
+
+    /// Ends the open health `Watch` streams after their last word, so that none of them holds up the drain.
+    pub(crate) async fn end(&mut self) {
+        for name in [PROCESS, LIVENESS, READINESS]
+            .into_iter()
+            .chain(self.services.iter().copied())
+        {
+            self.reporter.clear_service_status(name).await;
+        }
+    }
+
+    /// Is not ready while our own certificate is not valid, because every caller would refuse it.
+    pub(crate) async fn follow(self, trust: Trust) {
+        let mut snapshots = trust.subscribe();
+        loop {
+            let expiry = snapshots
+                .borrow_and_update()
+                .own()
+                .map(Peer::not_after)
+                .ok();
+            let left = expiry.and_then(|at| at.duration_since(SystemTime::now()).ok());
+            let readiness = match left {
+                Some(_) => Readiness::Ready,
+                None => Readiness::NotReady("own certificate expired"),
+            };
+            self.set(readiness).await;
+            tokio::select! {
+                () = sleep(left.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK)) => {}
+                changed = snapshots.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn set(&self, readiness: Readiness) {
+        let changed = self.readiness.send_if_modified(|now| {
+            let changes = *now != Readiness::NotReady(DRAINING) && *now != readiness;
+            if changes {
+                now.clone_from(&readiness);
+            }
+            changes
+        });
+        if !changed {
+            return;
+        }
+        match readiness {
+            Readiness::Ready => {
+                info!("ready");
+                self.report(ServingStatus::Serving).await;
+            }
+            Readiness::NotReady(reason) => {
+                warn!(reason, "not ready");
+                self.report(ServingStatus::NotServing).await;
+            }
+        }
+    }
+
+    async fn report(&self, status: ServingStatus) {
+        for name in [PROCESS, READINESS]
+            .into_iter()
+            .chain(self.services.iter().copied())
+        {
+            self.reporter.set_service_status(name, status).await;
+        }
+    }
+}

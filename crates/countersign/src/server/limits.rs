@@ -1,0 +1,375 @@
+//! The limits as settings: how much a peer may take, and how long it may keep the server waiting.
+
+use clap::Args;
+use mtls::Limits;
+
+use crate::program::Duration;
+
+/// Descriptors that are not for callers: the admin port's connections, the data file, the logs, and files that are read
+/// again.
+const OWN_FILES: usize = 96;
+
+/// With fewer places than this nobody is served well.
+const MIN_CONNECTIONS: usize = 16;
+
+/// The limits of the port, as settings.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitSettings {
+    /// From accepting a socket to a verified peer
+    #[arg(
+        long,
+        env = "APP_HANDSHAKE_TIMEOUT",
+        default_value = "10s",
+        value_name = "DURATION"
+    )]
+    pub handshake_timeout: Duration,
+
+    /// From a verified peer to the whole preface of HTTP/2
+    #[arg(
+        long,
+        env = "APP_PREFACE_TIMEOUT",
+        default_value = "10s",
+        value_name = "DURATION"
+    )]
+    pub preface_timeout: Duration,
+
+    /// Connections in all; less when the system allows the process fewer open files
+    #[arg(
+        long,
+        env = "APP_MAX_CONNECTIONS",
+        default_value_t = 1_000,
+        value_name = "N"
+    )]
+    pub max_connections: usize,
+
+    /// Connections of one identity
+    #[arg(
+        long,
+        env = "APP_MAX_CONNECTIONS_PER_PEER",
+        default_value_t = 200,
+        value_name = "N"
+    )]
+    pub max_connections_per_peer: usize,
+
+    /// Sockets that have not proved who they are, in all; at most half of --max-connections
+    #[arg(
+        long,
+        env = "APP_MAX_UNAUTHENTICATED",
+        default_value_t = 256,
+        value_name = "N"
+    )]
+    pub max_unauthenticated: usize,
+
+    /// Sockets that have not proved who they are, from one IP address
+    #[arg(
+        long,
+        env = "APP_MAX_UNAUTHENTICATED_PER_IP",
+        default_value_t = 64,
+        value_name = "N"
+    )]
+    pub max_unauthenticated_per_ip: usize,
+
+    /// Calls that one connection may have open
+    #[arg(
+        long,
+        env = "APP_MAX_CONCURRENT_STREAMS",
+        default_value_t = 128,
+        value_name = "N"
+    )]
+    pub max_concurrent_streams: u32,
+
+    /// Calls that all callers together may have open; more are turned away at once
+    #[arg(
+        long,
+        env = "APP_MAX_CONCURRENT_CALLS",
+        default_value_t = 4_096,
+        value_name = "N"
+    )]
+    pub max_concurrent_calls: usize,
+
+    /// Calls that one identity may have open
+    #[arg(
+        long,
+        env = "APP_MAX_CONCURRENT_CALLS_PER_PEER",
+        default_value_t = 1_024,
+        value_name = "N"
+    )]
+    pub max_concurrent_calls_per_peer: usize,
+
+    /// Calls of one connection that were opened and reset before they were looked at
+    #[arg(
+        long,
+        env = "APP_MAX_PENDING_RESETS",
+        default_value_t = 20,
+        value_name = "N"
+    )]
+    pub max_pending_resets: usize,
+
+    /// Calls of one connection that were reset because they broke HTTP/2
+    #[arg(
+        long,
+        env = "APP_MAX_LOCAL_RESETS",
+        default_value_t = 128,
+        value_name = "N"
+    )]
+    pub max_local_resets: usize,
+
+    /// The names and values of one request's headers
+    #[arg(
+        long,
+        env = "APP_MAX_HEADER_LIST_SIZE",
+        default_value_t = 16_384,
+        value_name = "BYTES"
+    )]
+    pub max_header_list_size: u32,
+
+    /// One frame of HTTP/2
+    #[arg(long, env = "APP_MAX_FRAME_SIZE", default_value_t = 16_384, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(16_384..=16_777_215))]
+    pub max_frame_size: u32,
+
+    /// One request message
+    #[arg(
+        long,
+        env = "APP_MAX_MESSAGE_SIZE",
+        default_value_t = 16_384,
+        value_name = "BYTES"
+    )]
+    pub max_message_size: usize,
+
+    /// Silence after which a peer is asked for a sign of life
+    #[arg(
+        long,
+        env = "APP_KEEPALIVE_INTERVAL",
+        default_value = "30s",
+        value_name = "DURATION"
+    )]
+    pub keepalive_interval: Duration,
+
+    /// How long that sign may take
+    #[arg(
+        long,
+        env = "APP_KEEPALIVE_TIMEOUT",
+        default_value = "20s",
+        value_name = "DURATION"
+    )]
+    pub keepalive_timeout: Duration,
+
+    /// How long a call may take whose caller sets no deadline
+    #[arg(
+        long,
+        env = "APP_DEFAULT_DEADLINE",
+        default_value = "1h",
+        value_name = "DURATION"
+    )]
+    pub default_deadline: Duration,
+
+    /// The longest deadline that a caller gets
+    #[arg(
+        long,
+        env = "APP_MAX_DEADLINE",
+        default_value = "24h",
+        value_name = "DURATION"
+    )]
+    pub max_deadline: Duration,
+
+    /// Time without a call after which a connection is asked to go
+    #[arg(
+        long,
+        env = "APP_MAX_CONNECTION_IDLE",
+        default_value = "15m",
+        value_name = "DURATION"
+    )]
+    pub max_connection_idle: Duration,
+
+    /// Age at which a connection is asked to move, ±10 %
+    #[arg(
+        long,
+        env = "APP_MAX_CONNECTION_AGE",
+        default_value = "1h",
+        value_name = "DURATION"
+    )]
+    pub max_connection_age: Duration,
+
+    /// How long a connection that was asked to move may finish its calls
+    #[arg(
+        long,
+        env = "APP_MAX_CONNECTION_AGE_GRACE",
+        default_value = "5m",
+        value_name = "DURATION"
+    )]
+    pub max_connection_age_grace: Duration,
+
+    /// Between saying that it is about to stop and stopping to accept
+    #[arg(
+        long,
+        env = "APP_DRAIN_DELAY",
+        default_value = "0s",
+        value_name = "DURATION"
+    )]
+    pub drain_delay: Duration,
+
+    /// How long open calls may go on when the server stops
+    #[arg(
+        long,
+        env = "APP_DRAIN_TIMEOUT",
+        default_value = "25s",
+        value_name = "DURATION"
+    )]
+    pub drain_timeout: Duration,
+}
+
+impl LimitSettings {
+    /// Whether these limits let anybody in.
+    ///
+    /// # Errors
+    /// The setting that does not.
+    pub fn check(&self) -> Result<(), String> {
+        let counts = [
+            ("--max-connections", self.max_connections),
+            ("--max-connections-per-peer", self.max_connections_per_peer),
+            ("--max-unauthenticated", self.max_unauthenticated),
+            (
+                "--max-unauthenticated-per-ip",
+                self.max_unauthenticated_per_ip,
+            ),
+            (
+                "--max-concurrent-streams",
+                self.max_concurrent_streams as usize,
+            ),
+            ("--max-concurrent-calls", self.max_concurrent_calls),
+            (
+                "--max-concurrent-calls-per-peer",
+                self.max_concurrent_calls_per_peer,
+            ),
+            ("--max-pending-resets", self.max_pending_resets),
+            ("--max-local-resets", self.max_local_resets),
+            ("--max-header-list-size", self.max_header_list_size as usize),
+            ("--max-message-size", self.max_message_size),
+        ];
+        let durations = [
+            ("--handshake-timeout", self.handshake_timeout),
+            ("--preface-timeout", self.preface_timeout),
+            ("--keepalive-interval", self.keepalive_interval),
+            ("--keepalive-timeout", self.keepalive_timeout),
+            ("--default-deadline", self.default_deadline),
+            ("--max-deadline", self.max_deadline),
+            ("--max-connection-idle", self.max_connection_idle),
+            ("--max-connection-age", self.max_connection_age),
+        ];
+        let zero_count = counts
+            .into_iter()
+            .find(|(_, n)| *n == 0)
+            .map(|(name, _)| name);
+        let zero_time = durations
+            .into_iter()
+            .find(|(_, d)| d.0.is_zero())
+            .map(|(name, _)| name);
+        match zero_count.or(zero_time) {
+            Some(name) => Err(format!(
+                "{name} is 0, so that nobody would be served; give it a larger value"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// These limits, with no more connections than a process that may open `files` can have. Without descriptors left,
+    /// nobody would be let in, and nothing could be read again.
+    ///
+    /// # Errors
+    /// Too few are left for anybody to be served.
+    pub fn fit(self, files: usize) -> Result<Self, String> {
+        let places = files.saturating_sub(OWN_FILES);
+        if places < MIN_CONNECTIONS {
+            return Err(format!(
+                "this process may open {files} files, and {} are needed; raise the limit, as with `ulimit -n`",
+                OWN_FILES + MIN_CONNECTIONS
+            ));
+        }
+        Ok(Self {
+            max_connections: self.max_connections.min(places),
+            ..self
+        })
+    }
+}
+
+impl From<LimitSettings> for Limits {
+    fn from(settings: LimitSettings) -> Self {
+        Self {
+            handshake_timeout: settings.handshake_timeout.0,
+            preface_timeout: settings.preface_timeout.0,
+            max_connections: settings.max_connections,
+            max_connections_per_peer: settings.max_connections_per_peer,
+            max_unauthenticated: settings.max_unauthenticated,
+            max_unauthenticated_per_ip: settings.max_unauthenticated_per_ip,
+            max_concurrent_streams: settings.max_concurrent_streams,
+            max_pending_resets: settings.max_pending_resets,
+            max_local_resets: settings.max_local_resets,
+            max_header_list_size: settings.max_header_list_size,
+            max_frame_size: settings.max_frame_size,
+            keepalive_interval: settings.keepalive_interval.0,
+            keepalive_timeout: settings.keepalive_timeout.0,
+            max_connection_idle: settings.max_connection_idle.0,
+            max_connection_age: settings.max_connection_age.0,
+            max_connection_age_grace: settings.max_connection_age_grace.0,
+            drain_timeout: settings.drain_timeout.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        limits: LimitSettings,
+    }
+
+    fn limits(args: &[&str]) -> LimitSettings {
+        let args = std::iter::once(&"server").chain(args);
+        Only::try_parse_from(args).unwrap().limits
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_transport() {
+        let ours = Limits::from(limits(&[]));
+        assert_eq!(format!("{ours:?}"), format!("{:?}", Limits::default()));
+        limits(&[]).check().unwrap();
+    }
+
+    #[test]
+    fn connections_leave_descriptors_for_the_rest() {
+        let fitted = |files| limits(&[]).fit(files).map(|fitted| fitted.max_connections);
+        assert_eq!(fitted(1_048_576), Ok(1_000));
+        assert_eq!(fitted(1_096), Ok(1_000));
+        assert_eq!(fitted(1_024), Ok(928));
+        assert_eq!(fitted(112), Ok(16));
+        let refused = fitted(111).unwrap_err();
+        assert!(
+            refused.contains("may open 111 files, and 112 are needed"),
+            "{refused}"
+        );
+        assert!(fitted(0).is_err());
+    }
+
+    #[test]
+    fn a_limit_that_lets_nobody_in_is_named() {
+        for (args, name) in [
+            (["--max-concurrent-calls", "0"], "--max-concurrent-calls"),
+            (["--keepalive-timeout", "0s"], "--keepalive-timeout"),
+            (["--max-pending-resets", "0"], "--max-pending-resets"),
+        ] {
+            assert!(
+                limits(&args)
+                    .check()
+                    .unwrap_err()
+                    .starts_with(&format!("{name} is 0"))
+            );
+        }
+        assert!(Only::try_parse_from(["server", "--max-frame-size", "100"]).is_err());
+    }
+}

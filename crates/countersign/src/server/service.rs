@@ -1,0 +1,157 @@
+//! What a program gives to be served, and the way from its `main` to a running server.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use identity::Peer;
+use tokio::runtime::Runtime;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+
+use crate::program::{self, exit};
+use crate::server::settings::{Command, Settings};
+use crate::server::start::{self, StartError};
+
+/// Any error of a program's own.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A program that serves: its name, its API, and where its files are unless a setting says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// The name in traces, unless `OTEL_SERVICE_NAME` gives another.
+    pub name: &'static str,
+    /// The API, as an encoded `google.protobuf.FileDescriptorSet` with its imports. The policy is held against it.
+    pub descriptors: &'static [u8],
+    /// The default of `--tls-dir`.
+    pub tls_dir: &'static str,
+    /// The default of `--policy`.
+    pub policy: &'static str,
+}
+
+impl Service {
+    /// Parses the command line and the environment; see [`program::parse`].
+    pub fn parse<T: clap::Parser>(&self) -> T {
+        program::parse_with(|command| {
+            command
+                .mut_arg("tls_dir", |arg| arg.default_value(self.tls_dir))
+                .mut_arg("policy", |arg| arg.default_value(self.policy))
+        })
+    }
+
+    /// Checks everything that the settings name, and serves what `build` gives until a signal to stop: the whole of a
+    /// `main`. `check` ends after the check.
+    ///
+    /// `build` runs once everything is checked and before a port is bound, within a tokio runtime.
+    pub fn run<B, F>(self, settings: Settings, build: B) -> ExitCode
+    where
+        B: FnOnce() -> F,
+        F: Future<Output = Result<Services, BoxError>>,
+    {
+        let logs = telemetry::init_logs(settings.log_format, "info");
+        let done = self.check_or_serve(settings, build);
+        // Before the last word, which goes the direct way.
+        drop(logs);
+        match done {
+            Ok(()) => exit::OK,
+            Err(error) => exit::with(error.exit_code(), &error),
+        }
+    }
+
+    fn check_or_serve<B, F>(self, settings: Settings, build: B) -> Result<(), StartError>
+    where
+        B: FnOnce() -> F,
+        F: Future<Output = Result<Services, BoxError>>,
+    {
+        let command = settings.command;
+        let runtime = Runtime::new()?;
+        let _runtime = runtime.enter();
+        let checked = start::check(&self, settings)?;
+        match command {
+            Some(Command::Check) => Ok(()),
+            None => runtime.block_on(async {
+                let services = build().await.map_err(StartError::Service)?;
+                start::serve(checked, services).await
+            }),
+        }
+    }
+}
+
+/// The services of a program.
+#[must_use]
+pub struct Services {
+    pub(crate) routes: Routes,
+    pub(crate) names: Vec<&'static str>,
+    pub(crate) failed: Failed,
+}
+
+/// Resolves to the reason why the program cannot go on.
+pub(crate) type Failed = Pin<Box<dyn Future<Output = String> + Send>>;
+
+impl Services {
+    /// None yet.
+    pub fn new() -> Self {
+        Self {
+            routes: Routes::default(),
+            names: Vec::new(),
+            failed: Box::pin(std::future::pending()),
+        }
+    }
+
+    /// One service more.
+    pub fn add_service<S>(self, service: S) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let mut names = self.names;
+        names.push(S::NAME);
+        Self {
+            routes: self.routes.add_service(service),
+            names,
+            ..self
+        }
+    }
+
+    /// Stops the server when `failed` resolves, with the reason that it gives: what a handler needs is gone for good.
+    pub fn stop_when(self, failed: impl Future<Output = String> + Send + 'static) -> Self {
+        Self {
+            failed: Box::pin(failed),
+            ..self
+        }
+    }
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The verified caller of a request.
+///
+/// # Errors
+/// INTERNAL, when the request did not come through [`Service::run`] and so has none.
+pub fn peer<T>(request: &tonic::Request<T>) -> Result<&Arc<Peer>, Status> {
+    let peer = request.extensions().get::<Arc<Peer>>();
+    peer.ok_or_else(|| Status::internal("the call carries no verified identity"))
+}

@@ -1,0 +1,73 @@
+//! What a server is told: each setting is a flag and an `APP_*` variable of the same name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use telemetry::LogFormat;
+
+use crate::admin;
+use crate::credentials::CredentialSettings;
+use crate::server::limits::LimitSettings;
+
+/// Where a server listens, who it is, who may call it, and how much of it.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// Where callers connect, with mutual TLS; port 0 takes a free one
+    #[arg(
+        long,
+        env = "APP_LISTEN_ADDR",
+        default_value = "0.0.0.0:50051",
+        value_name = "ADDR:PORT"
+    )]
+    pub listen: SocketAddr,
+
+    /// Where probes and scrapers connect, in plaintext, or "off"
+    #[arg(
+        long,
+        env = "APP_ADMIN_ADDR",
+        default_value = "0.0.0.0:9464",
+        value_name = "ADDR:PORT|off"
+    )]
+    pub admin_listen: admin::Address,
+
+    /// Who we are, and the authorities that we believe
+    #[command(flatten)]
+    pub credentials: CredentialSettings,
+
+    /// Who may call what: a gRPC authorization policy (gRFC A43)
+    #[arg(
+        long,
+        env = "APP_AUTHZ_POLICY_FILE",
+        default_value = "policy.json",
+        value_name = "FILE"
+    )]
+    pub policy: PathBuf,
+
+    /// A policy that decides beside the other one, changes nothing, and reports each difference
+    #[arg(long, env = "APP_SHADOW_POLICY_FILE", value_name = "FILE")]
+    pub shadow_policy: Option<PathBuf>,
+
+    /// Serve reflection too, to whom the policy allows it
+    #[arg(long, env = "APP_REFLECTION")]
+    pub reflection: bool,
+
+    /// How log lines are written
+    #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
+    pub log_format: LogFormat,
+
+    /// How much a peer may take, and how long it may keep the server waiting
+    #[command(flatten)]
+    pub limits: LimitSettings,
+
+    /// What to do, if not to serve
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do, if not to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Check all settings and the files they name, and exit
+    Check,
+}

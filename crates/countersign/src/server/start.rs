@@ -1,0 +1,325 @@
+//! From settings to a service that runs: everything is read and checked, then bound, then served.
+//!
+//! Never half a start: what cannot work is an error before a port is bound.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authz::{Api, Authorization, InvalidApi, PolicyFile, UnusablePolicy};
+use identity::Role;
+use mtls::{Drained, InvalidCredentials, Trust, Unbound};
+use telemetry::{InvalidTracing, Traces};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tonic::service::Routes;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Pages};
+use crate::program::{self, Stop, exit};
+use crate::server::calls::{Calls, Deadlines};
+use crate::server::health::Health;
+use crate::server::limits::LimitSettings;
+use crate::server::load::Load;
+use crate::server::metrics::Metrics;
+use crate::server::service::{BoxError, Service, Services};
+use crate::server::settings::Settings;
+
+/// How long the last audit events may take to be written.
+const AUDIT_FLUSH: Duration = Duration::from_secs(5);
+
+/// Why the server does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] InvalidCredentials),
+    /// The policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] UnusablePolicy),
+    /// Our own API cannot be read, which no setting can mend.
+    #[error("the descriptors of the API cannot be read: {0}")]
+    Api(String),
+    /// A variable of OpenTelemetry's cannot be used.
+    #[error(transparent)]
+    Tracing(#[from] InvalidTracing),
+    /// The API has no service of this name, so that no policy could be held against it.
+    #[error("the descriptors of the API have no service {0}, which is to be served")]
+    NotDescribed(&'static str),
+    /// A service cannot be made ready.
+    #[error("{0}")]
+    Service(#[source] BoxError),
+    /// A port cannot be bound.
+    #[error(transparent)]
+    Unbound(#[from] Unbound),
+    /// A bound port has no address, or reflection or signals cannot be set up.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// Reflection cannot be set up.
+    #[error("reflection cannot be set up: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// A service failed for good while serving.
+    #[error("stopped: {0}")]
+    Failed(String),
+    /// Two settings contradict each other.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+impl StartError {
+    /// The exit code for it, one of those in [`exit`].
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => exit::FAILED,
+            Self::Credentials(_)
+            | Self::Policy(_)
+            | Self::Api(_)
+            | Self::NotDescribed(_)
+            | Self::Service(_)
+            | Self::Unbound(_)
+            | Self::System(_)
+            | Self::Tracing(_)
+            | Self::Reflection(_)
+            | Self::Contradiction(_) => exit::USAGE,
+        }
+    }
+}
+
+/// Settings that were checked, with all that they name.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    service: Service,
+    settings: Settings,
+    trust: Trust,
+    api: Arc<Api>,
+    policy: PolicyFile,
+    shadow: Option<PolicyFile>,
+    traces: Traces,
+}
+
+/// Reads and checks everything that the settings name.
+///
+/// # Errors
+/// [`StartError`], which names the file or the setting.
+pub(crate) fn check(service: &Service, mut settings: Settings) -> Result<Checked, StartError> {
+    settings.limits.check().map_err(StartError::Contradiction)?;
+    settings.limits = fitted(settings.limits)?;
+    let trust = Trust::open(
+        Role::Server,
+        settings.credentials.source(),
+        settings.credentials.reload(),
+    )?;
+    let api = Arc::new(api(service.descriptors).map_err(|e| StartError::Api(e.to_string()))?);
+    let open = |path: &Path| PolicyFile::open(path, &api);
+    let policy = open(&settings.policy)?;
+    let shadow = settings.shadow_policy.as_deref().map(open).transpose()?;
+    let traces = Traces::from_env(service.name)?;
+    Ok(Checked {
+        service: *service,
+        settings,
+        trust,
+        api,
+        policy,
+        shadow,
+        traces,
+    })
+}
+
+/// The limits, with no more connections than there can be open files.
+fn fitted(limits: LimitSettings) -> Result<LimitSettings, StartError> {
+    let Some(open_files) = program::max_open_files() else {
+        return Ok(limits);
+    };
+    let fitted = limits.fit(open_files).map_err(StartError::Contradiction)?;
+    if fitted.max_connections < limits.max_connections {
+        warn!(
+            open_files,
+            wanted = limits.max_connections,
+            max_connections = fitted.max_connections,
+            "fewer connections than the settings allow, because the process may open few files; raise that limit, as with `ulimit -n`"
+        );
+    }
+    Ok(fitted)
+}
+
+/// All that can be called on a server whose own API has these descriptors, with health and reflection: what its policy
+/// is held against.
+///
+/// # Errors
+/// [`InvalidApi`].
+pub fn api(descriptors: &[u8]) -> Result<Api, InvalidApi> {
+    let sets = [
+        descriptors,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    ];
+    // Descriptor sets one after the other are one set.
+    Api::from_descriptor_set(&sets.concat())
+}
+
+/// Serves until a signal to stop, and then drains; a second signal ends that too.
+///
+/// # Errors
+/// [`StartError`], with nothing left bound.
+pub(crate) async fn serve(checked: Checked, services: Services) -> Result<(), StartError> {
+    let Checked {
+        service,
+        settings,
+        trust,
+        api,
+        policy,
+        shadow,
+        traces,
+    } = checked;
+    let Services {
+        routes,
+        names,
+        failed,
+    } = services;
+    if let Some(name) = names.iter().find(|name| !api.has_service(name)) {
+        return Err(StartError::NotDescribed(name));
+    }
+    let mut stop = program::stop_signal()?;
+    let mut again = program::stop_signal()?;
+    let listener = mtls::bind(settings.listen).await?;
+    let admin = match settings.admin_listen {
+        admin::Address::Off => None,
+        admin::Address::At(address) => Some(mtls::bind(address).await?),
+    };
+    let mut health = Health::new(&names).await;
+    let mut routes = routes.add_service(health.service());
+    if settings.reflection {
+        routes = routes.add_service(reflection(&service)?);
+    }
+
+    let metrics = Arc::new(Metrics::new(&api, traces.clone()));
+    let interval = settings.credentials.tls_reload_interval.0;
+    let mut background = JoinSet::new();
+    background.spawn(health.clone().follow(trust.clone()));
+    let mut authorization = Authorization::new(policy.live().clone());
+    background.spawn(policy.follow(interval, metrics.policy.clone()));
+    if let Some(shadow) = shadow {
+        authorization = authorization.with_shadow(shadow.live().clone());
+        background.spawn(shadow.follow(interval, metrics.shadow_policy.clone()));
+    }
+    if let Some(admin) = admin {
+        info!(address = %admin.local_addr()?, "admin port listening");
+        let pages = pages(&health, &metrics, &trust, &authorization);
+        let services = Routes::new(health.service());
+        background.spawn(admin::serve(admin, pages, services, std::future::pending()));
+    }
+
+    let audited = authorization.clone();
+    let deadlines = Deadlines {
+        default: settings.limits.default_deadline.0,
+        max: settings.limits.max_deadline.0,
+    };
+    let load = Load::new(
+        settings.limits.max_concurrent_calls,
+        settings.limits.max_concurrent_calls_per_peer,
+    );
+    let limits = settings.limits.into();
+    say_listening(&listener, &trust)?;
+    let drain_delay = settings.limits.drain_delay.0;
+    let (fail, mut failure) = tokio::sync::oneshot::channel();
+    let shutdown = async move {
+        tokio::select! {
+            () = stop.requested() => info!("asked to stop"),
+            reason = failed => {
+                error!(reason, "stopping, because a service cannot go on");
+                // Whoever waits for it is below, in this function.
+                fail.send(reason).ok();
+            }
+        }
+        health.drain().await;
+        sleep(drain_delay).await;
+        health.end().await;
+    };
+    let served = mtls::serve(
+        listener,
+        trust,
+        limits,
+        move |peer, authority| {
+            let authorized = authorization.for_caller(peer, routes.clone());
+            let places = load.caller(peer);
+            Calls::new(
+                authorized,
+                peer,
+                authority,
+                deadlines,
+                places,
+                metrics.clone(),
+            )
+        },
+        shutdown,
+    );
+    finish(served, &mut again).await;
+    if !audited.audit().flush(AUDIT_FLUSH) {
+        warn!("the audit log did not take its last events in time");
+    }
+    // It says itself what it could not send.
+    drop(tokio::task::spawn_blocking(move || traces.flush()).await);
+    match failure.try_recv() {
+        Ok(reason) => Err(StartError::Failed(reason)),
+        Err(_not_failed) => Ok(()),
+    }
+}
+
+fn pages(
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    trust: &Trust,
+    authorization: &Authorization,
+) -> Pages {
+    let (told, told_again) = (health.clone(), health.clone());
+    let (metrics, trust, authorization) = (metrics.clone(), trust.clone(), authorization.clone());
+    Pages::new(
+        move || told.readiness(),
+        move |page| {
+            metrics.page(&trust, &authorization, page);
+            told_again.metrics(page);
+        },
+    )
+}
+
+fn reflection(
+    service: &Service,
+) -> Result<ServerReflectionServer<impl ServerReflection>, StartError> {
+    Ok(tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(service.descriptors)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?)
+}
+
+fn say_listening(listener: &TcpListener, trust: &Trust) -> Result<(), StartError> {
+    let address = listener.local_addr()?;
+    let snapshot = trust.current();
+    match snapshot.own() {
+        Ok(own) => {
+            info!(%address, identity = %own, generation = snapshot.generation(), "listening")
+        }
+        Err(refusal) => {
+            warn!(%address, reason = %refusal, "listening, with credentials that peers will refuse")
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the drain to end. The first signal began it, so that the second one is ours.
+async fn finish(served: impl Future<Output = Drained>, again: &mut Stop) {
+    let mut twice = std::pin::pin!(async {
+        again.requested().await;
+        again.requested().await;
+    });
+    tokio::select! {
+        drained = served => match drained {
+            Drained::Clean => info!("stopped: every call was finished"),
+            Drained::Cut(connections) => warn!(connections, "stopped: some connections were cut"),
+        },
+        () = &mut twice => warn!("asked to stop again: stopped at once"),
+    }
+}

@@ -1,0 +1,242 @@
+//! One event as one line, in JSON or as text, with every control character of a value shown as an escape.
+
+use std::error::Error;
+use std::fmt::{Debug, Write as _};
+
+use tracing::Level;
+use tracing::field::{Field, Visit};
+
+use base::text;
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Json,
+    Text,
+    Colour,
+}
+
+/// The fields of an event or a span, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Fields(Vec<(&'static str, Value)>);
+
+#[derive(Debug)]
+enum Value {
+    Text(String),
+    /// A number or a truth value, which both styles write as it is.
+    Plain(String),
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: Value) {
+        match self.0.iter_mut().find(|(name, _)| *name == field.name()) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((field.name(), value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, Value::Text(value.to_owned()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, Value::Plain(value.to_string()));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, Value::Plain(value.to_string()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, Value::Plain(value.to_string()));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        let text = value.to_string();
+        self.put(
+            field,
+            if value.is_finite() {
+                Value::Plain(text)
+            } else {
+                Value::Text(text)
+            },
+        );
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.put(field, Value::Text(text::in_one_line(value)));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.put(field, Value::Text(format!("{value:?}")));
+    }
+}
+
+/// A line that is being made.
+pub(crate) struct Line {
+    style: Style,
+    text: String,
+    names: Vec<&'static str>,
+}
+
+impl Line {
+    pub(crate) fn new(style: Style, time: &str, level: Level, target: &str) -> Self {
+        let text = match style {
+            Style::Json => {
+                format!(r#"{{"timestamp":"{time}","level":"{level}","target":"{target}""#)
+            }
+            Style::Text => format!("{time} {level:>5} {target}:"),
+            Style::Colour => format!(
+                "\x1b[2m{time}\x1b[0m {} \x1b[2m{target}:\x1b[0m",
+                coloured(level)
+            ),
+        };
+        Self {
+            style,
+            text,
+            names: vec!["timestamp", "level", "target"],
+        }
+    }
+
+    /// What happened.
+    pub(crate) fn message(&mut self, message: &str) {
+        match self.style {
+            Style::Json => self.text("message", message),
+            Style::Text | Style::Colour => {
+                self.text.push(' ');
+                escape(&mut self.text, message);
+            }
+        }
+    }
+
+    pub(crate) fn number(&mut self, name: &'static str, number: u64) {
+        self.plain(name, &number.to_string());
+    }
+
+    /// All fields whose names are not in the line yet; a message comes first.
+    pub(crate) fn fields(&mut self, Fields(fields): &Fields) {
+        for (_, value) in fields.iter().filter(|(name, _)| *name == "message") {
+            let (Value::Text(message) | Value::Plain(message)) = value;
+            self.message(message);
+        }
+        for (name, value) in fields {
+            if *name == "message" || self.names.contains(name) {
+                continue;
+            }
+            self.names.push(name);
+            match value {
+                Value::Text(value) => self.text(name, value),
+                Value::Plain(value) => self.plain(name, value),
+            }
+        }
+    }
+
+    /// The line, with its end.
+    pub(crate) fn end(mut self) -> String {
+        match self.style {
+            Style::Json => self.text.push_str("}\n"),
+            Style::Text | Style::Colour => self.text.push('\n'),
+        }
+        self.text
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        let bare = self.style != Style::Json
+            && !value.is_empty()
+            && !value.contains([' ', '"', '=', '\\']);
+        if bare {
+            escape(&mut self.text, value);
+        } else {
+            self.text.push('"');
+            escape(&mut self.text, value);
+            self.text.push('"');
+        }
+    }
+
+    fn plain(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.text.push_str(value);
+    }
+
+    fn name(&mut self, name: &str) {
+        // Writing to a string does not fail.
+        match self.style {
+            Style::Json => write!(self.text, r#","{name}":"#).ok(),
+            Style::Text => write!(self.text, " {name}=").ok(),
+            Style::Colour => write!(self.text, " \x1b[2m{name}=\x1b[0m").ok(),
+        };
+    }
+}
+
+fn coloured(level: Level) -> String {
+    let colour = match level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG | Level::TRACE => 34,
+    };
+    format!("\x1b[{colour}m{level:>5}\x1b[0m")
+}
+
+/// As JSON escapes, and beyond: no control character, line separator or change of writing direction is left.
+fn escape(line: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            c if c.is_control()
+                || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                write!(line, "\\u{:04x}", u32::from(c)).ok();
+            }
+            c => line.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(style: Style, message: &str, value: &str) -> String {
+        let mut line = Line::new(style, "now", Level::WARN, "here");
+        line.fields(&Fields(vec![
+            ("who", Value::Text(value.to_owned())),
+            ("message", Value::Text(message.to_owned())),
+        ]));
+        line.fields(&Fields(vec![
+            ("who", Value::Text("the outer span".to_owned())),
+            ("n", Value::Plain("3".to_owned())),
+        ]));
+        line.end()
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_the_event_and_then_those_of_its_spans() {
+        assert_eq!(
+            line(Style::Json, "it happened", "she"),
+            "{\"timestamp\":\"now\",\"level\":\"WARN\",\"target\":\"here\",\"message\":\"it happened\",\"who\":\"she\",\"n\":3}\n"
+        );
+        assert_eq!(
+            line(Style::Text, "it happened", "she and I"),
+            "now  WARN here: it happened who=\"she and I\" n=3\n"
+        );
+    }
+
+    #[test]
+    fn nothing_in_a_value_ends_the_line_or_reaches_the_terminal() {
+        let hostile = "x\r\n{\"level\":\"INFO\"}\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{2028}\u{85}\0";
+        for style in [Style::Json, Style::Text] {
+            let line = line(style, hostile, hostile);
+            let (end, rest) = line.as_bytes().split_last().unwrap();
+            assert_eq!(*end, b'\n');
+            assert!(rest.iter().all(|b| (b' '..=b'~').contains(b)), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Spans on their way to a collector, by OTLP over HTTP (protobuf), as the `OTEL_*` variables say.
+//!
+//! The queue, the sampler, the resource and the protocol are the OpenTelemetry SDK's. Ours is what it leaves out:
+//! what it cannot do is an error at the start, and a collector that does not answer is a line in the log, once.
+
+use std::env;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags,
+    TraceId, TraceState, Tracer, TracerProvider,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter};
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+use crate::calls::Side;
+use crate::count::Counter;
+use crate::page::Page;
+use crate::trace::TraceContext;
+use crate::traces::InvalidTracing;
+
+const ENDPOINTS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+];
+const PROTOCOLS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+];
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
+
+/// How long the last spans may take to be sent when the program ends.
+const FLUSH: Duration = Duration::from_secs(2);
+/// How long one request to the collector may take, unless a variable says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The way to a collector.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    recorded: Counter,
+    exported: AtomicU64,
+    failed: AtomicU64,
+    failing: AtomicBool,
+}
+
+impl Exporter {
+    /// As the variables say, or `None` when they name no collector.
+    pub(crate) fn from_env(service: &'static str) -> Result<Option<Self>, InvalidTracing> {
+        let Some((variable, endpoint)) = first(&ENDPOINTS) else {
+            return Ok(None);
+        };
+        let disabled = first(&["OTEL_SDK_DISABLED"])
+            .is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"));
+        let elsewhere = first(&["OTEL_TRACES_EXPORTER"]).filter(|(_, value)| value != "otlp");
+        if disabled || elsewhere.as_ref().is_some_and(|(_, value)| value == "none") {
+            return Ok(None);
+        }
+        check(variable, &endpoint, elsewhere)?;
+
+        let counts = Arc::<Counts>::default();
+        let invalid = |error: &dyn std::fmt::Display| InvalidTracing {
+            variable,
+            value: endpoint.clone(),
+            reason: format!("no exporter can be made of it: {error}"),
+        };
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_http_client(OnRuntime {
+                client: HyperClient::with_default_connector(timeout(), None),
+                runtime: Handle::current(),
+            })
+            .with_timeout(timeout())
+            .build()
+            .map_err(|e| invalid(&e))?;
+        let named = first(&["OTEL_SERVICE_NAME"]).is_some();
+        let resource = Resource::builder();
+        let resource = if named {
+            resource
+        } else {
+            resource.with_service_name(service)
+        };
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(Reporting {
+                exporter,
+                endpoint: endpoint.clone(),
+                counts: counts.clone(),
+            })
+            .with_resource(resource.build())
+            .build();
+        info!(endpoint, "spans go to a collector");
+        Ok(Some(Self {
+            tracer: provider.tracer("countersign"),
+            provider,
+            counts,
+        }))
+    }
+
+    pub(crate) fn begin(
+        &self,
+        side: Side,
+        method: &str,
+        parent: Option<&TraceContext>,
+    ) -> (TraceContext, Span) {
+        let kind = match side {
+            Side::Server => SpanKind::Server,
+            Side::Client => SpanKind::Client,
+        };
+        let builder = SpanBuilder::from_name(method.to_owned()).with_kind(kind);
+        let above = parent.map_or_else(Context::new, |parent| {
+            Context::new().with_remote_span_context(SpanContext::new(
+                TraceId::from(parent.trace_number()),
+                SpanId::from(parent.span_number()),
+                TraceFlags::new(u8::from(parent.is_sampled())),
+                true,
+                TraceState::NONE,
+            ))
+        });
+        let span = self.tracer.build_with_context(builder, &above);
+        let ours = span.span_context();
+        let context = parent
+            .cloned()
+            .unwrap_or_else(|| TraceContext::root(false))
+            .at(
+                u128::from_be_bytes(ours.trace_id().to_bytes()),
+                u64::from_be_bytes(ours.span_id().to_bytes()),
+                ours.is_sampled(),
+            );
+        if span.is_recording() {
+            self.counts.recorded.add();
+        }
+        (context, span)
+    }
+
+    pub(crate) fn metrics(&self, page: &mut Page) {
+        let Counts {
+            recorded,
+            exported,
+            failed,
+            failing: _,
+        } = &*self.counts;
+        page.counter(
+            "trace_spans_total",
+            "Spans that were recorded, and what became of them; the others wait, or found the queue full.",
+        )
+        .sample(&[("result", "recorded")], recorded.get())
+        .sample(&[("result", "exported")], exported.load(Ordering::Relaxed))
+        .sample(&[("result", "failed")], failed.load(Ordering::Relaxed));
+    }
+
+    pub(crate) fn shut_down(&self) {
+        if let Err(error) = self.provider.shutdown_with_timeout(FLUSH) {
+            warn!(reason = %error, "the last spans were not sent");
+        }
+    }
+}
+
+/// Ends a span; what nobody records costs nothing more.
+pub(crate) fn end<const N: usize>(
+    mut span: Span,
+    error: Option<&'static str>,
+    attributes: impl FnOnce() -> [(&'static str, String); N],
+) {
+    if span.is_recording() {
+        for (name, value) in attributes() {
+            span.set_attribute(KeyValue::new(name, value));
+        }
+        if let Some(error) = error {
+            span.set_attribute(KeyValue::new("error.type", error));
+            span.set_status(Status::error(error));
+        }
+    }
+    span.end();
+}
+
+/// The first of these variables that is set to something, with its value.
+fn first(variables: &[&'static str]) -> Option<(&'static str, String)> {
+    variables.iter().find_map(|variable| {
+        let value = env::var(variable).ok().filter(|value| !value.is_empty())?;
+        Some((*variable, value))
+    })
+}
+
+/// Refuses what the SDK would ignore or find out too late.
+fn check(
+    variable: &'static str,
+    endpoint: &str,
+    exporter: Option<(&'static str, String)>,
+) -> Result<(), InvalidTracing> {
+    let refuse = |variable, value: &str, reason: &str| {
+        Err(InvalidTracing {
+            variable,
+            value: value.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
+    if let Some((variable, value)) = exporter {
+        return refuse(variable, &value, "the exporters are otlp and none");
+    }
+    if endpoint.contains('@') {
+        // Not shown: what stands before it is a secret, and the address is in the log from here on.
+        return refuse(
+            variable,
+            "…@…",
+            "a user in the address is not sent: give it without",
+        );
+    }
+    if !endpoint.starts_with("http://") {
+        return refuse(
+            variable,
+            endpoint,
+            "spans are sent without TLS: give the http:// address of a collector on this host or in this pod",
+        );
+    }
+    if let Some((variable, value)) = first(&PROTOCOLS).filter(|(_, value)| value != "http/protobuf")
+    {
+        return refuse(
+            variable,
+            &value,
+            "the protocol is http/protobuf, usually on port 4318",
+        );
+    }
+    let Some((variable, sampler)) = first(&["OTEL_TRACES_SAMPLER"]) else {
+        return Ok(());
+    };
+    if !SAMPLERS.contains(&sampler.as_str()) {
+        return refuse(
+            variable,
+            &sampler,
+            &format!("the samplers are {}", SAMPLERS.join(", ")),
+        );
+    }
+    if sampler.ends_with("traceidratio") {
+        let (variable, ratio) = first(&["OTEL_TRACES_SAMPLER_ARG"])
+            .unwrap_or(("OTEL_TRACES_SAMPLER_ARG", String::new()));
+        if !ratio
+            .parse()
+            .is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio))
+        {
+            return refuse(variable, &ratio, "the sampler needs a share from 0 to 1");
+        }
+    }
+    Ok(())
+}
+
+fn timeout() -> Duration {
+    let variables = [
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+    ];
+    let millis = first(&variables).and_then(|(_, millis)| millis.parse().ok());
+    millis.map_or(TIMEOUT, Duration::from_millis)
+}
+
+/// The client of the collector, on our runtime: the SDK's thread has none.
+#[derive(Debug)]
+struct OnRuntime {
+    client: HyperClient,
+    runtime: Handle,
+}
+
+impl HttpClient for OnRuntime {
+    fn send_bytes<'a, 'b>(
+        &'a self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let client = self.client.clone();
+        let sent = self
+            .runtime
+            .spawn(async move { client.send_bytes(request).await });
+        Box::pin(async { sent.await? })
+    }
+}
+
+/// Counts what becomes of spans, and says when the collector is lost and when it is found again.
+#[derive(Debug)]
+struct Reporting {
+    exporter: opentelemetry_otlp::SpanExporter,
+    endpoint: String,
+    counts: Arc<Counts>,
+}
+
+impl SpanExporter for Reporting {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let size = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let exported = self.exporter.export(batch).await;
+        let Counts {
+            exported: taken,
+            failed,
+            failing,
+            recorded: _,
+        } = &*self.counts;
+        let was_failing = failing.swap(exported.is_err(), Ordering::Relaxed);
+        match &exported {
+            Ok(()) => {
+                taken.fetch_add(size, Ordering::Relaxed);
+                if was_failing {
+                    info!(endpoint = self.endpoint, "the collector takes spans again");
+                }
+            }
+            Err(error) => {
+                failed.fetch_add(size, Ordering::Relaxed);
+                if !was_failing {
+                    warn!(endpoint = self.endpoint, reason = %error, "the collector takes no spans; they are dropped until it does");
+                }
+            }
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}

@@ -1,0 +1,128 @@
+//! The spans of this process: their places in their traces, and, when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, their way to
+//! a collector.
+//!
+//! Never a call that waits for a collector: what it does not take in time is dropped.
+
+use std::fmt;
+
+use crate::calls::Side;
+use crate::page::Page;
+use crate::trace::TraceContext;
+
+/// What ends spans, and sends them to where they are collected. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Traces {
+    #[cfg(feature = "otlp")]
+    exporter: Option<std::sync::Arc<crate::otlp::Exporter>>,
+}
+
+/// A variable of OpenTelemetry's that is set to what this program cannot do.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} is {value:?}, and {reason}")]
+pub struct InvalidTracing {
+    pub(crate) variable: &'static str,
+    pub(crate) value: String,
+    pub(crate) reason: String,
+}
+
+impl Traces {
+    /// As the `OTEL_*` variables say: without an endpoint spans get their places and are sent nowhere. `service` is
+    /// the name of the service unless a variable gives it another. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// A variable asks for what is not there.
+    #[cfg(feature = "otlp")]
+    pub fn from_env(service: &'static str) -> Result<Self, InvalidTracing> {
+        let exporter = crate::otlp::Exporter::from_env(service)?;
+        Ok(Self {
+            exporter: exporter.map(std::sync::Arc::new),
+        })
+    }
+
+    /// This build sends spans nowhere, and says so when an endpoint is set.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(feature = "otlp"))]
+    pub fn from_env(_service: &'static str) -> Result<Self, InvalidTracing> {
+        if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
+            tracing::warn!(
+                "OTEL_EXPORTER_OTLP_ENDPOINT is set, and this program was built without the feature otlp"
+            );
+        }
+        Ok(Self::default())
+    }
+
+    /// Begins the span of a call of `method` on this side, under that of `parent`.
+    pub fn begin(&self, side: Side, method: &str, parent: Option<&TraceContext>) -> CallSpan {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = &self.exporter {
+            let (context, span) = exporter.begin(side, method, parent);
+            return CallSpan {
+                context,
+                span: Some(span),
+            };
+        }
+        let _ = (side, method);
+        CallSpan {
+            // Recorded nowhere here; what the caller recorded stays true for those behind us.
+            context: parent.map_or_else(
+                || TraceContext::root(false),
+                |parent| parent.child(parent.is_sampled()),
+            ),
+            #[cfg(feature = "otlp")]
+            span: None,
+        }
+    }
+
+    /// Writes the families of spans, if they are sent anywhere.
+    pub fn metrics(&self, page: &mut Page) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = &self.exporter {
+            exporter.metrics(page);
+        }
+        let _ = page;
+    }
+
+    /// Sends what is left, and waits for that for two seconds at most. It blocks, so call it outside of async code.
+    pub fn flush(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = &self.exporter {
+            exporter.shut_down();
+        }
+    }
+}
+
+/// The span of a call that runs.
+pub struct CallSpan {
+    context: TraceContext,
+    #[cfg(feature = "otlp")]
+    span: Option<opentelemetry_sdk::trace::Span>,
+}
+
+impl CallSpan {
+    /// Its place in its trace.
+    pub fn context(&self) -> &TraceContext {
+        &self.context
+    }
+
+    /// The call ended: with an error of this name, or well. `attributes` are asked for only if the span is recorded.
+    pub fn end<const N: usize>(
+        self,
+        error: Option<&'static str>,
+        attributes: impl FnOnce() -> [(&'static str, String); N],
+    ) {
+        #[cfg(feature = "otlp")]
+        if let Some(span) = self.span {
+            crate::otlp::end(span, error, attributes);
+            return;
+        }
+        let _ = (error, attributes);
+    }
+}
+
+impl fmt::Debug for CallSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.context.fmt(f)
+    }
+}
