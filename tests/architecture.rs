@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("identity", &[]),
     ("call", &[]),
     ("telemetry", &[]),
-    ("admin", &["telemetry"]),
+    ("admin", &["mtls", "telemetry"]),
     ("authz", &["call", "identity", "telemetry"]),
     ("mtls", &["call", "identity", "telemetry"]),
     ("app", &["telemetry"]),

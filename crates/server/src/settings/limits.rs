@@ -42,11 +42,11 @@ pub struct LimitSettings {
     )]
     pub max_connections: usize,
 
-    /// Connections of one identity
+    /// Connections of one identity; a quarter of it when three quarters of --max-connections are taken
     #[arg(
         long,
         env = "APP_MAX_CONNECTIONS_PER_PEER",
-        default_value_t = 200,
+        default_value_t = 100,
         value_name = "N"
     )]
     pub max_connections_per_peer: usize,
