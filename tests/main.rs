@@ -19,6 +19,7 @@ mod errors;
 mod floods;
 mod foreign;
 mod frames;
+mod hangs;
 mod limits;
 mod load;
 mod operations;

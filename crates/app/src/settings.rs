@@ -17,9 +17,20 @@ const PREFIX: &str = "APP_";
 ///
 /// Ends the process when they are not usable ([`exit::USAGE`]), or when `--help` or `--version` was asked for.
 pub fn parse<T: clap::Parser>() -> T {
-    let unknown =
-        reject_unknown_variables(&T::command(), std::env::vars_os().map(|(name, _)| name));
-    let parsed = T::try_parse();
+    parse_as(T::command())
+}
+
+/// The same, and flags may stand after a subcommand as well as before it.
+pub fn parse_on_either_side<T: clap::Parser>() -> T {
+    parse_as(T::command().mut_args(|argument| argument.global(true)))
+}
+
+fn parse_as<T: clap::Parser>(mut command: Command) -> T {
+    let unknown = reject_unknown_variables(&command, std::env::vars_os().map(|(name, _)| name));
+    let parsed = command
+        .try_get_matches_from_mut(std::env::args_os())
+        .and_then(|matches| T::from_arg_matches(&matches))
+        .map_err(|error| error.format(&mut command));
     let asked =
         |e: &clap::Error| matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     match (parsed, unknown) {

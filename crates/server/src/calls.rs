@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
 
+use crate::first_message;
 use crate::load::{Place, Places};
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
@@ -34,6 +35,8 @@ pub(crate) struct Deadlines {
     pub(crate) default: Duration,
     /// The most that a caller gets.
     pub(crate) max: Duration,
+    /// Of the first message of every call.
+    pub(crate) first_message: Duration,
 }
 
 /// All calls of one connection.
@@ -104,6 +107,9 @@ where
         });
         // For the calls that a handler makes in turn.
         request.extensions_mut().insert(trace);
+        let (head, body) = request.into_parts();
+        let (body, late) = first_message::within(self.deadlines.first_message, body);
+        let request = Request::from_parts(head, body);
         let (place, limit, answer) = match self.admit(request.headers()) {
             Ok((place, limit)) => {
                 let answer = span.in_scope(|| self.service.call(request));
@@ -122,6 +128,7 @@ where
         let end = async move {
             tokio::select! {
                 refusal = authority.lost() => authority_lost(&refusal),
+                status = late => status,
                 () = sleep(limit) => Status::deadline_exceeded("the call took longer than its deadline allows"),
             }
         };

@@ -4,6 +4,7 @@
 //! the data. Everything else is between them.
 
 mod calls;
+mod first_message;
 mod health;
 mod load;
 mod metrics;

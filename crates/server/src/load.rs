@@ -1,4 +1,6 @@
-//! How many calls may be open at once: in all, and of one identity, so that none can take every place.
+//! How many calls may be open at once: in all, and of one identity, so that neither one nor a few take every place.
+//!
+//! The last quarter of the places is for identities that hold few.
 //!
 //! Never a queue: a call that finds no place is turned away at once, and told when to come back.
 
@@ -10,10 +12,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::refusal::Refusal;
 
+/// One place in this many is kept for identities that hold few.
+const RESERVE: usize = 4;
+
+/// An identity with less than this part of the places that it may have holds few.
+const FEW: usize = 4;
+
 /// The places for calls of one port.
 #[derive(Debug)]
 pub(crate) struct Load {
     all: Arc<Semaphore>,
+    reserve: usize,
     per_peer: usize,
     peers: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
@@ -22,7 +31,11 @@ pub(crate) struct Load {
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     all: Arc<Semaphore>,
+    reserve: usize,
     own: Arc<Semaphore>,
+    /// From this many places of its own on, it gets none of the reserve.
+    few: usize,
+    per_peer: usize,
 }
 
 /// The place of one call, until it ends.
@@ -34,8 +47,10 @@ pub(crate) struct Place {
 
 impl Load {
     pub(crate) fn new(all: usize, per_peer: usize) -> Self {
+        let all = all.min(Semaphore::MAX_PERMITS);
         Self {
-            all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
+            all: Arc::new(Semaphore::new(all)),
+            reserve: all / RESERVE,
             per_peer: per_peer.min(Semaphore::MAX_PERMITS),
             peers: Mutex::default(),
         }
@@ -53,7 +68,10 @@ impl Load {
         });
         Places {
             all: self.all.clone(),
+            reserve: self.reserve,
             own,
+            few: (self.per_peer / FEW).max(1),
+            per_peer: self.per_peer,
         }
     }
 }
@@ -63,6 +81,11 @@ impl Places {
     pub(crate) fn take(&self) -> Result<Place, Refusal> {
         let own = self.own.clone().try_acquire_owned();
         let own = own.map_err(|_full| Refusal::CallerBusy)?;
+        // The one that was just taken is not counted.
+        let held = self.per_peer - self.own.available_permits() - 1;
+        if held >= self.few && self.all.available_permits() <= self.reserve {
+            return Err(Refusal::CallerBusy);
+        }
         let all = self.all.clone().try_acquire_owned();
         let all = all.map_err(|_full| Refusal::ServerBusy)?;
         Ok(Place {

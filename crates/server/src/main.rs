@@ -6,7 +6,7 @@ use server::settings::{Command, Settings};
 use server::start::{self, StartError};
 
 fn main() -> ExitCode {
-    let settings: Settings = app::parse();
+    let settings: Settings = app::parse_on_either_side();
     let logs = app::init_logs(settings.log_format, "info");
     let done = serve_or_check(settings);
     // Before the last word, which goes the direct way.
@@ -19,11 +19,14 @@ fn main() -> ExitCode {
 
 fn serve_or_check(settings: Settings) -> Result<(), StartError> {
     let command = settings.command;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let _runtime = runtime.enter();
-    let checked = start::check(settings)?;
-    match command {
-        Some(Command::Check) => Ok(()),
-        None => runtime.block_on(start::run(checked)),
-    }
+    let runtime = app::runtime(settings.worker_threads)?;
+    let done = {
+        let _runtime = runtime.enter();
+        start::check(settings).and_then(|checked| match command {
+            Some(Command::Check) => checked.check_data(),
+            None => runtime.block_on(start::run(checked)),
+        })
+    };
+    app::shut_down(runtime);
+    done
 }

@@ -44,6 +44,8 @@ pub(crate) enum Refusal {
     ImportTooLarge { max_items: usize },
     #[error("the items did not arrive within {} s", .limit.as_secs())]
     ImportTooSlow { limit: Duration },
+    #[error("the call's first message did not arrive within {limit:?}")]
+    FirstMessageTooSlow { limit: Duration },
     #[error("the server has as many calls open as it takes")]
     ServerBusy,
     #[error("this caller has as many calls open as one may have")]
@@ -87,7 +89,7 @@ impl Refusal {
             | Self::CallerBusy
             | Self::ImportsBusy
             | Self::StoreBusy => Code::ResourceExhausted,
-            Self::ImportTooSlow { .. } => Code::DeadlineExceeded,
+            Self::ImportTooSlow { .. } | Self::FirstMessageTooSlow { .. } => Code::DeadlineExceeded,
             Self::StoreFailed => Code::Internal,
             Self::PeerMissing => Code::Unauthenticated,
         }
@@ -102,6 +104,7 @@ impl Refusal {
             Self::QuantityBelowReserved { .. } => "QUANTITY_BELOW_RESERVED",
             Self::ImportTooLarge { .. } => "IMPORT_TOO_LARGE",
             Self::ImportTooSlow { .. } => "IMPORT_TOO_SLOW",
+            Self::FirstMessageTooSlow { .. } => "FIRST_MESSAGE_TOO_SLOW",
             Self::ServerBusy => "SERVER_BUSY",
             Self::CallerBusy => "CALLER_BUSY",
             Self::ImportsBusy => "IMPORTS_BUSY",
@@ -136,6 +139,7 @@ impl Refusal {
             Self::ImportTooLarge { max_items } => vec![("max_items", max_items.to_string())],
             Self::FieldsInvalid(_)
             | Self::ImportTooSlow { .. }
+            | Self::FirstMessageTooSlow { .. }
             | Self::ServerBusy
             | Self::CallerBusy
             | Self::ImportsBusy
@@ -171,6 +175,7 @@ impl From<Refusal> for Status {
             | Refusal::QuantityBelowReserved { .. }
             | Refusal::ImportTooLarge { .. }
             | Refusal::ImportTooSlow { .. }
+            | Refusal::FirstMessageTooSlow { .. }
             | Refusal::StoreFailed
             | Refusal::PeerMissing => {}
         }

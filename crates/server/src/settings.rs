@@ -3,6 +3,7 @@
 mod limits;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use app::{Duration, LogFormat};
@@ -90,6 +91,15 @@ pub struct Settings {
     #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
 
+    /// Threads that serve; one for each processor, up to 8, unless given
+    #[arg(
+        long,
+        env = "APP_WORKER_THREADS",
+        default_value_t = default_workers(),
+        value_name = "N"
+    )]
+    pub worker_threads: NonZeroUsize,
+
     /// How much a peer may take, and how long it may keep the server waiting
     #[command(flatten)]
     pub limits: LimitSettings,
@@ -104,6 +114,10 @@ pub struct Settings {
 pub enum Command {
     /// Check all settings and the files they name, and exit
     Check,
+}
+
+fn default_workers() -> NonZeroUsize {
+    NonZeroUsize::new(app::default_workers()).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Settings {

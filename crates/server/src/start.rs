@@ -32,6 +32,9 @@ use crate::store::{OpenError, Store};
 /// The name of this service in traces, unless `OTEL_SERVICE_NAME` gives another.
 const SERVICE: &str = "inventory";
 
+/// How long the end may take after the drain, with the audit log, the spans and the data file. Then it is by force.
+const END: Duration = Duration::from_secs(10);
+
 /// How long the last audit events may take to be written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(5);
 
@@ -122,6 +125,16 @@ pub fn check(mut settings: Settings) -> Result<Checked, StartError> {
     })
 }
 
+impl Checked {
+    /// Checks that the data file can be written, or made. A running server may have it, so that it is not opened.
+    ///
+    /// # Errors
+    /// [`StartError::Data`].
+    pub fn check_data(&self) -> Result<(), StartError> {
+        Ok(Store::check(&self.settings.data)?)
+    }
+}
+
 /// The limits, with no more connections than there can be open files.
 fn fitted(limits: LimitSettings) -> Result<LimitSettings, StartError> {
     let Some(open_files) = app::max_open_files() else {
@@ -160,7 +173,15 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     } = checked;
     let mut stop = app::stop_signal()?;
     let mut again = app::stop_signal()?;
-    let store = Store::open(&settings.data).await?;
+    let limits = &settings.limits;
+    let stopping = app::last_resort(limits.drain_delay.0 + limits.drain_timeout.0 + END)?;
+    let store = tokio::select! {
+        opened = Store::open(&settings.data) => opened?,
+        () = stop.requested() => {
+            info!("asked to stop");
+            return Ok(());
+        }
+    };
     let listener = mtls::bind(settings.listen).await?;
     let admin = match settings.admin_listen {
         admin::Address::Off => None,
@@ -192,6 +213,7 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     let deadlines = Deadlines {
         default: settings.limits.default_deadline.0,
         max: settings.limits.max_deadline.0,
+        first_message: settings.limits.first_message_timeout.0,
     };
     let load = Load::new(
         settings.limits.max_concurrent_calls,
@@ -202,6 +224,7 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
     let drain_delay = settings.limits.drain_delay.0;
     let shutdown = async move {
         until_stop(&mut stop, &store).await;
+        stopping.begin();
         health.drain().await;
         sleep(drain_delay).await;
         health.end().await;

@@ -87,11 +87,11 @@ pub struct LimitSettings {
     )]
     pub max_concurrent_calls: usize,
 
-    /// Calls that one identity may have open
+    /// Calls that one identity may have open; a quarter of it when three quarters of --max-concurrent-calls are taken
     #[arg(
         long,
         env = "APP_MAX_CONCURRENT_CALLS_PER_PEER",
-        default_value_t = 1_024,
+        default_value_t = 256,
         value_name = "N"
     )]
     pub max_concurrent_calls_per_peer: usize,
@@ -153,6 +153,15 @@ pub struct LimitSettings {
         value_name = "DURATION"
     )]
     pub keepalive_timeout: Duration,
+
+    /// From the headers of a call to its whole first message, whatever its deadline
+    #[arg(
+        long,
+        env = "APP_FIRST_MESSAGE_TIMEOUT",
+        default_value = "10s",
+        value_name = "DURATION"
+    )]
+    pub first_message_timeout: Duration,
 
     /// How long a call may take whose caller sets no deadline
     #[arg(
@@ -251,6 +260,7 @@ impl LimitSettings {
             ("--preface-timeout", self.preface_timeout),
             ("--keepalive-interval", self.keepalive_interval),
             ("--keepalive-timeout", self.keepalive_timeout),
+            ("--first-message-timeout", self.first_message_timeout),
             ("--default-deadline", self.default_deadline),
             ("--max-deadline", self.max_deadline),
             ("--max-connection-idle", self.max_connection_idle),
