@@ -57,6 +57,15 @@ fn the_process_in_which_something_hangs() {
             say_ready();
             for_ever();
         }
+        "an end that was begun twice" => {
+            let last_resort = app::last_resort(NEVER).unwrap();
+            let mut stop = app::stop_signal().unwrap();
+            say_ready();
+            runtime.block_on(stop.requested());
+            // The signal and this are one wish to stop.
+            last_resort.begin();
+            std::thread::sleep(Duration::from_millis(1_500));
+        }
         "an end of its own accord" => {
             let last_resort = app::last_resort(Duration::from_millis(100)).unwrap();
             last_resort.begin();
@@ -107,6 +116,12 @@ fn ends_by_force(what: &str, signals: &[&str], because: &str) {
 #[test]
 fn a_file_that_hangs_does_not_hold_up_the_end() {
     let (ended, _log) = ends("a file that is read", &["TERM"]);
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[test]
+fn an_end_that_takes_its_time_is_left_alone() {
+    let (ended, _log) = ends("an end that was begun twice", &["TERM"]);
     assert_eq!(ended.code(), Some(0));
 }
 

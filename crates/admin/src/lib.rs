@@ -20,7 +20,7 @@ use mtls::{Crowd, Place};
 use telemetry::Page;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, unconstrained};
 use tokio::time::{sleep, timeout};
 use tonic::service::Routes;
 use tracing::error;
@@ -176,6 +176,7 @@ async fn one(
     tokio::select! {
         biased;
         () = served => {}
-        Ok(()) = evicted => {}
+        // A connection that never stops to ask must not keep this from being looked at.
+        Ok(()) = unconstrained(evicted) => {}
     }
 }

@@ -3,14 +3,13 @@
 //! Never waits for anything of the rest of the process: it has a thread and a runtime of its own.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::exit;
 use crate::signal::stop_signal;
@@ -48,15 +47,20 @@ pub fn last_resort(limit: Duration) -> io::Result<LastResort> {
     };
     let watch = move || {
         let stuck = runtime.block_on(async {
+            let twice = async {
+                stop.requested().await;
+                told.notify_one();
+                stop.requested().await;
+                sleep(AT_ONCE).await;
+            };
+            let too_long = async {
+                told.notified().await;
+                sleep(limit).await;
+            };
             tokio::select! {
-                () = stop.requested() => {}
-                () = told.notified() => {}
+                () = twice => Stuck::AskedAgain,
+                () = too_long => Stuck::TooLong(limit),
             }
-            if timeout(limit, stop.requested()).await.is_err() {
-                return Stuck::TooLong(limit);
-            }
-            sleep(AT_ONCE).await;
-            Stuck::AskedAgain
         });
         say(stuck);
         std::process::exit(exit::FAILED.into())
