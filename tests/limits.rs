@@ -5,14 +5,15 @@ use std::time::Duration;
 use mtls::Channel;
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use proto::inventory::v1::{GetItemRequest, ReserveManyRequest, WatchStockRequest};
+use tokio::io::AsyncWriteExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::frames;
 use crate::raw::{self, Frames};
 use crate::scrape::Scrape;
 use crate::world::{Pki, Server, eventually};
+use crate::{frames, load};
 
 async fn get(client: &mut InventoryServiceClient<Channel>) -> Status {
     let request = GetItemRequest {
@@ -231,4 +232,71 @@ async fn a_connection_beyond_all_places_waits_until_one_is_free() {
     let call = tokio::spawn(async move { get(&mut waiting).await });
     held.pop();
     assert_eq!(call.await.unwrap().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_does_not_read_loses_its_connection_and_one_that_waits_does_not() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &["--unread-timeout", "200ms"]);
+    let mut auditor = pki.client("auditor", server.address);
+    let watch = auditor.watch_stock(WatchStockRequest::default()).await;
+    let mut watch = watch.unwrap().into_inner();
+    load::prepare(&pki, server.address).await;
+    watch.message().await.unwrap().unwrap();
+
+    // Its window is 0, so that not even the end of its call could be sent.
+    let tls = raw::handshake(&pki, "orders", server.address, &[b"h2"]).await;
+    let mut never_reads = tls.unwrap();
+    let path = "/inventory.v1.InventoryService/WatchStock";
+    let request = [
+        frames::opening(0),
+        frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &frames::call(path)),
+        frames::frame(frames::DATA, frames::END_STREAM, 1, &[0; 5]),
+    ];
+    never_reads.write_all(&request.concat()).await.unwrap();
+    let scrape = || Scrape::of(server.admin);
+    let cut = [("reason", "RESPONSE_UNREAD")];
+    eventually("it is cut", || {
+        (scrape().sum("tls_connections_ended_total", &cut) == 1.0).then_some(())
+    });
+    eventually("its place is free", || {
+        (scrape().sum("rpc_server_open_calls", &[]) == 1.0).then_some(())
+    });
+    frames::read_to_end(&mut never_reads).await;
+    // The other one had nothing to read all the while.
+    let mut orders = pki.client("orders", server.address);
+    let request = ReserveManyRequest {
+        reservation_id: uuid::Uuid::now_v7().to_string(),
+        sku: "PLENTY-1".to_owned(),
+        quantity: 1,
+    };
+    let answers = orders.reserve_many(tokio_stream::iter([request])).await;
+    answers.unwrap().into_inner().message().await.unwrap();
+    assert!(watch.message().await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_connections_are_for_identities_that_have_few() {
+    let pki = Pki::new();
+    let args = ["--max-connections", "8", "--max-connections-per-peer", "4"];
+    let server = Server::start(&pki, &args);
+    let connect = async |name| {
+        let mut tls = raw::handshake(&pki, name, server.address, &[b"h2"]).await?;
+        frames::read(&mut tls).await.map(|_settings| tls)
+    };
+    let mut held = Vec::new();
+    for name in [
+        "orders", "orders", "orders", "auditor", "auditor", "catalog",
+    ] {
+        held.push(connect(name).await.unwrap());
+    }
+    let shed = || Scrape::of(server.admin).sum("tls_connections_shed_total", &[]);
+    for name in ["orders", "auditor", "catalog"] {
+        let before = shed();
+        connect(name).await.unwrap_err();
+        eventually("it is turned away", || (shed() > before).then_some(()));
+    }
+    for name in ["billing", "mainframe"] {
+        held.push(connect(name).await.unwrap());
+    }
 }

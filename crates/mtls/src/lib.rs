@@ -32,6 +32,7 @@ mod source;
 mod target;
 mod text;
 mod trust;
+mod unread;
 mod verify;
 
 pub use authority::Authority;

@@ -34,6 +34,8 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// How long the answer to that PING may take.
     pub keepalive_timeout: Duration,
+    /// How long a response may wait for a caller that does not read it. Twice that at the latest its connection is cut.
+    pub unread_timeout: Duration,
     /// How long a connection may be without a call before the peer is asked to make a new one when it needs one.
     pub max_connection_idle: Duration,
     /// How long a connection lives before the peer is asked to make a new one; each lives ±10 % of it.
@@ -60,6 +62,7 @@ impl Default for Limits {
             max_frame_size: 16 << 10,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
+            unread_timeout: Duration::from_secs(60),
             max_connection_idle: Duration::from_secs(15 * 60),
             max_connection_age: Duration::from_secs(60 * 60),
             max_connection_age_grace: Duration::from_secs(5 * 60),

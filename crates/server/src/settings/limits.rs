@@ -163,6 +163,15 @@ pub struct LimitSettings {
     )]
     pub first_message_timeout: Duration,
 
+    /// How long a response may wait for a caller that does not read it; then its connection is cut
+    #[arg(
+        long,
+        env = "APP_UNREAD_TIMEOUT",
+        default_value = "60s",
+        value_name = "DURATION"
+    )]
+    pub unread_timeout: Duration,
+
     /// How long a call may take whose caller sets no deadline
     #[arg(
         long,
@@ -261,6 +270,7 @@ impl LimitSettings {
             ("--keepalive-interval", self.keepalive_interval),
             ("--keepalive-timeout", self.keepalive_timeout),
             ("--first-message-timeout", self.first_message_timeout),
+            ("--unread-timeout", self.unread_timeout),
             ("--default-deadline", self.default_deadline),
             ("--max-deadline", self.max_deadline),
             ("--max-connection-idle", self.max_connection_idle),
@@ -318,6 +328,7 @@ impl From<LimitSettings> for Limits {
             max_frame_size: settings.max_frame_size,
             keepalive_interval: settings.keepalive_interval.0,
             keepalive_timeout: settings.keepalive_timeout.0,
+            unread_timeout: settings.unread_timeout.0,
             max_connection_idle: settings.max_connection_idle.0,
             max_connection_age: settings.max_connection_age.0,
             max_connection_age_grace: settings.max_connection_age_grace.0,
