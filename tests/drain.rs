@@ -210,6 +210,34 @@ async fn calls_that_are_under_way_finish_and_new_ones_are_not_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_hangs_up_costs_no_call() {
+    let pki = Pki::new();
+    let mut server = start(&pki);
+    let (send, messages) = mpsc::channel(1);
+    let reserve = |id: u128| ReserveManyRequest {
+        reservation_id: uuid::Uuid::from_u128(id).to_string(),
+        sku: "NONE-1".to_owned(),
+        quantity: 1,
+    };
+    send.send(reserve(1)).await.unwrap();
+    let mut orders = pki.client("orders", server.address);
+    let answers = orders.reserve_many(ReceiverStream::new(messages)).await;
+    let mut answers = answers.unwrap().into_inner();
+    answers.message().await.unwrap().unwrap();
+    server.signal("HUP");
+    server.log.wait(|line| line["message"] == "draining");
+    send.send(reserve(2)).await.unwrap();
+    answers.message().await.unwrap().unwrap();
+    drop(send);
+    assert!(answers.message().await.unwrap().is_none());
+    let ended = tokio::task::spawn_blocking(move || (server.wait(), server));
+    let (ended, server) = ended.await.unwrap();
+    assert_eq!(ended.code(), Some(0));
+    let clean = |line: &serde_json::Value| line["message"] == "stopped: every call was finished";
+    server.log.wait(clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_says_so_before_it_stops_and_a_second_signal_stops_it_at_once() {
     let pki = Pki::new();
     let mut server = Server::start(&pki, &["--drain-delay", "1h", "--drain-timeout", "1h"]);

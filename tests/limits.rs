@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use mtls::Channel;
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
-use proto::inventory::v1::{GetItemRequest, WatchStockRequest};
+use proto::inventory::v1::{GetItemRequest, ReserveManyRequest, WatchStockRequest};
+use tokio::io::AsyncWriteExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::raw::{self, Frames};
 use crate::scrape::Scrape;
 use crate::world::{Pki, Server, eventually};
+use crate::{frames, load};
 
 async fn get(client: &mut InventoryServiceClient<Channel>) -> Status {
     let request = GetItemRequest {
@@ -76,6 +80,106 @@ async fn a_call_beyond_the_places_is_turned_away_at_once_and_told_when_to_come_b
     assert!(shed("SERVER_BUSY") >= 1.0, "{}", scrape.text());
 }
 
+/// Opens `number` calls of one connection and says nothing on them.
+async fn open_calls(pki: &Pki, name: &str, server: &Server, number: u32) -> Frames {
+    let mut frames = Frames::open(pki, name, server.address).await;
+    let get = frames::call("/inventory.v1.InventoryService/GetItem");
+    for n in 0..number {
+        frames
+            .send(raw::HEADERS, raw::END_HEADERS, 2 * n + 1, &get)
+            .await;
+    }
+    frames
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_whose_message_never_comes_leave_places_for_others_and_end_soon() {
+    let pki = Pki::new();
+    let args = [
+        "--max-concurrent-calls",
+        "64",
+        "--max-concurrent-calls-per-peer",
+        "16",
+        "--first-message-timeout",
+        "2s",
+    ];
+    let server = Server::start(&pki, &args);
+    // A stream whose first message has come may take its time with the next one.
+    let (send, messages) = tokio::sync::mpsc::channel(1);
+    let reserve = || ReserveManyRequest {
+        reservation_id: uuid::Uuid::now_v7().to_string(),
+        sku: "NONE-1".to_owned(),
+        quantity: 1,
+    };
+    send.send(reserve()).await.unwrap();
+    let mut catalog = pki.client("catalog", server.address);
+    let mut orders = pki.client("orders", server.address);
+    let answers = orders.reserve_many(ReceiverStream::new(messages)).await;
+    let mut answers = answers.unwrap().into_inner();
+    answers.message().await.unwrap().unwrap();
+
+    let mut held = Vec::new();
+    for name in ["orders", "auditor", "billing", "mainframe"] {
+        held.push(open_calls(&pki, name, &server, 20).await);
+    }
+    let shed = || Scrape::of(server.admin).sum("rpc_server_shed_total", &[]);
+    eventually("the calls that found no place are turned away", || {
+        (shed() >= 20.0).then_some(())
+    });
+    // Four identities have not taken every place, and the last ones are not for those that hold many.
+    assert_eq!(get(&mut catalog).await.code(), Code::NotFound);
+
+    let late = [("rpc_status_code", "DEADLINE_EXCEEDED")];
+    eventually("the calls end", || {
+        let scrape = Scrape::of(server.admin);
+        let ended = scrape.sum("rpc_server_call_duration_seconds_count", &late);
+        (ended >= 48.0 && scrape.sum("rpc_server_open_calls", &[]) == 1.0).then_some(())
+    });
+    send.send(reserve()).await.unwrap();
+    answers.message().await.unwrap().unwrap();
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_first_message_is_late_says_so_whatever_its_kind() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &["--first-message-timeout", "100ms"]);
+    let is_late = |status: &Status| {
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        let details = status.get_error_details();
+        assert_eq!(
+            details.error_info().unwrap().reason,
+            "FIRST_MESSAGE_TOO_SLOW"
+        );
+    };
+    let mut catalog = pki.client("catalog", server.address);
+    is_late(
+        &catalog
+            .import_items(tokio_stream::pending())
+            .await
+            .unwrap_err(),
+    );
+    let mut orders = pki.client("orders", server.address);
+    let answers = orders.reserve_many(tokio_stream::pending()).await;
+    let status = match answers {
+        Ok(answers) => answers.into_inner().message().await.unwrap_err(),
+        Err(status) => status,
+    };
+    is_late(&status);
+    // Half a message is none.
+    let mut half = Frames::open(&pki, "orders", server.address).await;
+    let get = frames::call("/inventory.v1.InventoryService/GetItem");
+    half.send(raw::HEADERS, raw::END_HEADERS, 1, &get).await;
+    half.send(raw::DATA, 0, 1, &[0, 0, 0, 0, 9, 1, 1]).await;
+    let answer = loop {
+        let frame = half.next().await.unwrap();
+        if frame.stream == 1 {
+            break frame;
+        }
+    };
+    assert_eq!(answer.kind, raw::HEADERS, "{answer:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_without_calls_goes_and_the_next_call_does_not_notice() {
     let pki = Pki::new();
@@ -128,4 +232,71 @@ async fn a_connection_beyond_all_places_waits_until_one_is_free() {
     let call = tokio::spawn(async move { get(&mut waiting).await });
     held.pop();
     assert_eq!(call.await.unwrap().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_does_not_read_loses_its_connection_and_one_that_waits_does_not() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &["--unread-timeout", "200ms"]);
+    let mut auditor = pki.client("auditor", server.address);
+    let watch = auditor.watch_stock(WatchStockRequest::default()).await;
+    let mut watch = watch.unwrap().into_inner();
+    load::prepare(&pki, server.address).await;
+    watch.message().await.unwrap().unwrap();
+
+    // Its window is 0, so that not even the end of its call could be sent.
+    let tls = raw::handshake(&pki, "orders", server.address, &[b"h2"]).await;
+    let mut never_reads = tls.unwrap();
+    let path = "/inventory.v1.InventoryService/WatchStock";
+    let request = [
+        frames::opening(0),
+        frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &frames::call(path)),
+        frames::frame(frames::DATA, frames::END_STREAM, 1, &[0; 5]),
+    ];
+    never_reads.write_all(&request.concat()).await.unwrap();
+    let scrape = || Scrape::of(server.admin);
+    let cut = [("reason", "RESPONSE_UNREAD")];
+    eventually("it is cut", || {
+        (scrape().sum("tls_connections_ended_total", &cut) == 1.0).then_some(())
+    });
+    eventually("its place is free", || {
+        (scrape().sum("rpc_server_open_calls", &[]) == 1.0).then_some(())
+    });
+    frames::read_to_end(&mut never_reads).await;
+    // The other one had nothing to read all the while.
+    let mut orders = pki.client("orders", server.address);
+    let request = ReserveManyRequest {
+        reservation_id: uuid::Uuid::now_v7().to_string(),
+        sku: "PLENTY-1".to_owned(),
+        quantity: 1,
+    };
+    let answers = orders.reserve_many(tokio_stream::iter([request])).await;
+    answers.unwrap().into_inner().message().await.unwrap();
+    assert!(watch.message().await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_connections_are_for_identities_that_have_few() {
+    let pki = Pki::new();
+    let args = ["--max-connections", "8", "--max-connections-per-peer", "4"];
+    let server = Server::start(&pki, &args);
+    let connect = async |name| {
+        let mut tls = raw::handshake(&pki, name, server.address, &[b"h2"]).await?;
+        frames::read(&mut tls).await.map(|_settings| tls)
+    };
+    let mut held = Vec::new();
+    for name in [
+        "orders", "orders", "orders", "auditor", "auditor", "catalog",
+    ] {
+        held.push(connect(name).await.unwrap());
+    }
+    let shed = || Scrape::of(server.admin).sum("tls_connections_shed_total", &[]);
+    for name in ["orders", "auditor", "catalog"] {
+        let before = shed();
+        connect(name).await.unwrap_err();
+        eventually("it is turned away", || (shed() > before).then_some(()));
+    }
+    for name in ["billing", "mainframe"] {
+        held.push(connect(name).await.unwrap());
+    }
 }

@@ -394,6 +394,64 @@ fn a_server_that_cannot_start_says_which_setting_is_wrong() {
     assert!(line.contains("--max-connections"), "{line}");
 }
 
+#[test]
+fn a_check_takes_its_flags_on_either_side_and_finds_a_data_file_that_cannot_be_written() {
+    let pki = Pki::new();
+    let tls_dir = pki.dir("inventory");
+    let tls = ["--tls-dir", tls_dir.to_str().unwrap()];
+    let dir = pki.dir.path();
+    let text = dir.join("text");
+    fs::write(&text, "text").unwrap();
+    let empty = dir.join("empty.redb");
+    fs::write(&empty, "").unwrap();
+    let good = dir.join("not/made/yet/inventory.redb");
+    for (data, code, said) in [
+        (good, 0, ""),
+        (
+            text.join("inventory.redb"),
+            64,
+            "the directory of the data file",
+        ),
+        (
+            "/proc/none/inventory.redb".into(),
+            64,
+            "the directory of the data file",
+        ),
+        (empty, 64, "remove it to start with nothing"),
+    ] {
+        let data = ["--data", data.to_str().unwrap()];
+        for args in [
+            [&tls[..], &data, &["check"]].concat(),
+            [&["check"][..], &tls, &data].concat(),
+            [&data[..], &["check"], &tls].concat(),
+        ] {
+            let ended = run("server", &args);
+            let stderr = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(code), "{args:?}: {stderr}");
+            assert!(stderr.contains(said), "{args:?}: {stderr}");
+        }
+    }
+    assert!(!dir.join("not").exists());
+}
+
+#[test]
+fn a_process_that_gets_no_threads_says_so() {
+    let pki = Pki::new();
+    let mut limited = in_repository(Command::new("sh"));
+    // Each thread takes address space, of which there is not enough for all.
+    limited
+        .args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\""])
+        .arg(program("server"))
+        .arg("--tls-dir")
+        .arg(pki.dir("inventory"))
+        .args(["--worker-threads", "4096", "check"]);
+    let ended = limited.output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(64), "{stderr}");
+    assert!(stderr.contains("4104 threads are needed"), "{stderr}");
+    assert!(stderr.contains("--worker-threads"), "{stderr}");
+}
+
 /// Runs a server that must not start, and gives the line that it says.
 fn refused_start(pki: &Pki, check: bool, env: &[(&str, &str)], args: &[&str]) -> String {
     let dir = pki.dir.path();

@@ -3,7 +3,6 @@
 //! Never an RPC of the service, never a name of a caller, never a way to change anything. It is the one crate that
 //! answers without TLS.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,17 +16,19 @@ use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use mtls::{Crowd, Place};
 use telemetry::Page;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::sync::oneshot;
+use tokio::task::{JoinSet, unconstrained};
+use tokio::time::{sleep, timeout};
 use tonic::service::Routes;
 use tracing::error;
 
-/// Probes and scrapers are few. Beyond this the oldest connection makes way, so that none that is silent, or never
-/// reads, keeps a probe out.
+/// Probes and scrapers are few. Beyond this a connection makes way, of the address that has most and there one that
+/// sent nothing, so that none that is silent, or never reads, keeps a probe out.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take to send a request's headers.
+/// How long a client may take to begin to speak, and to send a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long accepting pauses when the system has no descriptor left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -126,7 +127,7 @@ pub async fn serve(
 ) {
     let service = TowerToHyperService::new(pages.router(services));
     let mut connections = JoinSet::new();
-    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
+    let crowd = Crowd::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -135,14 +136,10 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((tcp, _)) => {
-                by_age.retain(|connection| !connection.is_finished());
-                if by_age.len() >= MAX_CONNECTIONS
-                    && let Some(oldest) = by_age.pop_front()
-                {
-                    oldest.abort();
-                }
-                by_age.push_back(connections.spawn(one(tcp, service.clone())));
+            Ok((tcp, address)) => {
+                let (place, evicted) = crowd.enter(address.ip());
+                let service = service.clone();
+                connections.spawn(async move { one(tcp, service, &place, evicted).await });
             }
             Err(fault) => {
                 error!(reason = %fault, "cannot accept on the admin port; trying again");
@@ -152,7 +149,13 @@ pub async fn serve(
     }
 }
 
-async fn one(tcp: TcpStream, service: TowerToHyperService<Router>) {
+/// One connection until it ends or must make way. What it has asked for by then is answered first, as far as it reads.
+async fn one(
+    tcp: TcpStream,
+    service: TowerToHyperService<Router>,
+    place: &Place,
+    evicted: oneshot::Receiver<()>,
+) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -162,6 +165,18 @@ async fn one(tcp: TcpStream, service: TowerToHyperService<Router>) {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(16);
-    // How a probe's connection ends is of no interest.
-    drop(builder.serve_connection(TokioIo::new(tcp), service).await);
+    let served = async {
+        if !matches!(timeout(HEADER_TIMEOUT, tcp.readable()).await, Ok(Ok(()))) {
+            return;
+        }
+        place.spoke();
+        // How a probe's connection ends is of no interest.
+        drop(builder.serve_connection(TokioIo::new(tcp), service).await);
+    };
+    tokio::select! {
+        biased;
+        () = served => {}
+        // A connection that never stops to ask must not keep this from being looked at.
+        Ok(()) = unconstrained(evicted) => {}
+    }
 }

@@ -25,6 +25,7 @@ use crate::preface::Preface;
 use crate::response::h2_error;
 use crate::serve::{Port, drain};
 use crate::snapshot::Snapshot;
+use crate::unread::Responses;
 use crate::verify::Refusal;
 
 /// How long the streams of a connection that lost its authority have to send their status, and a peer that has not
@@ -93,6 +94,10 @@ where
 
     let open = watch::Sender::new(0);
     let mut idle = pin!(idle(limits.max_connection_idle, open.subscribe()));
+    let responses = Responses::default();
+    let mut stuck = pin!(responses.clone().stuck(limits.unread_timeout));
+    let service = service
+        .map_response(move |response: Response<Body>| response.map(|body| responses.watch(body)));
     let (io, mut spoken) = Preface::new(stream);
     let mut conn = pin!(http2(limits).serve_connection(
         TokioIo::new(io),
@@ -126,6 +131,7 @@ where
             },
             _ = &mut spoken, if !speaking => speaking = true,
             () = &mut silence, if !speaking => return Closed::Cut("PREFACE_TIMEOUT"),
+            () = &mut stuck => return Closed::Cut("RESPONSE_UNREAD"),
             () = &mut old, if !leaving => {
                 conn.as_mut().graceful_shutdown();
                 (leaving, left) = (true, "AGED");

@@ -11,10 +11,12 @@ pub struct Limits {
     pub preface_timeout: Duration,
     /// Connections in all, those in the handshake included. Further ones wait in the listen backlog.
     pub max_connections: usize,
-    /// Connections of one peer, by the name that it goes by ([`identity::Peer`] as text).
+    /// Connections of one peer, by the name that it goes by ([`identity::Peer`] as text). When three quarters of
+    /// `max_connections` are taken, a peer gets no more beyond a quarter of this.
     pub max_connections_per_peer: usize,
-    /// Sockets that have not proved who they are, in all: the parallel handshakes. Beyond it the oldest makes way. They
-    /// never get more than half of `max_connections`, however large this is.
+    /// Sockets that have not proved who they are, in all: the parallel handshakes. Beyond it one makes way, of the IP
+    /// address that has most of them, and there one that sent nothing. They never get more than half of
+    /// `max_connections`, however large this is.
     pub max_unauthenticated: usize,
     /// Of these, from one IP address.
     pub max_unauthenticated_per_ip: usize,
@@ -32,6 +34,8 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// How long the answer to that PING may take.
     pub keepalive_timeout: Duration,
+    /// How long a response may wait for a caller that does not read it. Twice that at the latest its connection is cut.
+    pub unread_timeout: Duration,
     /// How long a connection may be without a call before the peer is asked to make a new one when it needs one.
     pub max_connection_idle: Duration,
     /// How long a connection lives before the peer is asked to make a new one; each lives ±10 % of it.
@@ -48,7 +52,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             preface_timeout: Duration::from_secs(10),
             max_connections: 1_000,
-            max_connections_per_peer: 200,
+            max_connections_per_peer: 100,
             max_unauthenticated: 256,
             max_unauthenticated_per_ip: 64,
             max_concurrent_streams: 128,
@@ -58,6 +62,7 @@ impl Default for Limits {
             max_frame_size: 16 << 10,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
+            unread_timeout: Duration::from_secs(60),
             max_connection_idle: Duration::from_secs(15 * 60),
             max_connection_age: Duration::from_secs(60 * 60),
             max_connection_age_grace: Duration::from_secs(5 * 60),

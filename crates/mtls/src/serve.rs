@@ -157,6 +157,9 @@ async fn one<M, S>(
     let authenticated = tokio::select! {
         authenticated = within(port.limits.handshake_timeout, async {
             tcp.set_nodelay(true).map_err(|e| handshake::read_error(&e))?;
+            // A silent socket costs no more than its place.
+            tcp.readable().await.map_err(|e| handshake::read_error(&e))?;
+            newcomer.spoke();
             handshake::accept(tcp, &snapshot, &presented).await
         }) => authenticated,
         Ok(()) = evicted => Err(HandshakeError::Evicted),

@@ -42,13 +42,17 @@ fn main() -> ExitCode {
         message_bytes: server.limits.max_message_size,
         ..Limits::default()
     };
-    SERVICE.run(server, async move || {
-        let store = Store::open(&data).await?;
-        Ok(Services::new()
-            .add_service(service::inventory(store.clone(), limits))
-            .stop_when(async move {
-                store.failed().await;
-                DATA_LOST.to_owned()
-            }))
-    })
+    let file = data.clone();
+    SERVICE
+        .server(server)
+        .check(move || Store::check(&file))
+        .run(async move || {
+            let store = Store::open(&data).await?;
+            Ok(Services::new()
+                .add_service(service::inventory(store.clone(), limits))
+                .stop_when(async move {
+                    store.failed().await;
+                    DATA_LOST.to_owned()
+                }))
+        })
 }

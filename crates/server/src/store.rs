@@ -5,7 +5,7 @@
 //! This module never judges the form of a request and knows no gRPC; only `tables` knows the file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -116,6 +116,12 @@ pub enum OpenError {
         path: PathBuf,
         /// What the operating system said.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It has no content, which a data file has from its first moment on.
+    #[error("the data file {} is empty, so what it held is lost: restore a copy, or remove it to start with nothing", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
     },
     /// Its content is not what was written.
     #[error("{} is damaged or not a data file: restore a copy, or move it away to start empty", path.display())]
@@ -238,6 +244,14 @@ impl Store {
                 writer,
             }),
         })
+    }
+
+    /// Whether the data file could be opened, or made, without doing so: another server may have it open.
+    ///
+    /// # Errors
+    /// [`OpenError`], if it is empty or out of reach.
+    pub fn check(path: &Path) -> Result<(), OpenError> {
+        Tables::check(path)
     }
 
     /// The item as it is now, if there is one.
@@ -417,6 +431,10 @@ fn write_all(
             Ok(answers)
         });
         match committed {
+            Ok(_) if !tables.is_in_place() => {
+                error!("the data file was removed or replaced; no more writes until a restart");
+                return;
+            }
             Ok((answers, written)) => {
                 publish(changes, written);
                 answers.into_iter().for_each(Answer::send);

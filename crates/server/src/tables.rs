@@ -4,14 +4,15 @@
 //! leaves a refused operation half applied.
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, Table,
-    TableDefinition, TableHandle,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
+    Table, TableDefinition, TableHandle,
 };
 
 use crate::store::{
@@ -38,6 +39,9 @@ pub(crate) type Fault = redb::Error;
 #[derive(Debug)]
 pub(crate) struct Tables {
     database: Database,
+    path: PathBuf,
+    /// The file that is open, by device and number.
+    file: (u64, u64),
 }
 
 /// Some items, and the revision of the data that they were read at.
@@ -56,27 +60,26 @@ pub(crate) struct Written {
 
 impl Tables {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(|source| OpenError::Directory {
-            directory: parent.to_owned(),
-            source,
-        })?;
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create(path)
-            .map_err(|error| explain(path, error))?;
-        // A new file is durable once its name is.
-        File::open(parent)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|source| OpenError::Unusable {
-                path: path.to_owned(),
-                source: source.into(),
+        let found = found(path)?;
+        let parent = parent(path);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(|source| OpenError::Directory {
+                directory: parent.to_owned(),
+                source,
             })?;
-        let tables = Self { database };
+        if found.is_none() {
+            create(path)?;
+        }
+        let database = builder().open(path).map_err(|error| explain(path, error))?;
+        let file = fs::metadata(path).map_err(unusable(path))?;
+        let tables = Self {
+            database,
+            path: path.to_owned(),
+            file: number(&file),
+        };
         match tables
             .found_schema()
             .map_err(|source| damaged(path, source))?
@@ -88,15 +91,36 @@ impl Tables {
                 known: SCHEMA,
             }),
             Found::Nothing => {
-                tables
-                    .create_schema()
-                    .map_err(|source| damaged(path, source))?;
+                create_schema(&tables.database).map_err(|source| damaged(path, source))?;
                 Ok(tables)
             }
             Found::SomethingElse => Err(OpenError::Foreign {
                 path: path.to_owned(),
             }),
         }
+    }
+
+    /// Whether `path` can be opened, or made, as far as can be told without opening it as a data file.
+    pub(crate) fn check(path: &Path) -> Result<(), OpenError> {
+        if found(path)?.is_some() {
+            let file = OpenOptions::new().read(true).write(true).open(path);
+            return file.map(drop).map_err(unusable(path));
+        }
+        // The part of its directory that is there.
+        let there = parent(path).ancestors().find(|parent| parent.exists());
+        let there = there.filter(|there| !there.as_os_str().is_empty());
+        let there = there.unwrap_or(Path::new("."));
+        let trial = there.join(format!(".check-{}", std::process::id()));
+        let tried = File::create_new(&trial).and_then(|_file| fs::remove_file(&trial));
+        tried.map_err(|source| OpenError::Directory {
+            directory: parent(path).to_owned(),
+            source,
+        })
+    }
+
+    /// Whether the file that is open still has its name. What is written to one that does not is lost.
+    pub(crate) fn is_in_place(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|file| number(&file) == self.file)
     }
 
     /// One item, or none.
@@ -174,14 +198,86 @@ impl Tables {
             .get(SCHEMA_KEY)?
             .map_or(Found::SomethingElse, |schema| Found::Schema(schema.value())))
     }
+}
 
-    fn create_schema(&self) -> Result<(), Fault> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
-        transaction.open_table(ITEMS)?;
-        transaction.open_table(RESERVATIONS)?;
-        transaction.commit()?;
-        Ok(())
+fn create_schema(database: &Database) -> Result<(), Fault> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+    transaction.open_table(ITEMS)?;
+    transaction.open_table(RESERVATIONS)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(true);
+    builder
+}
+
+/// A new data file, which has its name when it is whole, so that a start that is cut short leaves none that is empty.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let unfinished = PathBuf::from(unfinished);
+    let made = || {
+        // What another start left behind.
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)
+    };
+    // It is made here for the sake of its mode.
+    drop(made().map_err(unusable(path))?);
+    let database = builder()
+        .create(&unfinished)
+        .map_err(|error| explain(path, error))?;
+    create_schema(&database).map_err(|source| damaged(path, source))?;
+    drop(database);
+    fs::rename(&unfinished, path).map_err(unusable(path))?;
+    // A new file is durable once its name is.
+    File::open(parent(path))
+        .and_then(|directory| directory.sync_all())
+        .map_err(unusable(path))
+}
+
+/// The data file, if there is one. One that is empty was a data file once, or is about to become one by other means.
+fn found(path: &Path) -> Result<Option<Metadata>, OpenError> {
+    match fs::metadata(path) {
+        Ok(file) if file.is_file() && file.len() == 0 => Err(OpenError::Empty {
+            path: path.to_owned(),
+        }),
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Creating its directory says what is wrong with it.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        Err(source) => Err(unusable(path)(source)),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent();
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+fn number(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+fn unusable(path: &Path) -> impl Fn(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Unusable {
+        path: path.clone(),
+        source: source.into(),
     }
 }
 

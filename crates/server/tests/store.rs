@@ -340,6 +340,7 @@ async fn a_file_that_cannot_be_trusted_is_refused_by_name_with_what_to_do() -> R
 
     let text = write(dir.path(), "text.redb", b"sku,name,quantity\nbolt,Bolt,1\n")?;
     let short = write(dir.path(), "short.redb", &sound[..sound.len() / 2])?;
+    let empty = write(dir.path(), "empty.redb", b"")?;
     let stub = write(dir.path(), "stub.redb", &sound[..100])?;
     let zeros = write(dir.path(), "zeros.redb", &vec![0; sound.len()])?;
     let newer = write(dir.path(), "newer.redb", &sound)?;
@@ -363,6 +364,7 @@ async fn a_file_that_cannot_be_trusted_is_refused_by_name_with_what_to_do() -> R
             &short,
             "is damaged or not a data file",
         ),
+        ("nothing", &empty, "remove it to start with nothing"),
         ("part of a header", &stub, "is damaged or not a data file"),
         ("zeros", &zeros, "is damaged or not a data file"),
         (
@@ -396,6 +398,58 @@ async fn a_file_that_cannot_be_trusted_is_refused_by_name_with_what_to_do() -> R
             named
         };
         assert!(refused.contains(&*named), "{name}: {refused}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_file_and_its_directory_are_its_owners_alone() -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new()?;
+    let file = dir.path().join("made/for/it/inventory.redb");
+    Store::check(&file)?;
+    assert!(!dir.path().join("made").exists());
+    let store = Store::open(&file).await?;
+    Store::check(&file)?;
+    let mode = |path: &Path| fs::metadata(path).map(|it| it.permissions().mode() & 0o777);
+    assert_eq!(mode(&file)?, 0o600);
+    for made in ["made", "made/for", "made/for/it"] {
+        assert_eq!(mode(&dir.path().join(made))?, 0o700, "{made}");
+    }
+    let beside: Vec<_> = fs::read_dir(dir.path().join("made/for/it"))?.collect();
+    assert_eq!(beside.len(), 1, "{beside:?}");
+    drop(store);
+    // What a start that was cut short left behind is no obstacle, and no data.
+    fs::rename(&file, dir.path().join("made/for/it/inventory.redb.new"))?;
+    drop(Store::open(&file).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_once_the_file_has_lost_its_name() -> Result<(), Failure> {
+    let removed = |file: &Path| fs::remove_file(file);
+    let moved = |file: &Path| fs::rename(file, file.with_extension("old"));
+    let replaced = |file: &Path| {
+        fs::copy(file, file.with_extension("copy"))?;
+        fs::rename(file.with_extension("copy"), file)
+    };
+    type Loss = fn(&Path) -> std::io::Result<()>;
+    let losses: [(&str, Loss); 3] = [
+        ("removed", removed),
+        ("moved", moved),
+        ("replaced", replaced),
+    ];
+    for (name, lose) in losses {
+        let dir = TempDir::new()?;
+        let file = dir.path().join("inventory.redb");
+        let store = Store::open(&file).await?;
+        store.import(vec![item("bolt", 10)]).await?;
+        lose(&file)?;
+        let refused = store.reserve("orders", reservation(1, "bolt", 1)).await;
+        assert_eq!(refused, Err(StoreError::Failed.into()), "{name}");
+        store.failed().await;
+        let refused = store.import(vec![item("nut", 10)]).await;
+        assert_eq!(refused, Err(StoreError::Failed.into()), "{name}");
     }
     Ok(())
 }

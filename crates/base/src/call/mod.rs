@@ -4,11 +4,13 @@
 //! and what worked for it is dropped. This crate knows no peer, no policy, no clock and no socket.
 
 mod contain;
+mod first_message;
 mod observed;
 mod timeout;
 mod until;
 
 pub use contain::{Contained, ContainedBody, contain};
+pub use first_message::first_message;
 pub use observed::{Failed, Observed, observed};
 pub use timeout::{MalformedTimeout, timeout};
 pub use until::{Until, UntilBody, until, until_body};

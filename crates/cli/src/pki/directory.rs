@@ -52,6 +52,7 @@ impl Directory {
         let ca = path.join("ca");
         DirBuilder::new()
             .recursive(true)
+            .mode(0o755)
             .create(path)
             .map_err(FileError::new("create", path))?;
         DirBuilder::new()
@@ -93,6 +94,13 @@ impl Directory {
                 }
             })
         };
+        for key in ["root.key", "issuing.key"].map(file) {
+            // A root's key may be kept elsewhere.
+            let mode = key.metadata().map_or(0, |key| key.permissions().mode());
+            if mode & OTHERS != 0 {
+                return Err(DirectoryError::Exposed { key, mode });
+            }
+        }
         let root_pem = read("root.crt")?;
         let (issuing_pem, issuing_key) = (read("issuing.crt")?, read("issuing.key")?);
         let unusable = |name| {
@@ -196,6 +204,7 @@ impl Directory {
         let directory = self.path.join(name.as_str());
         DirBuilder::new()
             .recursive(true)
+            .mode(0o700)
             .create(&directory)
             .map_err(FileError::new("create", &directory))?;
         let mut batch = Batch::default();
@@ -348,6 +357,9 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// What the group may not do, which is to write, and what everybody else may not do, which is anything.
+const OTHERS: u32 = 0o027;
+
 const AUTHORITY_FILES: [&str; 4] = ["root.key", "root.crt", "issuing.key", "issuing.crt"];
 
 fn lock(directory: &Path) -> Result<File, FileError> {
@@ -393,6 +405,18 @@ pub enum DirectoryError {
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Others can read or write the key of an authority.
+    #[error(
+        "others can read or write {} (mode {:04o}), so anybody may have made certificates with it: make a new authority, or, if nobody had access, `chmod 600` it",
+        key.display(),
+        mode & 0o7777
+    )]
+    Exposed {
+        /// The file.
+        key: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// There is no PKI.
     #[error("there is no authority in {}; make one with `countersign pki init`", .0.display())]
     NoAuthority(PathBuf),

@@ -371,3 +371,47 @@ fn issue_takes_every_kind_of_name_and_of_key() {
         "no server is without an alternative name"
     );
 }
+
+#[test]
+fn an_identitys_directory_is_its_owners_alone_whatever_the_umask() {
+    let sandbox = Sandbox::empty();
+    let made = std::process::Command::new("sh")
+        .args(["-c", "umask 0; exec \"$0\" pki init --dir certs"])
+        .arg(env!("CARGO_BIN_EXE_countersign"))
+        .current_dir(sandbox.path("."))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let mode = |path: &str| {
+        let path = sandbox.path(path);
+        path.metadata().unwrap().permissions().mode() & 0o777
+    };
+    for name in IDENTITIES.into_iter().chain(["ca"]) {
+        assert_eq!(mode(&format!("certs/{name}")), 0o700, "{name}");
+    }
+    assert_eq!(mode("certs"), 0o755);
+    assert_eq!(mode("certs/orders/tls.key"), 0o600);
+}
+
+#[test]
+fn an_authority_whose_key_others_can_read_is_refused() {
+    let sandbox = Sandbox::with_pki();
+    for (key, mode, said) in [
+        ("issuing.key", 0o666, "mode 0666"),
+        ("root.key", 0o604, "mode 0604"),
+        ("issuing.key", 0o620, "mode 0620"),
+    ] {
+        let path = sandbox.path(&format!("certs/ca/{key}"));
+        let set = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, mode).unwrap();
+        };
+        set(mode);
+        for command in [&["pki", "renew", "orders"][..], &["pki", "init"]] {
+            sandbox.refuse(command, said);
+        }
+        // A group may be let in on purpose.
+        set(0o640);
+        sandbox.succeed(&["pki", "renew", "orders"]);
+    }
+}

@@ -4,11 +4,14 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, listened to from the moment it is made.
+/// SIGTERM, SIGINT and SIGHUP, listened to from the moment it is made.
+///
+/// SIGHUP is what a terminal that goes away sends. Files are read again by themselves, so that it has no other use here.
 #[derive(Debug)]
 pub struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 /// Starts to listen; from then on these signals do not end the process by themselves.
@@ -19,6 +22,7 @@ pub fn stop_signal() -> io::Result<Stop> {
     Ok(Stop {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
     })
 }
 
@@ -28,6 +32,7 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

@@ -22,7 +22,9 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
 
-use crate::server::load::{Busy, Place, Places};
+use crate::server::exceeded::Exceeded;
+use crate::server::first_message;
+use crate::server::load::{Place, Places};
 use crate::server::metrics::Metrics;
 
 /// How long calls may take.
@@ -32,6 +34,8 @@ pub(crate) struct Deadlines {
     pub(crate) default: Duration,
     /// The most that a caller gets.
     pub(crate) max: Duration,
+    /// Of the first message of every call.
+    pub(crate) first_message: Duration,
 }
 
 /// All calls of one connection.
@@ -67,7 +71,7 @@ impl<S> Calls<S> {
     /// A place for a call, and how long it may take; or the answer that turns it away.
     fn admit(&self, headers: &HeaderMap) -> Result<(Place, Duration), Status> {
         let timeout = call::timeout(headers)?.unwrap_or(self.deadlines.default);
-        let shed = |busy: &Busy| self.metrics.shed.add(busy.reason());
+        let shed = |busy: &Exceeded| self.metrics.shed.add(busy.reason());
         let place = self.places.take().inspect_err(shed)?;
         Ok((place, timeout.min(self.deadlines.max)))
     }
@@ -102,6 +106,9 @@ where
         });
         // For the calls that a handler makes in turn.
         request.extensions_mut().insert(trace);
+        let (head, body) = request.into_parts();
+        let (body, late) = first_message::within(self.deadlines.first_message, body);
+        let request = Request::from_parts(head, body);
         let (place, limit, answer) = match self.admit(request.headers()) {
             Ok((place, limit)) => {
                 let answer = span.in_scope(|| self.service.call(request));
@@ -120,6 +127,7 @@ where
         let end = async move {
             tokio::select! {
                 refusal = authority.lost() => authority_lost(&refusal),
+                status = late => status,
                 () = sleep(limit) => Status::deadline_exceeded("the call took longer than its deadline allows"),
             }
         };

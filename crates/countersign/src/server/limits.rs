@@ -43,11 +43,11 @@ pub struct LimitSettings {
     )]
     pub max_connections: usize,
 
-    /// Connections of one identity
+    /// Connections of one identity; a quarter of it when three quarters of --max-connections are taken
     #[arg(
         long,
         env = "APP_MAX_CONNECTIONS_PER_PEER",
-        default_value_t = 200,
+        default_value_t = 100,
         value_name = "N"
     )]
     pub max_connections_per_peer: usize,
@@ -88,11 +88,11 @@ pub struct LimitSettings {
     )]
     pub max_concurrent_calls: usize,
 
-    /// Calls that one identity may have open
+    /// Calls that one identity may have open; a quarter of it when three quarters of --max-concurrent-calls are taken
     #[arg(
         long,
         env = "APP_MAX_CONCURRENT_CALLS_PER_PEER",
-        default_value_t = 1_024,
+        default_value_t = 256,
         value_name = "N"
     )]
     pub max_concurrent_calls_per_peer: usize,
@@ -154,6 +154,24 @@ pub struct LimitSettings {
         value_name = "DURATION"
     )]
     pub keepalive_timeout: Duration,
+
+    /// From the headers of a call to its whole first message, whatever its deadline
+    #[arg(
+        long,
+        env = "APP_FIRST_MESSAGE_TIMEOUT",
+        default_value = "10s",
+        value_name = "DURATION"
+    )]
+    pub first_message_timeout: Duration,
+
+    /// How long a response may wait for a caller that does not read it; then its connection is cut
+    #[arg(
+        long,
+        env = "APP_UNREAD_TIMEOUT",
+        default_value = "60s",
+        value_name = "DURATION"
+    )]
+    pub unread_timeout: Duration,
 
     /// How long a call may take whose caller sets no deadline
     #[arg(
@@ -252,6 +270,8 @@ impl LimitSettings {
             ("--preface-timeout", self.preface_timeout),
             ("--keepalive-interval", self.keepalive_interval),
             ("--keepalive-timeout", self.keepalive_timeout),
+            ("--first-message-timeout", self.first_message_timeout),
+            ("--unread-timeout", self.unread_timeout),
             ("--default-deadline", self.default_deadline),
             ("--max-deadline", self.max_deadline),
             ("--max-connection-idle", self.max_connection_idle),
@@ -309,6 +329,7 @@ impl From<LimitSettings> for Limits {
             max_frame_size: settings.max_frame_size,
             keepalive_interval: settings.keepalive_interval.0,
             keepalive_timeout: settings.keepalive_timeout.0,
+            unread_timeout: settings.unread_timeout.0,
             max_connection_idle: settings.max_connection_idle.0,
             max_connection_age: settings.max_connection_age.0,
             max_connection_age_grace: settings.max_connection_age_grace.0,

@@ -1,54 +1,28 @@
-//! How many calls may be open at once: in all, and of one identity, so that none can take every place.
+//! How many calls may be open at once: in all, and of one identity, so that neither one nor a few take every place.
+//!
+//! The last quarter of the places is for identities that hold few.
 //!
 //! Never a queue: a call that finds no place is turned away at once, and told when to come back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use identity::Peer;
-use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 
-/// The domain of the reasons in `google.rpc.ErrorInfo` that come from a server's limits.
-pub const ERROR_DOMAIN: &str = "server.countersign";
+use crate::server::exceeded::Exceeded;
 
-/// How long a caller that was turned away should wait: this, and up to as long again, so that not all come back at once.
-const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// One place in this many is kept for identities that hold few.
+const RESERVE: usize = 4;
 
-/// Why there is no place for a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Busy {
-    #[error("the server has as many calls open as it takes")]
-    Server,
-    #[error("this caller has as many calls open as one may have")]
-    Caller,
-}
-
-impl Busy {
-    /// The stable name of this reason, as docs/errors.md lists it.
-    pub(crate) fn reason(self) -> &'static str {
-        match self {
-            Self::Server => "SERVER_BUSY",
-            Self::Caller => "CALLER_BUSY",
-        }
-    }
-}
-
-impl From<Busy> for Status {
-    fn from(busy: Busy) -> Self {
-        let mut details = ErrorDetails::with_error_info(busy.reason(), ERROR_DOMAIN, []);
-        details.set_retry_info(Some(RETRY_DELAY.mul_f64(1.0 + fastrand::f64())));
-        Self::with_error_details(Code::ResourceExhausted, busy.to_string(), details)
-    }
-}
+/// An identity with less than this part of the places that it may have holds few.
+const FEW: usize = 4;
 
 /// The places for calls of one port.
 #[derive(Debug)]
 pub(crate) struct Load {
     all: Arc<Semaphore>,
+    reserve: usize,
     per_peer: usize,
     peers: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
@@ -57,7 +31,11 @@ pub(crate) struct Load {
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     all: Arc<Semaphore>,
+    reserve: usize,
     own: Arc<Semaphore>,
+    /// From this many places of its own on, it gets none of the reserve.
+    few: usize,
+    per_peer: usize,
 }
 
 /// The place of one call, until it ends.
@@ -69,8 +47,10 @@ pub(crate) struct Place {
 
 impl Load {
     pub(crate) fn new(all: usize, per_peer: usize) -> Self {
+        let all = all.min(Semaphore::MAX_PERMITS);
         Self {
-            all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
+            all: Arc::new(Semaphore::new(all)),
+            reserve: all / RESERVE,
             per_peer: per_peer.min(Semaphore::MAX_PERMITS),
             peers: Mutex::default(),
         }
@@ -88,18 +68,26 @@ impl Load {
         });
         Places {
             all: self.all.clone(),
+            reserve: self.reserve,
             own,
+            few: (self.per_peer / FEW).max(1),
+            per_peer: self.per_peer,
         }
     }
 }
 
 impl Places {
     /// A place, if there is one.
-    pub(crate) fn take(&self) -> Result<Place, Busy> {
+    pub(crate) fn take(&self) -> Result<Place, Exceeded> {
         let own = self.own.clone().try_acquire_owned();
-        let own = own.map_err(|_full| Busy::Caller)?;
+        let own = own.map_err(|_full| Exceeded::CallerBusy)?;
+        // The one that was just taken is not counted.
+        let held = self.per_peer - self.own.available_permits() - 1;
+        if held >= self.few && self.all.available_permits() <= self.reserve {
+            return Err(Exceeded::CallerBusy);
+        }
         let all = self.all.clone().try_acquire_owned();
-        let all = all.map_err(|_full| Busy::Server)?;
+        let all = all.map_err(|_full| Exceeded::ServerBusy)?;
         Ok(Place {
             _all: all,
             _own: own,

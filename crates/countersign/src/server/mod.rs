@@ -1,6 +1,8 @@
 //! A server: given the services of a program, all that is around them.
 
 mod calls;
+mod exceeded;
+mod first_message;
 mod health;
 mod limits;
 mod load;
@@ -9,8 +11,8 @@ mod service;
 mod settings;
 mod start;
 
+pub use exceeded::ERROR_DOMAIN;
 pub use limits::LimitSettings;
-pub use load::ERROR_DOMAIN;
-pub use service::{BoxError, Service, Services, peer};
+pub use service::{BoxError, Server, Service, Services, peer};
 pub use settings::{Command, Settings};
 pub use start::{StartError, api};

@@ -1,6 +1,7 @@
 //! What a server is told: each setting is a flag and an `APP_*` variable of the same name.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -8,6 +9,7 @@ use telemetry::LogFormat;
 
 use crate::admin;
 use crate::credentials::CredentialSettings;
+use crate::program;
 use crate::server::limits::LimitSettings;
 
 /// Where a server listens, who it is, who may call it, and how much of it.
@@ -56,6 +58,15 @@ pub struct Settings {
     #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
 
+    /// Threads that serve; one for each processor, up to 8, unless given
+    #[arg(
+        long,
+        env = "APP_WORKER_THREADS",
+        default_value_t = default_workers(),
+        value_name = "N"
+    )]
+    pub worker_threads: NonZeroUsize,
+
     /// How much a peer may take, and how long it may keep the server waiting
     #[command(flatten)]
     pub limits: LimitSettings,
@@ -70,4 +81,8 @@ pub struct Settings {
 pub enum Command {
     /// Check all settings and the files they name, and exit
     Check,
+}
+
+fn default_workers() -> NonZeroUsize {
+    NonZeroUsize::new(program::default_workers()).unwrap_or(NonZeroUsize::MIN)
 }

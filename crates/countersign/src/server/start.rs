@@ -29,6 +29,9 @@ use crate::server::metrics::Metrics;
 use crate::server::service::{BoxError, Service, Services};
 use crate::server::settings::Settings;
 
+/// How long the end may take after the drain, with the audit log, the spans and the data file. Then it is by force.
+const END: Duration = Duration::from_secs(10);
+
 /// How long the last audit events may take to be written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(5);
 
@@ -161,11 +164,15 @@ pub fn api(descriptors: &[u8]) -> Result<Api, InvalidApi> {
     Api::from_descriptor_set(&sets.concat())
 }
 
-/// Serves until a signal to stop, and then drains; a second signal ends that too.
+/// Makes the services by `build`, and serves them until a signal to stop, and then drains; a second signal ends that too.
 ///
 /// # Errors
 /// [`StartError`], with nothing left bound.
-pub(crate) async fn serve(checked: Checked, services: Services) -> Result<(), StartError> {
+pub(crate) async fn run<B, F>(checked: Checked, build: B) -> Result<(), StartError>
+where
+    B: FnOnce() -> F,
+    F: Future<Output = Result<Services, BoxError>>,
+{
     let Checked {
         service,
         settings,
@@ -175,6 +182,17 @@ pub(crate) async fn serve(checked: Checked, services: Services) -> Result<(), St
         shadow,
         traces,
     } = checked;
+    let mut stop = program::stop_signal()?;
+    let mut again = program::stop_signal()?;
+    let limits = &settings.limits;
+    let stopping = program::last_resort(limits.drain_delay.0 + limits.drain_timeout.0 + END)?;
+    let services = tokio::select! {
+        built = build() => built.map_err(StartError::Service)?,
+        () = stop.requested() => {
+            info!("asked to stop");
+            return Ok(());
+        }
+    };
     let Services {
         routes,
         names,
@@ -183,8 +201,6 @@ pub(crate) async fn serve(checked: Checked, services: Services) -> Result<(), St
     if let Some(name) = names.iter().find(|name| !api.has_service(name)) {
         return Err(StartError::NotDescribed(name));
     }
-    let mut stop = program::stop_signal()?;
-    let mut again = program::stop_signal()?;
     let listener = mtls::bind(settings.listen).await?;
     let admin = match settings.admin_listen {
         admin::Address::Off => None,
@@ -217,6 +233,7 @@ pub(crate) async fn serve(checked: Checked, services: Services) -> Result<(), St
     let deadlines = Deadlines {
         default: settings.limits.default_deadline.0,
         max: settings.limits.max_deadline.0,
+        first_message: settings.limits.first_message_timeout.0,
     };
     let load = Load::new(
         settings.limits.max_concurrent_calls,
@@ -235,6 +252,7 @@ pub(crate) async fn serve(checked: Checked, services: Services) -> Result<(), St
                 fail.send(reason).ok();
             }
         }
+        stopping.begin();
         health.drain().await;
         sleep(drain_delay).await;
         health.end().await;

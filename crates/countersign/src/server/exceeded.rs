@@ -1,0 +1,49 @@
+//! The limits that a call can exceed, and what its caller is told.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of the reasons in `google.rpc.ErrorInfo` that come from a server's limits.
+pub const ERROR_DOMAIN: &str = "server.countersign";
+
+/// How long a caller that was turned away should wait: this, and up to as long again, so that not all come back at once.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// A limit that a call exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Exceeded {
+    #[error("the server has as many calls open as it takes")]
+    ServerBusy,
+    #[error("this caller has as many calls open as one may have")]
+    CallerBusy,
+    #[error("the call's first message did not arrive within {limit:?}")]
+    FirstMessageTooSlow { limit: Duration },
+}
+
+impl Exceeded {
+    /// The stable name of this reason, as docs/errors.md lists it.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::ServerBusy => "SERVER_BUSY",
+            Self::CallerBusy => "CALLER_BUSY",
+            Self::FirstMessageTooSlow { .. } => "FIRST_MESSAGE_TOO_SLOW",
+        }
+    }
+}
+
+impl From<Exceeded> for Status {
+    fn from(exceeded: Exceeded) -> Self {
+        let mut details = ErrorDetails::with_error_info(exceeded.reason(), ERROR_DOMAIN, []);
+        let code = match exceeded {
+            Exceeded::ServerBusy | Exceeded::CallerBusy => {
+                details.set_retry_info(Some(RETRY_DELAY.mul_f64(1.0 + fastrand::f64())));
+                Code::ResourceExhausted
+            }
+            Exceeded::FirstMessageTooSlow { .. } => Code::DeadlineExceeded,
+        };
+        Self::with_error_details(code, exceeded.to_string(), details)
+    }
+}
