@@ -5,10 +5,12 @@
 
 mod contain;
 mod observed;
+mod one_answer;
 mod timeout;
 mod until;
 
 pub use contain::{Contained, ContainedBody, contain};
 pub use observed::{Failed, Observed, observed};
+pub use one_answer::one_answer;
 pub use timeout::{MalformedTimeout, timeout};
 pub use until::{Until, UntilBody, until, until_body};

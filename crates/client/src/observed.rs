@@ -16,6 +16,8 @@ use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tower::Service;
 
+use crate::rpc_error::Method;
+
 /// What all sendings of one call share: its id, and the trace that the first of them began.
 #[derive(Clone, Debug)]
 pub(crate) struct CallId {
@@ -79,7 +81,19 @@ impl Service<Request<Body>> for ObservedChannel {
         request.headers_mut().insert(REQUEST_ID, request_id.value());
         // Only the first sending has nothing above it.
         first.set(context).ok();
+        let path = request.uri().path();
+        let has_one_answer = Method::ALL
+            .iter()
+            .any(|method| method.has_one_answer() && method.path() == path);
         let sent = span.in_scope(|| self.channel.call(request));
+        let sent = async move {
+            let response = sent.await?;
+            if has_one_answer {
+                call::one_answer(response)
+            } else {
+                Ok(response)
+            }
+        };
         let observed = call::observed(sent, span, ended);
         Box::pin(async move {
             observed

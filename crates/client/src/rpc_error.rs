@@ -54,6 +54,14 @@ impl Method {
         }
     }
 
+    /// Whether it has exactly one answer, and not a stream of them.
+    pub(crate) fn has_one_answer(self) -> bool {
+        match self {
+            Self::GetItem | Self::ReserveStock | Self::ImportItems | Self::HealthCheck => true,
+            Self::WatchStock | Self::ReserveMany => false,
+        }
+    }
+
     /// Its name without that of its service.
     pub fn name(self) -> &'static str {
         let path = self.path();
