@@ -190,6 +190,9 @@ fn next_step(error: &RpcError) -> Option<String> {
         let address = target.trim_start_matches("https://").to_owned();
         format!("`countersign doctor {address}`, with the same --tls-dir, names the cause")
     };
+    if let Some(step) = ours.then(|| step_for(reason)).flatten() {
+        return Some(step.to_owned());
+    }
     let step = match status.code() {
         Code::Unauthenticated => doctor(),
         Code::Unavailable if ours && reason != "UNREACHABLE" => doctor(),
@@ -237,6 +240,20 @@ fn next_step(error: &RpcError) -> Option<String> {
         | Code::OutOfRange => return None,
     };
     Some(step)
+}
+
+/// What to do about an answer that our side of the wire did not take.
+fn step_for(reason: &str) -> Option<&'static str> {
+    match reason {
+        "NOT_GRPC" => Some("look at what answers there: a proxy, or the port of another program"),
+        "CLOSED_AT_ONCE" => Some(
+            "look at the log of the server, and at what is between: connections are accepted and closed",
+        ),
+        "ANSWER_METADATA_TOO_LARGE" | "ANSWER_MALFORMED" => {
+            Some("look at the server, and at what is between: the answer is at fault, not the call")
+        }
+        _ => None,
+    }
 }
 
 /// In the order of the keys, so that the same error is the same text.

@@ -32,6 +32,7 @@ mod target;
 mod text;
 mod trust;
 mod verify;
+mod wire;
 
 pub use authority::Authority;
 pub use channel::{Channel, ChannelOptions, connect, connect_any};
