@@ -146,6 +146,13 @@ impl Failure {
             Self::NotServing(_) => {
                 Some("try again later; the server's log says what it waits for".to_owned())
             }
+            Self::Credentials(error) if error.is_missing_file() => Some(
+                "make development certificates with `cargo cs pki init`, or name another directory by --tls-dir"
+                    .to_owned(),
+            ),
+            Self::Credentials(error) if error.code() == "CERTIFICATE_EXPIRED" => Some(
+                "renew it: `cargo cs pki renew` does so for development certificates".to_owned(),
+            ),
             // These say it themselves.
             Self::Credentials(_)
             | Self::File(_)
