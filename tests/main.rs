@@ -9,7 +9,9 @@ mod adversarial;
 mod architecture;
 mod authority;
 mod authorization;
+
 mod balance;
+mod calling;
 mod credentials;
 mod demo;
 mod doctor;

@@ -2,24 +2,43 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// Reads a regular file of at most `max` bytes.
 ///
 /// # Errors
 /// What the system says; or that it is no file, since a FIFO would block and a device might never end; or that it is
-/// larger.
+/// larger. When it is a matter of permission, the text has the owner and the mode of the file, and who we are.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    let file = File::open(path).map_err(|error| denied(path, error))?;
+    file.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         let text = format!("larger than {max} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(bytes)
+}
+
+/// The same error, with whose file it is if that is why.
+fn denied(path: &Path, error: io::Error) -> io::Error {
+    let (Ok(file), io::ErrorKind::PermissionDenied) = (path.metadata(), error.kind()) else {
+        return error;
+    };
+    let mode = file.mode() & 0o7777;
+    let mut text = format!(
+        "{error}: uid {} owns it, its mode is {mode:04o}",
+        file.uid()
+    );
+    // This directory belongs to whoever the process is.
+    if let Ok(ours) = Path::new("/proc/self").metadata() {
+        text += &format!(", and we are uid {}", ours.uid());
+    }
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
 #[cfg(test)]
@@ -36,5 +55,22 @@ mod tests {
         let length = std::fs::metadata(this).unwrap().len();
         let whole = read(Path::new(this), length).unwrap();
         assert_eq!(whole.len() as u64, length);
+    }
+
+    #[test]
+    fn what_is_not_ours_to_read_says_whose_it_is() {
+        let this = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/file.rs"));
+        let kind = io::ErrorKind::PermissionDenied;
+        let told = denied(this, kind.into());
+        assert_eq!(told.kind(), kind);
+        let uid = this.metadata().unwrap().uid();
+        let says = format!("permission denied: uid {uid} owns it, its mode is 0");
+        let told = told.to_string();
+        assert!(
+            told.starts_with(&says) && told.contains(", and we are uid "),
+            "{told}"
+        );
+        let gone = denied(this, io::ErrorKind::NotFound.into());
+        assert_eq!(gone.to_string(), "entity not found");
     }
 }

@@ -7,8 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::client::{Attempt, Channel, Connection, RpcError};
-use countersign::mtls::InvalidCredentials;
+use countersign::client::{Attempt, Channel, ConnectError, Connection, RpcError};
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use proto::inventory::v1::{
     GetItemRequest, ImportItemsRequest, ImportItemsResponse, Item, Reservation, ReserveManyRequest,
@@ -28,9 +27,8 @@ pub struct Client(countersign::client::Client);
 ///
 /// # Errors
 /// Our credentials cannot be used.
-pub fn connect(connection: Connection) -> Result<Client, InvalidCredentials> {
-    let paths = Method::ALL.iter().map(|method| method.path());
-    countersign::client::connect(connection, paths).map(Client)
+pub fn connect(connection: Connection) -> Result<Client, ConnectError> {
+    countersign::client::connect(connection, proto::FILE_DESCRIPTOR_SET).map(Client)
 }
 
 /// In each of these, `timeout` is for the whole call, repetitions and streams included; none is no limit.

@@ -12,7 +12,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::items::InvalidFile;
-use countersign::client::RpcError;
+use countersign::client::{ConnectError, InvalidDescriptors, RpcError};
 
 use crate::method::Method;
 use countersign::base::text::escape;
@@ -23,6 +23,9 @@ pub enum Failure {
     /// Our credentials cannot be used; nothing was sent.
     #[error(transparent)]
     Credentials(#[from] InvalidCredentials),
+    /// Our own API cannot be read, which no setting can change.
+    #[error(transparent)]
+    Descriptors(#[from] InvalidDescriptors),
     /// A file cannot be used; nothing was sent.
     #[error(transparent)]
     File(#[from] InvalidFile),
@@ -57,11 +60,21 @@ pub enum Failure {
     Tracing(#[from] InvalidTracing),
 }
 
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Credentials(error) => error.into(),
+            ConnectError::Descriptors(error) => error.into(),
+        }
+    }
+}
+
 impl Failure {
     /// The exit code for it, one of those in [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Credentials(_)
+            | Self::Descriptors(_)
             | Self::File(_)
             | Self::Usage(_)
             | Self::Unbound(_)
@@ -111,6 +124,7 @@ impl Failure {
         let mut error = match self {
             Self::Rpc(error) => error.to_json(),
             Self::Credentials(_)
+            | Self::Descriptors(_)
             | Self::File(_)
             | Self::Usage(_)
             | Self::NotReserved { .. }
@@ -131,6 +145,7 @@ impl Failure {
             // Escaped where they are made; again would double every backslash.
             Self::File(_) | Self::Rpc(_) => self.to_string(),
             Self::Credentials(_)
+            | Self::Descriptors(_)
             | Self::Usage(_)
             | Self::NotReserved { .. }
             | Self::NotServing(_)
@@ -149,8 +164,16 @@ impl Failure {
             Self::NotServing(_) => {
                 Some("try again later; the server's log says what it waits for".to_owned())
             }
+            Self::Credentials(error) if error.is_missing_file() => Some(
+                "make development certificates with `cargo cs pki init`, or name another directory by --tls-dir"
+                    .to_owned(),
+            ),
+            Self::Credentials(error) if error.code() == "CERTIFICATE_EXPIRED" => Some(
+                "renew it: `cargo cs pki renew` does so for development certificates".to_owned(),
+            ),
             // These say it themselves.
             Self::Credentials(_)
+            | Self::Descriptors(_)
             | Self::File(_)
             | Self::Usage(_)
             | Self::Unbound(_)
@@ -193,6 +216,9 @@ fn next_step(error: &RpcError) -> Option<String> {
         let address = target.trim_start_matches("https://").to_owned();
         format!("`countersign doctor {address}`, with the same --tls-dir, names the cause")
     };
+    if let Some(step) = ours.then(|| step_for(reason)).flatten() {
+        return Some(step.to_owned());
+    }
     let step = match status.code() {
         Code::Unauthenticated => doctor(),
         Code::Unavailable if ours && reason != "UNREACHABLE" => doctor(),
@@ -241,6 +267,20 @@ fn next_step(error: &RpcError) -> Option<String> {
         | Code::OutOfRange => return None,
     };
     Some(step)
+}
+
+/// What to do about an answer that our side of the wire did not take.
+fn step_for(reason: &str) -> Option<&'static str> {
+    match reason {
+        "NOT_GRPC" => Some("look at what answers there: a proxy, or the port of another program"),
+        "CLOSED_AT_ONCE" => Some(
+            "look at the log of the server, and at what is between: connections are accepted and closed",
+        ),
+        "ANSWER_METADATA_TOO_LARGE" | "ANSWER_MALFORMED" => {
+            Some("look at the server, and at what is between: the answer is at fault, not the call")
+        }
+        _ => None,
+    }
 }
 
 /// In the order of the keys, so that the same error is the same text.

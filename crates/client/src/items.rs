@@ -3,8 +3,7 @@
 //! Never a guess: no missing or extra column, no trimming, no row that is skipped.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
@@ -165,21 +164,14 @@ fn reservations(path: &Path, contents: &[u8]) -> Result<Vec<ReserveManyRequest>,
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>, InvalidFile> {
-    let unreadable = |source| InvalidFile::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut contents = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut contents)
-        .map_err(unreadable)?;
-    if contents.len() as u64 > MAX_FILE {
-        return Err(InvalidFile::TooLarge {
-            path: path.to_owned(),
-        });
-    }
-    Ok(contents)
+    countersign::base::file::read(path, MAX_FILE).map_err(|source| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::FileTooLarge {
+            InvalidFile::TooLarge { path }
+        } else {
+            InvalidFile::Unreadable { path, source }
+        }
+    })
 }
 
 /// Reads the rows under one of `headers`, the first of which is the one to suggest.

@@ -86,7 +86,8 @@ pub enum Command {
         /// CSV with the header sku,quantity or sku,quantity,reservation_id
         file: PathBuf,
     },
-    /// Print the level of each item, then each change
+    /// Print the level of each item, then each change, until Ctrl-C, SIGTERM, --for or --count, or until the server
+    /// ends it; each of these is exit code 0, and an error of the call has its own
     Watch {
         /// The one item to watch [default: all]
         sku: Option<String>,

@@ -1,7 +1,8 @@
 //! The client's door: a channel to the server that proves to be the expected one.
 //!
-//! A call goes to the least busy connection. One that was provably not processed is sent again (gRFC A6, transparent
-//! retry); any other error is the caller's, with a text that says what happened. Never a call without a verified server.
+//! A call goes to the least busy connection. One that was provably not processed is sent again once (gRFC A6, transparent
+//! retry), and one that never left, on another connection; any other error is the caller's, with a text that says what
+//! happened. Never a call without a verified server, never an answer that is not gRPC's.
 
 use std::fmt;
 use std::future::Future;
@@ -25,13 +26,17 @@ use crate::dial::{Connection, Dialer};
 use crate::endpoint::{Endpoint, State};
 use crate::replay::Replay;
 use crate::resolve::{self, Addresses};
-use crate::response;
+use crate::response::{self, Progress};
 use crate::target::Target;
 use crate::trust::Trust;
 use crate::verify::ServerIdentity;
 
-/// How often one call is sent in all while it is provably not processed.
-const MAX_SENDS: usize = 5;
+/// How many connections one call may find closed before a byte of it has left.
+const MAX_UNSENT: u32 = 5;
+
+/// By which a caller says how often its policy has sent the call before. Transparent retries do not count, and only the
+/// first attempt has one (gRFC A6).
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
 /// How a channel connects. The defaults suit an internal service.
 #[derive(Clone, Copy, Debug)]
@@ -153,13 +158,13 @@ impl Channel {
         let (mut parts, body) = request.into_parts();
         parts.headers.insert(header::USER_AGENT, USER_AGENT);
         let replay = Replay::new(body);
-        let mut sends = 0;
+        let mut refused = parts.headers.contains_key(PREVIOUS_ATTEMPTS);
+        let mut unsent = 0;
         loop {
             let connection = self.connection().await?;
             let body = replay.body().ok_or_else(|| {
                 Status::unavailable("the connection ended while the request was being sent")
             })?;
-            sends += 1;
             parts.uri = absolute(&connection, &parts.uri)?;
             let request = Request::from_parts(parts.clone(), body);
             let ending = connection.ending();
@@ -168,19 +173,38 @@ impl Channel {
                 refusal = response::lost(ending.clone()) => return Err(response::no_longer_believed(&refusal)),
             };
             connection.record.observe(match &sent {
-                Ok((response, _)) => response::is_served(response.headers()),
+                Ok((response, _)) => response::is_served(response),
                 Err(_) => false,
             });
             match sent {
                 Ok((response, in_flight)) => {
+                    if let Some(status) = response::not_grpc(&response, connection.address) {
+                        return Err(status);
+                    }
+                    let last_words = connection.last_words;
                     return Ok(response.map(|incoming| {
-                        response::body(incoming, connection.address, in_flight, ending, deadline)
+                        let from = response::Sender {
+                            address: connection.address,
+                            last_words,
+                        };
+                        response::body(incoming, from, in_flight, ending, deadline)
                     }));
                 }
-                Err(error) if sends < MAX_SENDS && response::was_not_processed(&error) => {
+                Err(error) => {
+                    match response::progress(&error) {
+                        Progress::NeverSent if unsent < MAX_UNSENT => unsent += 1,
+                        // Once: a server that refuses again is not to be flooded, and the caller's policy has pauses.
+                        Progress::Refused if !refused => refused = true,
+                        Progress::NeverSent | Progress::Refused | Progress::Unknown => {
+                            let from = response::Sender {
+                                address: connection.address,
+                                last_words: connection.last_words,
+                            };
+                            return Err(response::status(error.error(), &from));
+                        }
+                    }
                     self.shared.trust.counts().resent.add();
                 }
-                Err(error) => return Err(response::status(error.error(), connection.address)),
             }
         }
     }

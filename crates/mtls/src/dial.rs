@@ -31,6 +31,10 @@ use crate::target::Target;
 use crate::text::timestamp;
 use crate::trust::Trust;
 use crate::verify::{Refusal, ServerIdentity};
+use crate::wire::{LastWords, Said, Wire};
+
+/// Bytes of the metadata of one answer, headers or trailers (RFC 9113 §6.5.2).
+pub(crate) const MAX_METADATA: u32 = 16 << 10;
 
 /// What it takes to dial.
 #[derive(Clone, Debug)]
@@ -58,6 +62,8 @@ pub(crate) enum Cause {
     Tcp(Arc<io::Error>),
     Handshake(HandshakeError),
     TimedOut,
+    /// Connections are made, and each of them is closed at once.
+    ClosedAtOnce(Option<Said>),
 }
 
 impl ConnectError {
@@ -68,6 +74,7 @@ impl ConnectError {
             Cause::Tcp(_) => "UNREACHABLE",
             Cause::Handshake(cause) => cause.code(),
             Cause::TimedOut => "CONNECT_TIMEOUT",
+            Cause::ClosedAtOnce(_) => "CLOSED_AT_ONCE",
         }
     }
 
@@ -75,7 +82,11 @@ impl ConnectError {
     pub fn handshake(&self) -> Option<&HandshakeError> {
         match &self.cause {
             Cause::Handshake(cause) => Some(cause),
-            Cause::Resolve(_) | Cause::NoAddress | Cause::Tcp(_) | Cause::TimedOut => None,
+            Cause::Resolve(_)
+            | Cause::NoAddress
+            | Cause::Tcp(_)
+            | Cause::TimedOut
+            | Cause::ClosedAtOnce(_) => None,
         }
     }
 }
@@ -91,6 +102,13 @@ impl fmt::Display for ConnectError {
             Cause::NoAddress => f.write_str(": its name has no address"),
             Cause::Tcp(error) => write!(f, ": {error}; is it running, and is this its port?"),
             Cause::TimedOut => f.write_str(": no connection in time"),
+            Cause::ClosedAtOnce(last_words) => {
+                f.write_str(": each connection ends as soon as it is made; ")?;
+                match last_words {
+                    Some(said) => said.fmt(f),
+                    None => f.write_str("the server closed it without a word"),
+                }
+            }
             Cause::Handshake(cause @ HandshakeError::RefusedByPeer(_)) => {
                 write!(f, ": {cause}; ours is {}", self.own)
             }
@@ -104,7 +122,7 @@ impl Error for ConnectError {
         match &self.cause {
             Cause::Resolve(error) | Cause::Tcp(error) => Some(error.as_ref()),
             Cause::Handshake(cause) => Some(cause),
-            Cause::NoAddress | Cause::TimedOut => None,
+            Cause::NoAddress | Cause::TimedOut | Cause::ClosedAtOnce(_) => None,
         }
     }
 }
@@ -163,10 +181,12 @@ impl Dialer {
             peer,
             chain,
         } = authenticated;
+        let (stream, last_words) = Wire::new(stream);
         let (send, conn) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(self.options.keepalive_interval)
             .keep_alive_timeout(self.options.keepalive_timeout)
+            .max_header_list_size(MAX_METADATA)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|e| self.error(Some(address), Cause::Handshake(ended(&e))))?;
@@ -178,6 +198,7 @@ impl Dialer {
             send,
             authority: self.target.authority.clone(),
             record: Arc::default(),
+            last_words,
             ending,
             snapshot,
             in_flight: Arc::default(),
@@ -192,6 +213,8 @@ pub(crate) struct Connection {
     pub(crate) authority: http::uri::Authority,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) record: Arc<Record>,
+    /// What the server says when it closes the connection.
+    pub(crate) last_words: LastWords,
     send: http2::SendRequest<Body>,
     ending: watch::Receiver<Ending>,
     in_flight: Arc<AtomicUsize>,

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::dial::{ConnectError, Connection, Dialer};
+use crate::dial::{Cause, ConnectError, Connection, Dialer};
 
 /// The longest that a client keeps its old certificate in use after a new one is there.
 const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
@@ -22,6 +22,10 @@ const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
 /// A connection that does not live longer than this counts as a failed attempt: a server that takes everybody and keeps
 /// nobody must not be dialled without a pause.
 const SHORT_LIFE: Duration = Duration::from_millis(100);
+
+/// So many of them on end, and calls are told. One may happen to whoever connects while the server moves to a new
+/// certificate, and its calls wait for the next connection.
+const SHORT_LIVES: u32 = 2;
 
 /// A handle to one address. The connection goes when the last clone does.
 #[derive(Clone, Debug)]
@@ -98,9 +102,12 @@ async fn keep(
     wanted: Arc<Notify>,
 ) {
     let mut backoff = Backoff::new(dialer.options.min_backoff, dialer.options.max_backoff);
+    let mut short_lives = 0_u32;
     loop {
         wanted.notified().await;
-        publish.send_replace(State::Connecting);
+        if short_lives < SHORT_LIVES {
+            publish.send_replace(State::Connecting);
+        }
         let mut connection = loop {
             match dialer.dial(address).await {
                 Ok(connection) => break connection,
@@ -135,10 +142,24 @@ async fn keep(
         }
         if connected.elapsed() > SHORT_LIFE {
             backoff.reset();
-        } else {
-            sleep(backoff.next()).await;
+            short_lives = 0;
+            publish.send_replace(State::Idle);
+            continue;
         }
-        publish.send_replace(State::Idle);
+        let pause = backoff.next();
+        short_lives = short_lives.saturating_add(1);
+        if short_lives < SHORT_LIVES {
+            sleep(pause).await;
+            publish.send_replace(State::Idle);
+            continue;
+        }
+        let last_words = connection.last_words.get().cloned();
+        let error = dialer.error(Some(address), Cause::ClosedAtOnce(last_words));
+        warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection failed");
+        publish.send_replace(State::Failed(error));
+        sleep(pause).await;
+        // As after an attempt that failed, the next one is made whether or not somebody waits.
+        wanted.notify_one();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why credentials are refused: which file, which part of it, and what to do. Never a byte of a key.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::crl::InvalidCrl;
@@ -113,6 +114,11 @@ pub enum InvalidCredentials {
 }
 
 impl InvalidCredentials {
+    /// Whether a file is not there at all.
+    pub fn is_missing_file(&self) -> bool {
+        matches!(self, Self::Unreadable(unreadable) if unreadable.source.kind() == ErrorKind::NotFound)
+    }
+
     /// The stable name of this reason, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
         match self {

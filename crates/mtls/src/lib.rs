@@ -34,6 +34,7 @@ mod text;
 mod trust;
 mod unread;
 mod verify;
+mod wire;
 
 pub use authority::Authority;
 pub use channel::{Channel, ChannelOptions, connect, connect_any};

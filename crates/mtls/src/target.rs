@@ -1,10 +1,9 @@
 //! Where servers are. Never who they are: that is for their certificates to prove.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use http::Uri;
-use http::uri::{Authority as UriAuthority, PathAndQuery, Scheme};
+use http::uri::Authority as UriAuthority;
 use rustls::pki_types::{DnsName, ServerName};
 
 /// Where a server is: `https://HOST:PORT`.
@@ -20,49 +19,23 @@ pub struct Target {
 #[error("{target:?} is no target: {reason}; use https://HOST:PORT")]
 pub struct InvalidTarget {
     target: String,
-    reason: &'static str,
+    reason: String,
 }
 
 impl Target {
     /// Reads `https://HOST[:PORT]`; the port is 443 unless given.
     ///
     /// # Errors
-    /// Another scheme, no host, or a path: a channel goes to a server and not to a resource.
+    /// Another scheme, no host, a port that is none, or more than a host and a port: a channel goes to a server and not
+    /// to a resource.
     pub fn parse(target: &str) -> Result<Self, InvalidTarget> {
-        let invalid = |reason| InvalidTarget {
-            target: target.to_owned(),
+        parse(target).map_err(|reason| InvalidTarget {
+            // What is before an @ may be a password.
+            target: match target.rsplit_once('@') {
+                Some((_secret, rest)) => format!("...@{rest}"),
+                None => target.to_owned(),
+            },
             reason,
-        };
-        let uri: Uri = target.parse().map_err(|_e| invalid("it is not a URI"))?;
-        if uri.scheme() != Some(&Scheme::HTTPS) {
-            return Err(invalid("its scheme is not https"));
-        }
-        if !matches!(
-            uri.path_and_query().map(PathAndQuery::as_str),
-            None | Some("/")
-        ) {
-            return Err(invalid("it has a path"));
-        }
-        let authority = uri
-            .authority()
-            .ok_or_else(|| invalid("it has no host"))?
-            .clone();
-        if authority.as_str().contains('@') {
-            return Err(invalid("it has a user"));
-        }
-        let host = authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        if ServerName::try_from(host.as_str()).is_err() {
-            return Err(invalid("its host is neither a DNS name nor an IP address"));
-        }
-        let port = authority.port_u16().unwrap_or(443);
-        Ok(Self {
-            authority,
-            host,
-            port,
         })
     }
 
@@ -90,6 +63,79 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "https://{}", self.authority)
     }
+}
+
+fn parse(target: &str) -> Result<Target, String> {
+    let no = |reason: &str| Err(reason.to_owned());
+    if target.is_empty() {
+        return no("it is empty");
+    }
+    if target.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return no("it has a blank or a control character");
+    }
+    let Some((scheme, rest)) = target.split_once("://") else {
+        return no("it has no scheme");
+    };
+    if !scheme.eq_ignore_ascii_case("https") {
+        return no("its scheme is not https");
+    }
+    let authority = match rest.split_once(['/', '?', '#']) {
+        None => rest,
+        // The root is no resource.
+        Some((authority, "")) if rest.ends_with('/') => authority,
+        Some(_) => return no("it has a path, a query or a fragment"),
+    };
+    if authority.contains('@') {
+        return no("it has a user");
+    }
+    let (host, port) = host_and_port(authority)?;
+    let authority = authority
+        .parse::<UriAuthority>()
+        .map_err(|_e| "its host is neither a DNS name nor an IP address".to_owned())?;
+    Ok(Target {
+        authority,
+        host,
+        port,
+    })
+}
+
+fn host_and_port(authority: &str) -> Result<(String, u16), String> {
+    let (host, rest) = if let Some(bracketed) = authority.strip_prefix('[') {
+        let Some((host, rest)) = bracketed.split_once(']') else {
+            return Err("its host has no closing bracket".to_owned());
+        };
+        if host.parse::<Ipv6Addr>().is_err() {
+            return Err("what is between the brackets is no IPv6 address".to_owned());
+        }
+        (host, rest)
+    } else if authority.matches(':').count() > 1 {
+        return Err(
+            "an IPv6 address needs brackets around it, as in https://[::1]:50051".to_owned(),
+        );
+    } else {
+        let end = authority.find(':').unwrap_or(authority.len());
+        authority.split_at(end)
+    };
+    if host.is_empty() {
+        return Err("it has no host".to_owned());
+    }
+    if ServerName::try_from(host).is_err() {
+        return Err("its host is neither a DNS name nor an IP address".to_owned());
+    }
+    if rest.is_empty() {
+        return Ok((host.to_owned(), 443));
+    }
+    let Some(port) = rest.strip_prefix(':') else {
+        return Err("after the brackets comes no port".to_owned());
+    };
+    let number = port
+        .parse()
+        .ok()
+        .filter(|number| *number > 0 && port.starts_with(|c: char| matches!(c, '1'..='9')));
+    let Some(number) = number else {
+        return Err(format!("its port {port:?} is not a number from 1 to 65535"));
+    };
+    Ok((host.to_owned(), number))
 }
 
 /// Where the servers of one service are; a call goes to any of them.
@@ -162,6 +208,127 @@ mod tests {
             "https://a:1, https://b:2",
         ] {
             assert!(Targets::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_scheme_a_host_and_a_port_and_nothing_else() {
+        for (text, host, port) in [
+            ("https://localhost:50051", "localhost", 50051),
+            ("https://localhost", "localhost", 443),
+            ("https://localhost/", "localhost", 443),
+            ("HTTPS://localhost:1", "localhost", 1),
+            ("https://127.0.0.1:65535", "127.0.0.1", 65535),
+            ("https://[::1]:50051", "::1", 50051),
+            ("https://[::1]", "::1", 443),
+        ] {
+            let target = Target::parse(text).unwrap();
+            assert_eq!((&*target.host, target.port), (host, port), "{text}");
+        }
+        let port = "is not a number from 1 to 65535";
+        let more = "it has a path, a query or a fragment";
+        let blank = "it has a blank or a control character";
+        let host = "its host is neither a DNS name nor an IP address";
+        for (text, reason) in [
+            (
+                "https://localhost:500510",
+                format!("its port \"500510\" {port}"),
+            ),
+            (
+                "https://localhost:65536",
+                format!("its port \"65536\" {port}"),
+            ),
+            (
+                "https://localhost:5005l",
+                format!("its port \"5005l\" {port}"),
+            ),
+            ("https://localhost:0", format!("its port \"0\" {port}")),
+            ("https://localhost:00", format!("its port \"00\" {port}")),
+            (
+                "https://localhost:050051",
+                format!("its port \"050051\" {port}"),
+            ),
+            ("https://localhost:-1", format!("its port \"-1\" {port}")),
+            ("https://localhost:+1", format!("its port \"+1\" {port}")),
+            ("https://localhost:", format!("its port \"\" {port}")),
+            ("https://localhost:/", format!("its port \"\" {port}")),
+            (
+                "https://localhost:grpc",
+                format!("its port \"grpc\" {port}"),
+            ),
+            (
+                "https://localhost:0x1f",
+                format!("its port \"0x1f\" {port}"),
+            ),
+            (
+                "https://localhost:\u{663}",
+                format!("its port \"\u{663}\" {port}"),
+            ),
+            ("https://[::1]:", format!("its port \"\" {port}")),
+            (
+                "https://[::1]50051",
+                "after the brackets comes no port".to_owned(),
+            ),
+            ("https://[::1]:70000", format!("its port \"70000\" {port}")),
+            (
+                "https://::1:50051",
+                "an IPv6 address needs brackets".to_owned(),
+            ),
+            (
+                "https://localhost:1:2",
+                "an IPv6 address needs brackets".to_owned(),
+            ),
+            ("https://[::1", "its host has no closing bracket".to_owned()),
+            (
+                "https://[127.0.0.1]:1",
+                "between the brackets is no IPv6".to_owned(),
+            ),
+            (
+                "https://[fe80::1%25eth0]:1",
+                "between the brackets is no IPv6".to_owned(),
+            ),
+            ("https://localhost:1/path", more.to_owned()),
+            ("https://localhost:1//", more.to_owned()),
+            ("https://localhost:1/?", more.to_owned()),
+            ("https://localhost:1?query", more.to_owned()),
+            ("https://localhost:1#fragment", more.to_owned()),
+            ("https://localhost:1/#", more.to_owned()),
+            ("http://localhost:1", "its scheme is not https".to_owned()),
+            ("dns:///localhost:1", "its scheme is not https".to_owned()),
+            ("localhost:1", "it has no scheme".to_owned()),
+            ("https:localhost:1", "it has no scheme".to_owned()),
+            ("https://", "it has no host".to_owned()),
+            ("https://:1", "it has no host".to_owned()),
+            ("https:///", "it has no host".to_owned()),
+            ("https://a_b..c:1", host.to_owned()),
+            ("https://-a:1", host.to_owned()),
+            ("https://a%2eb:1", host.to_owned()),
+            ("https://m\u{fc}ller:1", host.to_owned()),
+            ("https://a\\b:1", host.to_owned()),
+            (" https://localhost:1", blank.to_owned()),
+            ("https://localhost:1\n", blank.to_owned()),
+            ("https://local host:1", blank.to_owned()),
+            ("https://localhost\0:1", blank.to_owned()),
+            ("", "it is empty".to_owned()),
+        ] {
+            let refusal = Target::parse(text).unwrap_err().to_string();
+            assert!(refusal.contains(&reason), "{text:?}: {refusal}");
+            assert!(refusal.contains(&format!("{text:?}")), "{refusal}");
+            let several = format!("https://localhost:1,{text}");
+            let refusal = Targets::parse(&several).unwrap_err().to_string();
+            assert!(refusal.contains(&reason), "{several:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_target_with_a_password_is_refused_without_it() {
+        for text in [
+            "https://me:secret@localhost:1",
+            "https://secret@",
+            "secret@localhost",
+        ] {
+            let refusal = Target::parse(text).unwrap_err().to_string();
+            assert!(!refusal.contains("secret"), "{refusal}");
         }
     }
 }

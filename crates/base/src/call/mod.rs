@@ -6,11 +6,13 @@
 mod contain;
 mod first_message;
 mod observed;
+mod one_answer;
 mod timeout;
 mod until;
 
 pub use contain::{Contained, ContainedBody, contain};
 pub use first_message::first_message;
 pub use observed::{Failed, Observed, observed};
+pub use one_answer::one_answer;
 pub use timeout::{MalformedTimeout, timeout};
 pub use until::{Until, UntilBody, until, until_body};

@@ -171,8 +171,18 @@ fn a_file_that_is_no_text_or_not_there_is_refused() {
         read_items(Path::new("/")),
         Err(InvalidFile::Unreadable { .. })
     ));
-    let endless = read_items(Path::new("/dev/zero"));
-    assert!(matches!(endless, Err(InvalidFile::TooLarge { .. })));
+    let utf16: Vec<u8> = b"\xff\xfes\0k\0u\0,\0n\0a\0m\0e\0\n\0".to_vec();
+    assert_eq!(
+        refusal(items(Path::new("utf16.csv"), &utf16)),
+        "utf16.csv, line 1: not UTF-8: save the file in that encoding"
+    );
+    // A FIFO would block for ever on open, and a device never ends.
+    for path in ["/dev/zero", "/"] {
+        assert_eq!(
+            refusal(read_items(Path::new(path))),
+            format!("cannot read {path}: not a regular file")
+        );
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! From settings to a client whose calls can be made.
 
+use std::sync::Arc;
+
 use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Targets, Trust};
 use telemetry::{Input, Observer, Page, Side, Traces};
 use tonic::Status;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::client::methods::{InvalidDescriptors, Methods};
 use crate::client::observed::Channel;
 use crate::client::retry::Retry;
 use crate::client::rpc_error::RpcError;
@@ -50,14 +53,23 @@ pub struct Client {
     retry: Retry,
 }
 
-/// Reads our credentials and gives a client, whose calls count by `methods`, `/package.Service/Method`. A server is dialled by the first call. Call it within a tokio runtime.
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Our credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] InvalidCredentials),
+    /// The API cannot be read.
+    #[error(transparent)]
+    Descriptors(#[from] InvalidDescriptors),
+}
+
+/// Reads our credentials and gives a client of the API with these `descriptors`, an encoded
+/// `google.protobuf.FileDescriptorSet`. A server is dialled by the first call. Call it within a tokio runtime.
 ///
 /// # Errors
-/// Our credentials cannot be used.
-pub fn connect<'a>(
-    connection: Connection,
-    methods: impl IntoIterator<Item = &'a str>,
-) -> Result<Client, InvalidCredentials> {
+/// [`ConnectError`].
+pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, ConnectError> {
     let Connection {
         targets,
         server,
@@ -72,9 +84,11 @@ pub fn connect<'a>(
         (target.clone(), server.clone().unwrap_or_else(by_name))
     });
     let channel = mtls::connect_any(servers, trust.clone(), options);
-    let methods = methods.into_iter().map(str::to_owned);
-    let observer = Observer::new(Side::Client, methods, traces);
-    let channel = Channel::new(channel, observer.clone(), &targets.to_string());
+    let sets = [descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET];
+    let methods = Arc::new(Methods::of_descriptors(&sets.concat())?);
+    let paths = methods.paths().map(str::to_owned);
+    let observer = Observer::new(Side::Client, paths, traces);
+    let channel = Channel::new(channel, methods, observer.clone(), &targets.to_string());
     Ok(Client {
         channel,
         observer,

@@ -1,12 +1,14 @@
 //! A client: a channel that generated clients take, from settings, with retries and errors in words.
 
 mod connection;
+mod methods;
 mod observed;
 mod retry;
 mod rpc_error;
 mod settings;
 
-pub use connection::{Client, Connection, connect};
+pub use connection::{Client, ConnectError, Connection, connect};
+pub use methods::InvalidDescriptors;
 pub use observed::Channel;
 pub use retry::{Attempt, Retry, RetryPolicy};
 pub use rpc_error::RpcError;

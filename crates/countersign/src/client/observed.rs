@@ -14,6 +14,8 @@ use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tower::Service;
 
+use crate::client::methods::Methods;
+
 /// What all sendings of one call share: its id, and the trace that the first of them began.
 #[derive(Clone, Debug)]
 pub(crate) struct CallId {
@@ -37,14 +39,21 @@ impl CallId {
 #[derive(Clone, Debug)]
 pub struct Channel {
     channel: mtls::Channel,
+    methods: Arc<Methods>,
     observer: Observer,
     server: Arc<str>,
 }
 
 impl Channel {
-    pub(crate) fn new(channel: mtls::Channel, observer: Observer, server: &str) -> Self {
+    pub(crate) fn new(
+        channel: mtls::Channel,
+        methods: Arc<Methods>,
+        observer: Observer,
+        server: &str,
+    ) -> Self {
         Self {
             channel,
+            methods,
             observer,
             server: server.into(),
         }
@@ -77,7 +86,17 @@ impl Service<Request<Body>> for Channel {
         request.headers_mut().insert(REQUEST_ID, request_id.value());
         // Only the first sending has nothing above it.
         first.set(context).ok();
+        let method = self.methods.get(request.uri().path());
+        let has_one_answer = method.is_some_and(|method| !method.answers_many);
         let sent = span.in_scope(|| self.channel.call(request));
+        let sent = async move {
+            let response = sent.await?;
+            if has_one_answer {
+                base::call::one_answer(response)
+            } else {
+                Ok(response)
+            }
+        };
         let observed = base::call::observed(sent, span, ended);
         Box::pin(async move {
             observed
