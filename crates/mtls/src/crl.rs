@@ -216,10 +216,13 @@ impl List {
         if !signers.iter().any(|signer| signer.may_sign_lists()) {
             return Err(InvalidCrl::SignerUnfit { issuer: issuer() });
         }
-        let roots = signers
-            .iter()
-            .flat_map(|signer| issuers.roots_above(signer));
-        Ok(Some(roots.collect()))
+        let mut roots = Vec::new();
+        for root in signers.iter().flat_map(|it| issuers.roots_above(it)) {
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        Ok(Some(roots))
     }
 
     /// Whether the key of `issuer` signed it.
