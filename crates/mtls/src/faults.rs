@@ -98,3 +98,56 @@ impl Faults {
         self.0.iter().all(|met| met.said.is_none())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(part: Part, reason: &str) -> Fault {
+        let error = InvalidCredentials::Pem {
+            path: "file".into(),
+            reason: reason.to_owned(),
+        };
+        Fault::new(part, error)
+    }
+
+    #[test]
+    fn a_slow_write_makes_one_line_and_what_was_whole_at_the_next_read_none() {
+        let mut faults = Faults::default();
+        let mut said = 0;
+        // Each read finds another half, some of them twice in a row.
+        for half in ["a", "b", "b", "c", "c", "c", "d", "d"] {
+            faults.found(&[fault(Part::Own, half)]);
+            said += faults.to_say().len();
+        }
+        assert_eq!(said, 1);
+        faults.found(&[]);
+        assert!(faults.are_gone());
+        faults.found(&[fault(Part::Own, "e")]);
+        assert_eq!((faults.to_say().len(), faults.are_gone()), (0, true));
+    }
+
+    #[test]
+    fn each_part_has_its_own_line_and_another_fault_that_stays_is_said_too() {
+        let mut faults = Faults::default();
+        let of = |issuer: &[u8]| Part::ListOf(issuer.to_vec());
+        faults.found(&[
+            fault(of(b"x"), "a"),
+            fault(of(b"y"), "b"),
+            fault(Part::Roots, "c"),
+        ]);
+        assert_eq!(faults.to_say().len(), 0);
+        faults.found_again();
+        assert_eq!(faults.to_say().len(), 3);
+        faults.found_again();
+        assert_eq!(faults.to_say().len(), 0);
+        faults.found(&[fault(Part::Roots, "d")]);
+        for _ in 0..SAID_AGAIN_AFTER {
+            faults.found_again();
+        }
+        let said = faults.to_say();
+        assert_eq!(said.len(), 1);
+        assert!(said.iter().all(|(_, text)| text.contains('d')), "{said:?}");
+        assert!(!faults.are_gone());
+    }
+}

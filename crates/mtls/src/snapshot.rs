@@ -353,3 +353,56 @@ fn keeps_all(new: &[Root], old: &[Root]) -> bool {
     old.iter()
         .all(|old| new.iter().any(|new| new.der == old.der))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+        KeyPair, KeyUsagePurpose, SanType,
+    };
+
+    use super::*;
+
+    fn root(name: &str) -> (String, Issuer<'static, KeyPair>) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        (pem, Issuer::new(params, key))
+    }
+
+    #[test]
+    fn a_root_goes_when_two_reads_in_a_row_miss_it_and_comes_with_the_first_that_has_it() {
+        let ((first, issuer), (second, _), (third, _)) = (root("a"), root("b"), root("c"));
+        let mut leaf = CertificateParams::default();
+        leaf.subject_alt_names = vec![SanType::URI("spiffe://acme.test/a".try_into().unwrap())];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate().unwrap();
+        let leaf = leaf.signed_by(&key, &issuer).unwrap().pem();
+        let read = |roots: &[&str]| {
+            let file = |name, content: String| PemFile::new(name, content.into_bytes());
+            Material::new(
+                file("tls.crt", leaf.clone()),
+                file("tls.key", key.serialize_pem()),
+                file("ca.crt", roots.concat()),
+                None,
+            )
+        };
+        let roots = |snapshot: &Snapshot| snapshot.authorities.roots.len();
+        let whole = read(&[&first, &second]);
+        let snapshot = Snapshot::first(Role::Server, whole, ExpiredCrls::Honour).unwrap();
+        assert_eq!(roots(&snapshot), 2);
+
+        // Cut between two certificates, as a file is that is being written.
+        let (taken, faults) = snapshot.next(read(&[&first]), false);
+        assert!(taken.is_none() && faults.is_empty(), "{faults:?}");
+        let (taken, _) = snapshot.next(read(&[&first]), true);
+        assert_eq!(roots(&taken.unwrap()), 1);
+        let (taken, _) = snapshot.next(read(&[&first, &second, &third]), false);
+        assert_eq!(roots(&taken.unwrap()), 3);
+    }
+}
