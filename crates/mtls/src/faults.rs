@@ -81,7 +81,7 @@ impl Faults {
     }
 
     /// The faults to say now, by code and text; each is given once.
-    pub(crate) fn to_say(&mut self) -> Vec<(&'static str, String)> {
+    pub(crate) fn take_due(&mut self) -> Vec<(&'static str, String)> {
         let due = |met: &&mut Met| match &met.said {
             None => met.reads >= SAID_AFTER,
             Some(said) => *said != met.text && met.reads >= SAID_AGAIN_AFTER,
@@ -118,13 +118,13 @@ mod tests {
         // Each read finds another half, some of them twice in a row.
         for half in ["a", "b", "b", "c", "c", "c", "d", "d"] {
             faults.found(&[fault(Part::Own, half)]);
-            said += faults.to_say().len();
+            said += faults.take_due().len();
         }
         assert_eq!(said, 1);
         faults.found(&[]);
         assert!(faults.are_gone());
         faults.found(&[fault(Part::Own, "e")]);
-        assert_eq!((faults.to_say().len(), faults.are_gone()), (0, true));
+        assert_eq!((faults.take_due().len(), faults.are_gone()), (0, true));
     }
 
     #[test]
@@ -136,16 +136,16 @@ mod tests {
             fault(of(b"y"), "b"),
             fault(Part::Roots, "c"),
         ]);
-        assert_eq!(faults.to_say().len(), 0);
+        assert_eq!(faults.take_due().len(), 0);
         faults.found_again();
-        assert_eq!(faults.to_say().len(), 3);
+        assert_eq!(faults.take_due().len(), 3);
         faults.found_again();
-        assert_eq!(faults.to_say().len(), 0);
+        assert_eq!(faults.take_due().len(), 0);
         faults.found(&[fault(Part::Roots, "d")]);
         for _ in 0..SAID_AGAIN_AFTER {
             faults.found_again();
         }
-        let said = faults.to_say();
+        let said = faults.take_due();
         assert_eq!(said.len(), 1);
         assert!(said.iter().all(|(_, text)| text.contains('d')), "{said:?}");
         assert!(!faults.are_gone());

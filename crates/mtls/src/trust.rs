@@ -139,7 +139,7 @@ async fn keep_current(
             }
             None => faults.found_again(),
         }
-        for (code, reason) in faults.to_say() {
+        for (code, reason) in faults.take_due() {
             error!(
                 code,
                 reason, "new credentials refused; the last good ones stay in use"

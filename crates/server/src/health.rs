@@ -165,8 +165,8 @@ fn doubted(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Expired { .. } => EXPIRED,
         Refusal::NotYetValid { .. } => NOT_YET_VALID,
-        Refusal::Revoked { .. } => "own certificate revoked",
-        Refusal::UnknownIssuer { .. } => "own certificate not under our own roots",
+        Refusal::Revoked => "own certificate revoked",
+        Refusal::UnknownIssuer => "own certificate not under our own roots",
         _ => "own certificate refused by our own rules",
     }
 }
