@@ -329,7 +329,7 @@ fn everything() -> WatchStockRequest {
     WatchStockRequest { sku: String::new() }
 }
 
-async fn watch(channel: &Channel) -> Streaming<WatchStockResponse> {
+pub(crate) async fn watch(channel: &Channel) -> Streaming<WatchStockResponse> {
     let opened = InventoryServiceClient::new(channel.clone())
         .watch_stock(everything())
         .await;
@@ -337,12 +337,14 @@ async fn watch(channel: &Channel) -> Streaming<WatchStockResponse> {
 }
 
 /// The next level of a stream that does not end by itself.
-async fn next(levels: &mut Streaming<WatchStockResponse>) -> Result<WatchStockResponse, Status> {
+pub(crate) async fn next(
+    levels: &mut Streaming<WatchStockResponse>,
+) -> Result<WatchStockResponse, Status> {
     let level = timeout(PATIENCE, levels.message()).await.unwrap();
     level.map(Option::unwrap)
 }
 
-async fn end(mut levels: Streaming<WatchStockResponse>) -> Status {
+pub(crate) async fn end(mut levels: Streaming<WatchStockResponse>) -> Status {
     loop {
         if let Err(status) = next(&mut levels).await {
             return status;
@@ -350,7 +352,7 @@ async fn end(mut levels: Streaming<WatchStockResponse>) -> Status {
     }
 }
 
-async fn set_quantity(pki: &Pki, server: &Server, quantity: u32) {
+pub(crate) async fn set_quantity(pki: &Pki, server: &Server, quantity: u32) {
     let item = ImportItemsRequest {
         sku: SKU.to_owned(),
         name: "An item of the tests".to_owned(),
@@ -363,7 +365,7 @@ async fn set_quantity(pki: &Pki, server: &Server, quantity: u32) {
         .unwrap();
 }
 
-fn reason(status: &Status) -> (Code, String) {
+pub(crate) fn reason(status: &Status) -> (Code, String) {
     let info = status.get_details_error_info();
     (
         status.code(),

@@ -89,6 +89,33 @@ const FAULTS: &[Fault] = &[
         &["crl.pem", "1 is older than the 2"],
     ),
     (
+        "another list with the number of the one in force",
+        |pki| {
+            let hour_ago = OffsetDateTime::now_utc() - Duration::from_secs(3600);
+            let next = hour_ago + Duration::from_secs(7200);
+            pki.put("inventory", "crl.pem", pki.crl_of(2, &[], hour_ago, next));
+        },
+        &["crl.pem", "2 is that of the list in force"],
+    ),
+    (
+        "a list with a higher number that was issued earlier",
+        |pki| {
+            let hour_ago = OffsetDateTime::now_utc() - Duration::from_secs(3600);
+            let next = hour_ago + Duration::from_secs(7200);
+            pki.put("inventory", "crl.pem", pki.crl_of(3, &[], hour_ago, next));
+        },
+        &["crl.pem", "it was issued at", "later, at"],
+    ),
+    (
+        "a list of the future",
+        |pki| {
+            let at = OffsetDateTime::now_utc() + Duration::from_secs(600);
+            let next = at + Duration::from_secs(3600);
+            pki.put("inventory", "crl.pem", pki.crl_of(3, &[], at, next));
+        },
+        &["crl.pem", "CN=test issuing", "in the future"],
+    ),
+    (
         "a list with a foreign signature",
         |pki| {
             let forged = Pki::empty().crl(9, &[]);
@@ -166,6 +193,8 @@ async fn a_root_that_is_removed_takes_effect_even_when_it_is_our_own() {
         (&warned["level"], &warned["code"]),
         (&"WARN".into(), &"UNKNOWN_ISSUER".into())
     );
+    let line = server.log.wait(|line| line["message"] == "not ready");
+    assert_eq!(line["reason"], "own certificate not under our own roots");
     let refused = get(&pki, &server, "orders").await.unwrap_err();
     assert!(
         refused.message().contains("it refused our certificate"),

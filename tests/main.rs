@@ -25,6 +25,7 @@ mod hangs;
 mod limits;
 mod load;
 mod operations;
+mod parts;
 mod process_facts;
 mod processes;
 mod raw;

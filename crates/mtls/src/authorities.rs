@@ -2,9 +2,9 @@
 
 use rustls::pki_types::CertificateDer;
 
-use crate::crl::{CrlFacts, InvalidCrl};
 use crate::invalid::InvalidCredentials;
 use crate::issuers::Issuers;
+use crate::lists::InForce;
 use crate::pem_file::PemFile;
 use crate::verify::{Authorities, ExpiredCrls};
 
@@ -21,50 +21,26 @@ impl Authorities {
         chain: &[CertificateDer<'_>],
         expired_crls: ExpiredCrls,
     ) -> Result<Self, InvalidCredentials> {
-        let mut authorities = Self::with_roots(roots, expired_crls)?;
-        authorities.add_crls(crls, chain)?;
-        Ok(authorities)
-    }
-
-    pub(crate) fn with_roots<'a>(
-        roots: impl IntoIterator<Item = &'a PemFile>,
-        expired_crls: ExpiredCrls,
-    ) -> Result<Self, InvalidCredentials> {
-        let mut authorities = Self {
-            expired_crls,
-            ..Self::default()
-        };
+        let mut all = Vec::new();
         for file in roots {
-            authorities.roots.extend(file.roots()?);
+            all.extend(file.roots()?);
         }
-        Ok(authorities)
-    }
-
-    /// Adds revocation lists, and gives their facts in the same order.
-    pub(crate) fn add_crls<'a>(
-        &mut self,
-        files: impl IntoIterator<Item = &'a PemFile>,
-        chain: &[CertificateDer<'_>],
-    ) -> Result<Vec<CrlFacts>, InvalidCredentials> {
-        let issuers = Issuers::new(chain.get(1..).unwrap_or_default(), &self.roots);
-        let mut all: Vec<CrlFacts> = Vec::new();
-        for file in files {
+        let mut lists: Vec<InForce> = Vec::new();
+        for file in crls {
             for (index, der) in file.revocation_lists()?.iter().enumerate() {
-                let fault = |source| InvalidCredentials::Crl {
+                let issuers = Issuers::new(chain.get(1..).unwrap_or_default(), &all);
+                let read = InForce::alone(der, &lists, &issuers);
+                lists.push(read.map_err(|source| InvalidCredentials::Crl {
                     path: file.path.clone(),
                     position: index + 1,
                     source,
-                };
-                let (facts, list) = CrlFacts::read(der, &issuers).map_err(fault)?;
-                if all.iter().any(|other| other.covers_the_same_as(&facts)) {
-                    return Err(fault(InvalidCrl::Duplicate {
-                        issuer: facts.issuer,
-                    }));
-                }
-                self.crls.push(list);
-                all.push(facts);
+                })?);
             }
         }
-        Ok(all)
+        Ok(Self {
+            roots: all.into(),
+            lists,
+            expired_crls,
+        })
     }
 }

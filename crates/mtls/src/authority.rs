@@ -12,7 +12,7 @@ use crate::snapshot::Snapshot;
 use crate::verify::Refusal;
 
 /// A wall clock may be set while we sleep by the monotonic one, so no sleep is longer than this.
-const MAX_SLEEP: Duration = Duration::from_secs(5);
+const MAX_SLEEP: Duration = Duration::from_millis(500);
 
 /// The right of one connection to go on. Clones share it.
 #[derive(Clone, Debug)]
@@ -56,6 +56,11 @@ pub(crate) async fn loss(
                 not_after: peer.not_after(),
             };
         };
+        if now < peer.not_before() {
+            return Refusal::NotYetValid {
+                not_before: peer.not_before(),
+            };
+        }
         let snapshot = snapshots.borrow().clone();
         let stale = snapshot.next_stale_list(judged);
         if stale.is_some_and(|stale| stale < now) {

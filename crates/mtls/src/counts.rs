@@ -191,7 +191,7 @@ fn expiries(sides: &[Side<'_>], page: &mut Page) {
     );
     for Side { name, trust, .. } in sides {
         let snapshot = trust.current();
-        let crls = snapshot.crls().iter();
+        let crls = snapshot.crls();
         for (issuer, at) in earliest(crls.map(|crl| (&crl.issuer, crl.next_update))) {
             family.moment(&[("side", *name), ("issuer", issuer)], at);
         }

@@ -2,6 +2,8 @@
 //!
 //! Which certificates it revokes is webpki's business; the rules here are about the list (RFC 5280 §5).
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -12,9 +14,15 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
-use crate::issuers::Issuers;
-use crate::text;
-use crate::verify::Root;
+use crate::crypto::{self, Digest};
+use crate::issuers::{Issuer, Issuers};
+use crate::text::{self, timestamp};
+
+/// How far the clock of an issuer may be ahead of ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
+/// For how many keys it is remembered whether they signed a list. An issuer has one or two.
+const MAX_KEYS: usize = 16;
 
 /// The facts of one revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +38,8 @@ pub struct CrlFacts {
     /// How many certificates it revokes.
     pub revoked: usize,
     ordinal: BigUint,
-    raw_issuer: Vec<u8>,
+    pub(crate) raw_issuer: Vec<u8>,
     scope: Option<Vec<u8>>,
-    /// The roots that its issuer stands under, as far as the credentials show.
-    roots: Vec<CertificateDer<'static>>,
 }
 
 /// Why a revocation list is refused.
@@ -62,6 +68,42 @@ pub enum InvalidCrl {
         /// The issuer, RFC 4514.
         issuer: String,
     },
+    /// The certificate of the issuer may not sign lists.
+    #[error(
+        "{issuer} signed it, and its key usage lacks cRLSign: issue the CA a certificate with it"
+    )]
+    SignerUnfit {
+        /// The issuer, RFC 4514.
+        issuer: String,
+    },
+    /// Another list with the same number is in force (RFC 5280 §5.2.3).
+    #[error(
+        "its number {number} is that of the list in force for {issuer}, and its content is not: issue it with a higher number"
+    )]
+    SameNumber {
+        /// The issuer, RFC 4514.
+        issuer: String,
+        /// The number of both.
+        number: String,
+    },
+    /// A list of the same issuer that was issued later is in force.
+    #[error("it was issued at {} and the list in force for {issuer} later, at {}", timestamp(*.this_update), timestamp(*.in_force))]
+    IssuedEarlier {
+        /// The issuer, RFC 4514.
+        issuer: String,
+        /// When this list was issued.
+        this_update: SystemTime,
+        /// When the list in force was.
+        in_force: SystemTime,
+    },
+    /// It was issued in the future.
+    #[error("it is of {issuer} and was issued at {}, which is in the future: is a clock wrong?", timestamp(*.this_update))]
+    NotYetValid {
+        /// The issuer, RFC 4514.
+        issuer: String,
+        /// When it says that it was issued.
+        this_update: SystemTime,
+    },
     /// A newer list of the same issuer is in force.
     #[error("its number {number} is older than the {in_force} in force for {issuer}")]
     Older {
@@ -88,19 +130,39 @@ impl InvalidCrl {
                 "CRL_UNSUPPORTED"
             }
             Self::BadSignature { .. } => "CRL_FORGED",
-            Self::Older { .. } => "CRL_OLDER",
+            Self::SignerUnfit { .. } => "CRL_SIGNER_UNFIT",
+            Self::Older { .. } | Self::SameNumber { .. } | Self::IssuedEarlier { .. } => {
+                "CRL_OLDER"
+            }
+            Self::NotYetValid { .. } => "CRL_NOT_YET_VALID",
             Self::Duplicate { .. } => "CRL_DUPLICATE",
         }
     }
 }
 
 impl CrlFacts {
-    /// Reads a list, and checks its signature when the certificate of its issuer is among `issuers`. That of another
-    /// issuer is checked whenever the list is used.
-    pub(crate) fn read(
-        der: &CertificateRevocationListDer<'_>,
-        issuers: &Issuers<'_>,
-    ) -> Result<(Self, CertRevocationList<'static>), InvalidCrl> {
+    pub(crate) fn covers_the_same_as(&self, other: &Self) -> bool {
+        self.raw_issuer == other.raw_issuer && self.scope == other.scope
+    }
+}
+
+/// A revocation list with what proves it.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) facts: CrlFacts,
+    pub(crate) crl: CertRevocationList<'static>,
+    /// What was read, to be known again without being read again.
+    pub(crate) content: Digest,
+    /// What was signed, and by what.
+    signed: Vec<u8>,
+    signature: Vec<u8>,
+    /// What was found of a key, so that a large list is held against it once.
+    keys: Mutex<HashMap<Digest, bool>>,
+}
+
+impl List {
+    /// Reads a list. Who signed it is another question.
+    pub(crate) fn read(der: &CertificateRevocationListDer<'_>) -> Result<Self, InvalidCrl> {
         let (_, crl) = CertificateRevocationList::from_der(der)
             .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
         // RFC 5280 §5.1.2.1: the field is there, with the value 1, in version 2 alone.
@@ -112,61 +174,116 @@ impl CrlFacts {
             .map(CertRevocationList::from)
             .map_err(|e| InvalidCrl::Unsupported(text::of_webpki(&e)))?;
         let raw_issuer = crl.issuer().as_raw().to_vec();
-        let issuer = identity::distinguished_name(&raw_issuer)
-            .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
-        let namesakes: Vec<_> = issuers.named(&raw_issuer).collect();
-        let signers: Vec<_> = namesakes
-            .iter()
-            .filter(|issuer| issuer.signed(crl.tbs_cert_list.as_ref(), &crl.signature_value))
-            .collect();
-        if signers.is_empty() && !namesakes.is_empty() {
-            return Err(InvalidCrl::BadSignature { issuer });
-        }
-        let roots = signers
-            .iter()
-            .flat_map(|signer| issuers.roots_above(signer));
-        let facts = Self {
+        let facts = CrlFacts {
+            issuer: identity::distinguished_name(&raw_issuer)
+                .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?,
             number: ordinal.to_string(),
             this_update: system_time(crl.last_update()),
             next_update: system_time(crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?),
             revoked: crl.iter_revoked_certificates().count(),
             ordinal,
             scope: list.issuing_distribution_point().map(<[u8]>::to_vec),
-            roots: roots.collect(),
-            issuer,
             raw_issuer,
         };
-        Ok((facts, list))
+        Ok(Self {
+            facts,
+            crl: list,
+            content: crypto::digest([der.as_ref()]),
+            signed: crl.tbs_cert_list.as_ref().to_vec(),
+            signature: crl.signature_value.data.to_vec(),
+            keys: Mutex::default(),
+        })
     }
 
-    pub(crate) fn covers_the_same_as(&self, other: &Self) -> bool {
-        self.raw_issuer == other.raw_issuer && self.scope == other.scope
+    /// The roots above those of `issuers` that signed it: `None` when its issuer is not among them, so that nobody
+    /// knows yet.
+    pub(crate) fn proven(
+        &self,
+        issuers: &Issuers<'_>,
+    ) -> Result<Option<Vec<CertificateDer<'static>>>, InvalidCrl> {
+        let issuer = || self.facts.issuer.clone();
+        let namesakes: Vec<_> = issuers.named(&self.facts.raw_issuer).collect();
+        if namesakes.is_empty() {
+            return Ok(None);
+        }
+        let signers: Vec<_> = namesakes
+            .into_iter()
+            .filter(|namesake| self.is_signed_by(namesake))
+            .collect();
+        if signers.is_empty() {
+            return Err(InvalidCrl::BadSignature { issuer: issuer() });
+        }
+        if !signers.iter().any(|signer| signer.may_sign_lists()) {
+            return Err(InvalidCrl::SignerUnfit { issuer: issuer() });
+        }
+        let mut roots = Vec::new();
+        for root in signers.iter().flat_map(|it| issuers.roots_above(it)) {
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        Ok(Some(roots))
     }
 
-    /// Takes the place of the list in force that it covers. None makes way for an older one, which may not name what
-    /// was revoked since.
-    pub(crate) fn replace(&mut self, in_force: &[Self]) -> Result<(), InvalidCrl> {
-        let before = in_force.iter().find(|other| self.covers_the_same_as(other));
-        let Some(before) = before else { return Ok(()) };
-        if before.ordinal > self.ordinal {
+    /// Whether the key of `issuer` signed it.
+    pub(crate) fn is_signed_by(&self, issuer: &Issuer<'_>) -> bool {
+        let key = crypto::digest([issuer.key()]);
+        let known = |keys: &HashMap<Digest, bool>| keys.get(&key).copied();
+        if let Some(known) = known(&self.keys.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return known;
+        }
+        let signed = issuer.key_signed(&self.signed, &self.signature);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() < MAX_KEYS {
+            keys.insert(key, signed);
+        }
+        signed
+    }
+
+    /// None makes way for an older one, which may not name what was revoked since (RFC 5280 §5.2.3).
+    pub(crate) fn may_replace(&self, before: &Self) -> Result<(), InvalidCrl> {
+        let (new, old) = (&self.facts, &before.facts);
+        let issuer = || new.issuer.clone();
+        if old.ordinal > new.ordinal {
             return Err(InvalidCrl::Older {
-                issuer: self.issuer.clone(),
-                number: self.number.clone(),
-                in_force: before.number.clone(),
+                issuer: issuer(),
+                number: new.number.clone(),
+                in_force: old.number.clone(),
             });
         }
-        if self.roots.is_empty() {
-            // Its issuer is in no file any more, and stands where it stood.
-            self.roots.clone_from(&before.roots);
+        // One content may have several signatures.
+        if old.ordinal == new.ordinal && before.signed != self.signed {
+            return Err(InvalidCrl::SameNumber {
+                issuer: issuer(),
+                number: new.number.clone(),
+            });
+        }
+        if old.this_update > new.this_update {
+            return Err(InvalidCrl::IssuedEarlier {
+                issuer: issuer(),
+                this_update: new.this_update,
+                in_force: old.this_update,
+            });
         }
         Ok(())
     }
 
-    /// Whether a set with these roots may do without this list: all that its issuer stood under are gone too.
-    pub(crate) fn may_go(&self, roots: &[Root]) -> bool {
-        let gone = |old: &CertificateDer<'_>| roots.iter().all(|root| root.der != *old);
-        !self.roots.is_empty() && self.roots.iter().all(gone)
+    /// Refuses a list of the future: nothing could replace it until then.
+    pub(crate) fn is_issued(&self, now: SystemTime) -> Result<(), InvalidCrl> {
+        if self.facts.this_update > now + CLOCK_SKEW {
+            return Err(InvalidCrl::NotYetValid {
+                issuer: self.facts.issuer.clone(),
+                this_update: self.facts.this_update,
+            });
+        }
+        Ok(())
     }
+}
+
+/// Whom a list says that it is of, even if it is refused for something else.
+pub(crate) fn claimed_issuer(der: &CertificateRevocationListDer<'_>) -> Option<Vec<u8>> {
+    let (_, crl) = CertificateRevocationList::from_der(der).ok()?;
+    Some(crl.issuer().as_raw().to_vec())
 }
 
 fn number(crl: &CertificateRevocationList<'_>) -> Option<BigUint> {

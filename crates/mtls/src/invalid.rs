@@ -103,6 +103,14 @@ pub enum InvalidCredentials {
         /// The issuer, RFC 4514.
         issuer: String,
     },
+    /// An issuer was met after its list was taken, and had not signed it.
+    #[error("{}: a caller's certificate of {issuer} shows that it did not sign the newest list of that name, so the last good one counts: publish the list of the CA itself", path.display())]
+    CrlDisowned {
+        /// The file.
+        path: PathBuf,
+        /// The issuer, RFC 4514.
+        issuer: String,
+    },
     /// Peers with the same roots would refuse the chain.
     #[error("{}: peers would refuse it: {refusal}", path.display())]
     SelfCheck {
@@ -133,6 +141,7 @@ impl InvalidCredentials {
             Self::ChainOrder { .. } => "CHAIN_OUT_OF_ORDER",
             Self::Crl { source, .. } => source.code(),
             Self::CrlGone { .. } => "CRL_GONE",
+            Self::CrlDisowned { .. } => "CRL_FORGED",
             Self::SelfCheck { refusal, .. } => refusal.code(),
         }
     }

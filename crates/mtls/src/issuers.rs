@@ -59,7 +59,24 @@ impl<'a> Issuers<'a> {
 
 impl Issuer<'_> {
     pub(crate) fn signed(&self, message: &[u8], signature: &BitString<'_>) -> bool {
-        let key = &self.cert.public_key().subject_public_key.data;
-        crypto::is_signed_by(key, message, &signature.data)
+        self.key_signed(message, &signature.data)
+    }
+
+    /// Whether the key of this certificate made `signature`.
+    pub(crate) fn key_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        crypto::is_signed_by(self.key(), message, signature)
+    }
+
+    /// Whether it may sign revocation lists: a key usage that is there says so (RFC 5280 §6.3.3 (f)).
+    pub(crate) fn may_sign_lists(&self) -> bool {
+        match self.cert.key_usage() {
+            Ok(Some(usage)) => usage.value.crl_sign(),
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.cert.public_key().subject_public_key.data
     }
 }

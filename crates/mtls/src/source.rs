@@ -46,15 +46,11 @@ impl Source {
     }
 
     /// Reads every file, again if the set changed meanwhile, so that a rotation in progress is seen before or after.
-    pub(crate) fn read(&self) -> Result<Material, Unreadable> {
+    pub(crate) fn read(&self) -> Material {
         let mut material = self.read_once();
         for _ in 1..MAX_READS {
             let again = self.read_once();
-            let stable = match (&material, &again) {
-                (Ok(first), Ok(second)) => first.digest == second.digest,
-                (Err(first), Err(second)) => first.path == second.path,
-                (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
-            };
+            let stable = material.contents() == again.contents();
             material = again;
             if stable {
                 break;
@@ -63,45 +59,72 @@ impl Source {
         material
     }
 
-    fn read_once(&self) -> Result<Material, Unreadable> {
-        let chain = PemFile::read(&self.chain)?;
-        let key = if self.key == self.chain {
-            chain.clone()
-        } else {
-            PemFile::read(&self.key)?
-        };
-        let roots = PemFile::read(&self.roots)?;
-        let crls = match PemFile::read(&self.crls) {
-            Err(unreadable) if unreadable.source.kind() == io::ErrorKind::NotFound => None,
-            crls => Some(crls?),
-        };
-        Ok(Material::new(chain, key, roots, crls))
+    /// One file that cannot be read leaves the others as they are.
+    fn read_once(&self) -> Material {
+        Material {
+            chain: PemFile::read(&self.chain),
+            key: (self.key != self.chain).then(|| PemFile::read(&self.key)),
+            roots: PemFile::read(&self.roots),
+            crls: match PemFile::read_lists(&self.crls) {
+                Err(unreadable) if unreadable.source.kind() == io::ErrorKind::NotFound => {
+                    Err(NoLists::Absent(unreadable.path))
+                }
+                crls => crls.map_err(NoLists::Unreadable),
+            },
+        }
     }
 }
 
-/// What was read, not yet looked at.
+/// What was read, not yet looked at: each file by itself.
 pub(crate) struct Material {
-    pub(crate) chain: PemFile,
-    pub(crate) key: PemFile,
-    pub(crate) roots: PemFile,
-    pub(crate) crls: Option<PemFile>,
-    pub(crate) digest: Digest,
+    pub(crate) chain: Result<PemFile, Unreadable>,
+    /// `None` when it is in the file of the chain.
+    pub(crate) key: Option<Result<PemFile, Unreadable>>,
+    pub(crate) roots: Result<PemFile, Unreadable>,
+    pub(crate) crls: Result<PemFile, NoLists>,
+}
+
+/// Why there are no revocation lists.
+pub(crate) enum NoLists {
+    /// There is no such file, and there need not be.
+    Absent(PathBuf),
+    Unreadable(Unreadable),
+}
+
+/// What was read, to be told from what is read next. A file that cannot be read has no content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub(crate) own: Option<Digest>,
+    roots: Option<Digest>,
+    crls: Option<Digest>,
+}
+
+impl Contents {
+    /// Whether two reads in a row found the same roots.
+    pub(crate) fn has_the_roots_of(&self, other: &Self) -> bool {
+        self.roots == other.roots
+    }
 }
 
 impl Material {
     pub(crate) fn new(chain: PemFile, key: PemFile, roots: PemFile, crls: Option<PemFile>) -> Self {
-        let digest = crypto::digest(
-            [&chain, &key, &roots]
-                .into_iter()
-                .chain(&crls)
-                .map(|file| file.bytes.as_slice()),
-        );
         Self {
-            chain,
-            key,
-            roots,
-            crls,
-            digest,
+            chain: Ok(chain),
+            key: Some(Ok(key)),
+            roots: Ok(roots),
+            crls: crls.ok_or_else(|| NoLists::Absent("crl.pem".into())),
+        }
+    }
+
+    pub(crate) fn contents(&self) -> Contents {
+        let chain = self.chain.as_ref().ok();
+        let key = self.key.as_ref().map_or(chain, |key| key.as_ref().ok());
+        Contents {
+            own: chain
+                .zip(key)
+                .map(|(chain, key)| crypto::digest([&*chain.bytes, &*key.bytes])),
+            roots: self.roots.as_ref().ok().map(PemFile::digest),
+            crls: self.crls.as_ref().ok().map(PemFile::digest),
         }
     }
 }

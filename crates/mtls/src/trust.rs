@@ -1,20 +1,30 @@
 //! Live credentials: the last good [`Snapshot`] of a [`Source`], kept current while anybody uses it.
 //!
-//! Never a moment without credentials: what is bad is reported, once, and not published.
+//! Never a moment without credentials: what is bad is reported, once, and not published; what is good beside it is.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use identity::Role;
 use telemetry::Input;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::counts::Counts;
+use crate::faults::{Fault, Faults};
 use crate::invalid::InvalidCredentials;
 use crate::snapshot::Snapshot;
-use crate::source::Source;
+use crate::source::{Contents, Source};
 use crate::verify::ExpiredCrls;
+
+/// How long unchanged files are not looked at again: what is in them may be good at another time, or a handshake may
+/// have shown that a list is forged.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A read may take this long, however short the interval is.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A handle to live credentials. Clones share them; the files are watched until the last clone is gone.
 #[derive(Clone, Debug)]
@@ -26,7 +36,7 @@ pub struct Trust {
 /// How credentials are kept current.
 #[derive(Clone, Copy, Debug)]
 pub struct Reload {
-    /// How soon a change of the files is in use, at the latest: they are read twice as often. They are compared by
+    /// How soon a change of the files is in use, at the latest: they are read three times as often. They are compared by
     /// content, so that a swapped symbolic link counts.
     pub interval: Duration,
     /// What an expired revocation list is worth.
@@ -48,12 +58,7 @@ impl Trust {
     /// # Errors
     /// [`InvalidCredentials`], which names the file: at the start there is no last good set to fall back on.
     pub fn open(role: Role, source: Source, reload: Reload) -> Result<Self, InvalidCredentials> {
-        let first = Arc::new(Snapshot::build(
-            role,
-            source.read()?,
-            reload.expired_crls,
-            None,
-        )?);
+        let first = Arc::new(Snapshot::first(role, source.read(), reload.expired_crls)?);
         announce(&first);
         let (publish, current) = watch::channel(first);
         let counts = Arc::<Counts>::default();
@@ -92,57 +97,111 @@ async fn keep_current(
     publish: watch::Sender<Arc<Snapshot>>,
     counts: Arc<Counts>,
 ) {
-    // What failed last, so that one fault is one line however often it is met.
-    let mut reported = None;
+    let mut faults = Faults::default();
+    let mut last = None;
     loop {
         tokio::select! {
             () = publish.closed() => return,
-            () = tokio::time::sleep(reload.interval / 2) => {}
+            // A root goes at the second read that misses it, and within the interval all the same.
+            () = tokio::time::sleep(reload.interval / 3) => {}
         }
         let before = publish.borrow().clone();
-        let (source, expired_crls) = (source.clone(), reload.expired_crls);
-        let read = tokio::task::spawn_blocking(move || next(&source, expired_crls, &before)).await;
-        match read {
-            Ok(Ok(Some(snapshot))) => {
-                announce(&snapshot);
-                publish.send_replace(Arc::new(snapshot));
-                counts.input.accepted();
-                reported = None;
-            }
-            Ok(Ok(None)) => {
-                counts.input.unchanged();
-                reported = None;
-            }
-            Ok(Err(fault)) => {
-                let (code, fault) = (fault.code(), fault.to_string());
-                if reported.as_ref() != Some(&fault) {
-                    error!(
-                        code,
-                        reason = fault,
-                        "new credentials refused; the last good ones stay in use"
-                    );
-                    counts.input.refused();
-                    reported = Some(fault);
+        let source = source.clone();
+        let mut reading = pin!(on_a_thread(move || look(&source, &before, last)));
+        let patience = reload.interval.max(SHORTEST_PATIENCE);
+        let looked = match timeout(patience, reading.as_mut()).await {
+            Ok(looked) => looked,
+            Err(_late) => {
+                warn!(
+                    "reading the credentials takes longer than a reload interval: does a file or a disk hang? The last good ones stay in use"
+                );
+                counts.input.refused();
+                tokio::select! {
+                    () = publish.closed() => return,
+                    looked = reading => looked,
                 }
             }
-            Err(panicked) => {
-                counts.input.refused();
-                error!(%panicked, "reading credentials failed; the last good ones stay in use");
+        };
+        let Some(looked) = looked else {
+            counts.input.refused();
+            error!("reading credentials failed; the last good ones stay in use");
+            continue;
+        };
+        last = Some(looked.last);
+        match looked.found {
+            Some((snapshot, found)) => {
+                faults.found(&found);
+                if let Some(snapshot) = snapshot {
+                    announce(&snapshot);
+                    publish.send_replace(Arc::new(snapshot));
+                    counts.input.accepted();
+                }
             }
+            None => faults.found_again(),
+        }
+        for (code, reason) in faults.take_due() {
+            error!(
+                code,
+                reason, "new credentials refused; the last good ones stay in use"
+            );
+            counts.input.refused();
+        }
+        if faults.are_gone() {
+            counts.input.unchanged();
+        } else {
+            counts.input.still_refused();
         }
     }
 }
 
-fn next(
-    source: &Source,
-    expired_crls: ExpiredCrls,
-    current: &Snapshot,
-) -> Result<Option<Snapshot>, InvalidCredentials> {
-    let material = source.read()?;
-    if material.digest == current.digest() {
-        return Ok(None);
+/// What the last look at the files was about.
+#[derive(Clone, Copy)]
+struct Look {
+    contents: Contents,
+    roots_agree: bool,
+    at: Instant,
+}
+
+struct Looked {
+    last: Look,
+    /// `None` when there was nothing that the last look did not see.
+    found: Option<(Option<Snapshot>, Vec<Fault>)>,
+}
+
+/// Reads the files, and looks at what is in them if that may come to something else than last time.
+fn look(source: &Source, current: &Snapshot, last: Option<Look>) -> Looked {
+    let material = source.read();
+    let contents = material.contents();
+    let roots_agree = last.is_some_and(|last| last.contents.has_the_roots_of(&contents));
+    let seen = last.filter(|last| {
+        last.contents == contents
+            && last.roots_agree == roots_agree
+            && last.at.elapsed() < LOOK_AGAIN
+    });
+    if let Some(last) = seen {
+        return Looked { last, found: None };
     }
-    Snapshot::build(current.role(), material, expired_crls, Some(current)).map(Some)
+    Looked {
+        last: Look {
+            contents,
+            roots_agree,
+            at: Instant::now(),
+        },
+        found: Some(current.next(material, roots_agree)),
+    }
+}
+
+/// Runs `work` on a thread of its own, which keeps nobody from ending when a disk hangs. `None` if it panics, or there
+/// can be no thread.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = oneshot::channel();
+    let name = "credentials".to_owned();
+    std::thread::Builder::new()
+        .name(name)
+        // Nobody waits any more when all who use the credentials are gone.
+        .spawn(move || drop(done.send(work())))
+        .ok()?;
+    result.await.ok()
 }
 
 fn announce(snapshot: &Snapshot) {
@@ -163,8 +222,14 @@ fn announce(snapshot: &Snapshot) {
             "credentials in use, though peers with the same roots would refuse our certificate"
         ),
     }
+    for crl in snapshot.crls_of_strangers() {
+        warn!(
+            issuer = crl.issuer,
+            "a revocation list is of an issuer whose certificate is in no file here: it counts only for peers that present it"
+        );
+    }
     let now = SystemTime::now();
-    for crl in snapshot.crls().iter().filter(|crl| crl.next_update < now) {
+    for crl in snapshot.crls().filter(|crl| crl.next_update < now) {
         warn!(
             issuer = crl.issuer,
             next_update = crate::text::timestamp(crl.next_update),

@@ -4,6 +4,7 @@
 //! Never a network fetch, never a default root store, never a cached "yes".
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{InvalidPeer, Peer, Role, SpiffeId};
@@ -15,6 +16,8 @@ use webpki::{
 };
 
 use crate::crypto;
+use crate::issuers::Issuers;
+use crate::lists::InForce;
 use crate::text::{self, timestamp};
 
 /// A chain longer than this is refused before it costs a signature check.
@@ -27,8 +30,8 @@ const MAX_NAMESAKES: usize = 2;
 /// What decides whether a chain is believed: the roots and the revocation lists of one snapshot.
 #[derive(Debug, Default)]
 pub struct Authorities {
-    pub(crate) roots: Vec<Root>,
-    pub(crate) crls: Vec<CertRevocationList<'static>>,
+    pub(crate) roots: Arc<[Root]>,
+    pub(crate) lists: Vec<InForce>,
     pub(crate) expired_crls: ExpiredCrls,
 }
 
@@ -206,9 +209,8 @@ impl Authorities {
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         few_namesakes(intermediates)?;
         let anchors: Vec<_> = self.roots.iter().map(|root| root.anchor.clone()).collect();
-        let crls: Vec<_> = self.crls.iter().collect();
-        let verify = |depth, unknown| {
-            let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
+        let verify = |lists: &[&CertRevocationList<'_>], depth, unknown| {
+            let revocation = RevocationOptionsBuilder::new(lists).ok().map(|options| {
                 options
                     .with_depth(depth)
                     .with_status_policy(unknown)
@@ -228,14 +230,40 @@ impl Authorities {
                     Role::Server => KeyUsage::server_auth(),
                 },
                 revocation,
-                Some(&|path: &VerifiedPath<'_>| self.check_path(path, at)),
+                Some(&|path: &VerifiedPath<'_>| self.check_path(path, lists, at)),
             )
             .map_err(|e| refusal(role, &e))
         };
-        let path = verify(RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)?;
-        if self.has_only_partial_lists(leaf.issuer()) {
+        let lists: Vec<_> = if self.lists.iter().all(InForce::is_settled) {
+            let lists = self.lists.iter();
+            lists
+                .filter_map(|list| list.on_path(&Issuers::new(&[], &[])))
+                .collect()
+        } else {
+            // Whose lists they are is known when the issuers are: first the path, then what counts on it.
+            let path = verify(&[], RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)?;
+            let met = self.issuers_of(&path);
+            let issuers = Issuers::new(&met, &[]);
+            let lists = self.lists.iter();
+            lists.filter_map(|list| list.on_path(&issuers)).collect()
+        };
+        let path = verify(
+            &lists,
+            RevocationCheckDepth::Chain,
+            UnknownStatusPolicy::Allow,
+        )?;
+        if has_only_partial_lists(&lists, leaf.issuer()) {
             // Whether one of them is about the leaf is webpki's to say: then its status is known.
-            verify(RevocationCheckDepth::EndEntity, UnknownStatusPolicy::Deny)?;
+            verify(
+                &lists,
+                RevocationCheckDepth::EndEntity,
+                UnknownStatusPolicy::Deny,
+            )?;
+        }
+        if !self.lists.iter().all(InForce::is_settled) {
+            let met = self.issuers_of(&path);
+            let issuers = Issuers::new(&met, &[]);
+            self.lists.iter().for_each(|list| list.meet(&issuers));
         }
 
         let mut verified: Vec<&[u8]> = vec![leaf_der];
@@ -261,7 +289,12 @@ impl Authorities {
     }
 
     /// What webpki leaves open, for each path that it finds, so that it can go on to another one.
-    fn check_path(&self, path: &VerifiedPath<'_>, at: SystemTime) -> Result<(), webpki::Error> {
+    fn check_path(
+        &self,
+        path: &VerifiedPath<'_>,
+        lists: &[&CertRevocationList<'_>],
+        at: SystemTime,
+    ) -> Result<(), webpki::Error> {
         let time = unix_time(at);
         if let Some(root) = self.root(path.anchor()) {
             if at > root.not_after {
@@ -281,27 +314,26 @@ impl Authorities {
             std::iter::once((leaf.issuer(), leaf.serial(), false)).chain(certificates)
         {
             // webpki asks one list of an issuer, and only if its scope fits; to be named in any of them is enough.
-            for list in self.lists_of(issuer) {
+            for list in lists_of(lists, issuer) {
                 if list.find_serial(serial)?.is_some() {
                     return Err(webpki::Error::CertRevoked);
                 }
             }
-            if authority && self.has_only_partial_lists(issuer) {
+            if authority && has_only_partial_lists(lists, issuer) {
                 return Err(webpki::Error::UnknownRevocationStatus);
             }
         }
         Ok(())
     }
 
-    fn lists_of(&self, issuer: &[u8]) -> impl Iterator<Item = &CertRevocationList<'static>> {
-        self.crls.iter().filter(move |crl| crl.issuer() == issuer)
-    }
-
-    /// Whether there are revocation lists of `issuer`, and each is about some of its certificates only (RFC 5280
-    /// §5.2.5).
-    fn has_only_partial_lists(&self, issuer: &[u8]) -> bool {
-        let mut lists = self.lists_of(issuer).peekable();
-        lists.peek().is_some() && lists.all(|list| list.issuing_distribution_point().is_some())
+    /// The certificates of the authorities of a path, its root last.
+    fn issuers_of(&self, path: &VerifiedPath<'_>) -> Vec<CertificateDer<'static>> {
+        let intermediates = path.intermediate_certificates();
+        let root = self.root(path.anchor()).map(|root| root.der.clone());
+        intermediates
+            .map(|cert| cert.der().into_owned())
+            .chain(root)
+            .collect()
     }
 
     /// The root of an anchor. Of those with one name and key, as after a renewal, the one that lasts longest.
@@ -348,6 +380,20 @@ impl Authorities {
             .map(|root| DistinguishedName::in_sequence(&root.anchor.subject))
             .collect()
     }
+}
+
+fn lists_of<'l>(
+    lists: &'l [&'l CertRevocationList<'l>],
+    issuer: &[u8],
+) -> impl Iterator<Item = &'l CertRevocationList<'l>> {
+    let lists = lists.iter().copied();
+    lists.filter(move |list| list.issuer() == issuer)
+}
+
+/// Whether there are revocation lists of `issuer`, and each is about some of its certificates only (RFC 5280 §5.2.5).
+fn has_only_partial_lists(lists: &[&CertRevocationList<'_>], issuer: &[u8]) -> bool {
+    let mut lists = lists_of(lists, issuer).peekable();
+    lists.peek().is_some() && lists.all(|list| list.issuing_distribution_point().is_some())
 }
 
 fn few_namesakes(intermediates: &[CertificateDer<'_>]) -> Result<(), Refusal> {

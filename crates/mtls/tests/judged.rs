@@ -9,7 +9,7 @@ use identity::Role;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
     CrlIssuingDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, SigningKey,
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -45,7 +45,7 @@ fn leaf(serial: u64, points: &[&str]) -> CertificateParams {
     params
 }
 
-fn list(issuer: &Issuer<'_, KeyPair>, revoked: &[u64], point: Option<&str>) -> PemFile {
+fn list(issuer: &Issuer<'_, impl SigningKey>, revoked: &[u64], point: Option<&str>) -> PemFile {
     let now = OffsetDateTime::now_utc();
     let params = CertificateRevocationListParams {
         this_update: now - DAY,
@@ -157,4 +157,28 @@ fn namesakes_that_multiply_the_paths_are_refused_before_they_are_tried() {
     };
     assert_eq!(verdict(&root_pem, &[], &chain(2)), "accepted");
     assert_eq!(verdict(&root_pem, &[], &chain(3)), "CHAIN_TOO_LONG");
+}
+
+#[test]
+fn a_root_whose_key_usage_lacks_crl_sign_signs_no_list() {
+    let key = KeyPair::generate().unwrap();
+    let root = authority("root", 10 * DAY);
+    for (usages, expected) in [
+        (vec![], None),
+        (root.key_usages.clone(), None),
+        (vec![KeyUsagePurpose::KeyCertSign], Some("CRL_SIGNER_UNFIT")),
+    ] {
+        let mut certified = root.clone();
+        certified.key_usages = usages.clone();
+        let root_pem = certified.self_signed(&key).unwrap().pem();
+        let signer = Issuer::from_params(&root, &key);
+        let read = Authorities::of_files(
+            &[PemFile::new("ca.crt", root_pem.into_bytes())],
+            &[list(&signer, &[], None)],
+            &[],
+            ExpiredCrls::default(),
+        );
+        let refused = read.err().map(|invalid| invalid.code());
+        assert_eq!(refused, expected, "{usages:?}");
+    }
 }

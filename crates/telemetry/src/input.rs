@@ -45,6 +45,11 @@ impl Input {
         self.faulty.store(true, Ordering::Relaxed);
     }
 
+    /// Some of what is there was refused before, and is still there.
+    pub fn still_refused(&self) {
+        self.faulty.store(true, Ordering::Relaxed);
+    }
+
     /// Writes the families of all inputs of the process, each under its name.
     pub fn metrics(inputs: &[(&str, &Self)], page: &mut Page) {
         let mut reloads = page.counter(

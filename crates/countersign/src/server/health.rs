@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use identity::Peer;
-use mtls::Trust;
+use mtls::{Refusal, Trust};
 use telemetry::Page;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -25,11 +25,14 @@ const READINESS: &str = "readiness";
 /// Why the process is not ready once it was asked to stop.
 const DRAINING: &str = "draining";
 
+const EXPIRED: &str = "own certificate expired";
+const NOT_YET_VALID: &str = "own certificate not valid yet";
+
 /// A health request holds the name of a service and no more.
 const MAX_REQUEST: usize = 4 << 10;
 
 /// How long a wall clock that was set may go unnoticed.
-const CLOCK_CHECK: Duration = Duration::from_secs(5);
+const CLOCK_CHECK: Duration = Duration::from_millis(500);
 
 /// The state, shared by all who tell it.
 #[derive(Clone, Debug)]
@@ -97,16 +100,15 @@ impl Health {
     pub(crate) async fn follow(self, trust: Trust) {
         let mut snapshots = trust.subscribe();
         loop {
-            let expiry = snapshots
-                .borrow_and_update()
-                .own()
-                .map(Peer::not_after)
-                .ok();
-            let left = expiry.and_then(|at| at.duration_since(SystemTime::now()).ok());
-            let readiness = match left {
-                Some(_) => Readiness::Ready,
-                None => Readiness::NotReady("own certificate expired"),
-            };
+            let now = SystemTime::now();
+            let snapshot = snapshots.borrow_and_update().clone();
+            let doubt = snapshot.own().map_or_else(
+                |refusal| Some(doubted(refusal)),
+                |own| outside_of_validity(own, now),
+            );
+            let left = snapshot.own().map(Peer::not_after).ok();
+            let left = left.and_then(|at| at.duration_since(now).ok());
+            let readiness = doubt.map_or(Readiness::Ready, Readiness::NotReady);
             self.set(readiness).await;
             tokio::select! {
                 () = sleep(left.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK)) => {}
@@ -145,5 +147,27 @@ impl Health {
         {
             self.reporter.set_service_status(name, status).await;
         }
+    }
+}
+
+fn outside_of_validity(own: &Peer, now: SystemTime) -> Option<&'static str> {
+    if now > own.not_after() {
+        return Some(EXPIRED);
+    }
+    (now < own.not_before()).then_some(NOT_YET_VALID)
+}
+
+/// Why peers with the same roots and lists would refuse our own certificate.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "Refusal is non_exhaustive; the log has the text of every other reason"
+)]
+fn doubted(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Expired { .. } => EXPIRED,
+        Refusal::NotYetValid { .. } => NOT_YET_VALID,
+        Refusal::Revoked => "own certificate revoked",
+        Refusal::UnknownIssuer => "own certificate not under our own roots",
+        _ => "own certificate refused by our own rules",
     }
 }
