@@ -23,6 +23,7 @@ mod load;
 mod operations;
 mod process_facts;
 mod processes;
+mod protocol;
 mod raw;
 mod rotation;
 mod scrape;

@@ -1,14 +1,16 @@
-//! The end of a gRPC call: what else may end it than itself, a deadline, a lost right, a panic, and how it ended.
+//! Whether a request is a gRPC call, and the end of one: what else may end it than itself, a deadline, a lost right, a panic, and how it ended.
 //!
 //! Every side of a call ends it by the same rule: whoever waits for it gets a status, also in the middle of a stream,
 //! and what worked for it is dropped. This crate knows no peer, no policy, no clock and no socket.
 
 mod contain;
 mod observed;
+mod protocol;
 mod timeout;
 mod until;
 
 pub use contain::{Contained, ContainedBody, contain};
 pub use observed::{Failed, Observed, observed};
+pub use protocol::{NotACall, is_call};
 pub use timeout::{MalformedTimeout, timeout};
 pub use until::{Until, UntilBody, until, until_body};

@@ -1,4 +1,4 @@
-//! The layer around every call on the port: request id, trace, span, metrics, deadline, authority, panics. The policy is
+//! The layer around every call on the port: what is no gRPC call is refused; request id, trace, span, metrics, deadline, authority, panics. The policy is
 //! inside it.
 //!
 //! Never a rule about who may do what, and never a name of an RPC.
@@ -10,9 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use app::{CallFacts, REQUEST_ID, RequestId};
-use call::{Contained, Observed, Until};
+use call::{Contained, NotACall, Observed, Until};
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, Map};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
 use identity::Peer;
 use mtls::Authority;
@@ -22,10 +23,14 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
+use tracing::warn;
 
 use crate::load::{Place, Places};
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
+
+/// What of a value that a caller made up is shown.
+const MAX_SHOWN: usize = 128;
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,22 @@ impl<S> Calls<S> {
         let place = self.places.take().inspect_err(shed)?;
         Ok((place, timeout.min(self.deadlines.max)))
     }
+
+    /// The answer to what is no gRPC call. Neither the policy nor a handler sees it.
+    fn refuse(&self, request: &Request<Body>, no_call: NotACall) -> Response<Body> {
+        self.metrics.not_calls.add(no_call.code());
+        let content_type = request.headers().get(CONTENT_TYPE);
+        let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        warn!(
+            peer.identity = &*self.peer,
+            code = no_call.code(),
+            reason = %no_call,
+            http.request.method = shown(request.method().as_str()),
+            http.request.header.content_type = content_type.as_deref().map(shown),
+            "request refused: it is no gRPC call"
+        );
+        no_call.response()
+    }
 }
 
 type Answer = Result<Response<Body>, Infallible>;
@@ -85,13 +106,16 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Map<Observed<Guarded<S::Future>>, Echo>;
+    type Future = Either<Map<Observed<Guarded<S::Future>>, Echo>, Ready<Answer>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Err(no_call) = call::is_call(&request) {
+            return Either::Right(ready(Ok(self.refuse(&request, no_call))));
+        }
         let id = RequestId::from_headers(request.headers());
         request.headers_mut().insert(REQUEST_ID, id.value());
         // A malformed context is none: the call begins a trace of its own.
@@ -132,8 +156,14 @@ where
                 response
             })
         });
-        call::observed(call, span, ended).map(echo)
+        Either::Left(call::observed(call, span, ended).map(echo))
     }
+}
+
+/// The beginning of what a caller chose.
+fn shown(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_SHOWN))
+        .unwrap_or_default()
 }
 
 fn authority_lost(refusal: &mtls::Refusal) -> Status {
