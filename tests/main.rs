@@ -21,6 +21,7 @@ mod frames;
 mod limits;
 mod load;
 mod operations;
+mod principals;
 mod process_facts;
 mod processes;
 mod protocol;

@@ -192,7 +192,8 @@ fn caller<T>(request: &Request<T>) -> Result<Arc<str>, Refusal> {
         .extensions()
         .get::<Arc<Peer>>()
         .ok_or(Refusal::PeerMissing)?;
-    Ok(peer.to_string().into())
+    // As text, because data files have it so: no two names of different kinds are one.
+    Ok(peer.principal().to_string().into())
 }
 
 async fn reserve_one_of_many(
