@@ -16,6 +16,7 @@ mod doctor;
 mod documented;
 mod drain;
 mod errors;
+mod floods;
 mod foreign;
 mod frames;
 mod limits;

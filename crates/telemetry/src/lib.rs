@@ -11,6 +11,8 @@ mod histogram;
 mod input;
 mod page;
 mod process;
+mod queue;
+mod quota;
 mod trace;
 
 pub use calls::{Calls, Side};
@@ -20,4 +22,6 @@ pub use histogram::Histogram;
 pub use input::Input;
 pub use page::{CONTENT_TYPE, Family, Page};
 pub use process::process;
+pub use queue::FairQueue;
+pub use quota::{LeftOut, Quota, Quotas};
 pub use trace::{Malformed, TraceContext};
