@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use prost::Message as _;
 use proto::inventory::v1::{GetItemRequest, ImportItemsRequest, ReserveStockRequest};
+use tonic::Code;
 use uuid::Uuid;
 
 use crate::raw;
@@ -218,6 +219,56 @@ async fn a_head_that_http_2_does_not_allow_reaches_nothing() {
     let answer = ask(&pki, address, same.body(()).unwrap(), reservation()).await;
     assert_eq!(answer.grpc.as_deref(), Some("0"));
     assert_eq!(reserved(&pki, address).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_too_much_or_too_little_in_it_runs_nothing() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    let address = server.address;
+    import(&pki, address).await;
+
+    let large = [&[0, 0, 0, 0x80, 0][..], &[0; 0x8000]].concat();
+    let long = "x".repeat(17_000);
+    for (what, metadata, body, code) in [
+        (
+            "two messages",
+            "",
+            [reservation(), reservation()].concat(),
+            Code::Unimplemented,
+        ),
+        (
+            "half a second message",
+            "",
+            [reservation(), vec![0]].concat(),
+            Code::Unimplemented,
+        ),
+        ("no message", "", Vec::new(), Code::Unimplemented),
+        ("a large message", "", large, Code::ResourceExhausted),
+        (
+            "large metadata",
+            &*long,
+            reservation(),
+            Code::ResourceExhausted,
+        ),
+    ] {
+        let request = reserve(address)
+            .header(GRPC.0, GRPC.1)
+            .header("x", metadata);
+        let answer = ask(&pki, address, request.body(()).unwrap(), body).await;
+        let expected = i32::from(code).to_string();
+        assert_eq!(answer.http, StatusCode::OK, "{what}");
+        assert_eq!(answer.grpc, Some(expected), "{what}");
+    }
+    assert_eq!(reserved(&pki, address).await, 0);
+    let scrape = Scrape::of(server.admin);
+    let reason = [("reason", "METADATA_TOO_LARGE")];
+    assert_eq!(scrape.sum("rpc_server_shed_total", &reason), 1.0);
+    for code in ["UNIMPLEMENTED", "RESOURCE_EXHAUSTED"] {
+        server.log.wait(|line| {
+            line["rpc.status_code"] == code && line["peer.identity"] == "spiffe://acme.test/orders"
+        });
+    }
 }
 
 /// A page of another origin, and what its script said that came of it.

@@ -4,12 +4,14 @@
 //! and what worked for it is dropped. This crate knows no peer, no policy, no clock and no socket.
 
 mod contain;
+mod messages;
 mod observed;
 mod protocol;
 mod timeout;
 mod until;
 
 pub use contain::{Contained, ContainedBody, contain};
+pub use messages::messages;
 pub use observed::{Failed, Observed, observed};
 pub use protocol::{NotACall, is_call};
 pub use timeout::{MalformedTimeout, timeout};

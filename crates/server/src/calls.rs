@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use app::{CallFacts, REQUEST_ID, RequestId};
+use authz::Api;
 use call::{Contained, NotACall, Observed, Until};
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, Map};
@@ -29,6 +30,9 @@ use crate::load::{Place, Places};
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 
+/// What a header counts beside its name and its value (RFC 9113 §6.5.2).
+const HEADER_OVERHEAD: usize = 32;
+
 /// What of a value that a caller made up is shown.
 const MAX_SHOWN: usize = 128;
 
@@ -41,6 +45,17 @@ pub(crate) struct Deadlines {
     pub(crate) max: Duration,
 }
 
+/// What one request may hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    /// What can be called, and with how many messages.
+    pub(crate) api: Arc<Api>,
+    /// Bytes of one message.
+    pub(crate) message_bytes: usize,
+    /// Bytes of the metadata, as RFC 9113 §6.5.2 counts them.
+    pub(crate) metadata_bytes: usize,
+}
+
 /// All calls of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Calls<S> {
@@ -48,6 +63,7 @@ pub(crate) struct Calls<S> {
     peer: Arc<str>,
     authority: Authority,
     deadlines: Deadlines,
+    bounds: Bounds,
     places: Places,
     metrics: Arc<Metrics>,
 }
@@ -58,6 +74,7 @@ impl<S> Calls<S> {
         peer: &Peer,
         authority: Authority,
         deadlines: Deadlines,
+        bounds: Bounds,
         places: Places,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -66,6 +83,7 @@ impl<S> Calls<S> {
             peer: peer.to_string().into(),
             authority,
             deadlines,
+            bounds,
             places,
             metrics,
         }
@@ -73,8 +91,14 @@ impl<S> Calls<S> {
 
     /// A place for a call, and how long it may take; or the answer that turns it away.
     fn admit(&self, headers: &HeaderMap) -> Result<(Place, Duration), Status> {
-        let timeout = call::timeout(headers)?.unwrap_or(self.deadlines.default);
         let shed = |busy: &Refusal| self.metrics.shed.add(busy.reason());
+        let max_bytes = self.bounds.metadata_bytes;
+        if metadata_bytes(headers) > max_bytes {
+            let refusal = Refusal::MetadataTooLarge { max_bytes };
+            shed(&refusal);
+            return Err(refusal.into());
+        }
+        let timeout = call::timeout(headers)?.unwrap_or(self.deadlines.default);
         let place = self.places.take().inspect_err(shed)?;
         Ok((place, timeout.min(self.deadlines.max)))
     }
@@ -130,6 +154,11 @@ where
         request.extensions_mut().insert(trace);
         let (place, limit, answer) = match self.admit(request.headers()) {
             Ok((place, limit)) => {
+                let Bounds {
+                    api, message_bytes, ..
+                } = &self.bounds;
+                let one = api.takes_one_message(request.uri().path());
+                let request = request.map(|body| call::messages(body, *message_bytes, one));
                 let answer = span.in_scope(|| self.service.call(request));
                 (Some(place), limit, Either::Left(answer))
             }
@@ -158,6 +187,13 @@ where
         });
         Either::Left(call::observed(call, span, ended).map(echo))
     }
+}
+
+fn metadata_bytes(headers: &HeaderMap) -> usize {
+    let each = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD);
+    each.sum()
 }
 
 /// The beginning of what a caller chose.

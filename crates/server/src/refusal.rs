@@ -44,6 +44,8 @@ pub(crate) enum Refusal {
     ImportTooLarge { max_items: usize },
     #[error("the items did not arrive within {} s", .limit.as_secs())]
     ImportTooSlow { limit: Duration },
+    #[error("the metadata of a call has at most {max_bytes} bytes: send less")]
+    MetadataTooLarge { max_bytes: usize },
     #[error("the server has as many calls open as it takes")]
     ServerBusy,
     #[error("this caller has as many calls open as one may have")]
@@ -83,6 +85,7 @@ impl Refusal {
             }
             Self::ReservationIdReused { .. } => Code::AlreadyExists,
             Self::ImportTooLarge { .. }
+            | Self::MetadataTooLarge { .. }
             | Self::ServerBusy
             | Self::CallerBusy
             | Self::ImportsBusy
@@ -102,6 +105,7 @@ impl Refusal {
             Self::QuantityBelowReserved { .. } => "QUANTITY_BELOW_RESERVED",
             Self::ImportTooLarge { .. } => "IMPORT_TOO_LARGE",
             Self::ImportTooSlow { .. } => "IMPORT_TOO_SLOW",
+            Self::MetadataTooLarge { .. } => "METADATA_TOO_LARGE",
             Self::ServerBusy => "SERVER_BUSY",
             Self::CallerBusy => "CALLER_BUSY",
             Self::ImportsBusy => "IMPORTS_BUSY",
@@ -134,6 +138,7 @@ impl Refusal {
                 ("reserved", reserved.to_string()),
             ],
             Self::ImportTooLarge { max_items } => vec![("max_items", max_items.to_string())],
+            Self::MetadataTooLarge { max_bytes } => vec![("max_bytes", max_bytes.to_string())],
             Self::FieldsInvalid(_)
             | Self::ImportTooSlow { .. }
             | Self::ServerBusy
@@ -171,6 +176,7 @@ impl From<Refusal> for Status {
             | Refusal::QuantityBelowReserved { .. }
             | Refusal::ImportTooLarge { .. }
             | Refusal::ImportTooSlow { .. }
+            | Refusal::MetadataTooLarge { .. }
             | Refusal::StoreFailed
             | Refusal::PeerMissing => {}
         }

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use tonic::service::Routes;
 use tracing::{error, info, warn};
 
-use crate::calls::{Calls, Deadlines};
+use crate::calls::{Bounds, Calls, Deadlines};
 use crate::health::Health;
 use crate::load::Load;
 use crate::metrics::Metrics;
@@ -193,6 +193,11 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
         default: settings.limits.default_deadline.0,
         max: settings.limits.max_deadline.0,
     };
+    let bounds = Bounds {
+        api,
+        message_bytes: settings.limits.max_message_size,
+        metadata_bytes: usize::try_from(settings.limits.max_header_list_size).unwrap_or(usize::MAX),
+    };
     let load = Load::new(
         settings.limits.max_concurrent_calls,
         settings.limits.max_concurrent_calls_per_peer,
@@ -218,6 +223,7 @@ pub async fn run(checked: Checked) -> Result<(), StartError> {
                 peer,
                 authority,
                 deadlines,
+                bounds.clone(),
                 places,
                 metrics.clone(),
             )
