@@ -151,8 +151,9 @@ fn every_log_event_is_documented_and_every_documented_one_is_there() {
     for file in files {
         there.extend(events(&fs::read_to_string(file).unwrap()));
     }
-    // The one line that is made without a macro, by the writer of the others.
+    // The lines that are made without a macro, by the writer of the others.
     there.insert("log lines were lost: nobody read them in time".to_owned());
+    there.insert("log lines were left out: there were too many of a kind".to_owned());
     let documented: BTreeSet<_> = table("events")
         .into_iter()
         .map(|row| row[0].clone())

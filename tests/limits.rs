@@ -214,7 +214,7 @@ async fn a_message_beyond_its_size_is_refused() {
         sku: "X".repeat(200),
     };
     let refused = orders.get_item(request).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

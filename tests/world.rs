@@ -346,6 +346,13 @@ impl Log {
         }
     }
 
+    /// The sums of what is taken from each line.
+    pub(crate) fn sum(&self, taken: impl Fn(&Value) -> Option<(u64, u64)>) -> (u64, u64) {
+        let lines = self.0.0.lock().unwrap();
+        let each = lines.lines.iter().filter_map(taken);
+        each.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+    }
+
     pub(crate) fn count(&self, wanted: impl Fn(&Value) -> bool) -> usize {
         self.0
             .0

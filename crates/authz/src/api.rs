@@ -13,6 +13,8 @@ use crate::path::MethodPath;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Api {
     paths: BTreeSet<String>,
+    /// Those of `paths` whose requests are one message.
+    one_message: BTreeSet<String>,
 }
 
 /// Bytes that do not describe an API.
@@ -39,6 +41,7 @@ impl Api {
     /// [`InvalidApi`], also when nothing in it can be called.
     pub fn from_descriptor_set(bytes: &[u8]) -> Result<Self, InvalidApi> {
         let mut paths = BTreeSet::new();
+        let mut one_message = BTreeSet::new();
         for file in FileDescriptorSet::decode(bytes)?.file {
             let package = match file.package() {
                 "" => String::new(),
@@ -50,6 +53,9 @@ impl Api {
                     if MethodPath::parse(&path).is_none() {
                         return Err(InvalidApi::NotAMethod(path));
                     }
+                    if !method.client_streaming() {
+                        one_message.insert(path.clone());
+                    }
                     paths.insert(path);
                 }
             }
@@ -57,7 +63,7 @@ impl Api {
         if paths.is_empty() {
             return Err(InvalidApi::NoMethod);
         }
-        Ok(Self { paths })
+        Ok(Self { paths, one_message })
     }
 
     /// The path of each RPC, `/package.Service/Method`, sorted.
@@ -73,6 +79,11 @@ impl Api {
                 .is_some_and(|(service, _)| service == name)
         };
         self.paths().any(of_service)
+    }
+
+    /// Whether a request of the RPC at `path` is one message: no stream of them, and not none.
+    pub fn takes_one_message(&self, path: &str) -> bool {
+        self.one_message.contains(path)
     }
 
     pub(crate) fn contains(&self, path: &str) -> bool {

@@ -144,8 +144,13 @@ impl Authorization {
             Verdict::Deny => Some(Uuid::now_v7()),
         };
         if let Some(id) = id.filter(|_| audited) {
-            self.audit
-                .record(&in_force.policy, decision, shown(path), id);
+            self.audit.record(
+                &in_force.policy,
+                caller.identity(),
+                decision,
+                shown(path),
+                id,
+            );
         }
         match (verdict, id) {
             (Verdict::Allow, _) => {

@@ -68,11 +68,15 @@ impl Loggers {
 
 /// One line of JSON, in the field names and the order of the other implementations' `stdout_logger`.
 fn line(event: &AuditEvent) -> String {
+    let left_out = match event.left_out {
+        0 => String::new(),
+        count => format!(r#","left_out":{count}"#),
+    };
     let text = |value: &str| serde_json::Value::from(value).to_string();
     format!(
         concat!(
             r#"{{"grpc_audit_log":{{"timestamp":{},"rpc_method":{},"principal":{},"policy_name":{},"#,
-            r#""matched_rule":{},"authorized":{},"decision_id":"{}"}}}}"#,
+            r#""matched_rule":{},"authorized":{},"decision_id":"{}"{}}}}}"#,
             "\n"
         ),
         text(&event.timestamp),
@@ -81,7 +85,8 @@ fn line(event: &AuditEvent) -> String {
         text(&event.policy_name),
         text(&event.matched_rule),
         event.authorized,
-        event.decision_id
+        event.decision_id,
+        left_out
     )
 }
 
@@ -111,6 +116,7 @@ impl AuditLogger for TracingLogger {
             matched_rule,
             authorized,
             decision_id,
+            left_out,
         } = event;
         if !tracing::enabled!(target: "grpc_audit_log", tracing::Level::INFO) {
             return Err(io::Error::other(
@@ -120,6 +126,7 @@ impl AuditLogger for TracingLogger {
         info!(
             target: "grpc_audit_log",
             timestamp, rpc_method, ?principal, ?policy_name, ?matched_rule, authorized, %decision_id,
+            left_out = Some(*left_out).filter(|count| *count > 0),
             "authorization"
         );
         Ok(())

@@ -40,6 +40,7 @@ impl Authorization {
         )
         .sample(&[("result", "written")], audit.written)
         .sample(&[("result", "failed")], audit.failed)
-        .sample(&[("result", "dropped")], audit.dropped);
+        .sample(&[("result", "dropped")], audit.dropped)
+        .sample(&[("result", "left_out")], audit.left_out);
     }
 }

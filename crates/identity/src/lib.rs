@@ -7,6 +7,7 @@
 mod distinguished_name;
 mod invalid;
 mod leaf;
+mod principal;
 mod spiffe_id;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 
 pub use distinguished_name::{InvalidName, distinguished_name};
 pub use invalid::InvalidPeer;
+pub use principal::Principal;
 pub use spiffe_id::{InvalidSpiffeId, SpiffeId};
 
 /// What the holder of a certificate does with it, and so which extended key usage it must have (RFC 5280 §4.2.1.12).
@@ -31,7 +33,7 @@ pub enum Role {
 /// It is read once per connection from the verified path, and cannot be changed. Handlers take a `Peer`; they never
 /// see DER.
 ///
-/// As text it is the name that gRFC A41 identifies it by: its first URI SAN, else its first DNS SAN, else its subject.
+/// As text it is its [`Principal`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     uri_sans: Vec<String>,
@@ -81,6 +83,23 @@ impl Peer {
         &self.email_sans
     }
 
+    /// The name that it is known by: the one of gRFC A41, which is its first URI SAN, else its first DNS SAN, else its
+    /// subject; and without any of them, where no policy can name it, its first IP address or e-mail address.
+    pub fn principal(&self) -> Principal {
+        if let Some(uri) = self.uri_sans.first() {
+            return Principal::Uri(uri.clone());
+        }
+        if let Some(dns) = self.dns_sans.first() {
+            return Principal::Dns(dns.clone());
+        }
+        let (ip, email) = (self.ip_sans.first(), self.email_sans.first());
+        match (self.subject.is_empty(), ip, email) {
+            (true, Some(ip), _) => Principal::Ip(*ip),
+            (true, None, Some(email)) => Principal::Email(email.clone()),
+            (false, _, _) | (true, None, None) => Principal::Subject(self.subject.clone()),
+        }
+    }
+
     /// The SPIFFE ID, when one of the URI SANs is one. There is never a second one.
     pub fn spiffe_id(&self) -> Option<&SpiffeId> {
         self.spiffe_id.as_ref()
@@ -128,14 +147,9 @@ impl Peer {
     }
 }
 
+/// The [`Principal`], which names of different kinds never share.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sans = self.uri_sans.first().or_else(|| self.dns_sans.first());
-        match (sans, self.ip_sans.first()) {
-            (Some(name), _) => f.write_str(name),
-            (None, _) if !self.subject.is_empty() => f.write_str(&self.subject),
-            (None, Some(address)) => address.fmt(f),
-            (None, None) => f.write_str(self.email_sans.first().map_or("", String::as_str)),
-        }
+        self.principal().fmt(f)
     }
 }

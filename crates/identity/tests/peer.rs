@@ -125,14 +125,14 @@ fn a_peer_goes_by_its_first_name_in_the_order_of_a41() {
                 p.distinguished_name = DistinguishedName::new();
                 p.subject_alt_names = vec![SanType::IpAddress("10.0.0.1".parse().unwrap())];
             },
-            "10.0.0.1",
+            "ip:10.0.0.1",
         ),
         (
             |p| {
                 p.distinguished_name = DistinguishedName::new();
                 p.subject_alt_names = vec![SanType::Rfc822Name("a@acme.test".try_into().unwrap())];
             },
-            "a@acme.test",
+            "email:a@acme.test",
         ),
     ];
     for (change, expected) in rows {

@@ -41,6 +41,9 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 const SEND_BUFFER: usize = 64 << 10;
 
+/// How many times the header list that a call may have is read, to be answered by whoever counts it.
+const MORE_HEADERS: u32 = 4;
+
 /// Why a connection is over.
 pub(crate) enum Closed {
     /// The peer went away, or all was said; the stable name of who began to leave.
@@ -165,7 +168,8 @@ fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_pending_accept_reset_streams(limits.max_pending_resets)
         .max_local_error_reset_streams(limits.max_local_resets)
-        .max_header_list_size(limits.max_header_list_size)
+        // Some more than is allowed, so that who sends it gets a status of gRPC's: hyper's own answer is in no log.
+        .max_header_list_size(limits.max_header_list_size.saturating_mul(MORE_HEADERS))
         .max_frame_size(limits.max_frame_size)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

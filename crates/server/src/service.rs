@@ -185,7 +185,8 @@ impl Inventory {
 
 /// The principal that the caller proved, by which its reservations are kept apart from those of others.
 fn caller<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
-    Ok(peer(request)?.to_string().into())
+    // As text, because data files have it so: no two names of different kinds are one.
+    Ok(peer(request)?.principal().to_string().into())
 }
 
 async fn reserve_one_of_many(

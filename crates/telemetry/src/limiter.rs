@@ -1,12 +1,16 @@
-//! Warnings at a bounded rate, so that an attack fills a counter and not a disk.
+//! Lines at a bounded rate: those about a peer for each peer, other warnings for each place in the code. So an attack
+//! fills a counter and not a disk, and hides nobody else's refusal.
 //!
-//! Never an error that is not told: those are our own, and each is about something else.
+//! Never an error that is not told: those are our own, and each is about something else. Never a peer of whom nothing is
+//! said: what was left out is a line with a number.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::quota::{LeftOut, Quota, Quotas};
 use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
 
@@ -20,9 +24,75 @@ pub(crate) fn suppressed() -> u64 {
     SUPPRESSED.load(Ordering::Relaxed)
 }
 
-/// Knows what each place in the code has said in the current second.
-#[derive(Debug, Default)]
-pub(crate) struct Limiter(Mutex<HashMap<Identifier, Said>>);
+/// Lines of one kind about one peer.
+const PER_PEER: Quota = Quota {
+    burst: 50,
+    refill: Duration::from_secs(1),
+    parties: 4096,
+};
+
+/// Lines of one kind about all addresses together: an address proves nothing, and there are many.
+const ALL_ADDRESSES: Quota = Quota {
+    burst: 500,
+    refill: Duration::from_millis(20),
+    parties: 256,
+};
+
+/// Whom a line is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
+    /// A verified identity.
+    Identity(String),
+    /// An address that has proved nothing.
+    Address(IpAddr),
+}
+
+impl Who {
+    /// The address as one party has it: IPv4, or the /64 that a network gives to one host (RFC 6177 §2).
+    pub(crate) fn at(address: &str) -> Option<Self> {
+        let ip = match address.parse::<SocketAddr>() {
+            Ok(address) => address.ip(),
+            Err(_no_port) => address.parse().ok()?,
+        };
+        Some(Self::Address(match ip.to_canonical() {
+            v4 @ IpAddr::V4(_) => v4,
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & (u128::MAX << 64)).into()),
+        }))
+    }
+}
+
+/// Lines of one kind about one peer: what they say, the code in them, and whom they are about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Kind {
+    pub(crate) who: Who,
+    pub(crate) message: String,
+    pub(crate) code: Option<String>,
+}
+
+/// Knows what has been said about each peer, and what each place in the code has said in the current second.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    places: Mutex<HashMap<Identifier, Said>>,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Debug)]
+struct Peers {
+    each: Quotas<Kind, ()>,
+    addresses: Quotas<String, ()>,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self {
+            places: Mutex::default(),
+            peers: Mutex::new(Peers {
+                each: Quotas::new(PER_PEER),
+                addresses: Quotas::new(ALL_ADDRESSES),
+            }),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Said {
@@ -32,6 +102,33 @@ struct Said {
 }
 
 impl Limiter {
+    /// How many lines of this kind were left out since the last one, or `None` when this one is.
+    pub(crate) fn admit_peer(&self, kind: &Kind, now: Instant) -> Option<u64> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = peers.each.admit(kind, (), now);
+        let admitted = match (&kind.who, admitted) {
+            (Who::Address(_), Some(((), left_out))) => peers
+                .addresses
+                .admit(&kind.message, (), now)
+                .map(|((), of_others)| left_out + of_others),
+            (Who::Identity(_), Some(((), left_out))) => Some(left_out),
+            (_, None) => None,
+        };
+        if admitted.is_none() {
+            SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    /// What was left out and is due to be said: of each kind, of addresses together, and of further peers.
+    pub(crate) fn left_out(&self, all: bool, now: Instant) -> (LeftOut<Kind, ()>, u64) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = peers.each.left_out(all, now);
+        let addresses = peers.addresses.left_out(all, now);
+        let together = addresses.parties.iter().map(|(_, (), count)| count).sum();
+        (each, together)
+    }
+
     /// How many warnings of this place were suppressed since its last one, or `None` when this one is. What is no
     /// warning is always admitted.
     pub(crate) fn admit(&self, place: &Metadata<'_>) -> Option<u64> {
@@ -42,7 +139,7 @@ impl Limiter {
     }
 
     fn at(&self, place: Identifier, now: Instant) -> Option<u64> {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let said = places.entry(place).or_insert(Said {
             second: now,
             lines: 0,
@@ -77,6 +174,39 @@ mod tests {
     }
 
     static PLACE: Place = Place;
+
+    fn refused(who: Who) -> Kind {
+        Kind {
+            who,
+            message: "connection refused".to_owned(),
+            code: Some("NOT_TLS".to_owned()),
+        }
+    }
+
+    #[test]
+    fn one_address_hides_no_other_and_many_are_bounded_together() {
+        let limiter = Limiter::default();
+        let now = Instant::now();
+        let at = |address: &str| refused(Who::at(address).unwrap());
+        let loud = (0..1_000).filter(|port| {
+            let kind = at(&format!("[2001:db8::{port}]:{port}"));
+            limiter.admit_peer(&kind, now).is_some()
+        });
+        assert_eq!(loud.count(), 50);
+        assert_eq!(limiter.admit_peer(&at("127.0.0.2:1"), now), Some(0));
+        let orders = refused(Who::Identity("orders".to_owned()));
+        assert_eq!(limiter.admit_peer(&orders, now), Some(0));
+        let many = (0..10_000u32).filter(|n| {
+            let kind = at(&format!("10.{}.{}.1:1", n / 250, n % 250));
+            limiter.admit_peer(&kind, now).is_some()
+        });
+        assert_eq!(many.count(), 449);
+        assert_eq!(limiter.admit_peer(&orders, now), Some(0));
+        let (each, together) = limiter.left_out(true, now);
+        assert_eq!(each.parties.len(), 1);
+        assert_eq!(each.parties[0].2, 950);
+        assert_eq!(together, 10_000 - 449);
+    }
 
     #[test]
     fn a_place_that_says_too_much_is_quiet_for_a_second_and_then_says_how_much_it_kept() {

@@ -28,6 +28,12 @@ enum Value {
 }
 
 impl Fields {
+    /// The value of a field, as text.
+    pub(crate) fn get(&self, wanted: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, Value::Text(value) | Value::Plain(value))| value.as_str())
+    }
+
     fn put(&mut self, field: &Field, value: Value) {
         match self.0.iter_mut().find(|(name, _)| *name == field.name()) {
             Some((_, old)) => *old = value,
@@ -131,6 +137,12 @@ impl Line {
                 Value::Plain(value) => self.plain(name, value),
             }
         }
+    }
+
+    /// A field of text.
+    pub(crate) fn word(&mut self, name: &'static str, value: &str) {
+        self.names.push(name);
+        self.text(name, value);
     }
 
     /// The line, with its end.

@@ -3,7 +3,8 @@
 //! Never a call that waits for whoever reads the lines, never a line that a peer wrote, never a flood of one refusal.
 
 use std::io::{self, IsTerminal, Write as _};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::page::Page;
 use clap::ValueEnum;
@@ -15,7 +16,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::limiter::Limiter;
+use crate::limiter::{Kind, Limiter, Who};
 use crate::line::{Fields, Line, Style};
 use crate::writer::Writer;
 
@@ -49,18 +50,21 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
         (LogFormat::Text, false) => Style::Text,
     };
     let write = |line: &str| io::stderr().write_all(line.as_bytes());
-    let writer = Writer::start(write, move |lost| {
+    let limiter = Arc::new(Limiter::default());
+    let limited = limiter.clone();
+    let sorry = move |lost| {
         let mut line = Line::new(style, &now(), Level::WARN, module_path!());
         line.message("log lines were lost: nobody read them in time");
         line.number("count", lost);
         line.end()
-    });
+    };
+    let writer = Writer::start(write, sorry, move |all| left_out(style, &limited, all));
     let filter = EnvFilter::try_from_default_env();
     let unreadable = filter.as_ref().is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
     let lines = Lines {
         style,
         writer: writer.clone(),
-        limiter: Limiter::default(),
+        limiter,
     };
     let subscriber = Registry::default()
         .with(filter.unwrap_or_else(|_unset| EnvFilter::new(default)))
@@ -97,7 +101,7 @@ pub fn log_metrics(page: &mut Page) {
     .sample(&[("reason", "write_failed")], lost.write_failed);
     page.counter(
         "log_lines_suppressed_total",
-        "Warnings that were not logged because the same place in the code had warned too often in that second.",
+        "Log lines that were left out because there were too many about the same peer, or from the same place in the code.",
     )
     .sample(&[], crate::limiter::suppressed());
 }
@@ -106,7 +110,7 @@ pub fn log_metrics(page: &mut Page) {
 struct Lines {
     style: Style,
     writer: Writer,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
@@ -128,11 +132,23 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        let Some(suppressed) = self.limiter.admit(metadata) else {
-            return;
-        };
         let mut fields = Fields::default();
         event.record(&mut fields);
+        let who = who(&fields, event, &context);
+        let is_good = fields
+            .get("rpc.status_code")
+            .is_some_and(|code| code == "OK");
+        let is_told = *metadata.level() == Level::ERROR || is_good;
+        let suppressed = match &who {
+            Some(_) if is_told => Some(0),
+            Some(who) => self.limiter.admit_peer(&kind(who, &fields), Instant::now()),
+            None => self.limiter.admit(metadata),
+        };
+        let Some(suppressed) = suppressed else {
+            return;
+        };
+        // An error is our own, whoever's call it came in.
+        let who = who.filter(|_| *metadata.level() != Level::ERROR);
         let mut line = Line::new(self.style, &now(), *metadata.level(), metadata.target());
         line.fields(&fields);
         if suppressed > 0 {
@@ -144,8 +160,61 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
                 line.fields(fields);
             }
         }
-        self.writer.write(line.end());
+        self.writer.write(who, line.end());
     }
+}
+
+/// Whom a line is about: the identity that it names or that the call around it has, else the address.
+fn who<S: Subscriber + for<'a> LookupSpan<'a>>(
+    fields: &Fields,
+    event: &Event<'_>,
+    context: &Context<'_, S>,
+) -> Option<Who> {
+    if let Some(identity) = fields.get("peer.identity") {
+        return Some(Who::Identity(identity.to_owned()));
+    }
+    for span in context.event_scope(event).into_iter().flatten() {
+        if let Some(fields) = span.extensions().get::<Fields>()
+            && let Some(identity) = fields.get("peer.identity")
+        {
+            return Some(Who::Identity(identity.to_owned()));
+        }
+    }
+    fields.get("peer.address").and_then(Who::at)
+}
+
+fn kind(who: &Who, fields: &Fields) -> Kind {
+    Kind {
+        who: who.clone(),
+        message: fields.get("message").unwrap_or_default().to_owned(),
+        code: fields.get("code").map(str::to_owned),
+    }
+}
+
+/// The lines about lines that were left out.
+fn left_out(style: Style, limiter: &Limiter, all: bool) -> Vec<String> {
+    let begin = |count| {
+        let mut line = Line::new(style, &now(), Level::WARN, module_path!());
+        line.message("log lines were left out: there were too many of a kind");
+        line.number("count", count);
+        line
+    };
+    let (each, together) = limiter.left_out(all, Instant::now());
+    let of_others = Some(each.others + together).filter(|count| *count > 0);
+    let each = each.parties.into_iter().map(|(kind, (), count)| {
+        let mut line = begin(count);
+        line.word("of", &kind.message);
+        if let Some(code) = &kind.code {
+            line.word("code", code);
+        }
+        match &kind.who {
+            Who::Identity(identity) => line.word("peer.identity", identity),
+            Who::Address(address) => line.word("peer.address", &address.to_string()),
+        }
+        line.end()
+    });
+    each.chain(of_others.map(|count| begin(count).end()))
+        .collect()
 }
 
 /// RFC 3339 in UTC, to the microsecond.

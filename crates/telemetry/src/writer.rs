@@ -1,22 +1,28 @@
 //! The one that waits for whoever reads the log, so that no call does.
 //!
-//! Lines queue for a thread. When they are not read in time, newer ones are dropped and counted, and the first line
-//! that is read again says how many.
+//! Lines queue for a thread. When they are not read in time, those of the loudest peer are dropped first and our own
+//! last; they are counted, and the first line that is read again says how many.
 
 use std::fmt;
 use std::io;
-use std::iter;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use crate::queue::FairQueue;
+
+use crate::limiter::Who;
 
 /// How many lines may wait.
 const QUEUE: usize = 8192;
 
 /// How long a line may wait for others to be written with it, since waking the thread costs more than writing does.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// How often to look whether there is something to say that nobody queued.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What was lost in this process.
 static QUEUE_FULL: AtomicU64 = AtomicU64::new(0);
@@ -37,47 +43,79 @@ pub(crate) fn lost() -> Lost {
 
 /// The queue of lines. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Writer {
-    jobs: SyncSender<Job>,
-    dropped: Arc<AtomicU64>,
+pub(crate) struct Writer(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
 }
 
-enum Job {
-    Line(String),
-    Flush(SyncSender<()>),
+struct State {
+    lines: FairQueue<Who, String>,
+    dropped: u64,
+    /// Who waits until nothing is queued.
+    flushes: Vec<SyncSender<()>>,
 }
 
 impl Writer {
-    /// Starts the thread. `sorry` makes the line that says how many others were dropped.
+    /// Starts the thread. `sorry` makes the line that says how many others were dropped, and `rest` the lines that have
+    /// come due by themselves: all there are when it is told so.
     ///
     /// When the system has no thread to give, every line is dropped and counted.
     pub(crate) fn start(
         write: impl Fn(&str) -> io::Result<()> + Send + 'static,
         sorry: impl Fn(u64) -> String + Send + 'static,
+        rest: impl Fn(bool) -> Vec<String> + Send + 'static,
     ) -> Self {
-        let (jobs, queue) = sync_channel(QUEUE);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let seen = dropped.clone();
-        let work = move || work(&queue, &seen, write, sorry);
-        drop(thread::Builder::new().name("log".to_owned()).spawn(work));
-        Self { jobs, dropped }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                lines: FairQueue::new(QUEUE),
+                dropped: 0,
+                flushes: Vec::new(),
+            }),
+            wake: Condvar::new(),
+        });
+        let seen = shared.clone();
+        let work = move || work(&seen, write, sorry, rest);
+        let thread = thread::Builder::new().name("log".to_owned()).spawn(work);
+        if thread.is_err() {
+            shared.state().lines = FairQueue::new(0);
+        }
+        Self(shared)
     }
 
-    /// Queues a line, or drops it.
-    pub(crate) fn write(&self, line: String) {
-        if self.jobs.try_send(Job::Line(line)).is_err() {
+    /// Queues a line about a peer, or one of our own, or drops one.
+    pub(crate) fn write(&self, who: Option<Who>, line: String) {
+        let mut state = self.0.state();
+        let idle = state.lines.is_empty();
+        if state.lines.push(who, line).is_err() {
             QUEUE_FULL.fetch_add(1, Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            state.dropped += 1;
+        }
+        drop(state);
+        if idle {
+            self.0.wake.notify_one();
         }
     }
 
     /// Waits until what is queued so far is written, at most for `patience`.
     pub(crate) fn flush(&self, patience: Duration) {
         let (done, written) = sync_channel(1);
+        let mut state = self.0.state();
         // A full queue means that nobody reads: then there is nothing to wait for.
-        if self.jobs.try_send(Job::Flush(done)).is_ok() {
-            written.recv_timeout(patience).ok();
+        if state.lines.is_full() {
+            return;
         }
+        state.flushes.push(done);
+        drop(state);
+        self.0.wake.notify_one();
+        written.recv_timeout(patience).ok();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,32 +126,45 @@ impl fmt::Debug for Writer {
 }
 
 fn work(
-    queue: &Receiver<Job>,
-    dropped: &AtomicU64,
+    shared: &Shared,
     write: impl Fn(&str) -> io::Result<()>,
     sorry: impl Fn(u64) -> String,
+    rest: impl Fn(bool) -> Vec<String>,
 ) {
     let put = |line: &str| {
         if write(line).is_err() {
             WRITE_FAILED.fetch_add(1, Ordering::Relaxed);
         }
     };
-    while let Ok(first) = queue.recv() {
-        if matches!(first, Job::Line(_)) {
+    loop {
+        let state = shared.state();
+        let waiting = |state: &mut State| state.lines.is_empty() && state.flushes.is_empty();
+        let (state, _timeout) = shared
+            .wake
+            .wait_timeout_while(state, LOOK, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        let gather = !state.lines.is_empty() && state.flushes.is_empty();
+        drop(state);
+        if gather {
             thread::sleep(GATHER);
         }
-        for job in iter::once(first).chain(queue.try_iter()) {
-            match job {
-                Job::Line(line) => {
-                    put(&line);
-                    let lost = dropped.swap(0, Ordering::Relaxed);
-                    if lost > 0 {
-                        put(&sorry(lost));
-                    }
-                }
-                // Whoever asked may have lost patience.
-                Job::Flush(done) => drop(done.try_send(())),
+        loop {
+            let mut state = shared.state();
+            let Some(line) = state.lines.pop() else { break };
+            let lost = std::mem::take(&mut state.dropped);
+            drop(state);
+            put(&line);
+            if lost > 0 {
+                put(&sorry(lost));
             }
+        }
+        let flushes = std::mem::take(&mut shared.state().flushes);
+        for line in rest(!flushes.is_empty()) {
+            put(&line);
+        }
+        for done in flushes {
+            // Whoever asked may have lost patience.
+            done.try_send(()).ok();
         }
     }
 }
@@ -132,10 +183,10 @@ mod tests {
             stuck.recv().map_err(io::Error::other)?;
             read.send(line.to_owned()).map_err(io::Error::other)
         };
-        let writer = Writer::start(write, |lost| format!("{lost} lost"));
+        let writer = Writer::start(write, |lost| format!("{lost} lost"), |_| Vec::new());
         // One is in the hands of the thread, or still in the queue.
         for n in 0..QUEUE + 101 {
-            writer.write(n.to_string());
+            writer.write(None, n.to_string());
         }
         for _ in 0..QUEUE + 2 {
             go.send(()).unwrap();
@@ -158,8 +209,12 @@ mod tests {
 
     #[test]
     fn a_closed_reader_is_nobodys_trouble() {
-        let writer = Writer::start(|_| Err(io::ErrorKind::BrokenPipe.into()), |_| String::new());
-        writer.write("unheard".to_owned());
+        let writer = Writer::start(
+            |_| Err(io::ErrorKind::BrokenPipe.into()),
+            |_| String::new(),
+            |_| Vec::new(),
+        );
+        writer.write(None, "unheard".to_owned());
         writer.flush(Duration::from_secs(10));
         assert!(lost().write_failed >= 1);
     }

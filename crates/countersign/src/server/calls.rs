@@ -1,4 +1,4 @@
-//! The layer around every call on the port: request id, trace, span, metrics, deadline, authority, panics. The policy is
+//! The layer around every call on the port: what is no gRPC call is refused; request id, trace, span, metrics, deadline, authority, panics. The policy is
 //! inside it.
 //!
 //! Never a rule about who may do what, and never a name of an RPC.
@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use base::call::{self, Contained, Observed, Until};
+use authz::Api;
+use base::call::{self, Contained, NotACall, Observed, Until};
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, Map};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
 use identity::Peer;
 use mtls::Authority;
@@ -21,11 +23,18 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
+use tracing::warn;
 
 use crate::server::exceeded::Exceeded;
 use crate::server::first_message;
 use crate::server::load::{Place, Places};
 use crate::server::metrics::Metrics;
+
+/// What a header counts beside its name and its value (RFC 9113 §6.5.2).
+const HEADER_OVERHEAD: usize = 32;
+
+/// What of a value that a caller made up is shown.
+const MAX_SHOWN: usize = 128;
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +47,17 @@ pub(crate) struct Deadlines {
     pub(crate) first_message: Duration,
 }
 
+/// What one request may hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    /// What can be called, and with how many messages.
+    pub(crate) api: Arc<Api>,
+    /// Bytes of one message.
+    pub(crate) message_bytes: usize,
+    /// Bytes of the metadata, as RFC 9113 §6.5.2 counts them.
+    pub(crate) metadata_bytes: usize,
+}
+
 /// All calls of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Calls<S> {
@@ -45,6 +65,7 @@ pub(crate) struct Calls<S> {
     peer: Arc<str>,
     authority: Authority,
     deadlines: Deadlines,
+    bounds: Bounds,
     places: Places,
     metrics: Arc<Metrics>,
 }
@@ -55,6 +76,7 @@ impl<S> Calls<S> {
         peer: &Peer,
         authority: Authority,
         deadlines: Deadlines,
+        bounds: Bounds,
         places: Places,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -63,6 +85,7 @@ impl<S> Calls<S> {
             peer: peer.to_string().into(),
             authority,
             deadlines,
+            bounds,
             places,
             metrics,
         }
@@ -70,10 +93,32 @@ impl<S> Calls<S> {
 
     /// A place for a call, and how long it may take; or the answer that turns it away.
     fn admit(&self, headers: &HeaderMap) -> Result<(Place, Duration), Status> {
+        let shed = |exceeded: &Exceeded| self.metrics.shed.add(exceeded.reason());
+        let max_bytes = self.bounds.metadata_bytes;
+        if metadata_bytes(headers) > max_bytes {
+            let exceeded = Exceeded::MetadataTooLarge { max_bytes };
+            shed(&exceeded);
+            return Err(exceeded.into());
+        }
         let timeout = call::timeout(headers)?.unwrap_or(self.deadlines.default);
-        let shed = |busy: &Exceeded| self.metrics.shed.add(busy.reason());
         let place = self.places.take().inspect_err(shed)?;
         Ok((place, timeout.min(self.deadlines.max)))
+    }
+
+    /// The answer to what is no gRPC call. Neither the policy nor a handler sees it.
+    fn refuse(&self, request: &Request<Body>, no_call: NotACall) -> Response<Body> {
+        self.metrics.not_calls.add(no_call.code());
+        let content_type = request.headers().get(CONTENT_TYPE);
+        let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        warn!(
+            peer.identity = &*self.peer,
+            code = no_call.code(),
+            reason = %no_call,
+            http.request.method = shown(request.method().as_str()),
+            http.request.header.content_type = content_type.as_deref().map(shown),
+            "request refused: it is no gRPC call"
+        );
+        no_call.response()
     }
 }
 
@@ -87,13 +132,16 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Map<Observed<Guarded<S::Future>>, Echo>;
+    type Future = Either<Map<Observed<Guarded<S::Future>>, Echo>, Ready<Answer>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Err(no_call) = call::is_call(&request) {
+            return Either::Right(ready(Ok(self.refuse(&request, no_call))));
+        }
         let id = RequestId::from_headers(request.headers());
         request.headers_mut().insert(REQUEST_ID, id.value());
         // A malformed context is none: the call begins a trace of its own.
@@ -111,6 +159,11 @@ where
         let request = Request::from_parts(head, body);
         let (place, limit, answer) = match self.admit(request.headers()) {
             Ok((place, limit)) => {
+                let Bounds {
+                    api, message_bytes, ..
+                } = &self.bounds;
+                let one = api.takes_one_message(request.uri().path());
+                let request = request.map(|body| call::messages(body, *message_bytes, one));
                 let answer = span.in_scope(|| self.service.call(request));
                 (Some(place), limit, Either::Left(answer))
             }
@@ -138,8 +191,21 @@ where
                 response
             })
         });
-        call::observed(call, span, ended).map(echo)
+        Either::Left(call::observed(call, span, ended).map(echo))
     }
+}
+
+fn metadata_bytes(headers: &HeaderMap) -> usize {
+    let each = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD);
+    each.sum()
+}
+
+/// The beginning of what a caller chose.
+fn shown(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_SHOWN))
+        .unwrap_or_default()
 }
 
 fn authority_lost(refusal: &mtls::Refusal) -> Status {

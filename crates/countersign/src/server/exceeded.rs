@@ -19,6 +19,8 @@ pub(crate) enum Exceeded {
     ServerBusy,
     #[error("this caller has as many calls open as one may have")]
     CallerBusy,
+    #[error("the metadata of a call has at most {max_bytes} bytes: send less")]
+    MetadataTooLarge { max_bytes: usize },
     #[error("the call's first message did not arrive within {limit:?}")]
     FirstMessageTooSlow { limit: Duration },
 }
@@ -29,6 +31,7 @@ impl Exceeded {
         match self {
             Self::ServerBusy => "SERVER_BUSY",
             Self::CallerBusy => "CALLER_BUSY",
+            Self::MetadataTooLarge { .. } => "METADATA_TOO_LARGE",
             Self::FirstMessageTooSlow { .. } => "FIRST_MESSAGE_TOO_SLOW",
         }
     }
@@ -42,6 +45,7 @@ impl From<Exceeded> for Status {
                 details.set_retry_info(Some(RETRY_DELAY.mul_f64(1.0 + fastrand::f64())));
                 Code::ResourceExhausted
             }
+            Exceeded::MetadataTooLarge { .. } => Code::ResourceExhausted,
             Exceeded::FirstMessageTooSlow { .. } => Code::DeadlineExceeded,
         };
         Self::with_error_details(code, exceeded.to_string(), details)

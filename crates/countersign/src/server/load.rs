@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use identity::Peer;
+use identity::{Peer, Principal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::server::exceeded::Exceeded;
@@ -24,7 +24,7 @@ pub(crate) struct Load {
     all: Arc<Semaphore>,
     reserve: usize,
     per_peer: usize,
-    peers: Mutex<HashMap<String, Weak<Semaphore>>>,
+    peers: Mutex<HashMap<Principal, Weak<Semaphore>>>,
 }
 
 /// The places that the calls of one identity compete for, over all of its connections.
@@ -59,7 +59,7 @@ impl Load {
     /// The places of a connection of `peer`. Identities without a connection are forgotten.
     pub(crate) fn caller(&self, peer: &Peer) -> Places {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = peer.to_string();
+        let name = peer.principal();
         let own = peers.get(&name).and_then(Weak::upgrade).unwrap_or_else(|| {
             peers.retain(|_, own| own.strong_count() > 0);
             let own = Arc::new(Semaphore::new(self.per_peer));

@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) calls: Observer,
     /// Calls that a limit turned away, by the limit.
     pub(crate) shed: CountBy,
+    /// Requests that were no gRPC calls, by why not.
+    pub(crate) not_calls: CountBy,
     /// What became of reading the policy.
     pub(crate) policy: Arc<Input>,
     /// What became of reading the shadow policy.
@@ -25,6 +27,7 @@ impl Metrics {
         Self {
             calls: Observer::new(Side::Server, api.paths().map(str::to_owned), traces),
             shed: CountBy::default(),
+            not_calls: CountBy::default(),
             policy: Arc::default(),
             shadow_policy: Arc::default(),
         }
@@ -39,6 +42,13 @@ impl Metrics {
         );
         for (reason, count) in self.shed.get() {
             shed.sample(&[("reason", reason)], count);
+        }
+        let mut not_calls = page.counter(
+            "rpc_server_not_calls_total",
+            "Requests that were refused because they are no gRPC calls, by why not.",
+        );
+        for (code, count) in self.not_calls.get() {
+            not_calls.sample(&[("code", code)], count);
         }
         authorization.metrics(page);
         mtls::metrics(&[trust], page);

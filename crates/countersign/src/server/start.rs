@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{self, Pages};
 use crate::program::{self, Stop, exit};
-use crate::server::calls::{Calls, Deadlines};
+use crate::server::calls::{Bounds, Calls, Deadlines};
 use crate::server::health::Health;
 use crate::server::limits::LimitSettings;
 use crate::server::load::Load;
@@ -235,6 +235,11 @@ where
         max: settings.limits.max_deadline.0,
         first_message: settings.limits.first_message_timeout.0,
     };
+    let bounds = Bounds {
+        api,
+        message_bytes: settings.limits.max_message_size,
+        metadata_bytes: usize::try_from(settings.limits.max_header_list_size).unwrap_or(usize::MAX),
+    };
     let load = Load::new(
         settings.limits.max_concurrent_calls,
         settings.limits.max_concurrent_calls_per_peer,
@@ -269,6 +274,7 @@ where
                 peer,
                 authority,
                 deadlines,
+                bounds.clone(),
                 places,
                 metrics.clone(),
             )
