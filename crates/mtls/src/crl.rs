@@ -13,6 +13,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
 use crate::issuers::Issuers;
+use crate::names::canonical;
 use crate::text;
 use crate::verify::Root;
 
@@ -30,7 +31,7 @@ pub struct CrlFacts {
     /// How many certificates it revokes.
     pub revoked: usize,
     ordinal: BigUint,
-    raw_issuer: Vec<u8>,
+    canonical_issuer: Vec<u8>,
     scope: Option<Vec<u8>>,
     /// The roots that its issuer stands under, as far as the credentials show.
     roots: Vec<CertificateDer<'static>>,
@@ -108,13 +109,14 @@ impl CrlFacts {
             return Err(InvalidCrl::Version1);
         }
         let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
+        let next_update = crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?;
         let list = OwnedCertRevocationList::from_der(der)
             .map(CertRevocationList::from)
             .map_err(|e| InvalidCrl::Unsupported(text::of_webpki(&e)))?;
-        let raw_issuer = crl.issuer().as_raw().to_vec();
-        let issuer = identity::distinguished_name(&raw_issuer)
+        let raw_issuer = crl.issuer().as_raw();
+        let issuer = identity::distinguished_name(raw_issuer)
             .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
-        let namesakes: Vec<_> = issuers.named(&raw_issuer).collect();
+        let namesakes: Vec<_> = issuers.named(raw_issuer).collect();
         let signers: Vec<_> = namesakes
             .iter()
             .filter(|issuer| issuer.signed(crl.tbs_cert_list.as_ref(), &crl.signature_value))
@@ -128,19 +130,19 @@ impl CrlFacts {
         let facts = Self {
             number: ordinal.to_string(),
             this_update: system_time(crl.last_update()),
-            next_update: system_time(crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?),
+            next_update: system_time(next_update),
             revoked: crl.iter_revoked_certificates().count(),
             ordinal,
             scope: list.issuing_distribution_point().map(<[u8]>::to_vec),
             roots: roots.collect(),
             issuer,
-            raw_issuer,
+            canonical_issuer: canonical(raw_issuer),
         };
         Ok((facts, list))
     }
 
     pub(crate) fn covers_the_same_as(&self, other: &Self) -> bool {
-        self.raw_issuer == other.raw_issuer && self.scope == other.scope
+        self.canonical_issuer == other.canonical_issuer && self.scope == other.scope
     }
 
     /// Takes the place of the list in force that it covers. None makes way for an older one, which may not name what

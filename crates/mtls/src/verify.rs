@@ -13,8 +13,13 @@ use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
     RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::crypto;
+use crate::issuers;
+use crate::key;
+use crate::names::canonical;
 use crate::text::{self, timestamp};
 
 /// A chain longer than this is refused before it costs a signature check.
@@ -155,6 +160,9 @@ pub enum Refusal {
     /// The path verifies, and the leaf cannot name a peer all the same.
     #[error(transparent)]
     InvalidPeer(#[from] InvalidPeer),
+    /// The leaf has a key with which no handshake of ours can be made.
+    #[error("the key of the certificate is not accepted: {0}")]
+    UnusableKey(String),
     /// A certificate does not parse, or breaks a rule of RFC 5280.
     #[error("the certificate is malformed: {0}")]
     Malformed(String),
@@ -177,6 +185,7 @@ impl Refusal {
             Self::NoAlternativeName { .. } => "NO_SUBJECT_ALT_NAME",
             Self::WrongServer { .. } => "WRONG_SERVER",
             Self::InvalidPeer(invalid) => invalid.code(),
+            Self::UnusableKey(_) => "KEY_NOT_ACCEPTED",
             Self::Malformed(_) => "CERTIFICATE_MALFORMED",
         }
     }
@@ -205,6 +214,7 @@ impl Authorities {
         let leaf = EndEntityCert::try_from(leaf)
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         few_namesakes(intermediates)?;
+        key::check(leaf_der).map_err(Refusal::UnusableKey)?;
         let anchors: Vec<_> = self.roots.iter().map(|root| root.anchor.clone()).collect();
         let crls: Vec<_> = self.crls.iter().collect();
         let verify = |depth, unknown| {
@@ -234,7 +244,11 @@ impl Authorities {
         };
         let path = verify(RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)?;
         if self.has_only_partial_lists(leaf.issuer()) {
-            // Whether one of them is about the leaf is webpki's to say: then its status is known.
+            // A list of one distribution point is about the certificates that name it (RFC 5280 §6.3.3 (b)(2)(i)).
+            // Whether one of them is about the leaf is else webpki's to say: then its status is known.
+            if !names_distribution_points(leaf_der) {
+                return Err(refusal(role, &webpki::Error::UnknownRevocationStatus));
+            }
             verify(RevocationCheckDepth::EndEntity, UnknownStatusPolicy::Deny)?;
         }
 
@@ -273,6 +287,11 @@ impl Authorities {
                 return Err(webpki::Error::CertNotValidYet { time, not_before });
             }
         }
+        for der in path.intermediate_certificates().map(|cert| cert.der()) {
+            let (_, authority) =
+                X509Certificate::from_der(&der).map_err(|_unreadable| webpki::Error::BadDer)?;
+            issuers::check_usage(&authority).map_err(|_reason| webpki::Error::EndEntityUsedAsCa)?;
+        }
         let leaf = path.end_entity();
         let certificates = path
             .intermediate_certificates()
@@ -286,6 +305,11 @@ impl Authorities {
                     return Err(webpki::Error::CertRevoked);
                 }
             }
+            // webpki asks no list whose issuer is encoded otherwise, so that its end was not looked at.
+            let unasked = self.lists_of(issuer).any(|list| list.issuer() != issuer);
+            if unasked && self.expired_crls == ExpiredCrls::Refuse {
+                return Err(webpki::Error::UnknownRevocationStatus);
+            }
             if authority && self.has_only_partial_lists(issuer) {
                 return Err(webpki::Error::UnknownRevocationStatus);
             }
@@ -294,7 +318,10 @@ impl Authorities {
     }
 
     fn lists_of(&self, issuer: &[u8]) -> impl Iterator<Item = &CertRevocationList<'static>> {
-        self.crls.iter().filter(move |crl| crl.issuer() == issuer)
+        let issuer = canonical(issuer);
+        self.crls
+            .iter()
+            .filter(move |crl| canonical(crl.issuer()) == issuer)
     }
 
     /// Whether there are revocation lists of `issuer`, and each is about some of its certificates only (RFC 5280
@@ -342,12 +369,31 @@ impl Authorities {
         })
     }
 
+    /// The subjects of the roots, from which a client may choose its certificate; none when they are too many to be
+    /// sent: they are a hint (RFC 8446 §4.2.4), and no client reads more.
     pub(crate) fn subjects(&self) -> Vec<DistinguishedName> {
+        const MAX_HINT: usize = 8 << 10;
+        let size: usize = self
+            .roots
+            .iter()
+            .map(|root| root.anchor.subject.len() + 6)
+            .sum();
+        if size > MAX_HINT {
+            return Vec::new();
+        }
         self.roots
             .iter()
             .map(|root| DistinguishedName::in_sequence(&root.anchor.subject))
             .collect()
     }
+}
+
+fn names_distribution_points(certificate: &CertificateDer<'_>) -> bool {
+    const DISTRIBUTION_POINTS: &str = "2.5.29.31";
+    X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
+        let mut extensions = certificate.extensions().iter();
+        extensions.any(|extension| extension.oid.to_id_string() == DISTRIBUTION_POINTS)
+    })
 }
 
 fn few_namesakes(intermediates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
@@ -415,11 +461,13 @@ fn refusal(role: Role, error: &webpki::Error) -> Refusal {
         E::IssuerNotCrlSigner => {
             Refusal::RevocationUnknown("the issuer's key usage lacks cRLSign".to_owned())
         }
-        E::UnknownRevocationStatus
-        | E::UnsupportedCrlSignatureAlgorithmContext(_)
-        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
-            Refusal::RevocationUnknown(format!("{error:?}"))
+        E::UnknownRevocationStatus => {
+            Refusal::RevocationUnknown("no list of its issuer is about it".to_owned())
         }
+        E::UnsupportedCrlSignatureAlgorithmContext(_)
+        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Refusal::RevocationUnknown(
+            "the list is signed by an algorithm or a key that is not accepted".to_owned(),
+        ),
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
             Refusal::WrongPurpose(match role {
                 Role::Client => "clientAuth",
@@ -444,6 +492,7 @@ impl From<&Refusal> for rustls::Error {
             Refusal::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
             Refusal::RevocationUnknown(_) => CertificateError::UnknownRevocationStatus,
             Refusal::WrongPurpose(_)
+            | Refusal::UnusableKey(_)
             | Refusal::InvalidPeer(
                 InvalidPeer::WrongPurpose(_)
                 | InvalidPeer::NoDigitalSignature
