@@ -253,7 +253,9 @@ pub enum InvalidRequest {
     #[error("a certificate has one SPIFFE ID; given are {0:?} and {1:?}")]
     TwoSpiffeIds(String, String),
     /// A SPIFFE ID is the only URI of a certificate.
-    #[error("{id:?} is a SPIFFE ID, which must be the only URI, and {other:?} is another: issue two certificates")]
+    #[error(
+        "{id:?} is a SPIFFE ID, which must be the only URI, and {other:?} is another: issue two certificates"
+    )]
     SpiffeIdNotAlone {
         /// The SPIFFE ID.
         id: String,
