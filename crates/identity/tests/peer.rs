@@ -477,6 +477,9 @@ fn a_spiffe_id_is_the_only_uri_on_either_side() {
                     names.reverse();
                 }
                 params.subject_alt_names = names;
+                params
+                    .extended_key_usages
+                    .push(ExtendedKeyUsagePurpose::ServerAuth);
             });
             for role in [Role::Client, Role::Server] {
                 let code = read(role, &der).map_err(|invalid| invalid.code());
