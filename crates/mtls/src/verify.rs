@@ -163,6 +163,14 @@ pub enum Refusal {
     /// The leaf has a key with which no handshake of ours can be made.
     #[error("the key of the certificate is not accepted: {0}")]
     UnusableKey(String),
+    /// It is not the leaf that the refusal is about.
+    #[error("{place}: {refusal}")]
+    At {
+        /// Which certificate: its position or that it is a root, and its subject.
+        place: String,
+        /// What is wrong with it.
+        refusal: Box<Refusal>,
+    },
     /// A certificate does not parse, or breaks a rule of RFC 5280.
     #[error("the certificate is malformed: {0}")]
     Malformed(String),
@@ -185,6 +193,7 @@ impl Refusal {
             Self::NoAlternativeName { .. } => "NO_SUBJECT_ALT_NAME",
             Self::WrongServer { .. } => "WRONG_SERVER",
             Self::InvalidPeer(invalid) => invalid.code(),
+            Self::At { refusal, .. } => refusal.code(),
             Self::UnusableKey(_) => "KEY_NOT_ACCEPTED",
             Self::Malformed(_) => "CERTIFICATE_MALFORMED",
         }
@@ -240,7 +249,7 @@ impl Authorities {
                 revocation,
                 Some(&|path: &VerifiedPath<'_>| self.check_path(path, at)),
             )
-            .map_err(|e| refusal(role, &e))
+            .map_err(|e| self.placed(chain, refusal(role, &e)))
         };
         let path = verify(RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)?;
         if self.has_only_partial_lists(leaf.issuer()) {
@@ -272,6 +281,65 @@ impl Authorities {
             });
         }
         Ok(peer)
+    }
+
+    /// The refusal with the certificate that it is about, when that is not the leaf.
+    fn placed(&self, chain: &[CertificateDer<'_>], refusal: Refusal) -> Refusal {
+        let roots = self.roots.iter().map(|root| root.der.as_ref());
+        let parsed: Vec<_> = chain
+            .iter()
+            .map(AsRef::as_ref)
+            .chain(roots)
+            .enumerate()
+            .filter_map(|(index, der)| Some((index, X509Certificate::from_der(der).ok()?.1)))
+            .collect();
+        let is_it = |index: usize, certificate: &X509Certificate<'_>| match &refusal {
+            Refusal::Expired { not_after } => {
+                crate::crl::system_time(certificate.validity().not_after) == *not_after
+            }
+            Refusal::NotYetValid { not_before } => {
+                crate::crl::system_time(certificate.validity().not_before) == *not_before
+            }
+            Refusal::WrongPurpose(purpose) => {
+                let usage = certificate.extended_key_usage().ok().flatten();
+                usage.is_some_and(|usage| match *purpose {
+                    "clientAuth" => !usage.value.client_auth,
+                    _ => !usage.value.server_auth,
+                }) || (index == 0 && certificate.extended_key_usage().ok().flatten().is_none())
+            }
+            Refusal::Malformed(_) => index > 0 && issuers::check_usage(certificate).is_err(),
+            Refusal::NoCertificate
+            | Refusal::ChainTooLong(_)
+            | Refusal::ChainAmbiguous
+            | Refusal::UnknownIssuer
+            | Refusal::BadSignature
+            | Refusal::Revoked
+            | Refusal::CrlExpired { .. }
+            | Refusal::RevocationUnknown(_)
+            | Refusal::NoAlternativeName { .. }
+            | Refusal::WrongServer { .. }
+            | Refusal::InvalidPeer(_)
+            | Refusal::UnusableKey(_)
+            | Refusal::At { .. } => false,
+        };
+        let found = parsed.iter().find(|(index, it)| is_it(*index, it));
+        let Some((index @ 1.., certificate)) = found else {
+            return refusal;
+        };
+        let name = identity::distinguished_name(certificate.subject().as_raw()).unwrap_or_default();
+        let place = if *index < chain.len() {
+            format!("certificate {} ({name})", index + 1)
+        } else {
+            format!("the root {name} of ca.crt")
+        };
+        let refusal = match (issuers::check_usage(certificate), refusal) {
+            (Err(reason), Refusal::Malformed(_)) => Refusal::Malformed(reason.to_owned()),
+            (_, refusal) => refusal,
+        };
+        Refusal::At {
+            place,
+            refusal: Box::new(refusal),
+        }
     }
 
     /// What webpki leaves open, for each path that it finds, so that it can go on to another one.
@@ -483,6 +551,7 @@ fn refusal(role: Role, error: &webpki::Error) -> Refusal {
 impl From<&Refusal> for rustls::Error {
     fn from(refusal: &Refusal) -> Self {
         let reason = match refusal {
+            Refusal::At { refusal, .. } => return Self::from(&**refusal),
             Refusal::NoCertificate => return Self::NoCertificatesPresented,
             Refusal::Expired { .. } => CertificateError::Expired,
             Refusal::NotYetValid { .. } => CertificateError::NotValidYet,
