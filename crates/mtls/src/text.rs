@@ -37,7 +37,9 @@ pub(crate) fn of_webpki(error: &webpki::Error) -> String {
         E::UnsupportedCertVersion => "it is not of version 3 (RFC 5280 §4.1.2.1)",
         E::EndEntityUsedAsCa => "a certificate that is no CA (CA:TRUE) issued another",
         E::PathLenConstraintViolated => "a CA is further from the leaf than its pathlen allows",
-        E::NameConstraintViolation => "a name is outside of the name constraints of its CA",
+        E::NameConstraintViolation => {
+            "a name is outside of the name constraints of its CA, or they are about directory names or URIs, which is not supported"
+        }
         E::ExtensionValueInvalid | E::MalformedExtensions => "an extension is malformed or doubled",
         E::UnsupportedCriticalExtension => "it has a critical extension that is not known here",
         E::InvalidSerialNumber => "its serial number is negative or longer than 20 octets",

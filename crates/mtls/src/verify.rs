@@ -293,6 +293,24 @@ impl Authorities {
             .enumerate()
             .filter_map(|(index, der)| Some((index, X509Certificate::from_der(der).ok()?.1)))
             .collect();
+        if refusal == Refusal::UnknownIssuer {
+            let differs = |child: &X509Certificate<'_>| {
+                let name = child.issuer().as_raw();
+                parsed.iter().any(|(_, it)| {
+                    let subject = it.subject().as_raw();
+                    subject != name && canonical(subject) == canonical(name)
+                })
+            };
+            let found = parsed.iter().find(|(_, child)| differs(child));
+            return found.map_or(refusal.clone(), |(index, _)| Refusal::At {
+                place: format!(
+                    "certificate {} names its issuer in another encoding than the issuer itself, and only identical \
+                     ones are matched: issue it anew",
+                    index + 1
+                ),
+                refusal: Box::new(refusal),
+            });
+        }
         let is_it = |index: usize, certificate: &X509Certificate<'_>| match &refusal {
             Refusal::Expired { not_after } => {
                 crate::crl::system_time(certificate.validity().not_after) == *not_after
