@@ -253,9 +253,6 @@ fn no_host_name(name: &str) -> Option<&'static str> {
     if name.split('.').any(|label| label.len() > MAX_LABEL) {
         return Some("a label of it is longer than 63 characters");
     }
-    if name.parse::<IpAddr>().is_ok() {
-        return Some("it is an IP address, which has a kind of its own");
-    }
     None
 }
 
