@@ -150,9 +150,6 @@ impl<'a> Open<'a> {
                     <(SectionKind, Vec<u8>) as PemObject>::from_pem_slice(text.as_bytes());
                 let (_, der) =
                     decoded.map_err(|_undecodable| self.fault("a section is not base64"))?;
-                if der.is_empty() {
-                    return Err(self.fault("a section is empty"));
-                }
                 der
             }
             Label::EncryptedPrivateKey | Label::EcParameters | Label::Other(_) => Vec::new(),
