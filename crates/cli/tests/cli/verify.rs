@@ -227,8 +227,8 @@ fn what_is_no_chain_is_refused_and_what_is_no_root_is_an_error() {
         (
             "short noise",
             &noise[1..4096],
-            "CERTIFICATE_MISSING",
-            "holds no certificate",
+            "CERTIFICATE_MALFORMED",
+            "bytes that are no text",
         ),
         (
             "DER",
