@@ -57,6 +57,16 @@ pub enum InvalidPeer {
     /// Two names are SPIFFE IDs (X509-SVID §2).
     #[error("the certificate has two SPIFFE IDs, {0:?} and {1:?}")]
     TwoSpiffeIds(String, String),
+    /// A SPIFFE ID stands beside another URI name (X509-SVID §2 and §5.2).
+    #[error(
+        "the certificate has the URI name {other:?} beside its SPIFFE ID {id:?}, which must be its only one"
+    )]
+    SpiffeIdNotAlone {
+        /// The SPIFFE ID.
+        id: String,
+        /// The first other URI name.
+        other: String,
+    },
     /// The subject or the issuer cannot be written down safely.
     #[error("the {whose} name is malformed: {source}")]
     MalformedDistinguishedName {
@@ -84,7 +94,7 @@ impl InvalidPeer {
                 "NAME_MALFORMED"
             }
             Self::MalformedSpiffeId { .. } => "SPIFFE_ID_MALFORMED",
-            Self::TwoSpiffeIds(..) => "SPIFFE_ID_AMBIGUOUS",
+            Self::TwoSpiffeIds(..) | Self::SpiffeIdNotAlone { .. } => "SPIFFE_ID_AMBIGUOUS",
             Self::RepeatedCommonName(_) => "COMMON_NAME_AMBIGUOUS",
         }
     }

@@ -159,7 +159,7 @@ impl Names {
             match name {
                 GeneralName::URI(uri) => names.uri.push(uri_name(uri)?),
                 GeneralName::DNSName(dns) => names.dns.push(dns_name(dns)?),
-                GeneralName::RFC822Name(email) => names.email.push(visible("e-mail", email)?),
+                GeneralName::RFC822Name(email) => names.email.push(email_name(email)?),
                 GeneralName::IPAddress(octets) => names.ip.push(address(octets)?),
                 GeneralName::Invalid(_, bytes) => {
                     let name = bytes
@@ -192,6 +192,12 @@ impl Names {
         if let Some(second) = claims.next() {
             return Err(InvalidPeer::TwoSpiffeIds(id.clone(), second.clone()));
         }
+        if let Some(other) = self.uri.iter().find(|uri| *uri != id) {
+            return Err(InvalidPeer::SpiffeIdNotAlone {
+                id: id.clone(),
+                other: other.clone(),
+            });
+        }
         let parsed = id.parse();
         parsed
             .map(Some)
@@ -222,17 +228,53 @@ fn uri_name(name: &str) -> Result<String, InvalidPeer> {
 /// Labels of letters, digits, hyphens and, as people use them, underscores; the first may be a wildcard (RFC 9525 §6.3).
 fn dns_name(name: &str) -> Result<String, InvalidPeer> {
     let name = visible("DNS", name)?;
+    match no_host_name(name.strip_prefix("*.").unwrap_or(&name)) {
+        None => Ok(name),
+        Some(reason) => Err(malformed("DNS", name, reason)),
+    }
+}
+
+fn no_host_name(name: &str) -> Option<&'static str> {
+    /// RFC 1035 §2.3.4; a name of 253 characters has 255 octets on the wire.
+    const MAX_LABEL: usize = 63;
+    const MAX_HOST: usize = 253;
     let is_label = |label: &str| {
         !label.is_empty()
             && label
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
-    let labels = name.strip_prefix("*.").unwrap_or(&name);
-    if labels.split('.').all(is_label) {
-        Ok(name)
-    } else {
-        Err(malformed("DNS", name, "it is no host name"))
+    if !name.split('.').all(is_label) {
+        return Some("it is no host name");
+    }
+    if name.len() > MAX_HOST {
+        return Some("it is longer than the 253 characters of a host name");
+    }
+    if name.split('.').any(|label| label.len() > MAX_LABEL) {
+        return Some("a label of it is longer than 63 characters");
+    }
+    None
+}
+
+/// A mailbox with a host (RFC 5280 §4.2.1.6), its local part without quotes: nothing that could be read as a URI.
+fn email_name(name: &str) -> Result<String, InvalidPeer> {
+    let name = visible("e-mail", name)?;
+    // RFC 5322 §3.2.3.
+    let is_atom = |atom: &str| {
+        !atom.is_empty()
+            && atom
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte))
+    };
+    match name.split_once('@') {
+        Some((local, host)) if local.split('.').all(is_atom) && no_host_name(host).is_none() => {
+            Ok(name)
+        }
+        Some(_) | None => Err(malformed(
+            "e-mail",
+            name,
+            "it is no mailbox, as ops@acme.test is",
+        )),
     }
 }
 

@@ -63,7 +63,6 @@ fn everything_that_a_leaf_says_is_in_the_peer() {
         params.serial_number = Some(SerialNumber::from(vec![0xab, 0x01]));
         params.subject_alt_names = vec![
             uri("spiffe://acme.test/orders"),
-            uri("https://acme.test/orders"),
             dns("Orders.acme.test"),
             SanType::IpAddress("10.0.0.1".parse().unwrap()),
             SanType::IpAddress("::1".parse().unwrap()),
@@ -71,10 +70,7 @@ fn everything_that_a_leaf_says_is_in_the_peer() {
         ];
     });
     let peer = read(Role::Client, &der).unwrap();
-    assert_eq!(
-        peer.uri_sans(),
-        ["spiffe://acme.test/orders", "https://acme.test/orders"]
-    );
+    assert_eq!(peer.uri_sans(), ["spiffe://acme.test/orders"]);
     assert_eq!(
         peer.spiffe_id().unwrap().as_str(),
         "spiffe://acme.test/orders"
@@ -469,4 +465,55 @@ fn every_kind_of_string_is_read_as_what_it_is() {
         distinguished_name(b"\x30\x01"),
         Err(InvalidName::Unreadable)
     );
+}
+
+#[test]
+fn a_spiffe_id_is_the_only_uri_on_either_side() {
+    for other in ["https://acme.test/orders", "urn:acme:orders"] {
+        for reversed in [false, true] {
+            let der = certificate(|params| {
+                let mut names = vec![uri("spiffe://acme.test/orders"), uri(other)];
+                if reversed {
+                    names.reverse();
+                }
+                params.subject_alt_names = names;
+                params
+                    .extended_key_usages
+                    .push(ExtendedKeyUsagePurpose::ServerAuth);
+            });
+            for role in [Role::Client, Role::Server] {
+                let code = read(role, &der).map_err(|invalid| invalid.code());
+                assert_eq!(code.err(), Some("SPIFFE_ID_AMBIGUOUS"), "{other} {role:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_of_one_kind_cannot_be_read_as_one_of_another() {
+    let label = |length: usize| "a".repeat(length);
+    let email = |name: &str| SanType::Rfc822Name(name.try_into().unwrap());
+    let long_host = [label(63), label(63), label(63), label(63)].join(".");
+    for (name, is_read) in [
+        (email("ops+night@acme.test"), true),
+        (email("spiffe://acme.test/orders"), false),
+        (email("spiffe://acme.test/orders@acme.test"), false),
+        (email("CN=ops@acme.test"), true),
+        (email("CN=ops,O=Acme@acme.test"), false),
+        (email("ops"), false),
+        (email("@acme.test"), false),
+        (email("ops@"), false),
+        (email("a@b@acme.test"), false),
+        (email("ops@*.acme.test"), false),
+        (email("ops@acme..test"), false),
+        (dns(&format!("{}.test", label(63))), true),
+        (dns(&format!("{}.test", label(64))), false),
+        (dns(&long_host), false),
+        (dns("10.0.0.1"), true),
+    ] {
+        let der = certificate(|params| params.subject_alt_names = vec![name.clone()]);
+        let code = read(Role::Client, &der).map_err(|invalid| invalid.code());
+        let expected = (!is_read).then_some("NAME_MALFORMED");
+        assert_eq!(code.err(), expected, "{name:?}");
+    }
 }

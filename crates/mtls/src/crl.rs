@@ -16,6 +16,7 @@ use x509_parser::time::ASN1Time;
 
 use crate::crypto::{self, Digest};
 use crate::issuers::{Issuer, Issuers};
+use crate::names::canonical;
 use crate::text::{self, timestamp};
 
 /// How far the clock of an issuer may be ahead of ours.
@@ -39,6 +40,7 @@ pub struct CrlFacts {
     pub revoked: usize,
     ordinal: BigUint,
     pub(crate) raw_issuer: Vec<u8>,
+    pub(crate) canonical_issuer: Vec<u8>,
     scope: Option<Vec<u8>>,
 }
 
@@ -142,7 +144,7 @@ impl InvalidCrl {
 
 impl CrlFacts {
     pub(crate) fn covers_the_same_as(&self, other: &Self) -> bool {
-        self.raw_issuer == other.raw_issuer && self.scope == other.scope
+        self.canonical_issuer == other.canonical_issuer && self.scope == other.scope
     }
 }
 
@@ -170,6 +172,7 @@ impl List {
             return Err(InvalidCrl::Version1);
         }
         let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
+        let next_update = crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?;
         let list = OwnedCertRevocationList::from_der(der)
             .map(CertRevocationList::from)
             .map_err(|e| InvalidCrl::Unsupported(text::of_webpki(&e)))?;
@@ -179,10 +182,11 @@ impl List {
                 .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?,
             number: ordinal.to_string(),
             this_update: system_time(crl.last_update()),
-            next_update: system_time(crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?),
+            next_update: system_time(next_update),
             revoked: crl.iter_revoked_certificates().count(),
             ordinal,
             scope: list.issuing_distribution_point().map(<[u8]>::to_vec),
+            canonical_issuer: canonical(&raw_issuer),
             raw_issuer,
         };
         Ok(Self {
@@ -283,7 +287,7 @@ impl List {
 /// Whom a list says that it is of, even if it is refused for something else.
 pub(crate) fn claimed_issuer(der: &CertificateRevocationListDer<'_>) -> Option<Vec<u8>> {
     let (_, crl) = CertificateRevocationList::from_der(der).ok()?;
-    Some(crl.issuer().as_raw().to_vec())
+    Some(canonical(crl.issuer().as_raw()))
 }
 
 fn number(crl: &CertificateRevocationList<'_>) -> Option<BigUint> {

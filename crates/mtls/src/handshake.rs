@@ -274,7 +274,7 @@ const MEANINGS: [(AlertDescription, &str); 8] = [
     (AlertDescription::CertificateRevoked, "it is revoked"),
     (
         AlertDescription::UnsupportedCertificate,
-        "it is not meant for a client",
+        "it is not meant for a client, or its key is of a kind that is not accepted",
     ),
     (
         AlertDescription::DecryptError,

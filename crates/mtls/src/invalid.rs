@@ -32,6 +32,18 @@ pub enum InvalidCredentials {
         /// What is wrong with it.
         reason: String,
     },
+    /// A section of the file does not belong into it.
+    #[error("{}, line {line}: a section of {label} is not read here: {advice}", path.display())]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// Where the section begins, from 1.
+        line: usize,
+        /// What it says that it is.
+        label: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// The file holds nothing of the kind that it is for.
     #[error("{} holds no {what}{}", path.display(), instead(found))]
     Missing {
@@ -133,6 +145,7 @@ impl InvalidCredentials {
             Self::Unreadable(_) => "CREDENTIALS_UNREADABLE",
             Self::Binary { .. } => "CREDENTIALS_NOT_PEM",
             Self::Pem { .. } => "PEM_MALFORMED",
+            Self::Unexpected { .. } => "PEM_UNEXPECTED",
             Self::Missing { .. } => "CREDENTIALS_EMPTY",
             Self::EncryptedKey { .. } => "KEY_ENCRYPTED",
             Self::UnusableKey { .. } => "KEY_UNUSABLE",

@@ -8,6 +8,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::crypto;
+use crate::names::canonical;
 use crate::verify::{MAX_CHAIN, Root};
 
 pub(crate) struct Issuers<'a>(Vec<Issuer<'a>>);
@@ -30,11 +31,12 @@ impl<'a> Issuers<'a> {
         Self(parsed.collect())
     }
 
-    /// Those with this subject, DER.
+    /// Those with this subject, DER, however it is encoded.
     pub(crate) fn named(&self, subject: &[u8]) -> impl Iterator<Item = &Issuer<'a>> {
+        let subject = canonical(subject);
         self.0
             .iter()
-            .filter(move |issuer| issuer.cert.subject().as_raw() == subject)
+            .filter(move |issuer| canonical(issuer.cert.subject().as_raw()) == subject)
     }
 
     /// The roots from which signatures lead to `issuer`, or itself when it is one.
@@ -79,4 +81,34 @@ impl Issuer<'_> {
     pub(crate) fn key(&self) -> &[u8] {
         &self.cert.public_key().subject_public_key.data
     }
+}
+
+/// Whether a certificate may be a root: whoever is put among the roots could otherwise sign for everybody with a key
+/// that was made for one. A root of version 1 says nothing about itself and is refused for that (RFC 5280 §6.1.4(k)).
+pub(crate) fn check_root(root: &X509Certificate<'_>) -> Result<(), &'static str> {
+    let constraints = root
+        .basic_constraints()
+        .map_err(|_malformed| "its basicConstraints are malformed or doubled")?;
+    match constraints {
+        Some(constraints) if constraints.value.ca => check_usage(root),
+        Some(_) => Err(
+            "it is no CA (basicConstraints CA:FALSE), so that it cannot be a root: remove it (RFC 5280 §4.2.1.9)",
+        ),
+        None => Err(
+            "it does not say that it is a CA (no basicConstraints), so that it cannot be a root: use one of version 3 with CA:TRUE (RFC 5280 §4.2.1.9)",
+        ),
+    }
+}
+
+/// Whether an authority may sign certificates, as far as its key usage says (RFC 5280 §4.2.1.3, §6.1.4(n)).
+pub(crate) fn check_usage(authority: &X509Certificate<'_>) -> Result<(), &'static str> {
+    let usage = authority
+        .key_usage()
+        .map_err(|_malformed| "its keyUsage is malformed or doubled")?;
+    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+        return Err(
+            "its keyUsage lacks keyCertSign, so that it may not sign certificates (RFC 5280 §4.2.1.3)",
+        );
+    }
+    Ok(())
 }

@@ -173,7 +173,7 @@ pub(crate) fn renew(
                 let issuer = claimed_issuer(der).unwrap_or_default();
                 if matches!(source, InvalidCrl::Duplicate { .. }) {
                     // Neither: which of them is meant is not for us to guess.
-                    renewed.retain(|other| other.facts().raw_issuer != issuer);
+                    renewed.retain(|other| other.facts().canonical_issuer != issuer);
                     doubled.push(issuer.clone());
                 }
                 refused.push(issuer.clone());
@@ -193,8 +193,8 @@ pub(crate) fn renew(
         if renewed.iter().any(|new| replaced(&new)) {
             continue;
         }
-        let raw_issuer = &old.facts().raw_issuer;
-        if whole && !refused.contains(raw_issuer) {
+        let issuer = &old.facts().canonical_issuer;
+        if whole && !refused.contains(issuer) {
             if old.may_go(setting.roots) {
                 continue;
             }
@@ -202,7 +202,7 @@ pub(crate) fn renew(
                 path: path.clone(),
                 issuer: old.facts().issuer.clone(),
             };
-            faults.push(Fault::new(Part::ListOf(raw_issuer.clone()), error));
+            faults.push(Fault::new(Part::ListOf(issuer.clone()), error));
         }
         renewed.push(kept(old, setting));
     }
@@ -212,7 +212,7 @@ pub(crate) fn renew(
             path: path.clone(),
             issuer,
         };
-        let part = Part::ListOf(list.facts().raw_issuer.clone());
+        let part = Part::ListOf(list.facts().canonical_issuer.clone());
         faults.push(Fault::new(part, error));
     }
     (renewed, faults)

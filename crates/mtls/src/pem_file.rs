@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::pem::{self, PemObject, SectionKind};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
@@ -15,6 +15,9 @@ use x509_parser::prelude::FromDer;
 use crate::crl::system_time;
 use crate::crypto::{self, Digest};
 use crate::invalid::InvalidCredentials;
+use crate::issuers;
+use crate::names;
+use crate::pem::{self, Label, Section};
 use crate::text;
 use crate::verify::Root;
 
@@ -94,12 +97,17 @@ impl PemFile {
         &self.path
     }
 
-    /// The certificates, in order; anything between them is commentary (RFC 7468 §2).
+    /// The certificates of a chain, in order. A key may stand beside them, as in a bundle; what is between the sections
+    /// is commentary (RFC 7468 §2), unless it looks like a section.
     ///
     /// # Errors
-    /// When the file is not PEM or holds no certificate.
+    /// When the file is not PEM, holds no certificate, or holds what cannot be read or is not expected in it.
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, InvalidCredentials> {
-        self.sections("certificate", "openssl x509 -inform DER -in … -out …")
+        let sections = self.sections(Contents::Chain)?.into_iter();
+        Ok(sections
+            .filter(|section| section.label == Label::Certificate)
+            .map(|section| CertificateDer::from(section.der))
+            .collect())
     }
 
     /// The certificates of a chain: each can be read, and names the one after it as its issuer.
@@ -119,7 +127,7 @@ impl PemFile {
             })?);
         }
         let mismatch = parsed.windows(2).position(|pair| match pair {
-            [cert, issuer] => cert.issuer() != issuer.subject(),
+            [cert, issuer] => names::canonical(cert.issuer()) != names::canonical(issuer.subject()),
             _ => false,
         });
         match mismatch {
@@ -143,6 +151,7 @@ impl PemFile {
                 .to_owned();
             let (_, certificate) =
                 X509Certificate::from_der(&der).map_err(|e| unusable(e.to_string()))?;
+            issuers::check_root(&certificate).map_err(|reason| unusable(reason.to_owned()))?;
             let validity = certificate.validity();
             Ok(Root {
                 not_before: system_time(validity.not_before),
@@ -151,8 +160,9 @@ impl PemFile {
                 anchor,
             })
         };
-        self.certificates()?
+        self.sections(Contents::Roots)?
             .into_iter()
+            .map(|section| CertificateDer::from(section.der))
             .enumerate()
             .map(root)
             .collect()
@@ -161,60 +171,63 @@ impl PemFile {
     pub(crate) fn revocation_lists(
         &self,
     ) -> Result<Vec<CertificateRevocationListDer<'static>>, InvalidCredentials> {
-        self.sections("revocation list", "openssl crl -inform DER -in … -out …")
+        let sections = self.sections(Contents::RevocationLists)?.into_iter();
+        Ok(sections
+            .map(|section| CertificateRevocationListDer::from(section.der))
+            .collect())
     }
 
     /// The one key, in PKCS#8, SEC1 or PKCS#1.
     pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, InvalidCredentials> {
-        self.not_binary("openssl pkey -inform DER -in … -out …")?;
-        let contains = |needle: &[u8]| {
-            self.bytes
-                .windows(needle.len())
-                .any(|window| window == needle)
-        };
-        if contains(b"BEGIN ENCRYPTED PRIVATE KEY") || contains(b"Proc-Type: 4,ENCRYPTED") {
-            return Err(InvalidCredentials::EncryptedKey {
-                path: self.path.clone(),
-            });
+        let mut keys = Vec::new();
+        for section in self.sections(Contents::Key)? {
+            match section.label {
+                Label::PrivateKey(kind) => keys.extend(PrivateKeyDer::from_pem(kind, section.der)),
+                Label::EncryptedPrivateKey => {
+                    return Err(InvalidCredentials::EncryptedKey {
+                        path: self.path.clone(),
+                    });
+                }
+                Label::Certificate
+                | Label::RevocationList
+                | Label::EcParameters
+                | Label::Other(_) => {}
+            }
         }
-        let keys = <(SectionKind, Vec<u8>) as PemObject>::pem_slice_iter(self.text())
-            .filter_map(|section| {
-                section
-                    .map(|(kind, der)| PrivateKeyDer::from_pem(kind, der))
-                    .transpose()
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| self.malformed_pem(&e))?;
-        let [key] = <[_; 1]>::try_from(keys).map_err(|keys| match keys.len() {
-            0 => self.missing("private key"),
-            n => InvalidCredentials::UnusableKey {
-                path: self.path.clone(),
-                reason: format!("it has {n} keys, and one is needed"),
-            },
+        let [key] = <[_; 1]>::try_from(keys).map_err(|keys| InvalidCredentials::UnusableKey {
+            path: self.path.clone(),
+            reason: format!("it has {} keys, and one is needed", keys.len()),
         })?;
         Ok(key)
     }
 
-    fn sections<T: PemObject>(
-        &self,
-        what: &'static str,
-        command: &'static str,
-    ) -> Result<Vec<T>, InvalidCredentials> {
-        self.not_binary(command)?;
-        let items = T::pem_slice_iter(self.text())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| self.malformed_pem(&e))?;
-        if items.is_empty() {
-            return Err(self.missing(what));
+    /// All sections, of which at least one is what the file is for and each may stand in it.
+    fn sections(&self, contents: Contents) -> Result<Vec<Section>, InvalidCredentials> {
+        /// More labels than these are not worth a longer line.
+        const SHOWN: usize = 3;
+        self.not_binary(contents.conversion())?;
+        let sections = pem::sections(&self.bytes).map_err(|fault| InvalidCredentials::Pem {
+            path: self.path.clone(),
+            reason: format!("line {}: {}", fault.line, fault.reason),
+        })?;
+        let is_empty = !sections.iter().any(|it| contents.is_for(&it.label));
+        let unexpected = sections.iter().find(|it| !contents.admits(&it.label));
+        match unexpected {
+            Some(section) if !is_empty || advice(&section.name).is_some() => {
+                Err(InvalidCredentials::Unexpected {
+                    path: self.path.clone(),
+                    line: section.line,
+                    label: section.name.clone(),
+                    advice: advice(&section.name).unwrap_or("move it to its own file"),
+                })
+            }
+            Some(_) | None if is_empty => Err(InvalidCredentials::Missing {
+                path: self.path.clone(),
+                what: contents.name(),
+                found: sections.into_iter().map(|it| it.name).take(SHOWN).collect(),
+            }),
+            Some(_) | None => Ok(sections),
         }
-        Ok(items)
-    }
-
-    /// Without the mark that some editors begin a file with: it would hide the first section.
-    fn text(&self) -> &[u8] {
-        self.bytes
-            .strip_prefix(b"\xef\xbb\xbf")
-            .unwrap_or(&self.bytes)
     }
 
     /// Names what is not text, by its first bytes, and the command that makes PEM of it.
@@ -238,21 +251,6 @@ impl PemFile {
             command,
         })
     }
-
-    fn malformed_pem(&self, error: &pem::Error) -> InvalidCredentials {
-        InvalidCredentials::Pem {
-            path: self.path.clone(),
-            reason: text::of_pem(error),
-        }
-    }
-
-    fn missing(&self, what: &'static str) -> InvalidCredentials {
-        InvalidCredentials::Missing {
-            path: self.path.clone(),
-            what,
-            found: labels(self.text()),
-        }
-    }
 }
 
 /// Never the bytes: they may be a key.
@@ -264,19 +262,69 @@ impl std::fmt::Debug for PemFile {
     }
 }
 
-/// What the file does hold, for whoever mixed two files up: the first labels of its sections.
-fn labels(text: &[u8]) -> Vec<String> {
-    /// More than these are not worth a longer line.
-    const SHOWN: usize = 3;
-    let label = |line: &[u8]| {
-        let label = line.strip_prefix(b"-----BEGIN ")?;
-        let label = label.trim_ascii_end().strip_suffix(b"-----")?;
-        let plain = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b' ';
-        (label.len() <= 40 && label.iter().all(plain))
-            .then(|| String::from_utf8_lossy(label).into_owned())
-    };
-    text.split(|b| *b == b'\n')
-        .filter_map(label)
-        .take(SHOWN)
-        .collect()
+/// What a file is for, and so what may stand in it.
+#[derive(Clone, Copy)]
+enum Contents {
+    /// A leaf and its issuers; in a bundle, their key too.
+    Chain,
+    /// Roots and nothing else: a key in it was meant for nobody to read.
+    Roots,
+    /// Revocation lists and nothing else.
+    RevocationLists,
+    /// One key; in a bundle, its chain too.
+    Key,
+}
+
+impl Contents {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chain | Self::Roots => "certificate",
+            Self::RevocationLists => "revocation list",
+            Self::Key => "private key",
+        }
+    }
+
+    /// How it is made of DER.
+    fn conversion(self) -> &'static str {
+        match self {
+            Self::Chain | Self::Roots => "openssl x509 -inform DER -in … -out …",
+            Self::RevocationLists => "openssl crl -inform DER -in … -out …",
+            Self::Key => "openssl pkey -inform DER -in … -out …",
+        }
+    }
+
+    fn is_for(self, label: &Label) -> bool {
+        match label {
+            Label::Certificate => matches!(self, Self::Chain | Self::Roots),
+            Label::RevocationList => matches!(self, Self::RevocationLists),
+            Label::PrivateKey(_) | Label::EncryptedPrivateKey => matches!(self, Self::Key),
+            Label::EcParameters | Label::Other(_) => false,
+        }
+    }
+
+    fn admits(self, label: &Label) -> bool {
+        let bundle = matches!(self, Self::Chain | Self::Key);
+        match label {
+            Label::Certificate
+            | Label::PrivateKey(_)
+            | Label::EncryptedPrivateKey
+            | Label::EcParameters => bundle || self.is_for(label),
+            Label::RevocationList => self.is_for(label),
+            Label::Other(_) => false,
+        }
+    }
+}
+
+/// How a section is made one that is read, for those that are mistaken for it.
+fn advice(label: &str) -> Option<&'static str> {
+    Some(match label {
+        "TRUSTED CERTIFICATE" => "convert it with `openssl x509 -in … -out …`",
+        "X509 CERTIFICATE" | "X.509 CERTIFICATE" => "write CERTIFICATE in both markers",
+        "CRL" | "X.509 CRL" => "write X509 CRL in both markers",
+        "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => {
+            "convert it with `openssl pkcs7 -print_certs -in … -out …`"
+        }
+        "OPENSSH PRIVATE KEY" => "convert it with `ssh-keygen -p -m PKCS8 -f …`",
+        _ => return None,
+    })
 }

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use rustls::pki_types::pem;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -13,24 +12,6 @@ pub(crate) fn timestamp(at: SystemTime) -> String {
         .ok()
         .and_then(|at| at.format(&Rfc3339).ok())
         .unwrap_or_else(|| "a time out of range".to_owned())
-}
-
-/// What is wrong with PEM text. None of the text itself is repeated, because it may be that of a key.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "pem::Error is non_exhaustive, and its other texts repeat nothing"
-)]
-pub(crate) fn of_pem(error: &pem::Error) -> String {
-    match error {
-        pem::Error::MissingSectionEnd { end_marker: _ } => {
-            "it is cut off: a section has no -----END line".to_owned()
-        }
-        pem::Error::IllegalSectionStart { line: _ } => {
-            "a -----BEGIN line does not end in -----".to_owned()
-        }
-        pem::Error::Base64Decode(reason) => format!("a section is not base64: {reason}"),
-        other => other.to_string(),
-    }
 }
 
 /// Why webpki cannot read a certificate; it reads none that is larger than this, and does not say so.
@@ -51,12 +32,14 @@ pub(crate) fn of_webpki(error: &webpki::Error) -> String {
     use webpki::Error as E;
     let words = match error {
         E::BadDer => "it is not well-formed DER",
-        E::BadDerTime => "a time in it is malformed",
+        E::BadDerTime => "a time in it is malformed, or before 1970, which is not supported",
         E::TrailingData(_) => "it is cut short, or bytes follow its end",
         E::UnsupportedCertVersion => "it is not of version 3 (RFC 5280 §4.1.2.1)",
         E::EndEntityUsedAsCa => "a certificate that is no CA (CA:TRUE) issued another",
         E::PathLenConstraintViolated => "a CA is further from the leaf than its pathlen allows",
-        E::NameConstraintViolation => "a name is outside of the name constraints of its CA",
+        E::NameConstraintViolation => {
+            "a name is outside of the name constraints of its CA, or they are about directory names or URIs, which is not supported"
+        }
         E::ExtensionValueInvalid | E::MalformedExtensions => "an extension is malformed or doubled",
         E::UnsupportedCriticalExtension => "it has a critical extension that is not known here",
         E::InvalidSerialNumber => "its serial number is negative or longer than 20 octets",
@@ -66,6 +49,17 @@ pub(crate) fn of_webpki(error: &webpki::Error) -> String {
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
             "it is signed by an algorithm that is not accepted, such as SHA-1, or by such a key, such as RSA under \
              2048 bits"
+        }
+        E::UnsupportedCrlIssuingDistributionPoint => {
+            "it is about one kind of certificates without naming a distribution point, or about some reasons, or indirect \
+             (RFC 5280 §5.2.5), which is not supported"
+        }
+        E::UnsupportedDeltaCrl => "it is a delta list (RFC 5280 §5.2.4), which is not supported",
+        E::UnsupportedIndirectCrl => {
+            "it is an indirect list (RFC 5280 §5.2.5), which is not supported"
+        }
+        E::UnsupportedRevocationReason | E::UnsupportedRevocationReasonsPartitioning => {
+            "it is about some reasons of revocation alone (RFC 5280 §5.2.5), or has one that is not known"
         }
         E::MaximumSignatureChecksExceeded
         | E::MaximumPathBuildCallsExceeded

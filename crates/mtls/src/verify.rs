@@ -14,10 +14,14 @@ use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
     RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::crypto;
-use crate::issuers::Issuers;
+use crate::issuers::{self, Issuers};
+use crate::key;
 use crate::lists::InForce;
+use crate::names::canonical;
 use crate::text::{self, timestamp};
 
 /// A chain longer than this is refused before it costs a signature check.
@@ -158,6 +162,17 @@ pub enum Refusal {
     /// The path verifies, and the leaf cannot name a peer all the same.
     #[error(transparent)]
     InvalidPeer(#[from] InvalidPeer),
+    /// The leaf has a key with which no handshake of ours can be made.
+    #[error("the key of the certificate is not accepted: {0}")]
+    UnusableKey(String),
+    /// It is not the leaf that the refusal is about.
+    #[error("{place}: {refusal}")]
+    At {
+        /// Which certificate: its position or that it is a root, and its subject.
+        place: String,
+        /// What is wrong with it.
+        refusal: Box<Self>,
+    },
     /// A certificate does not parse, or breaks a rule of RFC 5280.
     #[error("the certificate is malformed: {0}")]
     Malformed(String),
@@ -180,6 +195,8 @@ impl Refusal {
             Self::NoAlternativeName { .. } => "NO_SUBJECT_ALT_NAME",
             Self::WrongServer { .. } => "WRONG_SERVER",
             Self::InvalidPeer(invalid) => invalid.code(),
+            Self::At { refusal, .. } => refusal.code(),
+            Self::UnusableKey(_) => "KEY_NOT_ACCEPTED",
             Self::Malformed(_) => "CERTIFICATE_MALFORMED",
         }
     }
@@ -208,6 +225,7 @@ impl Authorities {
         let leaf = EndEntityCert::try_from(leaf)
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         few_namesakes(intermediates)?;
+        key::check(leaf_der).map_err(Refusal::UnusableKey)?;
         let anchors: Vec<_> = self.roots.iter().map(|root| root.anchor.clone()).collect();
         let verify = |lists: &[&CertRevocationList<'_>], depth, unknown| {
             let revocation = RevocationOptionsBuilder::new(lists).ok().map(|options| {
@@ -232,7 +250,7 @@ impl Authorities {
                 revocation,
                 Some(&|path: &VerifiedPath<'_>| self.check_path(path, lists, at)),
             )
-            .map_err(|e| refusal(role, &e))
+            .map_err(|e| self.placed(chain, refusal(role, &e)))
         };
         let lists: Vec<_> = if self.lists.iter().all(InForce::is_settled) {
             let lists = self.lists.iter();
@@ -253,7 +271,11 @@ impl Authorities {
             UnknownStatusPolicy::Allow,
         )?;
         if has_only_partial_lists(&lists, leaf.issuer()) {
-            // Whether one of them is about the leaf is webpki's to say: then its status is known.
+            // A list of one distribution point is about the certificates that name it (RFC 5280 §6.3.3 (b)(2)(i)).
+            // Whether one of them is about the leaf is else webpki's to say: then its status is known.
+            if !names_distribution_points(leaf_der) {
+                return Err(refusal(role, &webpki::Error::UnknownRevocationStatus));
+            }
             verify(
                 &lists,
                 RevocationCheckDepth::EndEntity,
@@ -288,6 +310,83 @@ impl Authorities {
         Ok(peer)
     }
 
+    /// The refusal with the certificate that it is about, when that is not the leaf.
+    fn placed(&self, chain: &[CertificateDer<'_>], refusal: Refusal) -> Refusal {
+        let roots = self.roots.iter().map(|root| root.der.as_ref());
+        let parsed: Vec<_> = chain
+            .iter()
+            .map(AsRef::as_ref)
+            .chain(roots)
+            .enumerate()
+            .filter_map(|(index, der)| Some((index, X509Certificate::from_der(der).ok()?.1)))
+            .collect();
+        if refusal == Refusal::UnknownIssuer {
+            let differs = |child: &X509Certificate<'_>| {
+                let name = child.issuer().as_raw();
+                parsed.iter().any(|(_, it)| {
+                    let subject = it.subject().as_raw();
+                    subject != name && canonical(subject) == canonical(name)
+                })
+            };
+            let found = parsed.iter().find(|(_, child)| differs(child));
+            return found.map_or(refusal.clone(), |(index, _)| Refusal::At {
+                place: format!(
+                    "certificate {} names its issuer in another encoding than the issuer itself, and only identical \
+                     ones are matched: issue it anew",
+                    index + 1
+                ),
+                refusal: Box::new(refusal),
+            });
+        }
+        let is_it = |index: usize, certificate: &X509Certificate<'_>| match &refusal {
+            Refusal::Expired { not_after } => {
+                crate::crl::system_time(certificate.validity().not_after) == *not_after
+            }
+            Refusal::NotYetValid { not_before } => {
+                crate::crl::system_time(certificate.validity().not_before) == *not_before
+            }
+            Refusal::WrongPurpose(purpose) => {
+                let usage = certificate.extended_key_usage().ok().flatten();
+                usage.is_some_and(|usage| match *purpose {
+                    "clientAuth" => !usage.value.client_auth,
+                    _ => !usage.value.server_auth,
+                }) || (index == 0 && certificate.extended_key_usage().ok().flatten().is_none())
+            }
+            Refusal::Malformed(_) => index > 0 && issuers::check_usage(certificate).is_err(),
+            Refusal::NoCertificate
+            | Refusal::ChainTooLong(_)
+            | Refusal::ChainAmbiguous
+            | Refusal::UnknownIssuer
+            | Refusal::BadSignature
+            | Refusal::Revoked
+            | Refusal::CrlExpired { .. }
+            | Refusal::RevocationUnknown(_)
+            | Refusal::NoAlternativeName { .. }
+            | Refusal::WrongServer { .. }
+            | Refusal::InvalidPeer(_)
+            | Refusal::UnusableKey(_)
+            | Refusal::At { .. } => false,
+        };
+        let found = parsed.iter().find(|(index, it)| is_it(*index, it));
+        let Some((index @ 1.., certificate)) = found else {
+            return refusal;
+        };
+        let name = identity::distinguished_name(certificate.subject().as_raw()).unwrap_or_default();
+        let place = if *index < chain.len() {
+            format!("certificate {} ({name})", index + 1)
+        } else {
+            format!("the root {name} of ca.crt")
+        };
+        let refusal = match (issuers::check_usage(certificate), refusal) {
+            (Err(reason), Refusal::Malformed(_)) => Refusal::Malformed(reason.to_owned()),
+            (_, refusal) => refusal,
+        };
+        Refusal::At {
+            place,
+            refusal: Box::new(refusal),
+        }
+    }
+
     /// What webpki leaves open, for each path that it finds, so that it can go on to another one.
     fn check_path(
         &self,
@@ -306,6 +405,11 @@ impl Authorities {
                 return Err(webpki::Error::CertNotValidYet { time, not_before });
             }
         }
+        for der in path.intermediate_certificates().map(|cert| cert.der()) {
+            let (_, authority) =
+                X509Certificate::from_der(&der).map_err(|_unreadable| webpki::Error::BadDer)?;
+            issuers::check_usage(&authority).map_err(|_reason| webpki::Error::EndEntityUsedAsCa)?;
+        }
         let leaf = path.end_entity();
         let certificates = path
             .intermediate_certificates()
@@ -318,6 +422,11 @@ impl Authorities {
                 if list.find_serial(serial)?.is_some() {
                     return Err(webpki::Error::CertRevoked);
                 }
+            }
+            // webpki asks no list whose issuer is encoded otherwise, so that its end was not looked at.
+            let unasked = lists_of(lists, issuer).any(|list| list.issuer() != issuer);
+            if unasked && self.expired_crls == ExpiredCrls::Refuse {
+                return Err(webpki::Error::UnknownRevocationStatus);
             }
             if authority && has_only_partial_lists(lists, issuer) {
                 return Err(webpki::Error::UnknownRevocationStatus);
@@ -374,7 +483,18 @@ impl Authorities {
         })
     }
 
+    /// The subjects of the roots, from which a client may choose its certificate; none when they are too many to be
+    /// sent: they are a hint (RFC 8446 §4.2.4), and no client reads more.
     pub(crate) fn subjects(&self) -> Vec<DistinguishedName> {
+        const MAX_HINT: usize = 8 << 10;
+        let size: usize = self
+            .roots
+            .iter()
+            .map(|root| root.anchor.subject.len() + 6)
+            .sum();
+        if size > MAX_HINT {
+            return Vec::new();
+        }
         self.roots
             .iter()
             .map(|root| DistinguishedName::in_sequence(&root.anchor.subject))
@@ -387,13 +507,22 @@ fn lists_of<'l>(
     issuer: &[u8],
 ) -> impl Iterator<Item = &'l CertRevocationList<'l>> {
     let lists = lists.iter().copied();
-    lists.filter(move |list| list.issuer() == issuer)
+    let issuer = canonical(issuer);
+    lists.filter(move |list| canonical(list.issuer()) == issuer)
 }
 
 /// Whether there are revocation lists of `issuer`, and each is about some of its certificates only (RFC 5280 §5.2.5).
 fn has_only_partial_lists(lists: &[&CertRevocationList<'_>], issuer: &[u8]) -> bool {
     let mut lists = lists_of(lists, issuer).peekable();
     lists.peek().is_some() && lists.all(|list| list.issuing_distribution_point().is_some())
+}
+
+fn names_distribution_points(certificate: &CertificateDer<'_>) -> bool {
+    const DISTRIBUTION_POINTS: &str = "2.5.29.31";
+    X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
+        let mut extensions = certificate.extensions().iter();
+        extensions.any(|extension| extension.oid.to_id_string() == DISTRIBUTION_POINTS)
+    })
 }
 
 fn few_namesakes(intermediates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
@@ -461,11 +590,13 @@ fn refusal(role: Role, error: &webpki::Error) -> Refusal {
         E::IssuerNotCrlSigner => {
             Refusal::RevocationUnknown("the issuer's key usage lacks cRLSign".to_owned())
         }
-        E::UnknownRevocationStatus
-        | E::UnsupportedCrlSignatureAlgorithmContext(_)
-        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
-            Refusal::RevocationUnknown(format!("{error:?}"))
+        E::UnknownRevocationStatus => {
+            Refusal::RevocationUnknown("no list of its issuer is about it".to_owned())
         }
+        E::UnsupportedCrlSignatureAlgorithmContext(_)
+        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Refusal::RevocationUnknown(
+            "the list is signed by an algorithm or a key that is not accepted".to_owned(),
+        ),
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
             Refusal::WrongPurpose(match role {
                 Role::Client => "clientAuth",
@@ -481,6 +612,7 @@ fn refusal(role: Role, error: &webpki::Error) -> Refusal {
 impl From<&Refusal> for rustls::Error {
     fn from(refusal: &Refusal) -> Self {
         let reason = match refusal {
+            Refusal::At { refusal, .. } => return Self::from(&**refusal),
             Refusal::NoCertificate => return Self::NoCertificatesPresented,
             Refusal::Expired { .. } => CertificateError::Expired,
             Refusal::NotYetValid { .. } => CertificateError::NotValidYet,
@@ -490,6 +622,7 @@ impl From<&Refusal> for rustls::Error {
             Refusal::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
             Refusal::RevocationUnknown(_) => CertificateError::UnknownRevocationStatus,
             Refusal::WrongPurpose(_)
+            | Refusal::UnusableKey(_)
             | Refusal::InvalidPeer(
                 InvalidPeer::WrongPurpose(_)
                 | InvalidPeer::NoDigitalSignature

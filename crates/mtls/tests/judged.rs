@@ -8,8 +8,8 @@ use countersign_mtls::{Authorities, ExpiredCrls, PemFile};
 use identity::Role;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
-    CrlIssuingDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, SigningKey,
+    CrlIssuingDistributionPoint, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, SigningKey,
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -180,5 +180,96 @@ fn a_root_whose_key_usage_lacks_crl_sign_signs_no_list() {
         );
         let refused = read.err().map(|invalid| invalid.code());
         assert_eq!(refused, expected, "{usages:?}");
+    }
+}
+
+#[test]
+fn an_intermediate_whose_key_usage_lacks_key_cert_sign_is_refused() {
+    for (usages, expected) in [
+        (vec![KeyUsagePurpose::KeyCertSign], "accepted"),
+        (vec![], "accepted"),
+        (
+            vec![KeyUsagePurpose::DigitalSignature],
+            "CERTIFICATE_MALFORMED",
+        ),
+        (vec![KeyUsagePurpose::CrlSign], "CERTIFICATE_MALFORMED"),
+    ] {
+        let key = KeyPair::generate().unwrap();
+        let root = authority("root", 10 * DAY);
+        let root_pem = root.self_signed(&key).unwrap().pem();
+        let root = Issuer::new(root, key);
+        let mut params = authority("issuing", 10 * DAY);
+        params.key_usages = usages.clone();
+        let key = KeyPair::generate().unwrap();
+        let intermediate = params.signed_by(&key, &root).unwrap();
+        let issuer = Issuer::new(params, key);
+        let leaf = leaf(7, &[])
+            .signed_by(&KeyPair::generate().unwrap(), &issuer)
+            .unwrap();
+        let chain = [leaf.der().clone(), intermediate.der().clone()];
+        assert_eq!(verdict(&root_pem, &[], &chain), expected, "{usages:?}");
+    }
+}
+
+#[test]
+fn a_list_revokes_however_it_spells_the_name_of_its_issuer() {
+    let key = KeyPair::generate().unwrap();
+    let root = authority("Acme Root", 10 * DAY);
+    let root_pem = root.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(root, key);
+    let leaf = leaf(7, &[])
+        .signed_by(&KeyPair::generate().unwrap(), &issuer)
+        .unwrap();
+    let chain = [leaf.der().clone()];
+    let key = issuer.key().serialize_der();
+    for (name, expected) in [
+        (
+            DnValue::Utf8String("Acme Root".to_owned()),
+            "CERTIFICATE_REVOKED",
+        ),
+        (
+            DnValue::PrintableString("Acme Root".try_into().unwrap()),
+            "CERTIFICATE_REVOKED",
+        ),
+        (
+            DnValue::PrintableString("ACME  ROOT".try_into().unwrap()),
+            "CERTIFICATE_REVOKED",
+        ),
+        (
+            DnValue::BmpString("Acme Root".try_into().unwrap()),
+            "CERTIFICATE_REVOKED",
+        ),
+        (
+            DnValue::PrintableString("Acme Roots".try_into().unwrap()),
+            "accepted",
+        ),
+    ] {
+        let mut params = authority("", DAY);
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, name.clone());
+        let signer = Issuer::new(params, KeyPair::try_from(key.as_slice()).unwrap());
+        let list = list(&signer, &[7], None);
+        assert_eq!(verdict(&root_pem, &[list], &chain), expected, "{name:?}");
+    }
+}
+
+#[test]
+fn a_list_of_one_distribution_point_says_nothing_about_a_leaf_that_names_none() {
+    let key = KeyPair::generate().unwrap();
+    let root = authority("root", 10 * DAY);
+    let root_pem = root.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(root, key);
+    let leaf = leaf(7, &[])
+        .signed_by(&KeyPair::generate().unwrap(), &issuer)
+        .unwrap();
+    let chain = [leaf.der().clone()];
+    for (revoked, expected) in [
+        (&[][..], "REVOCATION_UNKNOWN"),
+        (&[7], "CERTIFICATE_REVOKED"),
+    ] {
+        let partial = list(&issuer, revoked, Some("http://crl.acme.test/b.crl"));
+        assert_eq!(verdict(&root_pem, &[partial], &chain), expected);
     }
 }

@@ -225,7 +225,7 @@ impl Verdict {
     fn of(peer: Result<Peer, InvalidPeer>) -> Self {
         match peer {
             Ok(peer) => Self::Identified {
-                principal: peer.to_string(),
+                principal: principal(&peer),
                 spiffe_id: peer.spiffe_id().map(ToString::to_string),
             },
             Err(invalid) => Self::Refused {
@@ -236,9 +236,21 @@ impl Verdict {
     }
 }
 
+/// The name by which a policy knows the peer (gRFC A41): empty when it has neither URI nor DNS name nor subject.
+fn principal(peer: &Peer) -> String {
+    let sans = peer.uri_sans().first().or_else(|| peer.dns_sans().first());
+    sans.map_or_else(|| peer.subject().to_owned(), Clone::clone)
+}
+
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Identified {
+                principal,
+                spiffe_id: _,
+            } if principal.is_empty() => {
+                f.write_str("believed, and known to a policy by no name (it has no URI or DNS name and no subject)")
+            }
             Self::Identified {
                 principal,
                 spiffe_id: _,

@@ -133,7 +133,7 @@ fn beyond(asked: &Names, allowed: &Names) -> Names {
     }
 }
 
-/// Visible ASCII with a scheme; a SPIFFE ID by its standard, and one at most (X509-SVID §2).
+/// Visible ASCII with a scheme; a SPIFFE ID by its standard, and as the only URI (X509-SVID §2 and §5.2).
 fn check_uris(uris: &[String]) -> Result<(), InvalidRequest> {
     let mut spiffe_id: Option<&String> = None;
     for uri in uris {
@@ -165,7 +165,13 @@ fn check_uris(uris: &[String]) -> Result<(), InvalidRequest> {
             }
         }
     }
-    Ok(())
+    match (spiffe_id, uris.iter().find(|uri| Some(*uri) != spiffe_id)) {
+        (Some(id), Some(other)) => Err(InvalidRequest::SpiffeIdNotAlone {
+            id: id.clone(),
+            other: other.clone(),
+        }),
+        (Some(_), None) | (None, _) => Ok(()),
+    }
 }
 
 /// A host name in the preferred syntax (RFC 5280 §4.2.1.6), or such a one after `*.`.
@@ -246,6 +252,16 @@ pub enum InvalidRequest {
     /// Two SPIFFE IDs in one certificate.
     #[error("a certificate has one SPIFFE ID; given are {0:?} and {1:?}")]
     TwoSpiffeIds(String, String),
+    /// A SPIFFE ID is the only URI of a certificate.
+    #[error(
+        "{id:?} is a SPIFFE ID, which must be the only URI, and {other:?} is another: issue two certificates"
+    )]
+    SpiffeIdNotAlone {
+        /// The SPIFFE ID.
+        id: String,
+        /// The other URI.
+        other: String,
+    },
     /// A DNS name that is none.
     #[error("{name:?} is not a DNS name: {reason}")]
     Dns {

@@ -30,7 +30,7 @@ fn the_name_that_counts_is_the_one_of_grfc_a41() {
     let all = LeafSpec {
         uris: vec![
             "https://acme.test/a".to_owned(),
-            "spiffe://acme.test/a".to_owned(),
+            "https://acme.test/b".to_owned(),
         ],
         dns: vec!["a.acme.test".to_owned()],
         subject: Some("CN=a".parse().unwrap()),

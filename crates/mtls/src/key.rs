@@ -1,0 +1,64 @@
+//! Whether the key of a certificate can prove anything in a handshake of ours.
+//!
+//! A chain proves nothing by itself: the key signs the handshake, by an algorithm of TLS 1.3 (RFC 8446 §4.2.3).
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+
+/// What aws-lc-rs verifies signatures of.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+const RSA: &str = "1.2.840.113549.1.1.1";
+const ELLIPTIC: &str = "1.2.840.10045.2.1";
+const ED25519: &str = "1.3.101.112";
+/// P-256, P-384 and P-521.
+const CURVES: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
+
+const ACCEPTED: &str = "use ECDSA on P-256, P-384 or P-521, Ed25519, or RSA of 2048 to 8192 bits";
+
+/// Says what is wrong with the key, if it is of a kind that no handshake takes.
+pub(crate) fn check(certificate: &CertificateDer<'_>) -> Result<(), String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return Err("it cannot be read".to_owned());
+    };
+    let key = certificate.public_key();
+    let algorithm = key.algorithm.algorithm.to_id_string();
+    match algorithm.as_str() {
+        ED25519 => Ok(()),
+        RSA => match key.parsed() {
+            Ok(PublicKey::RSA(rsa)) => {
+                let modulus = rsa.modulus.iter().position(|byte| *byte != 0);
+                let modulus = rsa
+                    .modulus
+                    .get(modulus.unwrap_or_default()..)
+                    .unwrap_or_default();
+                let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
+                let bits = (modulus.len() * 8).saturating_sub(unused.try_into().unwrap_or(0));
+                if RSA_BITS.contains(&bits) {
+                    return Ok(());
+                }
+                Err(format!("it is RSA of {bits} bits; {ACCEPTED}"))
+            }
+            Ok(_) | Err(_) => Err(format!("its RSA key is malformed; {ACCEPTED}")),
+        },
+        ELLIPTIC => {
+            let curve = key
+                .algorithm
+                .parameters
+                .as_ref()
+                .and_then(|it| it.as_oid().ok());
+            let curve = curve.map_or_else(|| "no named curve".to_owned(), |it| it.to_id_string());
+            if CURVES.contains(&curve.as_str()) {
+                return Ok(());
+            }
+            let name = match curve.as_str() {
+                "1.3.132.0.10" => " (secp256k1)",
+                _ => "",
+            };
+            Err(format!("it is ECDSA on {curve}{name}; {ACCEPTED}"))
+        }
+        other => Err(format!("it is of algorithm {other}; {ACCEPTED}")),
+    }
+}

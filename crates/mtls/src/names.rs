@@ -1,0 +1,140 @@
+//! Whether two distinguished names are one, however each is encoded (RFC 5280 §7.1).
+//!
+//! For what revokes and for what is said; webpki compares names byte for byte, so that no path is built by this rule.
+
+use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
+
+/// A form that is equal for names that are equal. What cannot be read stands for itself.
+///
+/// Strings are compared as text of whichever type, without case, without spaces at their ends and with one space for
+/// many; values of other types byte for byte. The attributes of a relative name are a set.
+pub(crate) fn canonical(der: &[u8]) -> Vec<u8> {
+    // webpki gives names with and without their outermost tag and length.
+    let whole = match X509Name::from_der(der) {
+        Ok(([], name)) => Some(name),
+        Ok(_) | Err(_) => None,
+    };
+    if let Some(name) = whole {
+        return of_name(&name);
+    }
+    let mut wrapped = vec![0x30];
+    push_length(&mut wrapped, der.len());
+    wrapped.extend_from_slice(der);
+    match X509Name::from_der(&wrapped) {
+        Ok(([], name)) => of_name(&name),
+        Ok(_) | Err(_) => der.to_vec(),
+    }
+}
+
+fn push_length(der: &mut Vec<u8>, length: usize) {
+    if let Ok(short @ ..0x80) = u8::try_from(length) {
+        der.push(short);
+        return;
+    }
+    let bytes = length.to_be_bytes();
+    let skipped = bytes.iter().take_while(|byte| **byte == 0).count();
+    let bytes = bytes.get(skipped..).unwrap_or_default();
+    der.push(0x80 | u8::try_from(bytes.len()).unwrap_or(0));
+    der.extend_from_slice(bytes);
+}
+
+fn of_name(name: &X509Name<'_>) -> Vec<u8> {
+    let mut out = vec![b'N'];
+    for relative in name.iter_rdn() {
+        let mut attributes: Vec<Vec<u8>> = relative
+            .iter()
+            .map(|attribute| {
+                let mut one = Vec::new();
+                push(&mut one, attribute.attr_type().as_bytes());
+                push(&mut one, &of_value(attribute.attr_value()));
+                one
+            })
+            .collect();
+        attributes.sort_unstable();
+        push(&mut out, &attributes.concat());
+    }
+    out
+}
+
+fn push(out: &mut Vec<u8>, part: &[u8]) {
+    out.extend_from_slice(&part.len().to_be_bytes());
+    out.extend_from_slice(part);
+}
+
+fn of_value(value: &Any<'_>) -> Vec<u8> {
+    match text(value) {
+        Some(text) => {
+            let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+            format!("T{}", words.join(" ")).into_bytes()
+        }
+        None => {
+            let mut bytes = format!("B{}:", value.tag().0).into_bytes();
+            bytes.extend_from_slice(value.data);
+            bytes
+        }
+    }
+}
+
+fn text(value: &Any<'_>) -> Option<String> {
+    let bytes = value.data;
+    match value.tag() {
+        Tag::Utf8String => String::from_utf8(bytes.to_vec()).ok(),
+        Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => bytes
+            .is_ascii()
+            .then(|| bytes.iter().copied().map(char::from).collect()),
+        Tag::T61String => Some(bytes.iter().copied().map(char::from).collect()),
+        Tag::BmpString => {
+            let (pairs, rest) = bytes.as_chunks();
+            let units: Vec<u16> = pairs.iter().copied().map(u16::from_be_bytes).collect();
+            String::from_utf16(&units).ok().filter(|_| rest.is_empty())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::canonical;
+
+    /// The DER of a name of one common name.
+    fn name(tag: u8, value: &[u8]) -> Vec<u8> {
+        let tlv =
+            |tag: u8, value: &[u8]| [&[tag, u8::try_from(value.len()).unwrap()], value].concat();
+        let attribute = [&[0x06, 0x03, 0x55, 0x04, 0x03][..], &tlv(tag, value)].concat();
+        tlv(0x30, &tlv(0x31, &tlv(0x30, &attribute)))
+    }
+
+    #[test]
+    fn a_name_is_one_in_every_encoding_and_no_other() {
+        const UTF8: u8 = 12;
+        const PRINTABLE: u8 = 19;
+        const T61: u8 = 20;
+        const IA5: u8 = 22;
+        const BMP: u8 = 30;
+        let one = canonical(&name(UTF8, b"Acme Issuing"));
+        for same in [
+            name(PRINTABLE, b"Acme Issuing"),
+            name(IA5, b"acme issuing"),
+            name(T61, b"ACME  ISSUING"),
+            name(UTF8, b" Acme   Issuing "),
+            name(BMP, b"\0A\0c\0m\0e\0 \0I\0s\0s\0u\0i\0n\0g"),
+        ] {
+            assert_eq!(canonical(&same), one, "{same:02x?}");
+            assert_eq!(
+                canonical(&same[2..]),
+                one,
+                "without its outermost header: {same:02x?}"
+            );
+        }
+        for other in [
+            name(PRINTABLE, b"AcmeIssuing"),
+            name(UTF8, b"Acme Issuing 2"),
+            name(4, b"Acme Issuing"),
+            Vec::new(),
+        ] {
+            assert_ne!(canonical(&other), one, "{other:02x?}");
+        }
+    }
+}
