@@ -9,6 +9,7 @@ use toml::Table;
 /// Which of our crates each of our crates may depend on, by the folders under `crates`. What is not here is forbidden.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
+    ("test-contract", &[]),
     ("identity", &[]),
     ("base", &[]),
     ("telemetry", &["base"]),
@@ -201,6 +202,28 @@ fn only_one_file_chooses_cryptography() {
         assert!(
             !chooses || path.ends_with("mtls/src/crypto.rs"),
             "{} chooses a crypto provider",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn only_the_verifier_makes_a_peer() {
+    let crates = root().join("crates");
+    for path in files(&crates, "rs") {
+        let inside = path.strip_prefix(&crates).unwrap();
+        if inside.starts_with("identity") || !inside.components().any(|c| c.as_os_str() == "src") {
+            continue;
+        }
+        let text = read(&path);
+        assert!(
+            !text.contains("from_verified_path(") || inside.ends_with("mtls/src/verify.rs"),
+            "{} makes a peer of bytes that it did not verify: use Claims",
+            path.display()
+        );
+        assert!(
+            !text.contains("unverified_for_tests("),
+            "{} makes up a peer outside of tests",
             path.display()
         );
     }

@@ -3,6 +3,24 @@
 //! A [`Peer`] is made from a path that a TLS verifier has already accepted; everything in it comes from those
 //! certificates and from nowhere else. This crate never does I/O, never verifies a signature, knows no gRPC and decides
 //! nothing about rights.
+//!
+//! ```
+//! use countersign_identity::Peer;
+//!
+//! # fn main() -> Result<(), countersign_identity::InvalidPeer> {
+//! // In a handler's test; everywhere else a peer comes from the transport.
+//! let peer = Peer::unverified_for_tests().uri("spiffe://acme.test/orders").build()?;
+//! let id = peer.spiffe_id().map(|id| id.as_str());
+//! assert_eq!(id, Some("spiffe://acme.test/orders"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Peer`]: the names of a verified path, and until when it is valid
+//! - [`Claims`]: the names in a certificate that nobody has verified, which never become a [`Peer`]
+//! - [`SpiffeId`]: a SPIFFE ID, parsed strictly
+//! - [`distinguished_name`]: a name as an RFC 4514 string, as `openssl x509 -nameopt RFC2253` prints it
+//! - [`InvalidPeer`]: why a certificate names nobody
 
 mod claims;
 mod distinguished_name;
