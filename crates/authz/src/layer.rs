@@ -10,14 +10,18 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{Request, Response};
 use identity::Peer;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{Layer, Service};
 use tracing::warn;
 
-use crate::authorization::Authorization;
+use crate::authorization::{Authorization, ERROR_DOMAIN};
 use crate::caller::Caller;
 use crate::enforce::{Enforce, Enforced};
+
+/// The reason of a call whose request carries no verified peer.
+pub const NO_PEER: &str = "NO_PEER";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -89,10 +93,12 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
             warn!(
-                code = "NO_PEER",
-                "a request came with no verified peer, so it is refused; put the layer inside of what adds the peer"
+                code = NO_PEER,
+                "a request came with no verified peer, so it is refused"
             );
-            let refusal = Status::unauthenticated("the call carries no verified identity");
+            let details = ErrorDetails::with_error_info(NO_PEER, ERROR_DOMAIN, []);
+            let text = "the call carries no verified identity";
+            let refusal = Status::with_error_details(Code::Unauthenticated, text, details);
             return AuthorizedCall {
                 state: State::Unauthenticated(Some(refusal)),
             };

@@ -65,7 +65,7 @@ pub use decide::{Cause, Decision, Verdict};
 pub use enforce::{Enforce, Enforced};
 pub use explain::{Explanation, Outcome, RuleOutcome};
 pub use invalid::{Fault, InvalidPolicy};
-pub use layer::{AuthorizationLayer, Authorized, AuthorizedCall};
+pub use layer::{AuthorizationLayer, Authorized, AuthorizedCall, NO_PEER};
 pub use live::{InForce, LivePolicy};
 pub use loggers::Loggers;
 pub use policy::Policy;

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use countersign_authz::{
-    Authorization, AuthorizationLayer, Counts, LivePolicy, POLICY_CHANGED, Policy,
+    Authorization, AuthorizationLayer, Counts, LivePolicy, NO_PEER, POLICY_CHANGED, POLICY_DENIED,
+    Policy,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -63,13 +64,15 @@ async fn a_call_is_allowed_denied_or_of_nobody_by_the_peer_in_its_extensions() {
     let answer = service.clone().oneshot(request(Some("op"))).await.unwrap();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "ask");
-    for (name, code) in [
-        (Some("other"), Code::PermissionDenied),
-        (None, Code::Unauthenticated),
+    for (name, code, reason) in [
+        (Some("other"), Code::PermissionDenied, POLICY_DENIED),
+        (None, Code::Unauthenticated, NO_PEER),
     ] {
         let answer = service.clone().oneshot(request(name)).await.unwrap();
         let refusal = Status::from_header_map(answer.headers()).unwrap();
         assert_eq!(refusal.code(), code, "{name:?}");
+        let details = refusal.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, reason, "{name:?}");
     }
     assert_eq!(reached.load(Ordering::Relaxed), 1);
     let expected = Counts {

@@ -5,6 +5,10 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "each example is a program with the same service"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,6 +21,8 @@ use std::time::Duration;
 use cli::pki::{Authority, Leaf, LeafSpec, Purpose, Revocation, Validity};
 use countersign::authz::{LivePolicy, Policy};
 use countersign::identity::Role;
+use countersign::mtls::rustls::HandshakeKind;
+use countersign::mtls::rustls::client::Resumption;
 use countersign::mtls::{self, Channel, Reload, ServerIdentity, Source, Target, Trust};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -303,6 +309,35 @@ async fn the_verifier_alone_greets_its_peer_until_it_is_revoked() {
     let refused = soon("the verdict", again.read_to_string(&mut nothing)).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("CertificateRevoked"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_client_that_would_resume_its_session_must_prove_itself_again() {
+    let pki = Pki::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let trust = pki.trust("echo", Role::Server);
+    let _server = Background(tokio::spawn(async move {
+        loop {
+            let (tcp, _address) = listener.accept().await.unwrap();
+            let trust = trust.clone();
+            tokio::spawn(async move { verifier::greet(tcp, &trust).await });
+        }
+    }));
+    let ours = pki.trust("orders", Role::Client);
+    let mut config = mtls::client_config(&ours, localhost()).unwrap();
+    config.resumption = Resumption::in_memory_sessions(8);
+    let config = Arc::new(config);
+    for _ in 0..2 {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let connected = TlsConnector::from(config.clone()).connect(name, tcp).await;
+        let mut stream = connected.unwrap();
+        // A ticket would come before the greeting.
+        stream.read_exact(&mut [0; 32]).await.unwrap();
+        let kind = stream.get_ref().1.handshake_kind();
+        assert_eq!(kind, Some(HandshakeKind::Full));
+    }
 }
 
 #[tokio::test]
