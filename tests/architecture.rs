@@ -228,3 +228,25 @@ fn only_the_verifier_makes_a_peer() {
         );
     }
 }
+
+#[test]
+fn a_server_is_built_without_the_transport_of_others() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let tree = Command::new(cargo)
+        .args([
+            "tree",
+            "--package=server",
+            "--edges=normal",
+            "--prefix=none",
+        ])
+        .args(["--format={p} {f}", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let graph = String::from_utf8(tree.stdout).unwrap();
+    let tonic = graph.lines().find(|line| line.starts_with("tonic v"));
+    let features = tonic.and_then(|line| line.split(' ').nth(2)).unwrap();
+    for feature in features.split(',') {
+        assert!(["codegen", "router"].contains(&feature), "tonic/{feature}");
+    }
+}

@@ -23,7 +23,9 @@ use countersign::authz::{LivePolicy, Policy};
 use countersign::identity::Role;
 use countersign::mtls::rustls::HandshakeKind;
 use countersign::mtls::rustls::client::Resumption;
-use countersign::mtls::{self, Channel, Reload, ServerIdentity, Source, Target, Trust};
+use countersign::mtls::{
+    self, Channel, Incoming, Limits, Present, Reload, ServerIdentity, Source, Target, Trust,
+};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempfile::TempDir;
@@ -33,7 +35,7 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::Code;
 
 #[path = "../examples/axum.rs"]
@@ -224,6 +226,63 @@ async fn an_existing_tonic_service_loses_the_connections_of_a_revoked_peer() {
     assert!(again.message().contains("revoked"), "{again}");
 }
 
+#[tokio::test]
+async fn nobody_without_a_certificate_reaches_an_existing_tonic_service() {
+    let pki = Pki::new();
+    let (address, _server) = existing(&pki, live(POLICY)).await;
+    let expected = Target::parse(&target(address)).unwrap();
+    let trust = pki.trust("orders", Role::Client);
+    let snapshot = trust.current();
+    let shown = Present::Nothing;
+    let probed = mtls::probe(address, &expected, localhost(), &snapshot, shown, PATIENCE).await;
+    let refused = probed.unwrap_err();
+    assert_eq!(refused.code(), "REFUSED_BY_PEER");
+    assert!(
+        refused.to_string().contains("CertificateRequired"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn the_transport_keeps_its_caps_and_deadlines_for_a_server_that_is_not_ours() {
+    let pki = Pki::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits {
+        max_connections_per_peer: 1,
+        handshake_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let trust = pki.trust("echo", Role::Server);
+    let mut incoming = Incoming::new(listener, trust, limits).unwrap();
+
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let closed = soon("a silent socket is closed", silent.read(&mut [0; 1])).await;
+    assert_eq!(closed.unwrap(), 0);
+
+    let mut config = mtls::client_config(&pki.trust("orders", Role::Client), localhost()).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let connect = async || {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        connector.connect(name, tcp).await.unwrap()
+    };
+    let _first = connect().await;
+    let held = soon("the first is let in", incoming.accept()).await;
+    assert_eq!(held.peer().to_string(), "spiffe://acme.test/orders");
+    let mut second = connect().await;
+    // It is closed, with or without a farewell.
+    let closed = soon("the second is closed", second.read(&mut [0; 1])).await;
+    assert_eq!(closed.unwrap_or(0), 0);
+    drop(held);
+    let mut third = connect().await;
+    let mut held = soon("a place is free again", incoming.accept()).await;
+    held.write_all(b"hello").await.unwrap();
+    held.flush().await.unwrap();
+    third.read_exact(&mut [0; 5]).await.unwrap();
+}
+
 async fn page(pki: &Pki, name: &str, server: SocketAddr) -> (String, String) {
     let trust = pki.trust(name, Role::Client);
     let mut config = mtls::client_config(&trust, localhost()).unwrap();
@@ -316,12 +375,13 @@ async fn a_client_that_would_resume_its_session_must_prove_itself_again() {
     let pki = Pki::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let trust = pki.trust("echo", Role::Server);
+    let config = mtls::server_config(&pki.trust("echo", Role::Server)).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
     let _server = Background(tokio::spawn(async move {
         loop {
             let (tcp, _address) = listener.accept().await.unwrap();
-            let trust = trust.clone();
-            tokio::spawn(async move { verifier::greet(tcp, &trust).await });
+            let mut stream = acceptor.accept(tcp).await.unwrap();
+            stream.write_all(b"hello").await.unwrap();
         }
     }));
     let ours = pki.trust("orders", Role::Client);
@@ -334,7 +394,7 @@ async fn a_client_that_would_resume_its_session_must_prove_itself_again() {
         let connected = TlsConnector::from(config.clone()).connect(name, tcp).await;
         let mut stream = connected.unwrap();
         // A ticket would come before the greeting.
-        stream.read_exact(&mut [0; 32]).await.unwrap();
+        stream.read_exact(&mut [0; 5]).await.unwrap();
         let kind = stream.get_ref().1.handshake_kind();
         assert_eq!(kind, Some(HandshakeKind::Full));
     }
