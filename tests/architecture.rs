@@ -9,6 +9,7 @@ use toml::Table;
 /// Which of our crates each of our crates may depend on, by the folders under `crates`. What is not here is forbidden.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
+    ("test-contract", &[]),
     ("identity", &[]),
     ("base", &[]),
     ("telemetry", &["base"]),
@@ -203,5 +204,49 @@ fn only_one_file_chooses_cryptography() {
             "{} chooses a crypto provider",
             path.display()
         );
+    }
+}
+
+#[test]
+fn only_the_verifier_makes_a_peer() {
+    let crates = root().join("crates");
+    for path in files(&crates, "rs") {
+        let inside = path.strip_prefix(&crates).unwrap();
+        if inside.starts_with("identity") || !inside.components().any(|c| c.as_os_str() == "src") {
+            continue;
+        }
+        let text = read(&path);
+        assert!(
+            !text.contains("from_verified_path(") || inside.ends_with("mtls/src/verify.rs"),
+            "{} makes a peer of bytes that it did not verify: use Claims",
+            path.display()
+        );
+        assert!(
+            !text.contains("unverified_for_tests("),
+            "{} makes up a peer outside of tests",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn a_server_is_built_without_the_transport_of_others() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let tree = Command::new(cargo)
+        .args([
+            "tree",
+            "--package=server",
+            "--edges=normal",
+            "--prefix=none",
+        ])
+        .args(["--format={p} {f}", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let graph = String::from_utf8(tree.stdout).unwrap();
+    let tonic = graph.lines().find(|line| line.starts_with("tonic v"));
+    let features = tonic.and_then(|line| line.split(' ').nth(2)).unwrap();
+    for feature in features.split(',') {
+        assert!(["codegen", "router"].contains(&feature), "tonic/{feature}");
     }
 }

@@ -2,6 +2,15 @@
 //!
 //! [`init_logs`] starts the log of a process, an [`Observer`] sees the calls of one side, and [`Traces`] sends their
 //! spans to a collector. Each crate that counts something writes its own families on the page.
+//!
+//! ```
+//! use countersign_telemetry::{Counter, Page};
+//!
+//! let greeted = Counter::default();
+//! greeted.add();
+//! let mut page = Page::default();
+//! page.counter("greetings_total", "Greetings given.").sample(&[], greeted.get());
+//! ```
 
 mod calls;
 mod code;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authz::{Policy, Verdict};
-use identity::{Peer, Role};
+use identity::{Claims, Peer, Role};
 use mtls::{HandshakeError, Present, Reload, ServerIdentity, Source, Target, Trust};
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject as _;
@@ -144,9 +144,9 @@ impl Table<'_> {
             return Ok(Outcome::Refused);
         };
         let leaf = CertificateDer::from_pem_file(directory.join("tls.crt")).map_err(super::data)?;
-        let peer = Peer::from_verified_path(Role::Client, &[leaf]).map_err(super::data)?;
+        let claims = Claims::read(Role::Client, &[leaf]).map_err(super::data)?;
         let path = format!("{SERVICE}{method}");
-        let (caller, headers) = (authz::Caller::from(&peer), http::HeaderMap::new());
+        let (caller, headers) = (authz::Caller::claimed(&claims), http::HeaderMap::new());
         let decision = self.policy.decide(&caller, &path, &headers);
         Ok(match decision.verdict() {
             Verdict::Allow => Outcome::Allowed,
