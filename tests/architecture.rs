@@ -10,6 +10,7 @@ use toml::Table;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("identity", &[]),
+    ("build", &[]),
     ("base", &[]),
     ("telemetry", &["base"]),
     ("authz", &["base", "identity", "telemetry"]),
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const PUBLISHED: &[&str] = &[
     "identity",
     "base",
+    "build",
     "telemetry",
     "authz",
     "mtls",
