@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_contract_becomes_a_module_for_each_package_and_a_descriptor_set() {
-        let contract = "syntax = \"proto3\";\npackage shop.v1;\nmessage Item {\n  string name = 1;\n}\n";
+        let contract =
+            "syntax = \"proto3\";\npackage shop.v1;\nmessage Item {\n  string name = 1;\n}\n";
         let Ok(out) = compiled(contract) else {
             panic!("it does not compile")
         };
@@ -171,7 +172,10 @@ mod tests {
     #[test]
     fn a_fault_in_a_contract_is_named_with_its_file_and_line() {
         for (contract, line) in [
-            ("syntax = \"proto3\";\npackage shop.v1\nmessage Item {}\n", 3),
+            (
+                "syntax = \"proto3\";\npackage shop.v1\nmessage Item {}\n",
+                3,
+            ),
             (
                 "syntax = \"proto3\";\npackage shop.v1;\n\nmessage Item {\n  Missing it = 1;\n}\n",
                 5,
