@@ -1,5 +1,6 @@
 //! Who may call what, for the tests of a service: its policy, held against its API and its development identities.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,10 +61,8 @@ impl Rights {
         found.iter().map(ToString::to_string).collect()
     }
 
-    /// Each RPC that can be called, in order, and who may call it, in the order of the identities.
-    pub fn table(&self) -> Vec<(String, Vec<String>)> {
-        let mut paths: Vec<_> = self.api.paths().collect();
-        paths.sort_unstable();
+    /// Each RPC that can be called, and who may call it, in the order of the identities.
+    pub fn table(&self) -> BTreeMap<String, Vec<String>> {
         let headers = HeaderMap::new();
         let may = |peer: &Peer, path: &str| {
             let caller = authz::Caller::from(peer);
@@ -74,7 +73,7 @@ impl Rights {
             let names = allowed.map(|(name, _)| name.clone()).collect();
             (path.to_owned(), names)
         };
-        paths.into_iter().map(row).collect()
+        self.api.paths().map(row).collect()
     }
 
     /// An identity as handlers see it in the extensions of a request, without a connection.

@@ -103,18 +103,11 @@ mod tests {
 
     #[test]
     fn every_identity_may_call_what_the_table_says_and_nothing_else() {
-        let rights = rights();
-        let observed: Vec<_> = rights.table();
-        let expected: Vec<_> = RIGHTS
-            .iter()
-            .map(|(path, names)| {
-                (
-                    path.to_string(),
-                    names.iter().map(|n| n.to_string()).collect(),
-                )
-            })
-            .collect();
-        assert_eq!(observed, expected);
+        let row = |(path, names): &(&str, &[&str])| {
+            let names = names.iter().map(ToString::to_string).collect();
+            (path.to_string(), names)
+        };
+        assert_eq!(rights().table(), RIGHTS.iter().map(row).collect());
     }
 
     #[tokio::test]

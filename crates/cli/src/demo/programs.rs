@@ -57,14 +57,22 @@ impl<'a> Programs<'a> {
         let tool = std::env::current_exe()?;
         let beside = tool.parent().unwrap_or(Path::new("."));
         // An example is in a directory of its own.
+        let example = beside.ends_with("examples");
         let beside = match beside.parent() {
-            Some(above) if beside.ends_with("examples") => above,
+            Some(above) if example => above,
             Some(_) | None => beside,
         };
         let names = [&spec.server.program, &spec.client.program];
         let binaries = match std::env::var_os("CARGO") {
             // Where cargo puts them is asked of cargo, since this program may be an installed one.
-            Some(cargo) => build(&cargo, spec, names, beside.ends_with("release")).await?,
+            Some(cargo) => {
+                let release = beside.ends_with("release").then_some("--release");
+                // With the examples their dependencies have the features that they had for this one, and are not built
+                // again.
+                let example = example.then_some("--examples");
+                let flags = release.into_iter().chain(example);
+                build(&cargo, spec, names, flags).await?
+            }
             None => beside.to_owned(),
         };
         let programs = Self {
@@ -189,14 +197,14 @@ async fn build(
     cargo: &OsStr,
     spec: &Spec,
     names: [&String; 2],
-    release: bool,
+    flags: impl Iterator<Item = &str>,
 ) -> Result<PathBuf, DemoError> {
     let failed = || DemoError::Program("cargo could not build the programs of the demo".to_owned());
     let mut build = Command::new(cargo);
     build
         .args(["build", "--message-format=json-render-diagnostics"])
         .args(names.iter().flat_map(|name| ["--bin", name]))
-        .args(release.then_some("--release"))
+        .args(flags)
         .current_dir(&spec.base)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
