@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("test-contract", &[]),
     ("identity", &[]),
+    ("build", &[]),
     ("base", &[]),
     ("telemetry", &["base"]),
     ("authz", &["base", "identity", "telemetry"]),
@@ -25,16 +26,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("server", &["countersign", "proto"]),
     ("client", &["countersign", "proto"]),
+    ("template", &["countersign"]),
 ];
+
+/// Stamped as a workspace of its own, and so with versions of its own, which must be those of this workspace.
+const TEMPLATE: &str = "template";
 
 /// The published crates: what services depend on, and so without a word of the example's domain.
 const PUBLISHED: &[&str] = &[
     "identity",
     "base",
+    "build",
     "telemetry",
     "authz",
     "mtls",
     "countersign",
+    "cli",
 ];
 
 fn root() -> PathBuf {
@@ -106,6 +113,7 @@ fn a_crate_depends_only_on_the_crates_that_the_design_allows_it() {
 fn every_version_is_in_the_root_manifest_with_its_reason() {
     let manifests = crates()
         .into_iter()
+        .filter(|name| name != TEMPLATE)
         .map(|name| root().join("crates").join(name));
     for dir in manifests.chain([root().join("tests")]) {
         let manifest = manifest(&dir.join("Cargo.toml"));
@@ -134,6 +142,44 @@ fn every_version_is_in_the_root_manifest_with_its_reason() {
     {
         let reason = line.rsplit_once("# ").map_or("", |(_, reason)| reason);
         assert!(reason.len() > 10, "a dependency without its reason: {line}");
+    }
+}
+
+#[test]
+fn the_template_has_the_versions_lints_and_edition_of_the_workspace() {
+    let workspace = manifest(&root().join("Cargo.toml"));
+    let template = manifest(&root().join("crates").join(TEMPLATE).join("Cargo.toml"));
+    let at = |table: &Table, path: &[&str]| {
+        let value = path
+            .iter()
+            .try_fold(toml::Value::Table(table.clone()), |value, key| {
+                value.get(key).cloned()
+            });
+        value.unwrap_or_else(|| panic!("there is no {path:?}"))
+    };
+    let version = |value: &toml::Value| value.get("version").unwrap_or(value).clone();
+    let ours = at(&workspace, &["workspace", "dependencies"]);
+    let ours: Vec<_> = ours.as_table().unwrap().iter().collect();
+    for section in ["dependencies", "build-dependencies", "dev-dependencies"] {
+        for (name, value) in at(&template, &[section]).as_table().unwrap() {
+            let (_, known) = ours
+                .iter()
+                .find(|(key, known)| {
+                    known.get("package").and_then(|p| p.as_str()).unwrap_or(key) == name
+                })
+                .unwrap_or_else(|| panic!("the workspace has no {name}"));
+            assert_eq!(version(value), version(known), "{name}");
+        }
+    }
+    for key in ["edition", "rust-version", "version"] {
+        let (ours, its) = (["workspace", "package", key], ["package", key]);
+        assert_eq!(at(&template, &its), at(&workspace, &ours), "{key}");
+    }
+    for tool in ["rust", "clippy"] {
+        let ours = at(&workspace, &["workspace", "lints", tool]);
+        for (lint, level) in at(&template, &["lints", tool]).as_table().unwrap() {
+            assert_eq!(Some(level), ours.get(lint), "{lint}");
+        }
     }
 }
 
