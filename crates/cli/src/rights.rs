@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use authz::{Api, Policy};
 use http::HeaderMap;
 use identity::{Peer, Role};
+use mtls::{Authorities, ExpiredCrls, PemFile};
 use time::OffsetDateTime;
 
 use crate::pki::{Authority, Roster, Usage, Validity};
@@ -92,6 +93,9 @@ fn peers(file: &Path) -> Result<Vec<(String, Arc<Peer>)>, RightsError> {
     let validity = Validity::starting(OffsetDateTime::now_utc(), Duration::from_secs(3600))
         .map_err(|e| wrong(&e))?;
     let root = Authority::root("Tests", validity).map_err(|e| wrong(&e))?;
+    let anchor = PemFile::new("ca.crt", root.certificate_pem().into());
+    let authorities = Authorities::of_files(&[anchor], &[], &[], ExpiredCrls::default());
+    let authorities = authorities.map_err(|e| wrong(&e))?;
     let callers = roster
         .entries()
         .filter(|(_, request)| match request.usage() {
@@ -101,8 +105,8 @@ fn peers(file: &Path) -> Result<Vec<(String, Arc<Peer>)>, RightsError> {
     callers
         .map(|(name, request)| {
             let leaf = root.issue(&request.spec(validity)).map_err(|e| wrong(&e))?;
-            let peer =
-                Peer::from_verified_path(Role::Client, &leaf.chain).map_err(|e| wrong(&e))?;
+            let peer = authorities.judge(Role::Client, &leaf.chain, SystemTime::now());
+            let peer = peer.map_err(|e| wrong(&e))?;
             Ok((name.to_string(), Arc::new(peer)))
         })
         .collect()

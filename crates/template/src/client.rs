@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use countersign::client::{Channel, Client, ConnectionSettings, connect};
 use countersign::program::{self, exit};
 use serde_json::json;
-use tonic::{Code, Request, Status};
+use tonic::Status;
 
 use crate::api::template_service_client::TemplateServiceClient;
 use crate::api::{GreetRequest, WatchRequest};
@@ -20,7 +20,6 @@ use generated::template::v1 as api;
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 const GREET: &str = "/template.v1.TemplateService/Greet";
 const WATCH: &str = "/template.v1.TemplateService/Watch";
-const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Calls template.v1.TemplateService over mutual TLS.
 #[derive(Debug, Parser)]
@@ -61,16 +60,9 @@ async fn main() -> ExitCode {
     match run(&client, command).await {
         Ok(()) => exit::OK,
         Err((method, status)) => {
-            let code = status.code();
-            eprintln!(
-                "{}",
-                json!({ "error": client.error(method, status).to_json() })
-            );
-            match code {
-                Code::PermissionDenied | Code::Unauthenticated => exit::REFUSED.into(),
-                Code::Unavailable => exit::UNAVAILABLE.into(),
-                _ => exit::FAILED.into(),
-            }
+            let error = client.error(method, status);
+            eprintln!("{}", json!({ "error": error.to_json() }));
+            error.exit_code().into()
         }
     }
 }
@@ -110,7 +102,5 @@ async fn run(client: &Client, command: Command) -> Result<(), (&'static str, Sta
 }
 
 async fn greet(api: &mut TemplateServiceClient<Channel>, name: String) -> Result<String, Status> {
-    let mut request = Request::new(GreetRequest { name });
-    request.set_timeout(DEADLINE);
-    Ok(api.greet(request).await?.into_inner().text)
+    Ok(api.greet(GreetRequest { name }).await?.into_inner().text)
 }
