@@ -10,33 +10,30 @@
     reason = "each example is a program with the same service"
 )]
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cli::pki::{Authority, Leaf, LeafSpec, Purpose, Revocation, Validity};
 use countersign::authz::{LivePolicy, Policy};
 use countersign::identity::Role;
 use countersign::mtls::rustls::HandshakeKind;
 use countersign::mtls::rustls::client::Resumption;
-use countersign::mtls::{
-    self, Channel, Incoming, Limits, Present, Reload, ServerIdentity, Source, Target, Trust,
-};
+use countersign::mtls::{self, Incoming, Limits, Present, Target};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tempfile::TempDir;
-use test_contract::v1::echo_service_client::EchoServiceClient;
 use test_contract::v1::{ChatRequest, CollectRequest, EchoRequest, RecordRequest, WatchRequest};
-use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::Code;
+
+mod support;
+
+use support::{POLICY, Pki, localhost, target};
 
 #[path = "../examples/axum.rs"]
 #[expect(dead_code, reason = "its `main` is for people")]
@@ -55,89 +52,8 @@ mod handler_test;
 mod verifier;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const POLICY: &str = r#"{"name": "echo", "allow_rules": [
-    {"name": "orders", "source": {"principals": ["spiffe://acme.test/orders"]}}]}"#;
 const NOBODY: &str = r#"{"name": "closed", "allow_rules": [
     {"name": "nobody", "source": {"principals": ["spiffe://acme.test/nobody"]}}]}"#;
-
-/// A CA, with a directory of credentials for the server and for two callers, of whom the policy allows one.
-struct Pki {
-    dir: TempDir,
-    root: Authority,
-    orders: Leaf,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let hour =
-            || Validity::starting(OffsetDateTime::now_utc(), Duration::from_secs(3600)).unwrap();
-        let root = Authority::root("test root", hour()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("policy.json"), POLICY).unwrap();
-        let issue = |name: &str| {
-            let mut spec = LeafSpec::client(hour());
-            spec.uris = vec![format!("spiffe://acme.test/{name}")];
-            if name == "echo" {
-                spec.purposes = vec![Purpose::Server];
-                spec.dns = vec!["localhost".to_owned()];
-            }
-            let leaf = root.issue(&spec).unwrap();
-            let to = dir.path().join(name);
-            fs::create_dir(&to).unwrap();
-            fs::write(to.join("tls.key"), &leaf.key_pem).unwrap();
-            fs::write(to.join("tls.crt"), &leaf.chain_pem).unwrap();
-            fs::write(to.join("ca.crt"), root.certificate_pem()).unwrap();
-            leaf
-        };
-        issue("echo");
-        issue("marketing");
-        let orders = issue("orders");
-        Self { dir, root, orders }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn trust(&self, name: &str, role: Role) -> Trust {
-        let reload = Reload {
-            interval: Duration::from_millis(50),
-            ..Reload::default()
-        };
-        Trust::open(role, Source::directory(self.path(name)), reload).unwrap()
-    }
-
-    fn client(&self, name: &str, server: SocketAddr) -> EchoServiceClient<Channel> {
-        let target = Target::parse(&target(server)).unwrap();
-        let trust = self.trust(name, Role::Client);
-        let options = mtls::ChannelOptions::default();
-        EchoServiceClient::new(mtls::connect(target, localhost(), trust, options))
-    }
-
-    /// Tells the server, by a revocation list, that the certificate of orders is no longer good.
-    fn revoke_orders(&self) {
-        let now = OffsetDateTime::now_utc();
-        let minute = time::Duration::minutes(1);
-        let revoked = Revocation {
-            serial: self.orders.serial.clone(),
-            at: now - minute,
-        };
-        let list = self
-            .root
-            .crl(1, &[revoked], now - minute, now + 60 * minute);
-        let next = self.path("echo").join("crl.next");
-        fs::write(&next, list.unwrap()).unwrap();
-        fs::rename(next, self.path("echo").join("crl.pem")).unwrap();
-    }
-}
-
-fn localhost() -> ServerIdentity {
-    ServerIdentity::Name("localhost".try_into().unwrap())
-}
-
-fn target(server: SocketAddr) -> String {
-    format!("https://localhost:{}", server.port())
-}
 
 fn live(policy: &str) -> LivePolicy {
     LivePolicy::new(Policy::parse(policy.as_bytes()).unwrap())
