@@ -26,9 +26,9 @@ use tracing::{info, warn};
 
 use crate::calls::Side;
 use crate::count::Counter;
+use crate::invalid::InvalidTracing;
 use crate::page::Page;
 use crate::trace::TraceContext;
-use crate::traces::InvalidTracing;
 
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",

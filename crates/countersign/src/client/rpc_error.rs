@@ -14,7 +14,6 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use crate::client::next_step;
 use crate::program::exit;
 
 /// A call that failed.
@@ -89,11 +88,6 @@ impl RpcError {
             | Code::Internal
             | Code::DataLoss => exit::FAILED,
         }
-    }
-
-    /// What its caller can do about it, as far as that is the same for every service.
-    pub fn next_step(&self) -> Option<String> {
-        next_step::next_step(self)
     }
 
     /// Lines for a person: what failed, and the details of its status.
