@@ -12,8 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("identity", &[]),
     ("base", &[]),
     ("telemetry", &["base"]),
-    ("authz", &["base", "identity", "telemetry"]),
-    ("mtls", &["base", "identity", "telemetry"]),
+    ("authz", &["base", "identity"]),
+    ("mtls", &["base", "identity"]),
     (
         "countersign",
         &["authz", "base", "identity", "mtls", "telemetry"],

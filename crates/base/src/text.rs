@@ -32,15 +32,20 @@ pub fn in_one_line(error: &dyn Error) -> String {
         }
         source = cause.source();
     }
-    text.chars()
-        .flat_map(|c| {
-            let keep = matches!(c, '\\' | '"' | '\'');
-            let escaped = (!keep).then(|| c.escape_debug());
-            keep.then_some(c)
-                .into_iter()
-                .chain(escaped.into_iter().flatten())
-        })
-        .collect()
+    visible(&text)
+}
+
+/// Text with an escape sequence of Rust in place of each character that does not print; a backslash stays one, so that
+/// names are read as they are written.
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '"' | '\'' => visible.push(c),
+            c => visible.extend(c.escape_debug()),
+        }
+    }
+    visible
 }
 
 /// One line of JSON in which what does not print is escaped. serde_json escapes only what JSON demands.

@@ -146,7 +146,7 @@ impl Dialer {
         let dialled = self.attempt(address).await;
         let counts = self.trust.counts();
         match &dialled {
-            Ok(_) => counts.accepted.add(),
+            Ok(_) => drop(counts.accepted.inc()),
             Err(error) => counts.refused.add(error.code()),
         }
         dialled

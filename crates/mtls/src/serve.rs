@@ -99,7 +99,7 @@ where
                 tasks.spawn(one(port.clone(), tcp, address, permit));
             }
             Err(fault) => {
-                port.trust.counts().unaccepted.add();
+                port.trust.counts().unaccepted.inc();
                 error!(reason = %fault, "cannot accept connections; trying again");
                 tokio::select! {
                     () = &mut shutdown => break,
@@ -185,7 +185,7 @@ async fn one<M, S>(
             return;
         }
     };
-    counts.accepted.add();
+    counts.accepted.inc();
     let peer = authenticated.peer.clone();
     let Some(_admitted) = port.admission.peer(&peer) else {
         counts.shed.add("TOO_MANY_CONNECTIONS");

@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use base::reload::Input;
 use identity::Role;
-use telemetry::Input;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -77,8 +77,8 @@ impl Trust {
     }
 
     /// What became of reading the files again.
-    pub fn input(&self) -> &Input {
-        &self.counts.input
+    pub fn input(&self) -> Arc<Input> {
+        self.counts.input.clone()
     }
 
     /// How many calls were sent again because they were provably not processed.

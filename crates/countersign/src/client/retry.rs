@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use telemetry::Counter;
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, sleep};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Status};
@@ -168,7 +168,7 @@ impl Attempt {
             return Err(status);
         }
         sleep(pause).await;
-        self.retry.budget.repeated.add();
+        self.retry.budget.repeated.inc();
         Ok(())
     }
 }
