@@ -211,7 +211,7 @@ fn announce(snapshot: &Snapshot) {
             generation,
             identity = %own,
             serial = own.serial(),
-            not_after = crate::text::timestamp(own.not_after()),
+            not_after = base::text::timestamp(own.not_after()),
             crls = snapshot.crls().len(),
             "credentials in use"
         ),
@@ -232,7 +232,7 @@ fn announce(snapshot: &Snapshot) {
     for crl in snapshot.crls().filter(|crl| crl.next_update < now) {
         warn!(
             issuer = crl.issuer,
-            next_update = crate::text::timestamp(crl.next_update),
+            next_update = base::text::timestamp(crl.next_update),
             "a revocation list has expired: publish a current one"
         );
     }

@@ -4,12 +4,12 @@
 
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use base::metrics::{self, NONE};
+use base::text::now;
 use clap::ValueEnum;
 use prometheus_client::registry::Registry;
-use time::OffsetDateTime;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::EnvFilter;
@@ -220,20 +220,4 @@ fn left_out(style: Style, limiter: &Limiter, all: bool) -> Vec<String> {
     });
     each.chain(of_others.map(|count| begin(count).end()))
         .collect()
-}
-
-/// RFC 3339 in UTC, to the microsecond.
-fn now() -> String {
-    let now = OffsetDateTime::from(SystemTime::now());
-    let (date, time) = (now.date(), now.time());
-    format!(
-        "{}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        date.year(),
-        u8::from(date.month()),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.microsecond()
-    )
 }
