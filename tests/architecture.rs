@@ -14,8 +14,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("build", &[]),
     ("base", &[]),
     ("telemetry", &["base"]),
-    ("authz", &["base", "identity", "telemetry"]),
-    ("mtls", &["base", "identity", "telemetry"]),
+    ("authz", &["base", "identity"]),
+    ("mtls", &["base", "identity"]),
     (
         "countersign",
         &["authz", "base", "identity", "mtls", "telemetry"],

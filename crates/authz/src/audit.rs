@@ -11,9 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use telemetry::{FairQueue, Quota, Quotas};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use base::queue::FairQueue;
+use base::quota::{Quota, Quotas};
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -70,7 +69,7 @@ pub(crate) struct AuditOptions {
 /// One decision, in the terms of gRFC A59.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEvent {
-    /// When it was decided, RFC 3339 in UTC with nanoseconds.
+    /// When it was decided, RFC 3339 in UTC, to the microsecond.
     pub timestamp: String,
     /// The path of the RPC, `/service/method`.
     pub rpc_method: String,
@@ -178,7 +177,7 @@ impl Audit {
             return;
         }
         let event = AuditEvent {
-            timestamp: now(),
+            timestamp: base::text::now(),
             rpc_method: path.to_owned(),
             principal: decision.principal.to_owned(),
             policy_name: policy.name().to_owned(),
@@ -256,13 +255,6 @@ impl Audit {
         shared.wake.notify_one();
         written.recv_timeout(patience).is_ok()
     }
-}
-
-fn now() -> String {
-    // Fails for years of five digits only.
-    OffsetDateTime::now_utc()
-        .format(&Rfc3339)
-        .unwrap_or_default()
 }
 
 /// `None` when the system has no thread to give; then every event is counted as dropped.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use telemetry::Input;
+use base::reload::Input;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 

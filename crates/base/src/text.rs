@@ -2,10 +2,9 @@
 
 use std::error::Error;
 use std::fmt::{self, Write};
-use std::time::SystemTime;
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 /// Text for a terminal or a log: what does not print is shown as an escape sequence of Rust, a backslash too.
 pub fn escape(text: &str) -> String {
@@ -32,42 +31,67 @@ pub fn in_one_line(error: &dyn Error) -> String {
         }
         source = cause.source();
     }
-    text.chars()
-        .flat_map(|c| {
-            let keep = matches!(c, '\\' | '"' | '\'');
-            let escaped = (!keep).then(|| c.escape_debug());
-            keep.then_some(c)
-                .into_iter()
-                .chain(escaped.into_iter().flatten())
-        })
-        .collect()
+    visible(&text)
 }
 
-/// One line of JSON in which what does not print is escaped. serde_json escapes only what JSON demands.
+/// Text with an escape sequence of Rust in place of each character that does not print; a backslash stays one, so that
+/// names are read as they are written.
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '"' | '\'' => visible.push(c),
+            c => visible.extend(c.escape_debug()),
+        }
+    }
+    visible
+}
+
+/// One line of JSON in which what does not print is escaped.
 pub fn json_line(value: &serde_json::Value) -> String {
-    let json = value.to_string();
-    let mut line = String::with_capacity(json.len());
+    printable_json(&value.to_string())
+}
+
+/// A JSON text with what does not print escaped too. serde_json escapes only what JSON demands.
+pub fn printable_json(json: &str) -> String {
+    let mut printable = String::with_capacity(json.len());
     for c in json.chars() {
-        // All ASCII control characters but DEL are escaped by now, and nothing outside ASCII is syntax.
-        if c.is_ascii_graphic() || c == ' ' || c.escape_debug().len() == 1 {
-            line.push(c);
+        // Of ASCII control characters, DEL and the ends of lines between values are left by now, and nothing outside
+        // ASCII is syntax.
+        if c.is_ascii_graphic() || c == ' ' || c == '\n' || c.escape_debug().len() == 1 {
+            printable.push(c);
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // A String takes all that is written to it.
-                let _infallible: fmt::Result = write!(line, "\\u{unit:04x}");
+                let _infallible: fmt::Result = write!(printable, "\\u{unit:04x}");
             }
         }
     }
-    line
+    printable
 }
 
 /// RFC 3339 in UTC, to the second.
-pub fn timestamp(at: SystemTime) -> String {
-    OffsetDateTime::from(at)
-        .replace_nanosecond(0)
-        .ok()
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_else(|| "a time out of range".to_owned())
+pub fn timestamp(at: impl Into<OffsetDateTime>) -> String {
+    let at = at.into().to_offset(UtcOffset::UTC);
+    at.truncate_to_second()
+        .format(&Rfc3339)
+        .unwrap_or_else(|_unformattable| "a time out of range".to_owned())
+}
+
+/// The time now as logs have it: RFC 3339 in UTC, to the microsecond, always of the same length.
+pub fn now() -> String {
+    let now = OffsetDateTime::now_utc();
+    let (date, time) = (now.date(), now.time());
+    format!(
+        "{}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.microsecond()
+    )
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What a certificate says, as `pki list` and `cert show` print it.
 
+use base::text::timestamp;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::pki::certificate::{Certificate, Names};
-use crate::text::timestamp;
 
 /// The fields of a certificate that matter to a service. As text they are unescaped, for JSON.
 #[derive(Clone, Debug, Serialize)]

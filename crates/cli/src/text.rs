@@ -3,9 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use base::text::{printable_json, visible};
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// Shows a text with everything escaped that is not visible, so that it can neither command a terminal, nor
 /// begin a line, nor reorder one.
@@ -14,18 +13,7 @@ pub struct Printable<T>(pub T);
 
 impl<T: fmt::Display> fmt::Display for Printable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let escaped = self
-            .0
-            .to_string()
-            .chars()
-            .fold(String::new(), |mut escaped, c| {
-                match c {
-                    '\\' | '"' | '\'' => escaped.push(c),
-                    c => escaped.extend(c.escape_debug()),
-                }
-                escaped
-            });
-        f.pad(&escaped)
+        f.pad(&visible(&self.0.to_string()))
     }
 }
 
@@ -34,18 +22,8 @@ impl<T: fmt::Display> fmt::Display for Printable<T> {
 /// # Errors
 /// When nobody reads it.
 pub fn write_json(result: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    let mut escaped = String::new();
-    for c in serde_json::to_string_pretty(result)?.chars() {
-        // Outside of strings JSON is ASCII, and inside it may be escaped.
-        if c == '\n' || c.is_ascii_graphic() || c == ' ' || c.escape_debug().len() == 1 {
-            escaped.push(c);
-        } else {
-            let mut units = [0; 2];
-            let units = c.encode_utf16(&mut units).iter();
-            escaped.extend(units.map(|unit| format!("\\u{unit:04x}")));
-        }
-    }
-    writeln!(out, "{escaped}")
+    let json = serde_json::to_string_pretty(result)?;
+    writeln!(out, "{}", printable_json(&json))
 }
 
 /// One word of a shell, whatever it is made of.
@@ -55,15 +33,6 @@ pub(crate) fn shell_word(text: &str) -> String {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-/// A point in time by RFC 3339, in UTC and whole seconds.
-pub fn timestamp(at: OffsetDateTime) -> String {
-    let at = at.to_offset(time::UtcOffset::UTC);
-    let seconds = at.replace_nanosecond(0).unwrap_or(at);
-    seconds
-        .format(&Rfc3339)
-        .unwrap_or_else(|_unformattable| seconds.to_string())
 }
 
 #[cfg(test)]

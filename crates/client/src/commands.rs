@@ -230,11 +230,7 @@ async fn admin_port(address: admin::Address, client: &Client) -> Result<JoinSet<
         let listener = countersign::mtls::bind(address).await?;
         let address = listener.local_addr().map_err(Failure::System)?;
         info!(%address, "admin port listening");
-        let client = client.clone();
-        let pages = Pages::new(
-            || Readiness::Ready,
-            move |page| client.transport().metrics(page),
-        );
+        let pages = Pages::new(|| Readiness::Ready, client.transport().metrics());
         port.spawn(admin::serve(listener, pages, Routes::default(), pending()));
     }
     Ok(port)

@@ -2,6 +2,7 @@
 //!
 //! Never a burst to make up for calls that were not made, never more open calls than the setting says.
 
+use countersign::base::backoff::jittered;
 use countersign::program;
 use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
@@ -234,7 +235,7 @@ impl Worker {
             if let Err(error) = self.watch(begin).await {
                 self.ended(Method::WatchStock, begin.elapsed(), Err(error));
             }
-            sleep(REWATCH_PAUSE.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
+            sleep(jittered(REWATCH_PAUSE)).await;
         }
     }
 

@@ -17,7 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use mtls::{Crowd, Place};
-use telemetry::Page;
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, unconstrained};
@@ -59,7 +60,7 @@ impl FromStr for Address {
 #[derive(Clone)]
 pub struct Pages {
     readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
-    metrics: Arc<dyn Fn(&mut Page) + Send + Sync>,
+    metrics: Arc<Registry>,
 }
 
 /// Whether new work is welcome.
@@ -72,10 +73,10 @@ pub enum Readiness {
 }
 
 impl Pages {
-    /// `/readyz` says what `readiness` does, and `/metrics` is what `metrics` writes, each when it is asked for.
+    /// `/readyz` says what `readiness` does, and `/metrics` shows what `metrics` holds, each when it is asked for.
     pub fn new(
         readiness: impl Fn() -> Readiness + Send + Sync + 'static,
-        metrics: impl Fn(&mut Page) + Send + Sync + 'static,
+        metrics: Registry,
     ) -> Self {
         Self {
             readiness: Arc::new(readiness),
@@ -95,11 +96,12 @@ impl Pages {
             }
         };
         let metrics = move || async move {
-            let mut page = Page::default();
-            metrics(&mut page);
+            let mut page = String::new();
+            // A string takes all that is written to it.
+            prometheus_text::encode(&mut page, &metrics).ok();
             (
-                [(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)],
-                page.into_text(),
+                [(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)],
+                page,
             )
         };
         services

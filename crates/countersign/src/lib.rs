@@ -86,4 +86,5 @@ pub use base;
 pub use credentials::CredentialSettings;
 pub use identity::{self, Peer};
 pub use mtls;
+pub use prometheus_client;
 pub use telemetry;

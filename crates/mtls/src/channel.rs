@@ -170,7 +170,7 @@ impl Channel {
                             return Err(response::status(error.error(), &from));
                         }
                     }
-                    self.shared.trust.counts().resent.add();
+                    self.shared.trust.counts().resent.inc();
                 }
             }
         }

@@ -3,12 +3,16 @@
 //! Never the name of a peer: what tells two numbers apart is a word of ours or a root that the operator configured.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base::metrics::{self, CountBy, Families, seconds};
+use base::reload::Input;
 use identity::{Peer, Role};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use rustls::pki_types::CertificateDer;
-use telemetry::{CountBy, Counter, Input, Page};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -29,7 +33,7 @@ pub(crate) struct Counts {
     /// Calls that were sent again because they were provably not processed.
     pub(crate) resent: Counter,
     /// What became of reading the credentials.
-    pub(crate) input: Input,
+    pub(crate) input: Arc<Input>,
     ended: CountBy,
     live: Mutex<BTreeMap<Root, u64>>,
 }
@@ -81,121 +85,113 @@ impl Drop for Live {
     }
 }
 
-/// Writes the families of all credentials of a process, at most one for each side.
-pub fn metrics(trusts: &[&Trust], page: &mut Page) {
-    let sides: Vec<_> = trusts.iter().map(|trust| Side::new(trust)).collect();
-    handshakes(&sides, page);
-    connections(&sides, page);
-    expiries(&sides, page);
+/// Registers the families of all credentials of a process, at most one for each side.
+pub fn register(trusts: Vec<Trust>, registry: &mut Registry) {
+    metrics::register(registry, move |families| {
+        handshakes(&trusts, families)?;
+        connections(&trusts, families)?;
+        expiries(&trusts, families)
+    });
 }
 
-/// What is needed of one set of credentials, under one label.
-struct Side<'a> {
-    name: &'static str,
-    trust: &'a Trust,
-    counts: &'a Counts,
+/// The credentials and their numbers, with the name of their side.
+fn sides(trusts: &[Trust]) -> impl Iterator<Item = (&'static str, &Trust, &Counts)> {
+    trusts.iter().map(|trust| {
+        let side = match trust.current().role() {
+            Role::Client => "client",
+            Role::Server => "server",
+        };
+        (side, trust, &**trust.counts())
+    })
 }
 
-impl<'a> Side<'a> {
-    fn new(trust: &'a Trust) -> Self {
-        Self {
-            name: match trust.current().role() {
-                Role::Client => "client",
-                Role::Server => "server",
-            },
-            trust,
-            counts: trust.counts(),
-        }
-    }
-}
-
-fn handshakes(sides: &[Side<'_>], page: &mut Page) {
-    let mut family = page.counter(
-        "tls_handshakes_total",
+fn handshakes(trusts: &[Trust], families: &mut Families<'_>) -> fmt::Result {
+    families.counter(
+        "tls_handshakes",
         "TLS handshakes by result, and by the reason of a refusal.",
-    );
-    for Side { name, counts, .. } in sides {
-        let labels = [("side", *name), ("result", "accepted"), ("reason", "")];
-        family.sample(&labels, counts.accepted.get());
-        for (reason, count) in counts.refused.get() {
-            let labels = [("side", *name), ("result", "refused"), ("reason", reason)];
-            family.sample(&labels, count);
-        }
-    }
+        sides(trusts).flat_map(|(side, _, counts)| {
+            let labels =
+                move |result, reason| [("side", side), ("result", result), ("reason", reason)];
+            let refused = counts.refused.samples("reason");
+            let refused = refused.map(move |([(_, reason)], n)| (labels("refused", reason), n));
+            [(labels("accepted", ""), counts.accepted.get())]
+                .into_iter()
+                .chain(refused)
+        }),
+    )
 }
 
-fn connections(sides: &[Side<'_>], page: &mut Page) {
-    let mut family = page.gauge(
+fn connections(trusts: &[Trust], families: &mut Families<'_>) -> fmt::Result {
+    let by_reason = |count: fn(&Counts) -> &CountBy| {
+        sides(trusts).flat_map(move |(side, _, counts)| {
+            let samples = count(counts).samples("reason");
+            samples.map(move |([reason], n)| ([("side", side), reason], n))
+        })
+    };
+    families.gauge(
         "tls_connections",
         "Live connections, by the root that the peer's certificate leads to.",
-    );
-    for Side { name, counts, .. } in sides {
-        for ((subject, digest), count) in counts.live().iter() {
-            let digest = hexadecimal(digest);
-            let labels = [("side", *name), ("root", subject), ("root_sha256", &digest)];
-            family.sample(&labels, count);
-        }
-    }
-    let mut family = page.counter(
-        "tls_connections_ended_total",
+        sides(trusts).flat_map(|(side, _, counts)| {
+            let live = counts.live().clone().into_iter();
+            live.map(move |((subject, digest), count)| {
+                let digest = ("root_sha256", hexadecimal(&digest));
+                ([owned(("side", side)), ("root", subject), digest], count)
+            })
+        }),
+    )?;
+    families.counter(
+        "tls_connections_ended",
         "Connections that ended, by reason.",
-    );
-    for Side { name, counts, .. } in sides {
-        for (reason, count) in counts.ended.get() {
-            family.sample(&[("side", *name), ("reason", reason)], count);
-        }
-    }
-    let mut family = page.counter(
-        "tls_connections_shed_total",
+        by_reason(|counts| &counts.ended),
+    )?;
+    families.counter(
+        "tls_connections_shed",
         "Connections of known peers that a limit turned away, by the limit.",
-    );
-    for Side { name, counts, .. } in sides {
-        for (reason, count) in counts.shed.get() {
-            family.sample(&[("side", *name), ("reason", reason)], count);
-        }
-    }
-    let mut family = page.counter(
-        "tls_accept_failures_total",
+        by_reason(|counts| &counts.shed),
+    )?;
+    families.counter(
+        "tls_accept_failures",
         "Sockets that the system could not give us, for want of descriptors or memory.",
-    );
-    for Side { name, counts, .. } in sides {
-        family.sample(&[("side", *name)], counts.unaccepted.get());
-    }
+        sides(trusts).map(|(side, _, counts)| ([("side", side)], counts.unaccepted.get())),
+    )
 }
 
-fn expiries(sides: &[Side<'_>], page: &mut Page) {
-    let mut family = page.gauge(
+fn expiries(trusts: &[Trust], families: &mut Families<'_>) -> fmt::Result {
+    families.gauge(
         "tls_certificate_expiration_timestamp_seconds",
         "When a certificate expires: our own, with the path that it was verified by, and each root that we believe.",
-    );
-    for Side { name, trust, .. } in sides {
-        let snapshot = trust.current();
-        let own = match snapshot.own() {
-            Ok(own) => Some((own.to_string(), own.not_after())),
-            Err(_) => snapshot.leaf().and_then(subject_and_expiry),
-        };
-        let roots = snapshot.authorities().roots.iter();
-        let roots = roots.filter_map(|root| subject_and_expiry(&root.der));
-        let all = own.map(|own| ("leaf", own));
-        let all = all.into_iter().chain(roots.map(|root| ("root", root)));
-        for ((role, subject), at) in
-            earliest(all.map(|(role, (subject, at))| ((role, subject), at)))
-        {
-            let labels = [("side", *name), ("role", role), ("subject", &subject)];
-            family.moment(&labels, at);
-        }
-    }
-    let mut family = page.gauge(
+        sides(trusts).flat_map(|(side, trust, _)| {
+            let snapshot = trust.current();
+            let own = match snapshot.own() {
+                Ok(own) => Some((own.to_string(), own.not_after())),
+                Err(_) => snapshot.leaf().and_then(subject_and_expiry),
+            };
+            let roots = snapshot.authorities().roots.iter();
+            let roots = roots.filter_map(|root| subject_and_expiry(&root.der));
+            let all = own.map(|own| ("leaf", own)).into_iter();
+            let all = all.chain(roots.map(|root| ("root", root)));
+            let all = all.map(|(role, (subject, at))| ((role, subject), at));
+            earliest(all).into_iter().map(move |((role, subject), at)| {
+                let [side, role] = [("side", side), ("role", role)].map(owned);
+                ([side, role, ("subject", subject)], seconds(at))
+            })
+        }),
+    )?;
+    families.gauge(
         "tls_crl_next_update_timestamp_seconds",
         "When a newer revocation list of an issuer is due.",
-    );
-    for Side { name, trust, .. } in sides {
-        let snapshot = trust.current();
-        let crls = snapshot.crls();
-        for (issuer, at) in earliest(crls.map(|crl| (&crl.issuer, crl.next_update))) {
-            family.moment(&[("side", *name), ("issuer", issuer)], at);
-        }
-    }
+        sides(trusts).flat_map(|(side, trust, _)| {
+            let snapshot = trust.current();
+            let crls = snapshot.crls();
+            let crls = earliest(crls.map(|crl| (crl.issuer.clone(), crl.next_update)));
+            crls.into_iter()
+                .map(move |(issuer, at)| ([owned(("side", side)), ("issuer", issuer)], seconds(at)))
+        }),
+    )
+}
+
+fn owned((name, value): (&'static str, &str)) -> (&'static str, String) {
+    (name, value.to_owned())
 }
 
 /// One moment for each name, since two roots, or two lists of an issuer, may have one: the one that needs attention first.

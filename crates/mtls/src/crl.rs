@@ -14,10 +14,12 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
+use base::text::timestamp;
+
 use crate::crypto::{self, Digest};
 use crate::issuers::{Issuer, Issuers};
 use crate::names::canonical;
-use crate::text::{self, timestamp};
+use crate::text;
 
 /// How far the clock of an issuer may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);

@@ -28,10 +28,10 @@ use crate::options::ChannelOptions;
 use crate::record::Record;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
-use crate::text::timestamp;
 use crate::trust::Trust;
 use crate::verify::{Refusal, ServerIdentity};
 use crate::wire::{LastWords, Said, Wire};
+use base::text::timestamp;
 
 /// Bytes of the metadata of one answer, headers or trailers (RFC 9113 §6.5.2).
 pub(crate) const MAX_METADATA: u32 = 16 << 10;
@@ -146,7 +146,7 @@ impl Dialer {
         let dialled = self.attempt(address).await;
         let counts = self.trust.counts();
         match &dialled {
-            Ok(_) => counts.accepted.add(),
+            Ok(_) => drop(counts.accepted.inc()),
             Err(error) => counts.refused.add(error.code()),
         }
         dialled

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base::backoff::Backoff;
 use identity::Peer;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -18,6 +19,9 @@ use crate::dial::{Cause, ConnectError, Connection, Dialer};
 
 /// The longest that a client keeps its old certificate in use after a new one is there.
 const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
+
+/// How much longer each pause between attempts is than the last one (gRPC connection backoff protocol).
+const FACTOR: f64 = 1.6;
 
 /// A connection that does not live longer than this counts as a failed attempt: a server that takes everybody and keeps
 /// nobody must not be dialled without a pause.
@@ -101,7 +105,11 @@ async fn keep(
     publish: watch::Sender<State>,
     wanted: Arc<Notify>,
 ) {
-    let mut backoff = Backoff::new(dialer.options.min_backoff, dialer.options.max_backoff);
+    let mut backoff = Backoff::new(
+        dialer.options.min_backoff,
+        dialer.options.max_backoff,
+        FACTOR,
+    );
     let mut short_lives = 0_u32;
     loop {
         wanted.notified().await;
@@ -112,7 +120,7 @@ async fn keep(
             match dialer.dial(address).await {
                 Ok(connection) => break connection,
                 Err(error) => {
-                    let pause = backoff.next();
+                    let pause = backoff.pause();
                     warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection failed");
                     publish.send_replace(State::Failed(error));
                     sleep(pause).await;
@@ -134,7 +142,7 @@ async fn keep(
                     connection = next;
                 }
                 Err(error) => {
-                    let pause = backoff.next();
+                    let pause = backoff.pause();
                     warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection with the new certificate failed; the old one stays");
                     sleep(pause).await;
                 }
@@ -146,7 +154,7 @@ async fn keep(
             publish.send_replace(State::Idle);
             continue;
         }
-        let pause = backoff.next();
+        let pause = backoff.pause();
         short_lives = short_lives.saturating_add(1);
         if short_lives < SHORT_LIVES {
             sleep(pause).await;
@@ -186,53 +194,4 @@ async fn rotated(dialer: &Dialer, connection: &Connection) {
         .mul_f64(0.1)
         .min(MAX_ROTATION_JITTER);
     sleep(most.mul_f64(fastrand::f64())).await;
-}
-
-/// Exponential pauses with ±20 % jitter (gRPC connection backoff protocol).
-#[derive(Debug)]
-struct Backoff {
-    min: Duration,
-    max: Duration,
-    next: Duration,
-}
-
-impl Backoff {
-    const FACTOR: f64 = 1.6;
-
-    fn new(min: Duration, max: Duration) -> Self {
-        Self {
-            min,
-            max,
-            next: min,
-        }
-    }
-
-    fn reset(&mut self) {
-        self.next = self.min;
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.next.mul_f64(0.8 + 0.4 * fastrand::f64());
-        self.next = self.next.mul_f64(Self::FACTOR).min(self.max);
-        pause
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_the_maximum_and_start_again_after_a_success() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let pauses: Vec<_> = (0..20).map(|_| backoff.next()).collect();
-        assert!(pauses[0] <= Duration::from_millis(120), "{pauses:?}");
-        assert!(pauses[19] >= Duration::from_secs(4), "{pauses:?}");
-        assert!(
-            pauses.iter().all(|pause| *pause <= Duration::from_secs(6)),
-            "{pauses:?}"
-        );
-        backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(120));
-    }
 }

@@ -118,7 +118,7 @@ async fn accept(
                 });
             }
             Err(fault) => {
-                port.trust.counts().unaccepted.add();
+                port.trust.counts().unaccepted.inc();
                 error!(reason = %fault, "cannot accept connections; trying again");
                 tokio::select! {
                     () = hand_out.closed() => return,

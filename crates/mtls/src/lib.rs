@@ -70,7 +70,7 @@ mod wire;
 
 pub use authority::Authority;
 pub use channel::{Channel, connect, connect_any};
-pub use counts::metrics;
+pub use counts::register;
 pub use crl::{CrlFacts, InvalidCrl};
 pub use crowd::{Crowd, Place};
 pub use dial::ConnectError;

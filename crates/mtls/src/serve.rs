@@ -101,7 +101,7 @@ where
                 tasks.spawn(one(port.clone(), tcp, address, permit));
             }
             Err(fault) => {
-                port.trust.counts().unaccepted.add();
+                port.trust.counts().unaccepted.inc();
                 error!(reason = %fault, "cannot accept connections; trying again");
                 tokio::select! {
                     () = &mut shutdown => break,
@@ -182,7 +182,7 @@ pub(crate) async fn admit<M>(
             return None;
         }
     };
-    counts.accepted.add();
+    counts.accepted.inc();
     let peer = &authenticated.peer;
     let Some(admitted) = port.admission.peer(peer) else {
         counts.shed.add("TOO_MANY_CONNECTIONS");

@@ -1,18 +1,4 @@
-//! How times and foreign text are shown in messages.
-
-use std::time::SystemTime;
-
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
-/// RFC 3339 in UTC, to the second.
-pub(crate) fn timestamp(at: SystemTime) -> String {
-    OffsetDateTime::from(at)
-        .replace_nanosecond(0)
-        .ok()
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_else(|| "a time out of range".to_owned())
-}
+//! What webpki finds, in words.
 
 /// Why webpki cannot read a certificate; it reads none that is larger than this, and does not say so.
 pub(crate) fn of_unreadable(der: &[u8], error: &webpki::Error) -> String {

@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use base::reload::Input;
 use identity::Role;
-use telemetry::Input;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -77,8 +77,8 @@ impl Trust {
     }
 
     /// What became of reading the files again.
-    pub fn input(&self) -> &Input {
-        &self.counts.input
+    pub fn input(&self) -> Arc<Input> {
+        self.counts.input.clone()
     }
 
     /// How many calls were sent again because they were provably not processed.
@@ -211,7 +211,7 @@ fn announce(snapshot: &Snapshot) {
             generation,
             identity = %own,
             serial = own.serial(),
-            not_after = crate::text::timestamp(own.not_after()),
+            not_after = base::text::timestamp(own.not_after()),
             crls = snapshot.crls().len(),
             "credentials in use"
         ),
@@ -232,7 +232,7 @@ fn announce(snapshot: &Snapshot) {
     for crl in snapshot.crls().filter(|crl| crl.next_update < now) {
         warn!(
             issuer = crl.issuer,
-            next_update = crate::text::timestamp(crl.next_update),
+            next_update = base::text::timestamp(crl.next_update),
             "a revocation list has expired: publish a current one"
         );
     }

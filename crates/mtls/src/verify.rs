@@ -17,12 +17,14 @@ use webpki::{
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use base::text::timestamp;
+
 use crate::crypto;
 use crate::issuers::{self, Issuers};
 use crate::key;
 use crate::lists::InForce;
 use crate::names::canonical;
-use crate::text::{self, timestamp};
+use crate::text;
 
 /// A chain longer than this is refused before it costs a signature check.
 pub(crate) const MAX_CHAIN: usize = 6;

@@ -3,15 +3,18 @@
 //! The methods are given at the start. Whatever else is called is one method more, so that no caller adds a series.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base::metrics::Families;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use tonic::Code;
 
-use crate::code::{CODES, code_name};
-use crate::histogram::Histogram;
-use crate::page::Page;
+use crate::code::code_name;
 
 /// What a method that nobody knows is called.
 const OTHER: &str = "_OTHER";
@@ -58,98 +61,96 @@ impl Side {
     }
 }
 
+/// The upper bounds of the buckets in seconds, as OpenTelemetry advises for the duration of an RPC.
+const BOUNDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+
 /// The calls of one side, since the start.
 #[derive(Debug)]
 pub struct Calls {
     side: Side,
     /// By path, as a request has it: `/package.Service/Method`.
-    methods: HashMap<String, Codes>,
-    other: Codes,
-    open: AtomicU64,
+    methods: HashMap<String, Arc<str>>,
+    other: Arc<str>,
+    times: Family<Labels, Histogram, fn() -> Histogram>,
+    open: Gauge,
 }
 
-/// A distribution for each code that there was.
-type Codes = [OnceLock<Box<Histogram>>; CODES.len()];
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    rpc_system_name: &'static str,
+    rpc_method: Arc<str>,
+    rpc_status_code: &'static str,
+}
 
 impl Calls {
     /// None yet, of methods with these paths: `/package.Service/Method`.
     pub fn new(side: Side, paths: impl IntoIterator<Item = String>) -> Self {
+        let named = |path: String| {
+            let name = path.trim_start_matches('/').into();
+            (path, name)
+        };
         Self {
             side,
-            methods: paths
-                .into_iter()
-                .map(|path| (path, Codes::default()))
-                .collect(),
-            other: Codes::default(),
-            open: AtomicU64::new(0),
+            methods: paths.into_iter().map(named).collect(),
+            other: OTHER.into(),
+            times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            open: Gauge::default(),
         }
     }
 
     /// The name of a path for people and machines, without its leading slash; `_OTHER` when it is no method of ours.
-    pub fn name<'a>(&self, path: &'a str) -> &'a str {
-        if self.methods.contains_key(path) {
-            path.trim_start_matches('/')
-        } else {
-            OTHER
-        }
+    pub fn name(&self, path: &str) -> &str {
+        self.methods.get(path).unwrap_or(&self.other)
     }
 
     /// One began.
     pub fn began(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        self.open.inc();
     }
 
     /// One that began is over.
     pub fn ended(&self, path: &str, code: Code, took: Duration) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        let codes = self.methods.get(path).unwrap_or(&self.other);
-        let number = usize::try_from(i32::from(code)).unwrap_or_default();
-        if let Some(times) = codes.get(number) {
-            times.get_or_init(Box::default).record(took);
-        }
+        self.open.dec();
+        let labels = Labels {
+            rpc_system_name: "grpc",
+            rpc_method: Arc::clone(self.methods.get(path).unwrap_or(&self.other)),
+            rpc_status_code: code_name(code),
+        };
+        self.times
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// Writes the families of this side.
-    pub fn metrics(&self, page: &mut Page) {
+    pub(crate) fn metrics(&self, families: &mut Families<'_>) -> fmt::Result {
         let (duration, open) = match self.side {
             Side::Server => ("rpc_server_call_duration_seconds", "rpc_server_open_calls"),
             Side::Client => ("rpc_client_call_duration_seconds", "rpc_client_open_calls"),
         };
-        page.gauge(open, "Calls that are under way.")
-            .sample(&[], self.open.load(Ordering::Relaxed));
-        let mut family = page.histogram(
+        families.metric(open, "Calls that are under way.", &self.open)?;
+        families.metric(
             duration,
             "How long calls took from their first byte to their status.",
-        );
-        let mut methods: Vec<_> = self
-            .methods
-            .iter()
-            .map(|(path, codes)| (path.trim_start_matches('/'), codes))
-            .chain([(OTHER, &self.other)])
-            .collect();
-        methods.sort_by_key(|(name, _)| *name);
-        for (name, codes) in methods {
-            for (code, times) in CODES.into_iter().zip(codes) {
-                let Some(times) = times.get() else { continue };
-                let labels = [
-                    ("rpc_system_name", "grpc"),
-                    ("rpc_method", name),
-                    ("rpc_status_code", code_name(code)),
-                ];
-                family.distribution(&labels, times);
-            }
-        }
+            &self.times,
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::prometheus_text::encode;
+    use prometheus_client::registry::Registry;
+
     use super::*;
 
-    fn text(calls: &Calls) -> String {
-        let mut page = Page::default();
-        calls.metrics(&mut page);
-        page.into_text()
+    fn text(calls: Calls) -> String {
+        let mut registry = Registry::default();
+        base::metrics::register(&mut registry, move |families| calls.metrics(families));
+        let mut page = String::new();
+        encode(&mut page, &registry).unwrap();
+        page
     }
 
     #[test]
@@ -159,7 +160,7 @@ mod tests {
             calls.began();
             calls.ended(&format!("/x.Y/{n}"), Code::Unimplemented, Duration::ZERO);
         }
-        let text = text(&calls);
+        let text = text(calls);
         let series: Vec<_> = text
             .lines()
             .filter(|line| line.starts_with("rpc_server_call_duration_seconds_count"))
@@ -178,8 +179,10 @@ mod tests {
         let calls = Calls::new(Side::Client, ["/a.B/C".to_owned()]);
         calls.began();
         calls.began();
-        calls.ended("/a.B/C", Code::PermissionDenied, Duration::from_millis(1));
-        let text = text(&calls);
+        calls.ended("/a.B/C", Code::PermissionDenied, Duration::from_millis(7));
+        assert_eq!(calls.name("/a.B/C"), "a.B/C");
+        assert_eq!(calls.name("/a.B/D"), "_OTHER");
+        let text = text(calls);
         assert!(
             text.contains(
                 r#"rpc_client_call_duration_seconds_count{rpc_system_name="grpc",rpc_method="a.B/C",rpc_status_code="PERMISSION_DENIED"} 1"#
@@ -187,7 +190,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("rpc_client_open_calls 1\n"), "{text}");
-        assert_eq!(calls.name("/a.B/C"), "a.B/C");
-        assert_eq!(calls.name("/a.B/D"), "_OTHER");
+        for bucket in [
+            r#"le="0.005"} 0"#,
+            r#"le="0.01"} 1"#,
+            r#"le="10"} 1"#,
+            r#"le="+Inf"} 1"#,
+        ] {
+            assert!(text.contains(bucket), "{bucket}\n{text}");
+        }
     }
 }

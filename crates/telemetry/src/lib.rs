@@ -1,22 +1,10 @@
-//! What operators are told: log lines, numbers on a [`Page`] that Prometheus reads, and the place of a call in a trace.
+//! What operators are told: log lines, numbers that Prometheus reads, and the place of a call in a trace.
 //!
 //! [`init_logs`] starts the log of a process, an [`Observer`] sees the calls of one side, and [`Traces`] sends their
-//! spans to a collector. Each crate that counts something writes its own families on the page.
-//!
-//! ```
-//! use countersign_telemetry::{Counter, Page};
-//!
-//! let greeted = Counter::default();
-//! greeted.add();
-//! let mut page = Page::default();
-//! page.counter("greetings_total", "Greetings given.").sample(&[], greeted.get());
-//! ```
+//! spans to a collector. Each crate that counts something registers its own families.
 
 mod calls;
 mod code;
-mod count;
-mod histogram;
-mod input;
 mod invalid;
 mod limiter;
 mod line;
@@ -24,25 +12,16 @@ mod log;
 mod observer;
 #[cfg(feature = "otlp")]
 mod otlp;
-mod page;
 mod process;
-mod queue;
-mod quota;
 mod trace;
 mod traces;
 mod writer;
 
 pub use calls::{Calls, Side};
 pub use code::code_name;
-pub use count::{CountBy, Counter};
-pub use histogram::Histogram;
-pub use input::Input;
 pub use invalid::InvalidTracing;
-pub use log::{LogFormat, Logs, init_logs, log_metrics};
+pub use log::{LogFormat, Logs, init_logs, register_log};
 pub use observer::{CallFacts, Observer, REQUEST_ID, RequestId};
-pub use page::{CONTENT_TYPE, Family, Page};
-pub use process::process;
-pub use queue::FairQueue;
-pub use quota::{LeftOut, Quota, Quotas};
+pub use process::register_process;
 pub use trace::{Malformed, TraceContext};
 pub use traces::{CallSpan, Traces};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::quota::{LeftOut, Quota, Quotas};
+use base::quota::{LeftOut, Quota, Quotas};
 use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
 

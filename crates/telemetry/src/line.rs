@@ -193,23 +193,11 @@ fn coloured(level: Level) -> String {
     format!("\x1b[{colour}m{level:>5}\x1b[0m")
 }
 
-/// As JSON escapes, and beyond: no control character, line separator or change of writing direction is left.
+/// As JSON escapes, and what does not print too, without the quotes.
 fn escape(line: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '"' => line.push_str("\\\""),
-            '\\' => line.push_str("\\\\"),
-            '\n' => line.push_str("\\n"),
-            '\r' => line.push_str("\\r"),
-            '\t' => line.push_str("\\t"),
-            c if c.is_control()
-                || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                write!(line, "\\u{:04x}", u32::from(c)).ok();
-            }
-            c => line.push(c),
-        }
-    }
+    let json = text::json_line(&text.into());
+    let inner = json.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    line.push_str(inner.unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -238,6 +226,10 @@ mod tests {
         assert_eq!(
             line(Style::Text, "it happened", "she and I"),
             "now  WARN here: it happened who=\"she and I\" n=3\n"
+        );
+        assert_eq!(
+            line(Style::Text, "it \"happened\"", "\""),
+            "now  WARN here: it \\\"happened\\\" who=\"\\\"\" n=3\n"
         );
     }
 

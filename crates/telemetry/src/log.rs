@@ -4,16 +4,17 @@
 
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::page::Page;
+use base::metrics::{self, NONE};
+use base::text::now;
 use clap::ValueEnum;
-use time::OffsetDateTime;
+use prometheus_client::registry::Registry;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::registry::{self, LookupSpan};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::limiter::{Kind, Limiter, Who};
@@ -66,7 +67,7 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
         writer: writer.clone(),
         limiter,
     };
-    let subscriber = Registry::default()
+    let subscriber = registry::Registry::default()
         .with(filter.unwrap_or_else(|_unset| EnvFilter::new(default)))
         .with(lines);
     // A second subscriber is refused; the first one keeps working.
@@ -90,20 +91,24 @@ impl Drop for Logs {
     }
 }
 
-/// Writes the families of the log of this process.
-pub fn log_metrics(page: &mut Page) {
-    let lost = crate::writer::lost();
-    page.counter(
-        "log_lines_lost_total",
-        "Log lines that were not written, because nobody read them in time, or at all.",
-    )
-    .sample(&[("reason", "queue_full")], lost.queue_full)
-    .sample(&[("reason", "write_failed")], lost.write_failed);
-    page.counter(
-        "log_lines_suppressed_total",
-        "Log lines that were left out because there were too many about the same peer, or from the same place in the code.",
-    )
-    .sample(&[], crate::limiter::suppressed());
+/// Registers the families of the log of this process.
+pub fn register_log(registry: &mut Registry) {
+    metrics::register(registry, |families| {
+        let lost = crate::writer::lost();
+        families.counter(
+            "log_lines_lost",
+            "Log lines that were not written, because nobody read them in time, or at all.",
+            [
+                ([("reason", "queue_full")], lost.queue_full),
+                ([("reason", "write_failed")], lost.write_failed),
+            ],
+        )?;
+        families.counter(
+            "log_lines_suppressed",
+            "Log lines that were left out because there were too many about the same peer, or from the same place in the code.",
+            [(NONE, crate::limiter::suppressed())],
+        )
+    });
 }
 
 /// Makes a line of each event, with the fields of the spans that it is in.
@@ -215,20 +220,4 @@ fn left_out(style: Style, limiter: &Limiter, all: bool) -> Vec<String> {
     });
     each.chain(of_others.map(|count| begin(count).end()))
         .collect()
-}
-
-/// RFC 3339 in UTC, to the microsecond.
-fn now() -> String {
-    let now = OffsetDateTime::from(SystemTime::now());
-    let (date, time) = (now.date(), now.time());
-    format!(
-        "{}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        date.year(),
-        u8::from(date.month()),
-        date.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.microsecond()
-    )
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use prometheus_client::registry::Registry;
 use tonic::Code;
 use tracing::{Span, debug, error_span, info};
 use uuid::Uuid;
 
 use crate::calls::{Calls, Side};
 use crate::code::code_name;
-use crate::page::Page;
 use crate::trace::TraceContext;
 use crate::traces::Traces;
 
@@ -124,10 +124,11 @@ impl Observer {
         (span, context, ended)
     }
 
-    /// Writes the families of calls and spans.
-    pub fn metrics(&self, page: &mut Page) {
-        self.0.calls.metrics(page);
-        self.0.traces.metrics(page);
+    /// Registers the families of calls and spans.
+    pub fn register(&self, registry: &mut Registry) {
+        let Self(inner) = self.clone();
+        base::metrics::register(registry, move |families| inner.calls.metrics(families));
+        self.0.traces.register(registry);
     }
 }
 

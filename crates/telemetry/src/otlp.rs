@@ -21,13 +21,13 @@ use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::calls::Side;
-use crate::count::Counter;
 use crate::invalid::InvalidTracing;
-use crate::page::Page;
 use crate::trace::TraceContext;
 
 const ENDPOINTS: [&str; 2] = [
@@ -151,25 +151,24 @@ impl Exporter {
                 ours.is_sampled(),
             );
         if span.is_recording() {
-            self.counts.recorded.add();
+            self.counts.recorded.inc();
         }
         (context, span)
     }
 
-    pub(crate) fn metrics(&self, page: &mut Page) {
-        let Counts {
-            recorded,
-            exported,
-            failed,
-            failing: _,
-        } = &*self.counts;
-        page.counter(
-            "trace_spans_total",
-            "Spans that were recorded, and what became of them; the others wait, or found the queue full.",
-        )
-        .sample(&[("result", "recorded")], recorded.get())
-        .sample(&[("result", "exported")], exported.load(Ordering::Relaxed))
-        .sample(&[("result", "failed")], failed.load(Ordering::Relaxed));
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let counts = self.counts.clone();
+        base::metrics::register(registry, move |families| {
+            families.counter(
+                "trace_spans",
+                "Spans that were recorded, and what became of them; the others wait, or found the queue full.",
+                [
+                    ([("result", "recorded")], counts.recorded.get()),
+                    ([("result", "exported")], counts.exported.load(Ordering::Relaxed)),
+                    ([("result", "failed")], counts.failed.load(Ordering::Relaxed)),
+                ],
+            )
+        });
     }
 
     pub(crate) fn shut_down(&self) {

@@ -2,28 +2,38 @@
 
 use std::fs;
 
-use crate::page::Page;
+use base::metrics::{self, NONE};
+use prometheus_client::registry::Registry;
 
 /// The unit of times in `/proc`, the same on every Linux that we run on (`sysconf(_SC_CLK_TCK)`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Writes memory, processor time and descriptors, as far as the system tells them: Linux does, by `/proc`.
-pub fn process(page: &mut Page) {
-    if let Some(kilobytes) = status("VmRSS:") {
-        page.gauge(
-            "process_resident_memory_bytes",
-            "Memory of the process that is in RAM.",
-        )
-        .sample(&[], kilobytes * 1024);
-    }
-    if let Some(seconds) = cpu_seconds() {
-        page.counter("process_cpu_seconds_total", "Processor time that was used.")
-            .sample(&[], seconds);
-    }
-    if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        page.gauge("process_open_fds", "Descriptors that are open.")
-            .sample(&[], open.count());
-    }
+/// Registers memory, processor time and descriptors, as far as the system tells them: Linux does, by `/proc`.
+pub fn register_process(registry: &mut Registry) {
+    metrics::register(registry, |families| {
+        if let Some(kilobytes) = status("VmRSS:") {
+            families.gauge(
+                "process_resident_memory_bytes",
+                "Memory of the process that is in RAM.",
+                [(NONE, kilobytes * 1024)],
+            )?;
+        }
+        if let Some(seconds) = cpu_seconds() {
+            families.counter(
+                "process_cpu_seconds",
+                "Processor time that was used.",
+                [(NONE, seconds)],
+            )?;
+        }
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            families.gauge(
+                "process_open_fds",
+                "Descriptors that are open.",
+                [(NONE, open.count())],
+            )?;
+        }
+        Ok(())
+    });
 }
 
 fn status(field: &str) -> Option<u64> {

@@ -1,7 +1,8 @@
 //! The place of a call in a trace, as W3C Trace Context writes it: `traceparent` and `tracestate`.
 //!
 //! What a caller sends decides which trace its own call belongs to, and nothing else: what is malformed, or comes
-//! twice, begins a new trace, and the id of our own span is never the caller's.
+//! twice, begins a new trace, and the id of our own span is never the caller's. The propagator of OpenTelemetry's SDK
+//! does not do: it takes the first of two headers, ids of other lengths and blanks around them, and state without end.
 
 use std::fmt;
 

@@ -5,9 +5,10 @@
 
 use std::fmt;
 
+use prometheus_client::registry::Registry;
+
 use crate::calls::Side;
 use crate::invalid::InvalidTracing;
-use crate::page::Page;
 use crate::trace::TraceContext;
 
 /// What ends spans, and sends them to where they are collected. Clones share it.
@@ -67,13 +68,13 @@ impl Traces {
         }
     }
 
-    /// Writes the families of spans, if they are sent anywhere.
-    pub fn metrics(&self, page: &mut Page) {
+    /// Registers the families of spans, if they are sent anywhere.
+    pub fn register(&self, registry: &mut Registry) {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = &self.exporter {
-            exporter.metrics(page);
+            exporter.register(registry);
         }
-        let _ = page;
+        let _ = registry;
     }
 
     /// Sends what is left, and waits for that for two seconds at most. It blocks, so call it outside of async code.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::queue::FairQueue;
+use base::queue::FairQueue;
 
 use crate::limiter::Who;
 

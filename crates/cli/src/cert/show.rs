@@ -2,6 +2,7 @@
 //!
 //! It describes and never vouches: no signature is verified, and no root is asked.
 
+use base::text::timestamp;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use super::CertError;
 use crate::OutputFormat;
 use crate::facts::Facts;
 use crate::pki::certificate::Certificate;
-use crate::text::{Printable, timestamp, write_json};
+use crate::text::{Printable, write_json};
 
 /// Shows what a certificate says, who our services would take its holder for, and what is wrong with it.
 #[derive(Debug, Args)]

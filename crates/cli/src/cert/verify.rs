@@ -2,6 +2,7 @@
 //!
 //! Never a verdict of its own: what is decided here is only how the answer is written.
 
+use base::text::timestamp;
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::CertError;
-use crate::text::{Printable, timestamp};
+use crate::text::Printable;
 
 /// Says whether our services would believe a certificate: exit code 0 if so, otherwise 1 and `CODE: reason`.
 ///
@@ -144,7 +145,7 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode, CertE
     )?;
     match verdict {
         Verdict::Accepted(peer) => {
-            let until = timestamp(peer.not_after().into());
+            let until = timestamp(peer.not_after());
             writeln!(out, "accepted: {}, until {until}", Printable(&peer))?;
             Ok(countersign::program::exit::OK)
         }

@@ -1,5 +1,6 @@
 //! The examination, step by step: our files, the socket, the handshake, the RPC. The first fault that is found is it.
 
+use base::text::timestamp;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -18,7 +19,6 @@ use super::call;
 use super::finding::{Finding, Whose};
 use super::openssl::Openssl;
 use crate::pki::certificate::Certificate;
-use crate::text::timestamp;
 
 /// The alerts that need a second look (RFC 8446 §6.2).
 const CERTIFICATE_EXPIRED: u8 = 45;
@@ -247,8 +247,8 @@ fn described(own: &Peer) -> String {
     format!(
         "ours is {own}, serial {}, valid from {} until {}",
         own.serial(),
-        timestamp(own.not_before().into()),
-        timestamp(own.not_after().into())
+        timestamp(own.not_before()),
+        timestamp(own.not_after())
     )
 }
 

@@ -1,6 +1,7 @@
 //! `countersign pki`: the command line of a development PKI. Never a decision of its own beyond what it
 //! prints.
 
+use base::text::timestamp;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::{
     Subject, TrustDomain, Usage, export, files, list, watch,
 };
 use crate::OutputFormat;
-use crate::text::{Printable, timestamp};
+use crate::text::Printable;
 
 /// The identities of `certs/dev.toml`, for a directory that has no such file.
 const DEVELOPMENT_IDENTITIES: &str = include_str!("dev.toml");

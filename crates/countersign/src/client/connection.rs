@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::reload;
 use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Targets, Trust};
-use telemetry::{Input, Observer, Page, Side, Traces};
+use prometheus_client::registry::Registry;
+use telemetry::{Observer, Side, Traces};
 use tonic::Status;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -135,19 +137,26 @@ impl Client {
         RpcError::new(method, &self.targets, caller, status)
     }
 
-    /// Writes the families of its calls, its connections and its credentials, and those of the process.
-    pub fn metrics(&self, page: &mut Page) {
-        self.observer.metrics(page);
-        page.counter(
-            "rpc_client_retries_total",
-            "Calls that were sent again: by policy, or transparently, because they were provably not processed.",
-        )
-        .sample(&[("kind", "policy")], self.retry.repeated())
-        .sample(&[("kind", "transparent")], self.trust.resent_calls());
-        mtls::metrics(&[&self.trust], page);
-        Input::metrics(&[("tls", self.trust.input())], page);
-        telemetry::log_metrics(page);
-        telemetry::process(page);
+    /// The families of its calls, its connections and its credentials, and those of the process.
+    pub fn metrics(&self) -> Registry {
+        let mut registry = Registry::default();
+        self.observer.register(&mut registry);
+        let client = self.clone();
+        base::metrics::register(&mut registry, move |families| {
+            families.counter(
+                "rpc_client_retries",
+                "Calls that were sent again: by policy, or transparently, because they were provably not processed.",
+                [
+                    ([("kind", "policy")], client.retry.repeated()),
+                    ([("kind", "transparent")], client.trust.resent_calls()),
+                ],
+            )
+        });
+        mtls::register(vec![self.trust.clone()], &mut registry);
+        reload::register(vec![("tls", self.trust.input())], &mut registry);
+        telemetry::register_log(&mut registry);
+        telemetry::register_process(&mut registry);
+        registry
     }
 
     /// Our live credentials.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use telemetry::Counter;
+use base::backoff::Backoff;
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, sleep};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Status};
@@ -90,11 +91,17 @@ impl Retry {
 
     /// Begins a call that is sent by hand, because it keeps something from one attempt for the next.
     pub fn begin(&self, timeout: Option<Duration>) -> Attempt {
+        let RetryPolicy {
+            initial_backoff,
+            max_backoff,
+            backoff_multiplier,
+            ..
+        } = self.policy;
         Attempt {
             retry: self.clone(),
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             previous: 0,
-            backoff: self.policy.initial_backoff,
+            backoff: Backoff::new(initial_backoff, max_backoff, backoff_multiplier),
             id: CallId::random(),
         }
     }
@@ -111,7 +118,7 @@ pub struct Attempt {
     retry: Retry,
     deadline: Option<Instant>,
     previous: u32,
-    backoff: Duration,
+    backoff: Backoff,
     id: CallId,
 }
 
@@ -164,15 +171,10 @@ impl Attempt {
             Verdict::Final | Verdict::Never => return Err(status),
             Verdict::After(pause) if pause > MAX_PUSHBACK => return Err(status),
             Verdict::After(pause) => {
-                self.backoff = policy.initial_backoff;
+                self.backoff.reset();
                 pause
             }
-            Verdict::Backoff => {
-                let pause = self.backoff.mul_f64(0.8 + 0.4 * fastrand::f64());
-                let next = self.backoff.mul_f64(policy.backoff_multiplier);
-                self.backoff = next.min(policy.max_backoff);
-                pause
-            }
+            Verdict::Backoff => self.backoff.pause(),
         };
         let in_time = self
             .deadline
@@ -181,7 +183,7 @@ impl Attempt {
             return Err(status);
         }
         sleep(pause).await;
-        self.retry.budget.repeated.add();
+        self.retry.budget.repeated.inc();
         Ok(())
     }
 }

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base::metrics::{self, NONE};
 use identity::Peer;
 use mtls::{Refusal, Trust};
-use telemetry::Page;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic_health::ServingStatus;
@@ -69,16 +70,23 @@ impl Health {
         self.readiness.borrow().clone()
     }
 
-    /// Writes what `/readyz` says, and whether that is because the process is about to stop.
-    pub(crate) fn metrics(&self, page: &mut Page) {
-        let readiness = self.readiness();
-        page.gauge("rpc_server_ready", "1 while new calls are welcome, else 0.")
-            .sample(&[], u8::from(readiness == Readiness::Ready));
-        page.gauge(
-            "rpc_server_draining",
-            "1 from being asked to stop until the end, else 0.",
-        )
-        .sample(&[], u8::from(readiness == Readiness::NotReady(DRAINING)));
+    /// Registers what `/readyz` says, and whether that is because the process is about to stop.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let health = self.clone();
+        metrics::register(registry, move |families| {
+            let readiness = health.readiness();
+            families.gauge(
+                "rpc_server_ready",
+                "1 while new calls are welcome, else 0.",
+                [(NONE, u64::from(readiness == Readiness::Ready))],
+            )?;
+            let draining = readiness == Readiness::NotReady(DRAINING);
+            families.gauge(
+                "rpc_server_draining",
+                "1 from being asked to stop until the end, else 0.",
+                [(NONE, u64::from(draining))],
+            )
+        });
     }
 
     /// Says that the process is about to stop; nothing makes it ready again. `liveness` stays as it is.

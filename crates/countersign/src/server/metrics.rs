@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use authz::{Api, Authorization};
+use base::metrics::CountBy;
+use base::reload::{self, Input};
 use mtls::Trust;
-use telemetry::{CountBy, Input, Observer, Page, Side, Traces};
+use prometheus_client::registry::Registry;
+use telemetry::{Observer, Side, Traces};
 
 /// What the service counts, since the start.
 #[derive(Debug)]
@@ -33,31 +36,32 @@ impl Metrics {
         }
     }
 
-    /// Writes all that the admin port shows but the health.
-    pub(crate) fn page(&self, trust: &Trust, authorization: &Authorization, page: &mut Page) {
-        self.calls.metrics(page);
-        let mut shed = page.counter(
-            "rpc_server_shed_total",
-            "Calls that a limit turned away, by the limit.",
-        );
-        for (reason, count) in self.shed.get() {
-            shed.sample(&[("reason", reason)], count);
+    /// All that the admin port shows but the health.
+    pub(crate) fn registry(self: &Arc<Self>, trust: &Trust, policy: &Authorization) -> Registry {
+        let mut registry = Registry::default();
+        self.calls.register(&mut registry);
+        let metrics = self.clone();
+        base::metrics::register(&mut registry, move |families| {
+            families.counter(
+                "rpc_server_shed",
+                "Calls that a limit turned away, by the limit.",
+                metrics.shed.samples("reason"),
+            )?;
+            families.counter(
+                "rpc_server_not_calls",
+                "Requests that were refused because they are no gRPC calls, by why not.",
+                metrics.not_calls.samples("code"),
+            )
+        });
+        policy.register(&mut registry);
+        mtls::register(vec![trust.clone()], &mut registry);
+        let mut inputs = vec![("tls", trust.input()), ("policy", self.policy.clone())];
+        if policy.has_shadow() {
+            inputs.push(("shadow_policy", self.shadow_policy.clone()));
         }
-        let mut not_calls = page.counter(
-            "rpc_server_not_calls_total",
-            "Requests that were refused because they are no gRPC calls, by why not.",
-        );
-        for (code, count) in self.not_calls.get() {
-            not_calls.sample(&[("code", code)], count);
-        }
-        authorization.metrics(page);
-        mtls::metrics(&[trust], page);
-        let mut inputs = vec![("tls", trust.input()), ("policy", &self.policy)];
-        if authorization.has_shadow() {
-            inputs.push(("shadow_policy", &self.shadow_policy));
-        }
-        Input::metrics(&inputs, page);
-        telemetry::log_metrics(page);
-        telemetry::process(page);
+        reload::register(inputs, &mut registry);
+        telemetry::register_log(&mut registry);
+        telemetry::register_process(&mut registry);
+        registry
     }
 }

@@ -299,15 +299,10 @@ fn pages(
     trust: &Trust,
     authorization: &Authorization,
 ) -> Pages {
-    let (told, told_again) = (health.clone(), health.clone());
-    let (metrics, trust, authorization) = (metrics.clone(), trust.clone(), authorization.clone());
-    Pages::new(
-        move || told.readiness(),
-        move |page| {
-            metrics.page(&trust, &authorization, page);
-            told_again.metrics(page);
-        },
-    )
+    let mut registry = metrics.registry(trust, authorization);
+    health.register(&mut registry);
+    let health = health.clone();
+    Pages::new(move || health.readiness(), registry)
 }
 
 fn reflection(

@@ -1,10 +1,13 @@
 //! Files that are read again while the process runs: how old what is in use is, and whether what is there could be used.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::count::Counter;
-use crate::page::Page;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use crate::metrics;
 
 /// What became of reading one input. It is made when the first content is in use.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Input {
 
     /// What is there was refused; the last good one stays in use.
     pub fn refused(&self) {
-        self.refused.add();
+        self.refused.inc();
         self.faulty.store(true, Ordering::Relaxed);
     }
 
@@ -50,51 +53,42 @@ impl Input {
         self.faulty.store(true, Ordering::Relaxed);
     }
 
-    /// Writes the families of all inputs of the process, each under its name.
-    pub fn metrics(inputs: &[(&str, &Self)], page: &mut Page) {
-        let mut reloads = page.counter(
-            "config_reloads_total",
-            "New contents of an input, by whether they were taken into use.",
-        );
-        for (name, input) in inputs {
-            reloads
-                .sample(
-                    &[("input", name), ("result", "accepted")],
-                    input.generation() - 1,
-                )
-                .sample(
-                    &[("input", name), ("result", "refused")],
-                    input.refused.get(),
-                );
-        }
-        let mut successful = page.gauge(
-            "config_last_reload_successful",
-            "1 if what an input holds is in use, 0 if it was refused and the last good one is.",
-        );
-        for (name, input) in inputs {
-            let good = !input.faulty.load(Ordering::Relaxed);
-            successful.sample(&[("input", name)], u8::from(good));
-        }
-        let mut generation = page.gauge(
-            "config_generation",
-            "Which content of an input is in use, counted from 1 at the start.",
-        );
-        for (name, input) in inputs {
-            generation.sample(&[("input", name)], input.generation());
-        }
-        let mut since = page.gauge(
-            "config_last_reload_success_timestamp_seconds",
-            "Since when the content of an input is in use.",
-        );
-        for (name, input) in inputs {
-            let since_epoch = Duration::from_millis(input.since_millis.load(Ordering::Relaxed));
-            since.moment(&[("input", name)], UNIX_EPOCH + since_epoch);
-        }
-    }
-
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
+}
+
+/// Registers the families of all inputs of a process, each under its name.
+pub fn register(inputs: Vec<(&'static str, Arc<Input>)>, registry: &mut Registry) {
+    metrics::register(registry, move |families| {
+        families.counter(
+            "config_reloads",
+            "New contents of an input, by whether they were taken into use.",
+            inputs.iter().flat_map(|(name, input)| {
+                let labels = |result| [("input", *name), ("result", result)];
+                [
+                    (labels("accepted"), input.generation() - 1),
+                    (labels("refused"), input.refused.get()),
+                ]
+            }),
+        )?;
+        let each = || inputs.iter().map(|(name, it)| ([("input", *name)], it));
+        families.gauge(
+            "config_last_reload_successful",
+            "1 if what an input holds is in use, 0 if it was refused and the last good one is.",
+            each().map(|(name, it)| (name, u64::from(!it.faulty.load(Ordering::Relaxed)))),
+        )?;
+        families.gauge(
+            "config_generation",
+            "Which content of an input is in use, counted from 1 at the start.",
+            each().map(|(name, it)| (name, it.generation())),
+        )?;
+        families.gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "Since when the content of an input is in use.",
+            each().map(|(name, it)| (name, it.since_millis.load(Ordering::Relaxed) as f64 / 1e3)),
+        )
+    });
 }
 
 fn now_millis() -> u64 {

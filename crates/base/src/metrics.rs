@@ -1,0 +1,186 @@
+//! Metrics whose values are looked up when Prometheus asks for them, on the registry of `prometheus-client`.
+//!
+//! Label values are made visible here, and nowhere else.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabel, EncodeLabelSet,
+    EncodeMetric, LabelSetEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::text::visible;
+
+/// Registers what `write` writes, at each scrape.
+pub fn register(
+    registry: &mut Registry,
+    write: impl Fn(&mut Families<'_>) -> fmt::Result + Send + Sync + 'static,
+) {
+    registry.register_collector(Box::new(Written(write)));
+}
+
+struct Written<F>(F);
+
+impl<F: Fn(&mut Families<'_>) -> fmt::Result + Send + Sync + 'static> Collector for Written<F> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        (self.0)(&mut Families(encoder))
+    }
+}
+
+impl<F> fmt::Debug for Written<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Written").finish_non_exhaustive()
+    }
+}
+
+/// The families of metrics of one scrape, written one after the other, each once.
+#[derive(Debug)]
+pub struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    /// Numbers that only grow, each with its labels. The format adds `_total` to the name.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn counter<const N: usize, T: AsRef<str>, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = ([(&'static str, T); N], V)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            family
+                .encode_family(&Labels(labels))?
+                .encode_counter::<NoLabelSet, V, f64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    /// Numbers that come and go, each with its labels.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn gauge<const N: usize, T: AsRef<str>, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = ([(&'static str, T); N], V)>,
+    ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            family
+                .encode_family(&Labels(labels))?
+                .encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    /// A metric of `prometheus-client`, which is on the page even while it is empty.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn metric(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
+        let kind = metric.metric_type();
+        metric.encode(self.0.encode_descriptor(name, help, None, kind)?)
+    }
+}
+
+/// The labels of a number that has none.
+pub const NONE: [(&str, &str); 0] = [];
+
+/// A moment as Prometheus has it: seconds since 1970.
+pub fn seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
+
+struct Labels<const N: usize, T>([(&'static str, T); N]);
+
+impl<const N: usize, T: AsRef<str>> EncodeLabelSet for Labels<N, T> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        for (name, value) in &self.0 {
+            (*name, visible(value.as_ref())).encode(encoder.encode_label())?;
+        }
+        Ok(())
+    }
+}
+
+/// How often something happened, by its reason. Reasons are words of the program, so that no peer can add one.
+#[derive(Debug, Default)]
+pub struct CountBy(Mutex<BTreeMap<&'static str, u64>>);
+
+impl CountBy {
+    /// It happened once more, for this reason.
+    pub fn add(&self, reason: &'static str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(reason).or_default() += 1;
+    }
+
+    /// How often so far, for each reason that there was, under the label `name`.
+    pub fn samples(
+        &self,
+        name: &'static str,
+    ) -> impl Iterator<Item = ([(&'static str, &'static str); 1], u64)> + use<> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = counts.clone().into_iter();
+        counts.map(move |(reason, count)| ([(name, reason)], count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus_client::encoding::prometheus_text::encode;
+
+    use super::*;
+
+    fn page(write: impl Fn(&mut Families<'_>) -> fmt::Result + Send + Sync + 'static) -> String {
+        let mut registry = Registry::default();
+        register(&mut registry, write);
+        let mut page = String::new();
+        encode(&mut page, &registry).unwrap();
+        page
+    }
+
+    #[test]
+    fn families_are_in_the_text_format_also_while_they_are_empty() {
+        let text = page(|families| {
+            families.counter("a", "What a is.", [([("b", "c"), ("d", "e")], 4_u64)])?;
+            families.counter("n", "None.", CountBy::default().samples("reason"))?;
+            let at = UNIX_EPOCH + Duration::from_millis(1500);
+            families.gauge("t_seconds", "When.", [(NONE, seconds(at))])
+        });
+        assert_eq!(
+            text,
+            "# HELP a_total What a is.\n# TYPE a_total counter\na_total{b=\"c\",d=\"e\"} 4\n\
+             # HELP n_total None.\n# TYPE n_total counter\n\
+             # HELP t_seconds When.\n# TYPE t_seconds gauge\nt_seconds 1.5\n"
+        );
+    }
+
+    #[test]
+    fn no_label_breaks_out_of_its_quotes_or_its_line() {
+        let text = page(|families| {
+            let raw = "a\"} 1\nb\\\r\u{1b}[0m\u{202e}";
+            families.gauge("g", "G.", [([("l", raw)], 1_u64)])
+        });
+        let last = text.lines().last().unwrap();
+        assert_eq!(
+            last,
+            "g{l=\"a\\\"} 1\\\\nb\\\\\\\\r\\\\u{1b}[0m\\\\u{202e}\"} 1"
+        );
+    }
+}
