@@ -16,6 +16,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use crate::crl::CrlFacts;
 use crate::crypto::{self, Digest};
 use crate::faults::{Fault, Part};
+use crate::handshake::Configurations;
 use crate::invalid::InvalidCredentials;
 use crate::issuers::Issuers;
 use crate::lists::{self, InForce, Setting};
@@ -32,6 +33,7 @@ pub struct Snapshot {
     authorities: Arc<Authorities>,
     roots_content: Digest,
     rejudged: Mutex<HashMap<Digest, Verdict>>,
+    configurations: Configurations,
 }
 
 /// Our chain and its key, which are replaced as one.
@@ -94,6 +96,7 @@ impl Snapshot {
             authorities: Arc::new(authorities),
             roots_content: roots_file.digest(),
             rejudged: Mutex::default(),
+            configurations: Configurations::default(),
         })
     }
 
@@ -158,6 +161,7 @@ impl Snapshot {
             authorities: Arc::new(authorities),
             roots_content,
             rejudged: Mutex::default(),
+            configurations: Configurations::default(),
         };
         (Some(next), faults)
     }
@@ -238,6 +242,10 @@ impl Snapshot {
         lists
             .filter(|list| list.is_of_a_stranger())
             .map(InForce::facts)
+    }
+
+    pub(crate) fn configurations(&self) -> &Configurations {
+        &self.configurations
     }
 
     pub(crate) fn resolver(&self) -> Arc<SingleCertAndKey> {
