@@ -328,17 +328,14 @@ impl Handshake {
             .collect();
         let now = SystemTime::now();
         let verdict = match &self.side {
-            Side::Server(_) => authorities.judge(Role::Client, &chain, now),
-            Side::Client(expected) => authorities.judge_server(expected, &chain, now),
+            Side::Server(_) => authorities.peer_of(Role::Client, &chain, now),
+            Side::Client(expected) => authorities.server_of(expected, &chain, now),
         };
         if let (Side::Server(refused), Err(_)) = (&self.side, &verdict) {
             refused.get_or_init(|| Presented::of(leaf));
         }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
-        let verdict = verdict.map(|peer| Believed {
-            peer: Arc::new(peer),
-            chain,
-        });
+        let verdict = verdict.map(|peer| Believed { peer, chain });
         // TLS 1.3 presents one chain in a handshake (RFC 8446 §4.4.2). A second one is nobody's.
         self.verdict.set(verdict).map_err(|_second| unasked())?;
         result

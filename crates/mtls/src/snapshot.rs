@@ -272,7 +272,7 @@ impl Snapshot {
             let mut rejudged = self.rejudged.lock().unwrap_or_else(PoisonError::into_inner);
             rejudged.entry(id).or_default().clone()
         };
-        let judge = || self.authorities.judge(role, chain, SystemTime::now());
+        let judge = || self.authorities.peer_of(role, chain, SystemTime::now());
         verdict.get_or_init(|| judge().map(drop)).clone()
     }
 
