@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use identity::{Peer, Role};
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::crypto;
+use crate::memo::Memo;
 use crate::presented::Presented;
 use crate::snapshot::Snapshot;
 use crate::verify::{Authorities, Refusal, ServerIdentity};
@@ -36,6 +37,10 @@ const FAREWELL_BYTES: usize = 64 << 10;
 /// How long a server may keep its verdict, or its first SETTINGS, to itself before we speak all the same: a proxy may
 /// wait for us.
 const VERDICT: Duration = Duration::from_millis(500);
+
+/// How many chains of believed peers are kept to be shared, and of what size at most.
+const MAX_CHAINS: usize = 1024;
+const MAX_SHARED: usize = 8 << 10;
 
 /// A stream whose other side has proved who it is.
 pub(crate) struct Authenticated<S> {
@@ -99,7 +104,7 @@ pub(crate) async fn accept(
     tcp: TcpStream,
     snapshot: &Snapshot,
     refused: &Arc<OnceLock<Presented>>,
-) -> Result<Authenticated<server::TlsStream<TcpStream>>, HandshakeError> {
+) -> Result<Authenticated<Box<server::TlsStream<TcpStream>>>, HandshakeError> {
     let handshake = Handshake::new(Side::Server(refused.clone()));
     let config = snapshot
         .configurations()
@@ -117,7 +122,8 @@ pub(crate) async fn accept(
     let (peer, chain) =
         handshake.conclude(connection.alpn_protocol(), connection.peer_certificates())?;
     Ok(Authenticated {
-        stream,
+        // Whoever holds it does so for the life of the connection, and moves it about.
+        stream: Box::new(stream),
         peer,
         chain,
     })
@@ -322,10 +328,16 @@ impl Handshake {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
-        let chain: Arc<[_]> = std::iter::once(leaf)
-            .chain(intermediates)
-            .map(|der| der.clone().into_owned())
-            .collect();
+        let presented = std::iter::once(leaf).chain(intermediates);
+        let id = crypto::digest(presented.clone().map(AsRef::as_ref));
+        let known = CHAINS.get(&id);
+        let is_known = known.is_some();
+        let chain: Arc<[_]> = known.unwrap_or_else(|| {
+            presented
+                .clone()
+                .map(|it| it.clone().into_owned())
+                .collect()
+        });
         let now = SystemTime::now();
         let verdict = match &self.side {
             Side::Server(_) => authorities.peer_of(Role::Client, &chain, now),
@@ -335,6 +347,10 @@ impl Handshake {
             refused.get_or_init(|| Presented::of(leaf));
         }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
+        let size: usize = presented.map(|der| der.len()).sum();
+        if verdict.is_ok() && !is_known && size <= MAX_SHARED {
+            CHAINS.put(id, chain.clone());
+        }
         let verdict = verdict.map(|peer| Believed { peer, chain });
         // TLS 1.3 presents one chain in a handshake (RFC 8446 §4.4.2). A second one is nobody's.
         self.verdict.set(verdict).map_err(|_second| unasked())?;
@@ -375,6 +391,10 @@ impl Handshake {
         }
     }
 }
+
+/// The chains of believed peers, of which the connections of one certificate share one copy.
+static CHAINS: LazyLock<Memo<Arc<[CertificateDer<'static>]>>> =
+    LazyLock::new(|| Memo::new(MAX_CHAINS));
 
 /// The rustls configurations of one snapshot, each made when it is first needed.
 #[derive(Default)]

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use identity::Peer;
@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 use tower::Service;
 use tracing::{error, info, warn};
@@ -21,8 +22,10 @@ use tracing::{error, info, warn};
 use crate::admission::Admission;
 use crate::authority::Authority;
 use crate::connection::{self, Closed};
-use crate::handshake::{self, HandshakeError};
+use crate::handshake::{self, Authenticated, HandshakeError};
 use crate::limits::Limits;
+use crate::presented::Presented;
+use crate::snapshot::Snapshot;
 use crate::trust::Trust;
 
 /// How long accepting pauses when the system has no descriptor or memory for another socket.
@@ -151,21 +154,13 @@ async fn one<M, S>(
     // Before the handshake, so that a change of trust while it runs is not missed.
     let mut snapshots = port.trust.subscribe();
     let snapshot = snapshots.borrow_and_update().clone();
-    let (newcomer, evicted) = port.admission.newcomer(address.ip());
-    let draining = port.draining.clone();
     let presented = Arc::default();
-    let authenticated = tokio::select! {
-        authenticated = within(port.limits.handshake_timeout, async {
-            tcp.set_nodelay(true).map_err(|e| handshake::read_error(&e))?;
-            // A silent socket costs no more than its place.
-            tcp.readable().await.map_err(|e| handshake::read_error(&e))?;
-            newcomer.spoke();
-            handshake::accept(tcp, &snapshot, &presented).await
-        }) => authenticated,
-        Ok(()) = evicted => Err(HandshakeError::Evicted),
-        () = drain(draining) => return,
+    // Apart, so that an idle connection does not keep the room that its handshake took.
+    let handshake = Box::pin(admit(&port, tcp, address, &snapshot, &presented));
+    let Some(authenticated) = handshake.await else {
+        return;
     };
-    drop(newcomer);
+    drop(snapshot);
     let counts = port.trust.counts();
     let authenticated = match authenticated {
         Ok(authenticated) => authenticated,
@@ -207,6 +202,28 @@ async fn one<M, S>(
     }
 }
 
+/// The handshake of one socket; `None` when the port began to drain first.
+async fn admit<M>(
+    port: &Port<M>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    snapshot: &Snapshot,
+    presented: &Arc<OnceLock<Presented>>,
+) -> Option<Result<Authenticated<Box<TlsStream<TcpStream>>>, HandshakeError>> {
+    let (newcomer, evicted) = port.admission.newcomer(address.ip());
+    tokio::select! {
+        authenticated = within(port.limits.handshake_timeout, async {
+            tcp.set_nodelay(true).map_err(|e| handshake::read_error(&e))?;
+            // A silent socket costs no more than its place.
+            tcp.readable().await.map_err(|e| handshake::read_error(&e))?;
+            newcomer.spoke();
+            handshake::accept(tcp, snapshot, presented).await
+        }) => Some(authenticated),
+        Ok(()) = evicted => Some(Err(HandshakeError::Evicted)),
+        () = drain(port.draining.clone()) => None,
+    }
+}
+
 async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, HandshakeError>>,
@@ -239,4 +256,34 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Unbound> {
 pub struct Unbound {
     address: SocketAddr,
     source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::util::BoxCloneService;
+
+    use super::*;
+
+    type Calls = BoxCloneService<http::Request<Body>, http::Response<Body>, Infallible>;
+    type Maker = fn(&Arc<Peer>, Authority) -> Calls;
+
+    /// The bytes of what a function of three or four parameters returns.
+    fn bytes_of_3<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn bytes_of_4<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_keeps_no_room_of_its_handshake() {
+        type Stream = Box<TlsStream<TcpStream>>;
+        let task = bytes_of_4(one::<Maker, Calls>);
+        let driven = bytes_of_3(|port, authenticated, snapshots| {
+            connection::drive::<Maker, Calls, Stream>(port, authenticated, snapshots)
+        });
+        let beside = task.saturating_sub(driven);
+        assert!(beside <= 768, "{task} bytes, {driven} of them to drive it");
+    }
 }
