@@ -328,16 +328,10 @@ impl Handshake {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
-        let presented = std::iter::once(leaf).chain(intermediates);
-        let id = crypto::digest(presented.clone().map(AsRef::as_ref));
-        let known = CHAINS.get(&id);
-        let is_known = known.is_some();
-        let chain: Arc<[_]> = known.unwrap_or_else(|| {
-            presented
-                .clone()
-                .map(|it| it.clone().into_owned())
-                .collect()
-        });
+        let chain: Vec<_> = std::iter::once(leaf)
+            .chain(intermediates)
+            .map(|der| CertificateDer::from(der.as_ref()))
+            .collect();
         let now = SystemTime::now();
         let verdict = match &self.side {
             Side::Server(_) => authorities.peer_of(Role::Client, &chain, now),
@@ -347,11 +341,10 @@ impl Handshake {
             refused.get_or_init(|| Presented::of(leaf));
         }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
-        let size: usize = presented.map(|der| der.len()).sum();
-        if verdict.is_ok() && !is_known && size <= MAX_SHARED {
-            CHAINS.put(id, chain.clone());
-        }
-        let verdict = verdict.map(|peer| Believed { peer, chain });
+        let verdict = verdict.map(|peer| Believed {
+            chain: shared(&peer, &chain),
+            peer,
+        });
         // TLS 1.3 presents one chain in a handshake (RFC 8446 §4.4.2). A second one is nobody's.
         self.verdict.set(verdict).map_err(|_second| unasked())?;
         result
@@ -392,9 +385,19 @@ impl Handshake {
     }
 }
 
-/// The chains of believed peers, of which the connections of one certificate share one copy.
-static CHAINS: LazyLock<Memo<Arc<[CertificateDer<'static>]>>> =
-    LazyLock::new(|| Memo::new(MAX_CHAINS));
+/// The chain of a believed peer, of which the connections of one certificate share one copy.
+fn shared(peer: &Peer, chain: &[CertificateDer<'_>]) -> Arc<[CertificateDer<'static>]> {
+    static CHAINS: LazyLock<Memo<Arc<[CertificateDer<'static>]>>> =
+        LazyLock::new(|| Memo::new(MAX_CHAINS));
+    if let Some(same) = CHAINS.get(peer.fingerprint()).filter(|it| **it == *chain) {
+        return same;
+    }
+    let owned: Arc<[_]> = chain.iter().map(|der| der.clone().into_owned()).collect();
+    if chain.iter().map(|der| der.len()).sum::<usize>() <= MAX_SHARED {
+        CHAINS.put(*peer.fingerprint(), owned.clone());
+    }
+    owned
+}
 
 /// The rustls configurations of one snapshot, each made when it is first needed.
 #[derive(Default)]

@@ -40,9 +40,9 @@ const MAX_NAMESAKES: usize = 2;
 /// Of how many authorities it is remembered that they may sign.
 const MAX_AUTHORITIES: usize = 512;
 
-/// How many leaves are remembered as read, and of what size at most, so that all of them take a few MiB.
+/// How many leaves are remembered as read, and how long their paths are at most.
 const MAX_LEAVES: usize = 1024;
-const MAX_LEAF: usize = 4 << 10;
+const MAX_PATH: usize = 8 << 10;
 
 /// What decides whether a chain is believed: the roots and the revocation lists of one snapshot.
 #[derive(Debug, Default)]
@@ -548,24 +548,23 @@ impl Authorities {
 
 /// What is read from a leaf: functions of its bytes and of those of its path, found once for each. Whether they are
 /// believed is asked before and after, each time.
-struct Reading<'c> {
+struct Reading {
     role: Role,
-    leaf: &'c CertificateDer<'c>,
     id: Digest,
     known: Option<Arc<Read>>,
 }
 
-/// The peer that a path names.
+/// A path, and the peer that it names.
 struct Read {
-    path: Digest,
+    path: Vec<Box<[u8]>>,
     peer: Arc<Peer>,
 }
 
 static READ: LazyLock<Memo<Arc<Read>>> = LazyLock::new(|| Memo::new(MAX_LEAVES));
 
-impl<'c> Reading<'c> {
+impl Reading {
     /// A leaf whose key a handshake can be made with.
-    fn of(role: Role, leaf: &'c CertificateDer<'c>) -> Result<Self, Refusal> {
+    fn of(role: Role, leaf: &CertificateDer<'_>) -> Result<Self, Refusal> {
         let name: &[u8] = match role {
             Role::Client => b"client",
             Role::Server => b"server",
@@ -575,21 +574,23 @@ impl<'c> Reading<'c> {
         if known.is_none() {
             key::check(leaf).map_err(Refusal::UnusableKey)?;
         }
-        Ok(Self {
-            role,
-            leaf,
-            id,
-            known,
-        })
+        Ok(Self { role, id, known })
     }
 
     fn peer(&self, verified: &[&[u8]]) -> Result<Arc<Peer>, InvalidPeer> {
-        let path = crypto::digest(verified.iter().copied());
-        if let Some(known) = self.known.as_ref().filter(|known| known.path == path) {
+        let same = |known: &&Arc<Read>| {
+            known
+                .path
+                .iter()
+                .map(|der| &**der)
+                .eq(verified.iter().copied())
+        };
+        if let Some(known) = self.known.as_ref().filter(same) {
             return Ok(known.peer.clone());
         }
         let peer = Arc::new(Peer::from_verified_path(self.role, verified)?);
-        if self.leaf.len() <= MAX_LEAF {
+        if verified.iter().map(|der| der.len()).sum::<usize>() <= MAX_PATH {
+            let path = verified.iter().map(|der| Box::from(*der)).collect();
             let peer = peer.clone();
             READ.put(self.id, Arc::new(Read { path, peer }));
         }
