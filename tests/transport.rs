@@ -131,9 +131,10 @@ async fn of_many_handshakes_at_once_each_gets_its_own_verdict() {
             let channel = pki.channel(name, port.address);
             calls.spawn(async move {
                 let status = call(&channel, "/t.S/M").await;
-                let heard = match status.code() {
-                    Code::AlreadyExists => status.message().to_owned(),
-                    _ => reason(&status),
+                let heard = if status.code() == Code::AlreadyExists {
+                    status.message().to_owned()
+                } else {
+                    reason(&status)
                 };
                 assert_eq!(heard, expected);
             });

@@ -13,8 +13,8 @@ use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedCipherSuite, Wa
 /// HTTP/2, the only protocol that is offered and accepted (RFC 7301).
 pub(crate) const ALPN: &[u8] = b"h2";
 
-/// The cipher suites of TLS 1.3, and the order in which a server takes them, whatever a client prefers; a client that
-/// offers one of them alone gets it.
+/// The cipher suites of TLS 1.3, in the order in which a client of ours offers them and a server of ours takes them,
+/// whatever its client prefers; a client that offers one of them alone gets it.
 ///
 /// AES-128 is first: no attack on it is within reach, the key exchange that it follows is of the same strength, and the
 /// hash of its suite is the one that processors have instructions for. AES-256 costs a seventh of a handshake more, all
