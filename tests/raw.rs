@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -16,6 +17,21 @@ use crate::world::Pki;
 
 /// A plain rustls client of `name`, with session resumption on, as rustls has it by default.
 pub(crate) fn config(pki: &Pki, name: &str, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    config_by(
+        rustls::crypto::aws_lc_rs::default_provider(),
+        pki,
+        name,
+        alpn,
+    )
+}
+
+/// The same with other cryptography than the default.
+pub(crate) fn config_by(
+    provider: CryptoProvider,
+    pki: &Pki,
+    name: &str,
+    alpn: &[&[u8]],
+) -> Arc<ClientConfig> {
     let dir = pki.dir(name);
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(dir.join("ca.crt")).unwrap() {
@@ -26,7 +42,9 @@ pub(crate) fn config(pki: &Pki, name: &str, alpn: &[&[u8]]) -> Arc<ClientConfig>
         .collect::<Result<_, _>>()
         .unwrap();
     let key = PrivateKeyDer::from_pem_file(dir.join("tls.key")).unwrap();
-    let mut config = ClientConfig::builder()
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .unwrap();

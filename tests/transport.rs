@@ -114,6 +114,37 @@ async fn every_way_to_name_a_caller_reaches_the_handler() {
     assert_eq!(port.served.await.unwrap(), Drained::Clean);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_handshakes_at_once_each_gets_its_own_verdict() {
+    let pki = Pki::new();
+    let stranger = Authority::root("stranger", hour()).unwrap();
+    pki.install("stranger", &stranger.issue(&spec("orders")).unwrap());
+    let port = serve(pki.trust("inventory", Role::Server), Limits::default()).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        for (name, expected) in [
+            ("orders", "spiffe://acme.test/orders"),
+            ("stranger", "REFUSED_BY_PEER"),
+            ("billing", "billing.acme.test"),
+            ("mainframe", "CN=mainframe,OU=batch,O=Acme,C=US"),
+        ] {
+            let channel = pki.channel(name, port.address);
+            calls.spawn(async move {
+                let status = call(&channel, "/t.S/M").await;
+                let heard = if status.code() == Code::AlreadyExists {
+                    status.message().to_owned()
+                } else {
+                    reason(&status)
+                };
+                assert_eq!(heard, expected);
+            });
+        }
+    }
+    while let Some(called) = calls.join_next().await {
+        called.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_the_server_refuses_is_told_so_and_why() {
     let pki = Pki::new();
@@ -319,6 +350,36 @@ async fn without_h2_by_alpn_there_is_no_connection() {
             Ok(mut tls) => matches!(tls.read(&mut [0; 64]).await, Ok(0) | Err(_)),
         };
         assert!(closed, "{alpn:?}");
+    }
+}
+
+#[tokio::test]
+async fn aes_128_is_taken_whatever_a_client_prefers_and_a_client_that_lacks_it_gets_what_it_has() {
+    use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
+    let aes_128 = cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let aes_256 = cipher_suite::TLS13_AES_256_GCM_SHA384;
+    let chacha = cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    let pki = Pki::new();
+    let port = serve(pki.trust("inventory", Role::Server), Limits::default()).await;
+    for (offered, taken) in [
+        (vec![chacha, aes_256, aes_128], aes_128),
+        (vec![aes_256], aes_256),
+        (vec![chacha], chacha),
+    ] {
+        let provider = rustls::crypto::CryptoProvider {
+            cipher_suites: offered,
+            ..default_provider()
+        };
+        let config = crate::raw::config_by(provider, &pki, "orders", &[b"h2"]);
+        let tls = crate::raw::handshake_with(config, port.address)
+            .await
+            .unwrap();
+        let negotiated = tls.get_ref().1.negotiated_cipher_suite();
+        assert_eq!(
+            negotiated.map(|suite| suite.suite()),
+            Some(taken.suite()),
+            "the server's order counts"
+        );
     }
 }
 

@@ -52,7 +52,7 @@ pub enum Role {
 
 /// The authenticated other side of a connection.
 ///
-/// It is read once per connection from the verified path, and cannot be changed. Handlers take a `Peer`; they never
+/// It is read from the verified path of a connection, and cannot be changed. Handlers take a `Peer`; they never
 /// see DER.
 ///
 /// As text it is its [`Principal`].

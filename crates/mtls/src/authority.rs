@@ -64,7 +64,7 @@ pub(crate) async fn loss(
         let snapshot = snapshots.borrow().clone();
         let stale = snapshot.next_stale_list(judged);
         if stale.is_some_and(|stale| stale < now) {
-            if let Err(refusal) = snapshot.authorities().judge(role, chain, now) {
+            if let Err(refusal) = snapshot.authorities().peer_of(role, chain, now) {
                 return refusal;
             }
             judged = now;

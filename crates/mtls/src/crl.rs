@@ -3,7 +3,7 @@
 //! Which certificates it revokes is webpki's business; the rules here are about the list (RFC 5280 §5).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -23,6 +23,9 @@ use crate::text;
 
 /// How far the clock of an issuer may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
+/// A message that is longer cannot be of a certificate that a peer presented: TLS takes no longer one (RFC 8446 §5.1).
+const MAX_PRESENTED: usize = 64 << 10;
 
 /// For how many keys it is remembered whether they signed a list. An issuer has one or two.
 const MAX_KEYS: usize = 16;
@@ -159,6 +162,8 @@ pub(crate) struct List {
     pub(crate) content: Digest,
     /// What was signed, and by what.
     signed: Vec<u8>,
+    pub(crate) signed_digest: Digest,
+    signed_at: OnceLock<usize>,
     signature: Vec<u8>,
     /// What was found of a key, so that a large list is held against it once.
     keys: Mutex<HashMap<Digest, bool>>,
@@ -196,6 +201,8 @@ impl List {
             crl: list,
             content: crypto::digest([der.as_ref()]),
             signed: crl.tbs_cert_list.as_ref().to_vec(),
+            signed_digest: crypto::digest([crl.tbs_cert_list.as_ref()]),
+            signed_at: OnceLock::new(),
             signature: crl.signature_value.data.to_vec(),
             keys: Mutex::default(),
         })
@@ -244,6 +251,24 @@ impl List {
             keys.insert(key, signed);
         }
         signed
+    }
+
+    /// Whether `message` is what was signed of this list, in the place where `crl` keeps it. That place lasts and stays
+    /// as it is while the list does.
+    pub(crate) fn holds(&self, message: &[u8]) -> bool {
+        self.is_as_long_as(message) && self.signed_at.get() == Some(&message.as_ptr().addr())
+    }
+
+    pub(crate) fn is_as_long_as(&self, message: &[u8]) -> bool {
+        self.signed.len() == message.len()
+    }
+
+    /// Tells a long list where `crl` keeps what was signed, which webpki shows only when it asks for a check. The caller
+    /// knows that no other list in use is as long, so that the message is of this one if it has its bytes.
+    pub(crate) fn found_at(&self, message: &[u8], digest: &Digest) {
+        if message.len() > MAX_PRESENTED && self.signed_digest == *digest {
+            self.signed_at.get_or_init(|| message.as_ptr().addr());
+        }
     }
 
     /// None makes way for an older one, which may not name what was revoked since (RFC 5280 §5.2.3).

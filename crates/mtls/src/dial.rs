@@ -284,7 +284,7 @@ impl Drop for InFlight {
 async fn drive<IO>(
     conn: http2::Connection<TokioIo<IO>, Body, TokioExecutor>,
     server: Arc<Peer>,
-    chain: Vec<CertificateDer<'static>>,
+    chain: Arc<[CertificateDer<'static>]>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     end: watch::Sender<Ending>,
     live: Live,

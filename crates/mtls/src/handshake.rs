@@ -1,10 +1,12 @@
-//! One TLS handshake, on either side: its verifier judges the chain and keeps the verdict.
+//! One TLS handshake, on either side: the verifier judges the chain, and the handshake keeps the verdict.
 //!
-//! The rustls configuration is made anew for every handshake, so no session is ever resumed past its verifier and no
-//! two connections share more than the snapshot. Never a retry, never a log line: the caller knows the context.
+//! One rustls configuration serves all handshakes of a snapshot. It keeps nothing of them: no session is ever resumed
+//! past the verifier, and a verdict is written to the handshake that asked for it and to nothing else. Never a retry,
+//! never a log line: the caller knows the context.
 
+use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use identity::{Peer, Role};
@@ -23,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::crypto;
+use crate::memo::Memo;
 use crate::presented::Presented;
 use crate::snapshot::Snapshot;
 use crate::verify::{Authorities, Refusal, ServerIdentity};
@@ -35,11 +38,15 @@ const FAREWELL_BYTES: usize = 64 << 10;
 /// wait for us.
 const VERDICT: Duration = Duration::from_millis(500);
 
+/// How many chains of believed peers are kept to be shared, and of what size at most.
+const MAX_CHAINS: usize = 1024;
+const MAX_SHARED: usize = 8 << 10;
+
 /// A stream whose other side has proved who it is.
 pub(crate) struct Authenticated<S> {
     pub(crate) stream: S,
     pub(crate) peer: Arc<Peer>,
-    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain: Arc<[CertificateDer<'static>]>,
 }
 
 /// Why a handshake came to nothing. [`HandshakeError::code`] is stable; the text is for people.
@@ -97,37 +104,29 @@ pub(crate) async fn accept(
     tcp: TcpStream,
     snapshot: &Snapshot,
     refused: &Arc<OnceLock<Presented>>,
-) -> Result<Authenticated<server::TlsStream<TcpStream>>, HandshakeError> {
-    let judge = Arc::new(Judge::new(
-        snapshot.authorities().clone(),
-        Side::Server(refused.clone()),
-    ));
-    let mut config: ServerConfig = crypto::server_config()
-        .map_err(|e| HandshakeError::Failed(e.to_string()))?
-        .with_client_cert_verifier(judge.clone())
-        .with_cert_resolver(snapshot.resolver());
-    config.alpn_protocols = vec![crypto::ALPN.to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    let stream = match TlsAcceptor::from(Arc::new(config))
-        .accept(tcp)
-        .into_fallible()
-        .await
-    {
+) -> Result<Authenticated<Box<server::TlsStream<TcpStream>>>, HandshakeError> {
+    let handshake = Handshake::new(Side::Server(refused.clone()));
+    let config = snapshot
+        .configurations()
+        .server(snapshot)
+        .map_err(|e| HandshakeError::Failed(e.to_string()))?;
+    let accepting = TlsAcceptor::from(config).accept(tcp).into_fallible();
+    let stream = match CURRENT.scope(handshake.clone(), accepting).await {
         Ok(stream) => stream,
         Err((error, tcp)) => {
             farewell(tcp).await;
-            return Err(judge.explain(&error));
+            return Err(handshake.explain(&error));
         }
     };
     let (_, connection) = stream.get_ref();
-    judge
-        .conclude(connection.alpn_protocol(), connection.peer_certificates())
-        .map(|(peer, chain)| Authenticated {
-            peer,
-            chain,
-            stream,
-        })
+    let (peer, chain) =
+        handshake.conclude(connection.alpn_protocol(), connection.peer_certificates())?;
+    Ok(Authenticated {
+        // Whoever holds it does so for the life of the connection, and moves it about.
+        stream: Box::new(stream),
+        peer,
+        chain,
+    })
 }
 
 /// What a client shows a server that asks for its certificate.
@@ -150,37 +149,29 @@ pub(crate) async fn connect(
     snapshot: &Snapshot,
     present: Present,
 ) -> Result<Authenticated<client::TlsStream<TcpStream>>, HandshakeError> {
-    let judge = Arc::new(Judge::new(
-        snapshot.authorities().clone(),
-        Side::Client(expected),
-    ));
-    let config = crypto::client_config()
-        .map_err(|e| HandshakeError::Failed(e.to_string()))?
-        .dangerous() // the verifier is ours, on purpose: it is the one in verify.rs
-        .with_custom_certificate_verifier(judge.clone());
-    let mut config: ClientConfig = match present {
-        Present::Certificate => config.with_client_cert_resolver(snapshot.resolver()),
-        Present::Nothing => config.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![crypto::ALPN.to_vec()];
-    config.resumption = Resumption::disabled();
-    let mut stream = TlsConnector::from(Arc::new(config))
-        .connect(sni, tcp)
+    let handshake = Handshake::new(Side::Client(expected));
+    let config = snapshot
+        .configurations()
+        .client(snapshot, present)
+        .map_err(|e| HandshakeError::Failed(e.to_string()))?;
+    let connecting = TlsConnector::from(config).connect(sni, tcp);
+    let mut stream = CURRENT
+        .scope(handshake.clone(), connecting)
         .await
-        .map_err(|e| judge.explain(&e))?;
+        .map_err(|e| handshake.explain(&e))?;
     if let Ok(first) = timeout(VERDICT, stream.fill_buf()).await
         && first.map_err(|e| read_error(&e))?.is_empty()
     {
         return Err(HandshakeError::Closed);
     }
     let (_, connection) = stream.get_ref();
-    judge
-        .conclude(connection.alpn_protocol(), connection.peer_certificates())
-        .map(|(peer, chain)| Authenticated {
-            peer,
-            chain,
-            stream,
-        })
+    let (peer, chain) =
+        handshake.conclude(connection.alpn_protocol(), connection.peer_certificates())?;
+    Ok(Authenticated {
+        stream,
+        peer,
+        chain,
+    })
 }
 
 /// Closes a socket so that the alert on its way is read: closing over unread data would reset the connection.
@@ -305,43 +296,57 @@ enum Side {
     Client(ServerIdentity),
 }
 
-/// The verifier of one handshake.
-#[derive(Debug)]
-struct Judge {
-    authorities: Arc<Authorities>,
-    subjects: Vec<DistinguishedName>,
-    side: Side,
-    verdict: OnceLock<Result<Arc<Peer>, Refusal>>,
+tokio::task_local! {
+    /// The handshake whose future is being polled. rustls asks the verifier within that poll and nowhere else, so that
+    /// what is found here is the one that the certificate was presented in.
+    static CURRENT: Arc<Handshake>;
 }
 
-impl Judge {
-    fn new(authorities: Arc<Authorities>, side: Side) -> Self {
-        let subjects = authorities.subjects();
-        Self {
-            authorities,
-            subjects,
-            side,
-            verdict: OnceLock::new(),
-        }
+/// One handshake: what it is to find out, and what it found.
+#[derive(Debug)]
+struct Handshake {
+    side: Side,
+    verdict: OnceLock<Result<Believed, Refusal>>,
+}
+
+/// Who was believed in a handshake, and by which chain.
+#[derive(Debug)]
+struct Believed {
+    peer: Arc<Peer>,
+    chain: Arc<[CertificateDer<'static>]>,
+}
+
+impl Handshake {
+    fn new(side: Side) -> Arc<Self> {
+        let verdict = OnceLock::new();
+        Arc::new(Self { side, verdict })
     }
 
     fn judge(
         &self,
+        authorities: &Authorities,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
-        let mut chain = vec![leaf.clone()];
-        chain.extend_from_slice(intermediates);
+        let chain: Vec<_> = std::iter::once(leaf)
+            .chain(intermediates)
+            .map(|der| CertificateDer::from(der.as_ref()))
+            .collect();
         let now = SystemTime::now();
         let verdict = match &self.side {
-            Side::Server(_) => self.authorities.judge(Role::Client, &chain, now),
-            Side::Client(expected) => self.authorities.judge_server(expected, &chain, now),
+            Side::Server(_) => authorities.peer_of(Role::Client, &chain, now),
+            Side::Client(expected) => authorities.server_of(expected, &chain, now),
         };
         if let (Side::Server(refused), Err(_)) = (&self.side, &verdict) {
             refused.get_or_init(|| Presented::of(leaf));
         }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
-        self.verdict.get_or_init(|| verdict.map(Arc::new));
+        let verdict = verdict.map(|peer| Believed {
+            chain: shared(&peer, &chain),
+            peer,
+        });
+        // TLS 1.3 presents one chain in a handshake (RFC 8446 §4.4.2). A second one is nobody's.
+        self.verdict.set(verdict).map_err(|_second| unasked())?;
         result
     }
 
@@ -359,20 +364,117 @@ impl Judge {
         read_error(error)
     }
 
+    /// Who the other side is, if its chain was believed in this very handshake.
     fn conclude(
         &self,
         alpn: Option<&[u8]>,
-        chain: Option<&[CertificateDer<'static>]>,
-    ) -> Result<(Arc<Peer>, Vec<CertificateDer<'static>>), HandshakeError> {
+        presented: Option<&[CertificateDer<'static>]>,
+    ) -> Result<(Arc<Peer>, Arc<[CertificateDer<'static>]>), HandshakeError> {
         // rustls lets a peer through that offers no ALPN at all.
         if alpn != Some(crypto::ALPN) {
             return Err(HandshakeError::NoHttp2);
         }
-        match (self.verdict.get(), chain) {
-            (Some(Ok(peer)), Some(chain)) => Ok((peer.clone(), chain.to_vec())),
-            (Some(Err(refusal)), _) => Err(HandshakeError::Refused(refusal.clone())),
-            (Some(Ok(_)), None) | (None, _) => Err(HandshakeError::Refused(Refusal::NoCertificate)),
+        match self.verdict.get() {
+            // What TLS says was presented is what was judged, or nobody is served.
+            Some(Ok(Believed { peer, chain })) if presented == Some(&**chain) => {
+                Ok((peer.clone(), chain.clone()))
+            }
+            Some(Err(refusal)) => Err(HandshakeError::Refused(refusal.clone())),
+            Some(Ok(_)) | None => Err(HandshakeError::Refused(Refusal::NoCertificate)),
         }
+    }
+}
+
+/// The chain of a believed peer, of which the connections of one certificate share one copy.
+fn shared(peer: &Peer, chain: &[CertificateDer<'_>]) -> Arc<[CertificateDer<'static>]> {
+    static CHAINS: LazyLock<Memo<Arc<[CertificateDer<'static>]>>> =
+        LazyLock::new(|| Memo::new(MAX_CHAINS));
+    if let Some(same) = CHAINS.get(peer.fingerprint()).filter(|it| **it == *chain) {
+        return same;
+    }
+    let owned: Arc<[_]> = chain.iter().map(|der| der.clone().into_owned()).collect();
+    if chain.iter().map(|der| der.len()).sum::<usize>() <= MAX_SHARED {
+        CHAINS.put(*peer.fingerprint(), owned.clone());
+    }
+    owned
+}
+
+/// The rustls configurations of one snapshot, each made when it is first needed.
+#[derive(Default)]
+pub(crate) struct Configurations {
+    server: OnceLock<Arc<ServerConfig>>,
+    client: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Configurations {
+    fn server(&self, snapshot: &Snapshot) -> Result<Arc<ServerConfig>, rustls::Error> {
+        if let Some(config) = self.server.get() {
+            return Ok(config.clone());
+        }
+        let mut config: ServerConfig = crypto::server_config()?
+            .with_client_cert_verifier(Arc::new(Verifier::of(snapshot)))
+            .with_cert_resolver(snapshot.resolver());
+        config.alpn_protocols = vec![crypto::ALPN.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.ignore_client_order = true;
+        Ok(self.server.get_or_init(|| Arc::new(config)).clone())
+    }
+
+    fn client(
+        &self,
+        snapshot: &Snapshot,
+        present: Present,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        if let (Present::Certificate, Some(config)) = (present, self.client.get()) {
+            return Ok(config.clone());
+        }
+        let config = crypto::client_config()?
+            .dangerous() // the verifier is ours, on purpose: it is the one in verify.rs
+            .with_custom_certificate_verifier(Arc::new(Verifier::of(snapshot)));
+        let mut config: ClientConfig = match present {
+            Present::Certificate => config.with_client_cert_resolver(snapshot.resolver()),
+            Present::Nothing => config.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![crypto::ALPN.to_vec()];
+        config.resumption = Resumption::disabled();
+        let config = Arc::new(config);
+        Ok(match present {
+            Present::Certificate => self.client.get_or_init(|| config).clone(),
+            Present::Nothing => config,
+        })
+    }
+}
+
+/// The verifier of all handshakes of one snapshot. It decides, and remembers nothing.
+struct Verifier {
+    authorities: Arc<Authorities>,
+    subjects: Vec<DistinguishedName>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    fn of(snapshot: &Snapshot) -> Self {
+        let authorities = snapshot.authorities().clone();
+        Self {
+            subjects: authorities.subjects(),
+            authorities,
+        }
+    }
+
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), rustls::Error> {
+        CURRENT
+            .try_with(|handshake| handshake.judge(&self.authorities, leaf, intermediates))
+            .unwrap_or_else(|_nobody| Err(unasked()))
     }
 
     fn signature(
@@ -384,12 +486,17 @@ impl Judge {
     }
 }
 
+/// A verdict that no handshake would keep is none.
+fn unasked() -> rustls::Error {
+    rustls::Error::General("no handshake is there to keep the verdict".to_owned())
+}
+
 /// TLS 1.2 is never negotiated; should it be, nothing verifies.
 fn no_tls12() -> rustls::Error {
     PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig.into()
 }
 
-impl ClientCertVerifier for Judge {
+impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.subjects
     }
@@ -427,7 +534,7 @@ impl ClientCertVerifier for Judge {
     }
 }
 
-impl ServerCertVerifier for Judge {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,

@@ -158,7 +158,7 @@ async fn authenticate(
 
 /// A connection whose peer has proved who it is. It fails when that proof no longer holds.
 pub struct PeerStream {
-    stream: TlsStream<TcpStream>,
+    stream: Box<TlsStream<TcpStream>>,
     peer: Arc<Peer>,
     address: SocketAddr,
     authority: AuthorityOf,

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
-use webpki::CertRevocationList;
 
 use crate::crl::{CrlFacts, InvalidCrl, List, claimed_issuer};
 use crate::faults::{Fault, Part};
@@ -77,23 +76,23 @@ impl InForce {
     }
 
     /// The list that counts on a path through `issuers`.
-    pub(crate) fn on_path(&self, issuers: &Issuers<'_>) -> Option<&CertRevocationList<'static>> {
+    pub(crate) fn on_path(&self, issuers: &Issuers<'_>) -> Option<&List> {
         if self.is_settled() {
-            return Some(&self.newest.crl);
+            return Some(&self.newest);
         }
         let namesakes: Vec<_> = issuers.named(&self.facts().raw_issuer).collect();
         if namesakes.is_empty() {
-            return Some(&self.newest.crl);
+            return Some(&self.newest);
         }
         let signed = |list: &&Arc<List>| {
             let mut namesakes = namesakes.iter();
             namesakes.any(|issuer| issuer.may_sign_lists() && list.is_signed_by(issuer))
         };
         match [&self.newest].into_iter().chain(&self.before).find(signed) {
-            Some(list) => Some(&list.crl),
+            Some(list) => Some(list),
             None if self.unchecked_before => None,
             // None is the issuer's, so that nobody of that issuer is believed.
-            None => Some(&self.newest.crl),
+            None => Some(&self.newest),
         }
     }
 

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use identity::Peer;
@@ -24,6 +24,7 @@ use crate::authority::Authority;
 use crate::connection::{self, Closed};
 use crate::handshake::{self, Authenticated, HandshakeError};
 use crate::limits::Limits;
+use crate::presented::Presented;
 use crate::snapshot::Snapshot;
 use crate::trust::Trust;
 
@@ -137,32 +138,22 @@ pub(crate) fn report(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// A connection that was let in, its snapshots from before the handshake, and its place.
-type LetIn<IO> = (Authenticated<IO>, watch::Receiver<Arc<Snapshot>>, Admitted);
+type LetIn = (
+    Authenticated<Box<TlsStream<TcpStream>>>,
+    watch::Receiver<Arc<Snapshot>>,
+    Admitted,
+);
 
 /// One socket, until its peer is known and has a place.
-pub(crate) async fn admit<M>(
-    port: &Port<M>,
-    tcp: TcpStream,
-    address: SocketAddr,
-) -> Option<LetIn<TlsStream<TcpStream>>> {
+pub(crate) async fn admit<M>(port: &Port<M>, tcp: TcpStream, address: SocketAddr) -> Option<LetIn> {
     // Before the handshake, so that a change of trust while it runs is not missed.
     let mut snapshots = port.trust.subscribe();
     let snapshot = snapshots.borrow_and_update().clone();
-    let (newcomer, evicted) = port.admission.newcomer(address.ip());
-    let draining = port.draining.clone();
     let presented = Arc::default();
-    let authenticated = tokio::select! {
-        authenticated = within(port.limits.handshake_timeout, async {
-            tcp.set_nodelay(true).map_err(|e| handshake::read_error(&e))?;
-            // A silent socket costs no more than its place.
-            tcp.readable().await.map_err(|e| handshake::read_error(&e))?;
-            newcomer.spoke();
-            handshake::accept(tcp, &snapshot, &presented).await
-        }) => authenticated,
-        Ok(()) = evicted => Err(HandshakeError::Evicted),
-        () = drain(draining) => return None,
+    let Some(authenticated) = authenticate(port, tcp, address, &snapshot, &presented).await else {
+        return None;
     };
-    drop(newcomer);
+    drop(snapshot);
     let counts = port.trust.counts();
     let authenticated = match authenticated {
         Ok(authenticated) => authenticated,
@@ -206,7 +197,9 @@ async fn one<M, S>(
         + 'static,
     S::Future: Send,
 {
-    let Some((authenticated, snapshots, _admitted)) = admit(&port, tcp, address).await else {
+    // Apart, so that an idle connection does not keep the room that its handshake took.
+    let admission = Box::pin(admit(&port, tcp, address));
+    let Some((authenticated, snapshots, _admitted)) = admission.await else {
         return;
     };
     let peer = authenticated.peer.clone();
@@ -222,6 +215,28 @@ async fn one<M, S>(
         Closed::Cut(what) => {
             warn!(peer.address = %address, peer.identity = %peer, code = what, age = ?began.elapsed(), "connection cut");
         }
+    }
+}
+
+/// The handshake of one socket; `None` when the port began to drain first.
+async fn authenticate<M>(
+    port: &Port<M>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    snapshot: &Snapshot,
+    presented: &Arc<OnceLock<Presented>>,
+) -> Option<Result<Authenticated<Box<TlsStream<TcpStream>>>, HandshakeError>> {
+    let (newcomer, evicted) = port.admission.newcomer(address.ip());
+    tokio::select! {
+        authenticated = within(port.limits.handshake_timeout, async {
+            tcp.set_nodelay(true).map_err(|e| handshake::read_error(&e))?;
+            // A silent socket costs no more than its place.
+            tcp.readable().await.map_err(|e| handshake::read_error(&e))?;
+            newcomer.spoke();
+            handshake::accept(tcp, snapshot, presented).await
+        }) => Some(authenticated),
+        Ok(()) = evicted => Some(Err(HandshakeError::Evicted)),
+        () = drain(port.draining.clone()) => None,
     }
 }
 
@@ -257,4 +272,34 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Unbound> {
 pub struct Unbound {
     address: SocketAddr,
     source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::util::BoxCloneService;
+
+    use super::*;
+
+    type Calls = BoxCloneService<http::Request<Body>, http::Response<Body>, Infallible>;
+    type Maker = fn(&Arc<Peer>, Authority) -> Calls;
+
+    /// The bytes of what a function of three or four parameters returns.
+    fn bytes_of_3<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn bytes_of_4<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_keeps_no_room_of_its_handshake() {
+        type Stream = Box<TlsStream<TcpStream>>;
+        let task = bytes_of_4(one::<Maker, Calls>);
+        let driven = bytes_of_3(|port, authenticated, snapshots| {
+            connection::drive::<Maker, Calls, Stream>(port, authenticated, snapshots)
+        });
+        let beside = task.saturating_sub(driven);
+        assert!(beside <= 768, "{task} bytes, {driven} of them to drive it");
+    }
 }

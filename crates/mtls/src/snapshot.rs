@@ -16,6 +16,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use crate::crl::CrlFacts;
 use crate::crypto::{self, Digest};
 use crate::faults::{Fault, Part};
+use crate::handshake::Configurations;
 use crate::invalid::InvalidCredentials;
 use crate::issuers::Issuers;
 use crate::lists::{self, InForce, Setting};
@@ -32,6 +33,7 @@ pub struct Snapshot {
     authorities: Arc<Authorities>,
     roots_content: Digest,
     rejudged: Mutex<HashMap<Digest, Verdict>>,
+    configurations: Configurations,
 }
 
 /// Our chain and its key, which are replaced as one.
@@ -94,6 +96,7 @@ impl Snapshot {
             authorities: Arc::new(authorities),
             roots_content: roots_file.digest(),
             rejudged: Mutex::default(),
+            configurations: Configurations::default(),
         })
     }
 
@@ -158,6 +161,7 @@ impl Snapshot {
             authorities: Arc::new(authorities),
             roots_content,
             rejudged: Mutex::default(),
+            configurations: Configurations::default(),
         };
         (Some(next), faults)
     }
@@ -240,6 +244,10 @@ impl Snapshot {
             .map(InForce::facts)
     }
 
+    pub(crate) fn configurations(&self) -> &Configurations {
+        &self.configurations
+    }
+
     pub(crate) fn resolver(&self) -> Arc<SingleCertAndKey> {
         self.own.resolver.clone()
     }
@@ -264,7 +272,7 @@ impl Snapshot {
             let mut rejudged = self.rejudged.lock().unwrap_or_else(PoisonError::into_inner);
             rejudged.entry(id).or_default().clone()
         };
-        let judge = || self.authorities.judge(role, chain, SystemTime::now());
+        let judge = || self.authorities.peer_of(role, chain, SystemTime::now());
         verdict.get_or_init(|| judge().map(drop)).clone()
     }
 

@@ -3,27 +3,33 @@
 //!
 //! Never a network fetch, never a default root store, never a cached "yes".
 
+use std::cell::LazyCell;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{InvalidPeer, Peer, Role, SpiffeId};
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, Der, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
+};
 use rustls::{CertificateError, DistinguishedName};
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
-    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+    EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
+    UnknownStatusPolicy, VerifiedPath,
 };
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use base::text::timestamp;
 
-use crate::crypto;
+use crate::crl::List;
+use crate::crypto::{self, Digest};
 use crate::issuers::{self, Issuers};
 use crate::key;
 use crate::lists::InForce;
+use crate::memo::Memo;
 use crate::names::canonical;
+use crate::signatures::Remembering;
 use crate::text;
 
 /// A chain longer than this is refused before it costs a signature check.
@@ -32,6 +38,13 @@ pub(crate) const MAX_CHAIN: usize = 6;
 /// How many certificates of a chain may have one subject, as a cross-signed authority does. Each more doubles the paths
 /// that a stranger can make us try.
 const MAX_NAMESAKES: usize = 2;
+
+/// Of how many authorities it is remembered that they may sign.
+const MAX_AUTHORITIES: usize = 512;
+
+/// How many leaves are remembered as read, and how long their paths are at most.
+const MAX_LEAVES: usize = 1024;
+const MAX_PATH: usize = 8 << 10;
 
 /// What decides whether a chain is believed: the roots and the revocation lists of one snapshot.
 #[derive(Debug, Default)]
@@ -219,6 +232,16 @@ impl Authorities {
         chain: &[CertificateDer<'_>],
         at: SystemTime,
     ) -> Result<Peer, Refusal> {
+        self.peer_of(role, chain, at).map(Arc::unwrap_or_clone)
+    }
+
+    /// As [`Authorities::judge`]; connections of one certificate share what was read from it.
+    pub(crate) fn peer_of(
+        &self,
+        role: Role,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+    ) -> Result<Arc<Peer>, Refusal> {
         let (leaf, intermediates) = chain.split_first().ok_or(Refusal::NoCertificate)?;
         if chain.len() > MAX_CHAIN {
             return Err(Refusal::ChainTooLong(chain.len()));
@@ -227,10 +250,15 @@ impl Authorities {
         let leaf = EndEntityCert::try_from(leaf)
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         few_namesakes(intermediates)?;
-        key::check(leaf_der).map_err(Refusal::UnusableKey)?;
-        let anchors: Vec<_> = self.roots.iter().map(|root| root.anchor.clone()).collect();
-        let verify = |lists: &[&CertRevocationList<'_>], depth, unknown| {
-            let revocation = RevocationOptionsBuilder::new(lists).ok().map(|options| {
+        let reading = Reading::of(role, leaf_der)?;
+        let anchors: Vec<_> = self
+            .roots
+            .iter()
+            .map(|root| borrowed(&root.anchor))
+            .collect();
+        let verify = |lists: &[&List], depth, unknown| {
+            let crls: Vec<_> = lists.iter().map(|list| &list.crl).collect();
+            let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
                 options
                     .with_depth(depth)
                     .with_status_policy(unknown)
@@ -240,8 +268,11 @@ impl Authorities {
                     })
                     .build()
             });
+            let algorithms = Remembering::all(lists);
+            let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+                algorithms.iter().map(|it| it as _).collect();
             leaf.verify_for_usage(
-                crypto::signature_algorithms().all,
+                &algorithms,
                 &anchors,
                 intermediates,
                 unix_time(at),
@@ -254,11 +285,11 @@ impl Authorities {
             )
             .map_err(|e| self.placed(chain, refusal(role, &e)))
         };
-        let lists: Vec<_> = if self.lists.iter().all(InForce::is_settled) {
+        let settled = self.lists.iter().all(InForce::is_settled);
+        let lists: Vec<_> = if settled {
+            let nobody = Issuers::new(&[], &[]);
             let lists = self.lists.iter();
-            lists
-                .filter_map(|list| list.on_path(&Issuers::new(&[], &[])))
-                .collect()
+            lists.filter_map(|list| list.on_path(&nobody)).collect()
         } else {
             // Whose lists they are is known when the issuers are: first the path, then what counts on it.
             let path = verify(&[], RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)?;
@@ -272,7 +303,7 @@ impl Authorities {
             RevocationCheckDepth::Chain,
             UnknownStatusPolicy::Allow,
         )?;
-        if has_only_partial_lists(&lists, leaf.issuer()) {
+        if are_only_partial(&lists_of(&lists, leaf.issuer())) {
             // A list of one distribution point is about the certificates that name it (RFC 5280 §6.3.3 (b)(2)(i)).
             // Whether one of them is about the leaf is else webpki's to say: then its status is known.
             if !names_distribution_points(leaf_der) {
@@ -284,7 +315,7 @@ impl Authorities {
                 UnknownStatusPolicy::Deny,
             )?;
         }
-        if !self.lists.iter().all(InForce::is_settled) {
+        if !settled {
             let met = self.issuers_of(&path);
             let issuers = Issuers::new(&met, &[]);
             self.lists.iter().for_each(|list| list.meet(&issuers));
@@ -298,7 +329,7 @@ impl Authorities {
         verified.extend(issuers.iter().map(|der| der.as_ref()));
         verified.extend(self.root(path.anchor()).map(|root| root.der.as_ref()));
 
-        let peer = Peer::from_verified_path(role, &verified)?;
+        let peer = reading.peer(&verified)?;
         if at > peer.not_after() {
             return Err(Refusal::Expired {
                 not_after: peer.not_after(),
@@ -393,7 +424,7 @@ impl Authorities {
     fn check_path(
         &self,
         path: &VerifiedPath<'_>,
-        lists: &[&CertRevocationList<'_>],
+        lists: &[&List],
         at: SystemTime,
     ) -> Result<(), webpki::Error> {
         let time = unix_time(at);
@@ -408,9 +439,10 @@ impl Authorities {
             }
         }
         for der in path.intermediate_certificates().map(|cert| cert.der()) {
-            let (_, authority) =
-                X509Certificate::from_der(&der).map_err(|_unreadable| webpki::Error::BadDer)?;
-            issuers::check_usage(&authority).map_err(|_reason| webpki::Error::EndEntityUsedAsCa)?;
+            check_authority(&der)?;
+        }
+        if lists.is_empty() {
+            return Ok(());
         }
         let leaf = path.end_entity();
         let certificates = path
@@ -419,18 +451,19 @@ impl Authorities {
         for (issuer, serial, authority) in
             std::iter::once((leaf.issuer(), leaf.serial(), false)).chain(certificates)
         {
+            let lists = lists_of(lists, issuer);
             // webpki asks one list of an issuer, and only if its scope fits; to be named in any of them is enough.
-            for list in lists_of(lists, issuer) {
-                if list.find_serial(serial)?.is_some() {
+            for list in &lists {
+                if list.crl.find_serial(serial)?.is_some() {
                     return Err(webpki::Error::CertRevoked);
                 }
             }
             // webpki asks no list whose issuer is encoded otherwise, so that its end was not looked at.
-            let unasked = lists_of(lists, issuer).any(|list| list.issuer() != issuer);
+            let unasked = lists.iter().any(|list| list.crl.issuer() != issuer);
             if unasked && self.expired_crls == ExpiredCrls::Refuse {
                 return Err(webpki::Error::UnknownRevocationStatus);
             }
-            if authority && has_only_partial_lists(lists, issuer) {
+            if authority && are_only_partial(&lists) {
                 return Err(webpki::Error::UnknownRevocationStatus);
             }
         }
@@ -463,7 +496,18 @@ impl Authorities {
         chain: &[CertificateDer<'_>],
         at: SystemTime,
     ) -> Result<Peer, Refusal> {
-        let server = self.judge(Role::Server, chain, at)?;
+        self.server_of(expected, chain, at)
+            .map(Arc::unwrap_or_clone)
+    }
+
+    /// As [`Authorities::judge_server`]; connections of one certificate share what was read from it.
+    pub(crate) fn server_of(
+        &self,
+        expected: &ServerIdentity,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+    ) -> Result<Arc<Peer>, Refusal> {
+        let server = self.peer_of(Role::Server, chain, at)?;
         let leaf = chain.first().ok_or(Refusal::NoCertificate)?;
         let leaf = EndEntityCert::try_from(leaf).map_err(|e| refusal(Role::Server, &e))?;
         let named = expected
@@ -504,19 +548,99 @@ impl Authorities {
     }
 }
 
-fn lists_of<'l>(
-    lists: &'l [&'l CertRevocationList<'l>],
-    issuer: &[u8],
-) -> impl Iterator<Item = &'l CertRevocationList<'l>> {
-    let lists = lists.iter().copied();
-    let issuer = canonical(issuer);
-    lists.filter(move |list| canonical(list.issuer()) == issuer)
+/// What is read from a leaf: functions of its bytes and of those of its path, found once for each. Whether they are
+/// believed is asked before and after, each time.
+struct Reading {
+    role: Role,
+    id: Digest,
+    known: Option<Arc<Read>>,
 }
 
-/// Whether there are revocation lists of `issuer`, and each is about some of its certificates only (RFC 5280 §5.2.5).
-fn has_only_partial_lists(lists: &[&CertRevocationList<'_>], issuer: &[u8]) -> bool {
-    let mut lists = lists_of(lists, issuer).peekable();
-    lists.peek().is_some() && lists.all(|list| list.issuing_distribution_point().is_some())
+/// A path, and the peer that it names.
+struct Read {
+    path: Vec<Box<[u8]>>,
+    peer: Arc<Peer>,
+}
+
+static READ: LazyLock<Memo<Arc<Read>>> = LazyLock::new(|| Memo::new(MAX_LEAVES));
+
+impl Reading {
+    /// A leaf whose key a handshake can be made with.
+    fn of(role: Role, leaf: &CertificateDer<'_>) -> Result<Self, Refusal> {
+        let name: &[u8] = match role {
+            Role::Client => b"client",
+            Role::Server => b"server",
+        };
+        let id = crypto::digest([name, leaf]);
+        let known = READ.get(&id);
+        if known.is_none() {
+            key::check(leaf).map_err(Refusal::UnusableKey)?;
+        }
+        Ok(Self { role, id, known })
+    }
+
+    fn peer(&self, verified: &[&[u8]]) -> Result<Arc<Peer>, InvalidPeer> {
+        let same = |known: &&Arc<Read>| {
+            known
+                .path
+                .iter()
+                .map(|der| &**der)
+                .eq(verified.iter().copied())
+        };
+        if let Some(known) = self.known.as_ref().filter(same) {
+            return Ok(known.peer.clone());
+        }
+        let peer = Arc::new(Peer::from_verified_path(self.role, verified)?);
+        if verified.iter().map(|der| der.len()).sum::<usize>() <= MAX_PATH {
+            let path = verified.iter().map(|der| Box::from(*der)).collect();
+            let peer = peer.clone();
+            READ.put(self.id, Arc::new(Read { path, peer }));
+        }
+        Ok(peer)
+    }
+}
+
+/// The same anchor without a copy of what it holds.
+fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
+    TrustAnchor {
+        subject: Der::from_slice(&anchor.subject),
+        subject_public_key_info: Der::from_slice(&anchor.subject_public_key_info),
+        name_constraints: anchor
+            .name_constraints
+            .as_ref()
+            .map(|it| Der::from_slice(it)),
+    }
+}
+
+/// Whether an authority of a path may sign certificates: a function of its bytes, found once for each.
+fn check_authority(der: &CertificateDer<'_>) -> Result<(), webpki::Error> {
+    static FIT: LazyLock<Memo<()>> = LazyLock::new(|| Memo::new(MAX_AUTHORITIES));
+    let id = crypto::digest([der.as_ref()]);
+    if FIT.get(&id).is_some() {
+        return Ok(());
+    }
+    let (_, authority) =
+        X509Certificate::from_der(der).map_err(|_unreadable| webpki::Error::BadDer)?;
+    issuers::check_usage(&authority).map_err(|_reason| webpki::Error::EndEntityUsedAsCa)?;
+    FIT.put(id, ());
+    Ok(())
+}
+
+/// The lists of `issuer`, however its name is encoded in each.
+fn lists_of<'l>(lists: &[&'l List], issuer: &[u8]) -> Vec<&'l List> {
+    let name = LazyCell::new(|| canonical(issuer));
+    let lists = lists.iter().copied();
+    lists
+        .filter(|list| list.crl.issuer() == issuer || list.facts.canonical_issuer == *name)
+        .collect()
+}
+
+/// Whether there are revocation lists of an issuer, and each is about some of its certificates only (RFC 5280 §5.2.5).
+fn are_only_partial(lists: &[&List]) -> bool {
+    !lists.is_empty()
+        && lists
+            .iter()
+            .all(|list| list.crl.issuing_distribution_point().is_some())
 }
 
 fn names_distribution_points(certificate: &CertificateDer<'_>) -> bool {

@@ -273,3 +273,141 @@ fn a_list_of_one_distribution_point_says_nothing_about_a_leaf_that_names_none() 
         assert_eq!(verdict(&root_pem, &[partial], &chain), expected);
     }
 }
+
+#[test]
+fn a_certificate_is_judged_afresh_though_its_signature_is_remembered() {
+    let key = KeyPair::generate().unwrap();
+    let root = authority("root", 20 * DAY);
+    let root_pem = root.self_signed(&key).unwrap().pem();
+    let renamed = authority("renamed", 20 * DAY)
+        .self_signed(&key)
+        .unwrap()
+        .pem();
+    let key_of_another = KeyPair::generate().unwrap();
+    let namesake = authority("root", 20 * DAY)
+        .self_signed(&key_of_another)
+        .unwrap()
+        .pem();
+    let other = authority("other", 20 * DAY)
+        .self_signed(&key_of_another)
+        .unwrap()
+        .pem();
+    let issuer = Issuer::new(root, key);
+    let leaf = leaf(7, &[])
+        .signed_by(&KeyPair::generate().unwrap(), &issuer)
+        .unwrap();
+    let chain = [leaf.der().clone()];
+    let judged = |roots: &str, lists: &[PemFile], role, at| {
+        let roots = PemFile::new("ca.crt", roots.as_bytes().to_vec());
+        let authorities =
+            Authorities::of_files(&[roots], lists, &chain, ExpiredCrls::Refuse).unwrap();
+        match authorities.judge(role, &chain, at) {
+            Ok(_) => "accepted",
+            Err(refusal) => refusal.code(),
+        }
+    };
+    let now = SystemTime::now();
+    let client = Role::Client;
+    let (of_others, of_it) = (list(&issuer, &[8], None), list(&issuer, &[7], None));
+    let lists = [of_others];
+    // Twice, so that the second time everything that can be remembered is.
+    for _ in 0..2 {
+        assert_eq!(judged(&root_pem, &[], client, now), "accepted");
+        assert_eq!(judged(&root_pem, &lists, client, now), "accepted");
+    }
+    for (what, roots, lists, role, at, code) in [
+        (
+            "expired",
+            &root_pem,
+            &[][..],
+            client,
+            now + 11 * DAY,
+            "CERTIFICATE_EXPIRED",
+        ),
+        (
+            "not yet valid",
+            &root_pem,
+            &[],
+            client,
+            now - 3 * DAY,
+            "CERTIFICATE_NOT_YET_VALID",
+        ),
+        (
+            "revoked",
+            &root_pem,
+            &[of_it],
+            client,
+            now,
+            "CERTIFICATE_REVOKED",
+        ),
+        (
+            "a list past its end",
+            &root_pem,
+            &lists,
+            client,
+            now + 2 * DAY,
+            "CRL_EXPIRED",
+        ),
+        (
+            "the other role",
+            &root_pem,
+            &[],
+            Role::Server,
+            now,
+            "WRONG_PURPOSE",
+        ),
+        ("another root", &other, &[], client, now, "UNKNOWN_ISSUER"),
+        (
+            "its root renamed",
+            &renamed,
+            &[],
+            client,
+            now,
+            "UNKNOWN_ISSUER",
+        ),
+        (
+            "another root of the name",
+            &namesake,
+            &[],
+            client,
+            now,
+            "BAD_SIGNATURE",
+        ),
+    ] {
+        assert_eq!(judged(roots, lists, role, at), code, "{what}");
+    }
+    assert_eq!(judged(&root_pem, &lists, client, now), "accepted");
+}
+
+#[test]
+fn a_list_too_long_to_be_hashed_each_time_revokes_what_it_names_and_nothing_else() {
+    let key = KeyPair::generate().unwrap();
+    let root = authority("root", 20 * DAY);
+    let root_pem = root.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(root, key);
+    let leaf_of = |serial| {
+        let key = KeyPair::generate().unwrap();
+        [leaf(serial, &[])
+            .signed_by(&key, &issuer)
+            .unwrap()
+            .der()
+            .clone()]
+    };
+    let (good, revoked) = (leaf_of(90_000), leaf_of(12_345));
+    let serials: Vec<u64> = (10_000..14_000).collect();
+    let authorities = Authorities::of_files(
+        &[PemFile::new("ca.crt", root_pem.into_bytes())],
+        &[list(&issuer, &serials, None)],
+        &[],
+        ExpiredCrls::Refuse,
+    )
+    .unwrap();
+    for _ in 0..3 {
+        let now = SystemTime::now();
+        assert!(authorities.judge(Role::Client, &good, now).is_ok());
+        let refusal = authorities.judge(Role::Client, &revoked, now).unwrap_err();
+        assert_eq!(refusal.code(), "CERTIFICATE_REVOKED");
+        let later = authorities.judge(Role::Client, &good, now + 2 * DAY);
+        assert_eq!(later.unwrap_err().code(), "CRL_EXPIRED");
+    }
+}
