@@ -23,6 +23,7 @@ mod parse;
 mod path;
 mod pattern;
 mod policy;
+mod principal;
 mod rule;
 
 pub use api::{Api, InvalidApi};
