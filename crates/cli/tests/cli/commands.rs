@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_cli::pki::Purpose;
 use serde_json::Value;
 
-use crate::tool::{Sandbox, eventually};
+use crate::tool::{Sandbox, eventually, is_missing, run_other};
 
 pub(crate) const IDENTITIES: [&str; 7] = [
     "auditor",
@@ -81,7 +81,7 @@ fn keys_are_for_their_owner_and_nothing_else_is_left_behind() {
         ];
         let known_too = ["tls.crt", "tls.key", "ca.crt"];
         assert!(
-            known.contains(&name) || known_too.contains(&name),
+            known.contains(&name) || known_too.contains(&name) || name == ".gitignore",
             "{}",
             path.display()
         );
@@ -94,6 +94,34 @@ fn keys_are_for_their_owner_and_nothing_else_is_left_behind() {
         .mode()
         & 0o777;
     assert_eq!(ca, 0o700);
+}
+
+#[test]
+fn git_takes_no_key_of_a_pki_wherever_it_is() {
+    if is_missing("git", "--version") {
+        return;
+    }
+    for dir in ["certs", "deep/down/pki", "."] {
+        let sandbox = Sandbox::empty();
+        sandbox.write("mine.txt", "mine");
+        assert!(run_other(&sandbox, "git", &["init", "--quiet"]).0);
+        sandbox.succeed(&["pki", "--dir", dir, "init"]);
+        sandbox.succeed(&["pki", "--dir", dir, "issue", "late", "--dns", "a.test"]);
+        sandbox.succeed(&["pki", "--dir", dir, "revoke", "late"]);
+        let roster = format!("{dir}/dev.toml");
+        sandbox.write(&roster, "");
+        assert!(run_other(&sandbox, "git", &["add", "--all"]).0);
+        let (_, staged) = run_other(&sandbox, "git", &["ls-files"]);
+        assert!(staged.contains("dev.toml") && staged.contains(".gitignore"));
+        for secret in [".key", ".crt", ".pem"] {
+            assert!(!staged.contains(secret), "{dir}: {staged}");
+        }
+    }
+    let sandbox = Sandbox::empty();
+    std::fs::create_dir(sandbox.path("certs")).unwrap();
+    sandbox.write("certs/.gitignore", "/mine");
+    sandbox.succeed(&["pki", "init"]);
+    assert_eq!(sandbox.read("certs/.gitignore"), "/mine");
 }
 
 #[test]
