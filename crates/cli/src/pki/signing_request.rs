@@ -133,10 +133,13 @@ fn check_signature(request: &X509CertificationRequest<'_>) -> Result<(), Invalid
         }
         Err(_bad) => {
             let oid = request.signature_algorithm.algorithm.to_id_string();
-            // The library holds a P-256 key to SHA-256, and takes any other hash for a bad signature.
+            // Other hashes than these two are not checked for such a key.
             let p256 =
                 key_type_of(&request.certification_request_info.subject_pki) == Some(KeyType::P256);
-            if p256 && oid.starts_with("1.2.840.10045.4.3.") && oid != "1.2.840.10045.4.3.2" {
+            if p256
+                && oid.starts_with("1.2.840.10045.4.3.")
+                && !["1.2.840.10045.4.3.2", "1.2.840.10045.4.3.3"].contains(&oid.as_str())
+            {
                 return Err(InvalidSigningRequest::Algorithm(named(&oid)));
             }
             Err(InvalidSigningRequest::NoPossession)
@@ -148,7 +151,6 @@ fn named(oid: &str) -> String {
     let name = match oid {
         "1.2.840.10045.4.1" => "ECDSA with SHA-1",
         "1.2.840.10045.4.3.1" => "ECDSA with SHA-224",
-        "1.2.840.10045.4.3.3" => "ECDSA with SHA-384",
         "1.2.840.10045.4.3.4" => "ECDSA with SHA-512",
         "1.2.840.113549.1.1.4" => "RSA with MD5",
         "1.2.840.113549.1.1.5" => "RSA with SHA-1",

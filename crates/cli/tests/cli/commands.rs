@@ -357,7 +357,7 @@ fn issue_takes_every_kind_of_name_and_of_key() {
             "issue",
             key,
             "--uri",
-            "spiffe://acme.test/a",
+            "https://acme.test/b",
             "--uri",
             "https://acme.test/a",
             "--dns",
@@ -382,7 +382,7 @@ fn issue_takes_every_kind_of_name_and_of_key() {
         assert_eq!(sandbox.snapshot(), before);
         sandbox.leaf(key, |leaf| {
             let names = leaf.names();
-            assert_eq!(names.uris, ["spiffe://acme.test/a", "https://acme.test/a"]);
+            assert_eq!(names.uris, ["https://acme.test/b", "https://acme.test/a"]);
             assert_eq!(
                 (&*names.dns[0], &*names.emails[0]),
                 ("*.a.test", "a@acme.test")

@@ -259,6 +259,7 @@ fn a_signature_of_another_algorithm_is_not_called_a_bad_one() {
     let rsa = ["-newkey", "rsa:2048"];
     for (key, hash) in [
         (&p256[..], "-sha256"),
+        (&p256, "-sha384"),
         (&rsa, "-sha256"),
         (&rsa, "-sha384"),
         (&rsa, "-sha512"),
@@ -271,10 +272,7 @@ fn a_signature_of_another_algorithm_is_not_called_a_bad_one() {
             "{said}"
         );
     }
-    for (hash, name) in [
-        ("-sha384", "ECDSA with SHA-384"),
-        ("-sha512", "ECDSA with SHA-512"),
-    ] {
+    for (hash, name) in [("-sha512", "ECDSA with SHA-512")] {
         make(&p256, hash);
         sandbox.refuse(
             &issue(&["--dns", "web.test", "--replace"]),
