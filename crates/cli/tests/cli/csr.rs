@@ -272,11 +272,9 @@ fn a_signature_of_another_algorithm_is_not_called_a_bad_one() {
             "{said}"
         );
     }
-    for (hash, name) in [("-sha512", "ECDSA with SHA-512")] {
-        make(&p256, hash);
-        sandbox.refuse(
-            &issue(&["--dns", "web.test", "--replace"]),
-            &format!("web.csr: it is signed by {name}"),
-        );
-    }
+    make(&p256, "-sha512");
+    sandbox.refuse(
+        &issue(&["--dns", "web.test", "--replace"]),
+        "web.csr: it is signed by ECDSA with SHA-512",
+    );
 }
