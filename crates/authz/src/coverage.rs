@@ -3,6 +3,7 @@
 //! For advice only: where it is not sure, it says that they have nothing to do with each other.
 
 use crate::pattern::{Pattern, Patterns};
+use crate::principal::has_scheme;
 use crate::rule::{HeaderRule, Rule};
 
 /// Whether no value matches both of two rules for one header.
@@ -72,7 +73,8 @@ pub(crate) enum Kind {
 
 pub(crate) fn kind(text: &str) -> Kind {
     match text {
-        uri if uri.contains("://") => Kind::Uri,
+        uri if has_scheme(uri) => Kind::Uri,
+        uri if uri.contains("://") && !uri.contains('=') => Kind::Uri,
         subject if subject.contains('=') => Kind::Subject,
         _ => Kind::Dns,
     }

@@ -54,6 +54,7 @@ mod path;
 mod pattern;
 mod policy;
 mod policy_file;
+mod principal;
 mod rule;
 
 pub use api::{Api, InvalidApi};

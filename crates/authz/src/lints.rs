@@ -2,13 +2,12 @@
 //!
 //! Each finding says who gets in, or who escapes.
 
-use identity::SpiffeId;
-
 use crate::check::{Findings, Located};
 use crate::coverage::{Kind, contradict, kind, subsumes};
 use crate::path::{self, MethodPath};
 use crate::pattern::{Pattern, Patterns};
 use crate::policy::Policy;
+use crate::principal::impossible;
 use crate::rule::{HeaderRule, List};
 
 pub(crate) fn rule(located: Located<'_>, findings: &mut Findings) {
@@ -100,6 +99,16 @@ fn repeated(located: Located<'_>, within: &str, patterns: &Patterns, findings: &
 }
 
 fn principal(pattern: &Pattern, list: List, place: (String, u32), findings: &mut Findings) {
+    if has_inner_star(pattern) {
+        let message = format!(
+            "the star inside {:?} is itself: only one at an end is a wildcard",
+            pattern.to_string()
+        );
+        findings.warn(place.clone(), "literal-star", message);
+    }
+    if let Some((code, message)) = impossible(pattern) {
+        return findings.error(place, code, message);
+    }
     let text = match pattern {
         Pattern::Present => return,
         Pattern::Exact(text) if text.is_empty() => {
@@ -124,57 +133,59 @@ fn principal(pattern: &Pattern, list: List, place: (String, u32), findings: &mut
             suffix
         }
     };
-    if text.contains('*') {
-        let message = format!(
-            "the star inside {:?} is itself: only one at an end is a wildcard",
-            pattern.to_string()
-        );
-        findings.warn(place.clone(), "literal-star", message);
-    }
+    dns_case(pattern, text, place.clone(), findings);
     if list == List::Deny && kind(text) != Kind::Uri {
-        let message = "a caller whose certificate has a name of an earlier kind too (URI, then DNS, then subject) escapes \
-                       this deny rule (gRFC A41): deny it by that name too";
-        findings.warn(place, "identity-order", message.into());
+        let case = match kind(text) {
+            Kind::Dns => {
+                "; and so does one whose certificate has the DNS name in other case, since names are compared byte for \
+                 byte"
+            }
+            Kind::Uri | Kind::Subject => "",
+        };
+        let message = format!(
+            "a caller whose certificate has a name of an earlier kind too (URI, then DNS, then subject) escapes this deny \
+             rule (gRFC A41): deny it by that name too{case}"
+        );
+        findings.warn(place, "identity-order", message);
+    }
+}
+
+fn has_inner_star(pattern: &Pattern) -> bool {
+    match pattern {
+        Pattern::Present => false,
+        Pattern::Exact(text) | Pattern::Prefix(text) | Pattern::Suffix(text) => text.contains('*'),
     }
 }
 
 fn exact_principal(text: &str, place: (String, u32), findings: &mut Findings) {
-    match kind(text) {
-        Kind::Uri => {
-            if !text.to_ascii_lowercase().starts_with("spiffe:") {
-                return;
-            }
-            if let Err(invalid) = text.parse::<SpiffeId>() {
-                let message = format!("no certificate has the SPIFFE ID {text:?}: {invalid}");
-                findings.error(place, "malformed-spiffe-id", message);
-            }
-        }
-        Kind::Subject => {
-            let typed = |rdn: &str, of: &str| {
-                rdn.split('=')
-                    .next()
-                    .is_some_and(|t| t.eq_ignore_ascii_case(of))
-            };
-            let first = text.split(',').next().unwrap_or_default();
-            let last = text.rsplit(',').next().unwrap_or_default();
-            if text.contains(", ") && !text.contains("\\, ") {
-                let message = format!(
-                    "no subject is written like {text:?}: RFC 4514 has no space after a comma"
-                );
-                findings.error(place, "subject-spaces", message);
-            } else if (typed(first, "C") || typed(first, "DC")) && typed(last.trim(), "CN") {
-                let message = format!(
-                    "{text:?} begins with the country: RFC 4514 begins with the most specific name"
-                );
-                findings.warn(place, "subject-order", message);
-            }
-        }
-        Kind::Dns => {
-            if text.trim() != text {
-                let message = format!("{text:?} has spaces around it, which are part of it");
-                findings.error(place, "spaces", message);
-            }
-        }
+    if kind(text) != Kind::Subject {
+        return;
+    }
+    let typed = |rdn: &str, of: &str| {
+        rdn.split('=')
+            .next()
+            .is_some_and(|t| t.eq_ignore_ascii_case(of))
+    };
+    let first = text.split(',').next().unwrap_or_default();
+    let last = text.rsplit(',').next().unwrap_or_default();
+    if (typed(first, "C") || typed(first, "DC")) && typed(last, "CN") {
+        let message = format!(
+            "{text:?} begins with the country: RFC 4514 begins with the most specific name"
+        );
+        findings.warn(place, "subject-order", message);
+    }
+}
+
+/// DNS names are the same in any case for a resolver (RFC 4343), and are not for gRFC A41.
+fn dns_case(pattern: &Pattern, text: &str, place: (String, u32), findings: &mut Findings) {
+    if kind(text) == Kind::Dns && text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let message = format!(
+            "{:?} has upper case and names are compared byte for byte: it fits only certificates with the same letters, \
+             and most have {:?}",
+            pattern.to_string(),
+            pattern.to_string().to_ascii_lowercase()
+        );
+        findings.warn(place, "dns-case", message);
     }
 }
 

@@ -21,8 +21,18 @@ pub(crate) fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
     let root = json::parse(text).map_err(|error| InvalidPolicy {
         pointer: String::new(),
         line: u32::try_from(error.line()).unwrap_or(u32::MAX).max(1),
-        fault: Fault::NotJson(error.to_string()),
+        fault: Fault::NotJson(match base::json::instead(text) {
+            Some(instead) => format!("{error}; {instead}"),
+            None => error.to_string(),
+        }),
     })?;
+    if let (json::Value::String(_), Some(instead)) = (&root.value, base::json::instead(text)) {
+        return Err(InvalidPolicy {
+            pointer: String::new(),
+            line: root.line,
+            fault: Fault::NotJson(instead.to_owned()),
+        });
+    }
     let mut empty_lists = Vec::new();
     let root = At {
         node: &root,

@@ -3,6 +3,7 @@
 //! - [`call`]: how a gRPC call is ended before its time, and how its end is observed
 //! - [`backoff`]: how long to wait before the next attempt
 //! - [`file`](mod@file): how a file that somebody else wrote is read
+//! - [`json`]: what a text that is no JSON is instead
 //! - [`text`]: how foreign text and times are shown
 //! - [`metrics`]: how a crate puts its numbers on the page that Prometheus reads
 //! - [`reload`]: what became of reading a file again
@@ -22,6 +23,7 @@
 pub mod backoff;
 pub mod call;
 pub mod file;
+pub mod json;
 pub mod metrics;
 pub mod queue;
 pub mod quota;

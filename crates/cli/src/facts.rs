@@ -60,7 +60,8 @@ impl Facts {
                 .map(|purposes| purposes.iter().map(ToString::to_string).collect()),
             not_before: timestamp(validity.not_before),
             not_after: timestamp(validity.not_after),
-            days_left: ((validity.not_after - now).as_seconds_f64() / 864.0).round() / 100.0,
+            // Adding zero makes a negative zero a plain one.
+            days_left: ((validity.not_after - now).as_seconds_f64() / 864.0).round() / 100.0 + 0.0,
         }
     }
 

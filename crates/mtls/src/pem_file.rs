@@ -2,8 +2,7 @@
 //!
 //! Never a judgement about what is in it, never a guess: what another tool would have to convert is named.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject;
@@ -64,19 +63,7 @@ impl PemFile {
             path: path.to_owned(),
             source,
         };
-        // A FIFO would block for ever on open, and a device might never end.
-        if !path.metadata().map_err(unreadable)?.is_file() {
-            return Err(unreadable(io::Error::other("not a regular file")));
-        }
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(max + 1).read_to_end(&mut bytes))
-            .map_err(unreadable)?;
-        if bytes.len() as u64 > max {
-            return Err(unreadable(io::Error::other(format!(
-                "larger than {max} bytes, so it is no credential file"
-            ))));
-        }
+        let bytes = base::file::read(path, max).map_err(unreadable)?;
         Ok(Self::new(path, bytes))
     }
 

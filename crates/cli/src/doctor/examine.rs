@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use identity::{Peer, Role};
 use mtls::{
-    ChannelOptions, HandshakeError, InvalidCredentials, Present, Refusal, Reload, Snapshot, Source,
-    Trust,
+    ChannelOptions, ExpiredCrls, HandshakeError, InvalidCredentials, PemFile, Present, Refusal,
+    Reload, Snapshot, Source, Trust,
 };
 use pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -18,6 +18,7 @@ use super::Case;
 use super::call;
 use super::finding::{Finding, Whose};
 use super::openssl::Openssl;
+use crate::cert::{Purpose, Verdict, verdict};
 use crate::pki::certificate::Certificate;
 
 /// The alerts that need a second look (RFC 8446 §6.2).
@@ -43,6 +44,7 @@ impl Examination<'_> {
         let source = Source::directory(&self.case.tls_dir);
         let trust = Trust::open(Role::Client, source, Reload::default())
             .map_err(|invalid| self.unusable(&invalid))?;
+        self.not_revoked()?;
         let snapshot = trust.current();
         let address = self.reach().await?;
         let server = self.shake_hands(address, &snapshot).await?;
@@ -61,6 +63,31 @@ impl Examination<'_> {
         let code = invalid.code();
         let shown = self.openssl.own_files(code);
         Finding::new(code, Whose::Ours, invalid.to_string(), shown)
+    }
+
+    /// Our own list does not name our own certificate: every peer that has the list refuses us.
+    fn not_revoked(&self) -> Result<(), Finding> {
+        let file = |name| PemFile::read(&self.case.tls_dir.join(name));
+        let lists = PemFile::read_lists(&self.case.tls_dir.join("crl.pem"));
+        let (Ok(chain), Ok(roots), Ok(lists)) = (file("tls.crt"), file("ca.crt"), lists) else {
+            return Ok(());
+        };
+        let judged = verdict(
+            &chain,
+            Purpose::Client,
+            None,
+            SystemTime::now(),
+            &[roots],
+            &[lists],
+            ExpiredCrls::Honour,
+        );
+        match judged {
+            Ok(Verdict::Refused { code, reason }) if code == "CERTIFICATE_REVOKED" => {
+                let shown = self.openssl.own_files(code);
+                Err(Finding::new(code, Whose::Ours, reason, shown))
+            }
+            Ok(Verdict::Refused { .. } | Verdict::Accepted(_)) | Err(_) => Ok(()),
+        }
     }
 
     /// The first address of the name that takes a connection.

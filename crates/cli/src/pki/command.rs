@@ -170,6 +170,16 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
                 replace,
             } = issue;
             let csr = csr.as_deref().map(signing_request).transpose()?;
+            let unnamed = uri.is_empty()
+                && dns.is_empty()
+                && ip.is_empty()
+                && email.is_empty()
+                && subject.is_none()
+                && usage.is_none();
+            let rostered = match csr {
+                None if replace && unnamed => rostered(&dir, &name, now)?,
+                Some(_) | None => None,
+            };
             let names = match &csr {
                 Some(csr) if as_requested => csr.names().clone(),
                 Some(_) | None => Names {
@@ -180,9 +190,10 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
                     others: 0,
                 },
             };
-            let request = match &csr {
-                Some(csr) => Request::granting(csr, names, subject, usage)?,
-                None => Request::new(names, subject, usage, key)?,
+            let request = match (&csr, rostered) {
+                (None, Some(request)) => request,
+                (Some(csr), _) => Request::granting(csr, names, subject, usage)?,
+                (None, None) => Request::new(names, subject, usage, key)?,
             };
             let outcome =
                 operations::issue(&dir, &name, &request, csr.as_ref(), ttl.0, replace, now)?;
@@ -217,14 +228,20 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
         Command::Export(export) => export::run(&dir, &Directory::open(&dir, now)?, &export, out)?,
         Command::Revoke { name, serial } => {
             let directory = Directory::open(&dir, now)?;
-            let serial = match (serial, name) {
+            let serial = match (serial, &name) {
                 (Some(serial), _) => serial,
-                (None, Some(name)) => operations::serial_of(&directory, &name)?,
+                (None, Some(name)) => operations::serial_of(&directory, name)?,
                 (None, None) => return Ok(ExitCode::from(countersign::program::exit::USAGE)),
             };
             let revocations = operations::revoke(&directory, &serial, now)?;
             writeln!(out, "revoked {serial}")?;
             report_list(out, &revocations)?;
+            if let Some(name) = name {
+                writeln!(
+                    out,
+                    "`pki issue {name} --replace` gives it another certificate, with the names of dev.toml if it is there"
+                )?;
+            }
         }
         Command::Crl => {
             let directory = Directory::open(&dir, now)?;
@@ -236,10 +253,31 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
 }
 
 fn signing_request(file: &Path) -> Result<SigningRequest, PkiError> {
-    SigningRequest::from_pem(&files::read(file)?).map_err(|source| PkiError::SigningRequest {
-        file: file.to_owned(),
-        source,
+    SigningRequest::from_file(&files::read_bytes(file)?).map_err(|source| {
+        PkiError::SigningRequest {
+            file: file.to_owned(),
+            source,
+        }
     })
+}
+
+/// What dev.toml says of an identity, under the trust domain that the PKI has.
+fn rostered(
+    dir: &Path,
+    name: &IdentityName,
+    now: OffsetDateTime,
+) -> Result<Option<Request>, PkiError> {
+    let directory = Directory::open(dir, now)?;
+    let domain = operations::trust_domain(&directory, name)?;
+    let Some(domain) = domain.or_else(|| "acme.test".parse().ok()) else {
+        return Ok(None);
+    };
+    let roster = roster(dir, None, &domain)?;
+    let request = roster
+        .entries()
+        .find(|(known, _)| *known == name)
+        .map(|(_, request)| request.clone());
+    Ok(request)
 }
 
 fn roster(dir: &Path, file: Option<PathBuf>, domain: &TrustDomain) -> Result<Roster, PkiError> {

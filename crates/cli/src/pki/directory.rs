@@ -61,6 +61,7 @@ impl Directory {
             .create(&ca)
             .map_err(FileError::new("create", &ca))?;
         let lock = lock(&ca)?;
+        keep_out_of_git(path)?;
         let files = AUTHORITY_FILES.map(|file| ca.join(file));
         let origin = if files.iter().any(|file| file.symlink_metadata().is_ok()) {
             Origin::Found
@@ -308,6 +309,26 @@ impl Directory {
     fn file(&self, name: &IdentityName, file: &str) -> PathBuf {
         self.path.join(name.as_str()).join(file)
     }
+}
+
+/// What git is told of a PKI: all of it is left alone but the files that people write.
+const GIT_IGNORE: &str = "\
+# Whatever is made here stays here: no certificate and, above all, no key is ever committed.
+*
+!.gitignore
+!README.md
+!dev.toml
+";
+
+/// Writes `.gitignore` before any key is there. One that is there is somebody's decision.
+fn keep_out_of_git(path: &Path) -> Result<(), FileError> {
+    let file = path.join(".gitignore");
+    if file.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.stage(&file, GIT_IGNORE, Secrecy::Public)?;
+    batch.create()
 }
 
 /// The credentials of an identity as they are on the disk.

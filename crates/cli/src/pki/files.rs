@@ -35,17 +35,15 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// Reads a text file of a sane size.
 pub(super) fn read(path: &Path) -> Result<String, FileError> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    let file = File::open(path).map_err(FileError::new("read", path))?;
-    file.take(MAX_FILE + 1)
-        .read_to_string(&mut text)
-        .map_err(FileError::new("read", path))?;
-    if text.len() as u64 > MAX_FILE {
-        let source = io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 16 MiB");
-        return Err(FileError::new("read", path)(source));
-    }
-    Ok(text)
+    String::from_utf8(read_bytes(path)?).map_err(|_not| {
+        let source = io::Error::new(io::ErrorKind::InvalidData, "it is not text (UTF-8)");
+        FileError::new("read", path)(source)
+    })
+}
+
+/// Reads a file of a sane size, whatever is in it.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+    base::file::read(path, MAX_FILE).map_err(FileError::new("read", path))
 }
 
 /// Who may read a file.

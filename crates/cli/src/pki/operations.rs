@@ -12,7 +12,7 @@ use super::certificate::{Certificate, Malformed};
 use super::{
     Credentials, Directory, DirectoryError, Holder, IdentityName, InvalidLifetime, LeafSpec,
     NotRepeatable, Origin, Request, Revocation, Revocations, Roster, Serial, SigningRequest,
-    Validity,
+    TrustDomain, Validity,
 };
 
 /// How long a revocation list may be used. Any `revoke` or `crl` makes a new one.
@@ -98,6 +98,35 @@ pub fn issue(
     };
     put(&directory, name, &spec, signing_request)?;
     Ok(outcome)
+}
+
+/// The trust domain of the PKI: that of the SPIFFE ID of `name`, or else of the first identity that has one.
+///
+/// # Errors
+/// When an identity cannot be read.
+pub fn trust_domain(
+    directory: &Directory,
+    name: &IdentityName,
+) -> Result<Option<TrustDomain>, OperationError> {
+    for name in std::iter::once(name.clone()).chain(directory.identities()?) {
+        let Some(credentials) = directory.credentials(&name)? else {
+            continue;
+        };
+        let Ok(der) = leaf_of(&credentials) else {
+            continue;
+        };
+        let Ok(leaf) = Certificate::from_der(&der) else {
+            continue;
+        };
+        let ids = leaf.names().uris.iter();
+        let found = ids
+            .filter_map(|uri| uri.parse::<identity::SpiffeId>().ok())
+            .find_map(|id| id.trust_domain().parse().ok());
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// Gives an identity a new certificate with a new key and serial number, and the same names and usages. One whose key

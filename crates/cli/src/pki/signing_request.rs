@@ -24,6 +24,18 @@ pub struct SigningRequest {
 }
 
 impl SigningRequest {
+    /// Reads the contents of a file as [`Self::from_pem`] does, and names what is in another encoding.
+    ///
+    /// # Errors
+    /// As [`Self::from_pem`].
+    pub fn from_file(bytes: &[u8]) -> Result<Self, InvalidSigningRequest> {
+        if let [0x30, 0x81..=0x84, ..] = bytes {
+            return Err(InvalidSigningRequest::Der);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_not| InvalidSigningRequest::Pem)?;
+        Self::from_pem(text)
+    }
+
     /// Reads a request in PEM, and checks the proof of possession.
     ///
     /// # Errors
@@ -43,9 +55,7 @@ impl SigningRequest {
         info.attributes_map().map_err(|e| malformed(&e))?;
         let key = &info.subject_pki;
         let key_type = key_type_of(key).ok_or(InvalidSigningRequest::Key)?;
-        request
-            .verify_signature()
-            .map_err(|_bad| InvalidSigningRequest::NoPossession)?;
+        check_signature(&request)?;
         let mut names = Names::default();
         for extension in request.requested_extensions().into_iter().flatten() {
             // Usages and the like are for the issuer to decide.
@@ -112,18 +122,87 @@ pub(super) fn flags(names: &Names) -> Vec<String> {
         .collect()
 }
 
+/// By its own key, or by an algorithm that is not known here, which says nothing about its sender.
+fn check_signature(request: &X509CertificationRequest<'_>) -> Result<(), InvalidSigningRequest> {
+    use x509_parser::error::X509Error;
+    match request.verify_signature() {
+        Ok(()) => Ok(()),
+        Err(X509Error::SignatureUnsupportedAlgorithm) => {
+            let oid = request.signature_algorithm.algorithm.to_id_string();
+            Err(InvalidSigningRequest::Algorithm(named(&oid)))
+        }
+        Err(_bad) => {
+            let oid = request.signature_algorithm.algorithm.to_id_string();
+            // Other hashes than these two are not checked for such a key.
+            let p256 =
+                key_type_of(&request.certification_request_info.subject_pki) == Some(KeyType::P256);
+            if p256
+                && oid.starts_with("1.2.840.10045.4.3.")
+                && !["1.2.840.10045.4.3.2", "1.2.840.10045.4.3.3"].contains(&oid.as_str())
+            {
+                return Err(InvalidSigningRequest::Algorithm(named(&oid)));
+            }
+            Err(InvalidSigningRequest::NoPossession)
+        }
+    }
+}
+
+fn named(oid: &str) -> String {
+    let name = match oid {
+        "1.2.840.10045.4.1" => "ECDSA with SHA-1",
+        "1.2.840.10045.4.3.1" => "ECDSA with SHA-224",
+        "1.2.840.10045.4.3.4" => "ECDSA with SHA-512",
+        "1.2.840.113549.1.1.4" => "RSA with MD5",
+        "1.2.840.113549.1.1.5" => "RSA with SHA-1",
+        "1.2.840.113549.1.1.10" => "RSA-PSS",
+        "1.2.840.113549.1.1.14" => "RSA with SHA-224",
+        other => return other.to_owned(),
+    };
+    format!("{name} ({oid})")
+}
+
 /// The request alone, under the label of RFC 7468; keytool and older tools say `NEW`.
 fn section(text: &str) -> Result<String, InvalidSigningRequest> {
-    let begin = text
-        .find("-----BEGIN CERTIFICATE REQUEST-----")
-        .or_else(|| text.find("-----BEGIN NEW CERTIFICATE REQUEST-----"));
-    let section = begin.and_then(|begin| text.get(begin..)).and_then(|rest| {
+    const BEGINS: [&str; 2] = [
+        "-----BEGIN CERTIFICATE REQUEST-----",
+        "-----BEGIN NEW CERTIFICATE REQUEST-----",
+    ];
+    let mut begins: Vec<usize> = BEGINS
+        .iter()
+        .flat_map(|begin| text.match_indices(begin).map(|(at, _)| at))
+        .collect();
+    begins.sort_unstable();
+    let line = |at: usize| {
+        1 + text
+            .get(..at)
+            .map_or(0, |before| before.matches('\n').count())
+    };
+    let begin = match begins[..] {
+        [] => return Err(InvalidSigningRequest::Pem),
+        [begin] => begin,
+        [first, second, ..] => {
+            return Err(InvalidSigningRequest::Several {
+                first: line(first),
+                second: line(second),
+            });
+        }
+    };
+    let before = text.get(..begin).unwrap_or_default();
+    let before = before.rsplit('\n').next().unwrap_or_default();
+    if before.contains(['"', '\'', '=', ':']) {
+        return Err(InvalidSigningRequest::Quoted(line(begin)));
+    }
+    let section = text.get(begin..).and_then(|rest| {
         let end = rest.find("-----END ")?;
         let line = rest.get(end..)?.lines().next()?;
         rest.get(..end + line.len())
     });
     let section = section.ok_or(InvalidSigningRequest::Pem)?;
-    Ok(section.replace(" NEW CERTIFICATE REQUEST", " CERTIFICATE REQUEST") + "\n")
+    let lines: Vec<&str> = section.lines().map(str::trim).collect();
+    Ok(lines
+        .join("\n")
+        .replace(" NEW CERTIFICATE REQUEST", " CERTIFICATE REQUEST")
+        + "\n")
 }
 
 /// Why a request is not one that can be granted.
@@ -135,6 +214,29 @@ pub enum InvalidSigningRequest {
          `openssl req -inform DER` converts one"
     )]
     Pem,
+    /// It is DER.
+    #[error("it is DER, not PEM: `openssl req -inform DER -in FILE -out FILE.pem` converts it")]
+    Der,
+    /// More than one, and nobody could say which is meant.
+    #[error(
+        "it holds more than one signing request, on lines {first} and {second}: give each a file of its own"
+    )]
+    Several {
+        /// Where the first begins.
+        first: usize,
+        /// Where the second begins.
+        second: usize,
+    },
+    /// It stands in a string of another format.
+    #[error(
+        "line {0}: there are quotes or other text before the signing request: write -----BEGIN at the start of its line"
+    )]
+    Quoted(usize),
+    /// Signed in a way that is not checked here.
+    #[error(
+        "it is signed by {0}, which is not supported: sign it with SHA-256 (`openssl req -new -sha256`)"
+    )]
+    Algorithm(String),
     /// It is not a request.
     #[error("the signing request is malformed: {0}")]
     Malformed(String),

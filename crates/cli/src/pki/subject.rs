@@ -85,7 +85,8 @@ fn read_value<'a>(
                 chars.by_ref().take(length).for_each(drop);
             }
             ' ' | '#' if at == 0 => return Err(unescaped(c)),
-            '"' | '+' | ';' | '<' | '>' | '\0' => return Err(unescaped(c)),
+            '+' => return Err(InvalidSubject::MultiValued(attribute.name)),
+            '"' | ';' | '<' | '>' | '\0' => return Err(unescaped(c)),
             c => value.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
@@ -250,8 +251,13 @@ pub enum InvalidSubject {
         /// What it must be.
         wanted: &'static str,
     },
-    /// A special character that is not escaped; an unescaped plus sign would join two attributes into one
-    /// part.
+    /// An unescaped plus sign, which joins two attributes into one part (RFC 4514 §2.2).
+    #[error(
+        "the + after {0} joins two attributes into one part (RFC 4514 §2.2), which is not issued here: put a comma between \
+         them, or write \\+ if it is part of the value"
+    )]
+    MultiValued(&'static str),
+    /// A special character that is not escaped.
     #[error("{found:?} in {attribute} must be escaped with a backslash")]
     Unescaped {
         /// The short name of the type.
@@ -320,7 +326,7 @@ mod tests {
             ("/CN=a/O=b", "no attribute type"),
             ("CN=", "has no value"),
             ("CN=a,CN=b", "given twice"),
-            ("CN=a+O=b", "'+' in CN must be escaped"),
+            ("CN=a+O=b", "the + after CN joins two attributes"),
             ("CN=a;O=b", "';' in CN"),
             ("CN=\"a,b\"", "'\"' in CN"),
             ("CN= a", "' ' in CN"),

@@ -106,7 +106,10 @@ pub(super) fn peers(path: &Path) -> Result<Vec<NamedPeer>, PolicyError> {
 pub(super) fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, PolicyError> {
     serde_json::from_slice(text).map_err(|error| PolicyError::Json {
         what: what.to_owned(),
-        reason: error.to_string(),
+        reason: match base::json::instead(text) {
+            Some(instead) => format!("{error}; {instead}"),
+            None => error.to_string(),
+        },
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_cli::pki::Purpose;
 use serde_json::Value;
 
-use crate::tool::{Sandbox, eventually};
+use crate::tool::{Sandbox, eventually, is_missing, run_other};
 
 pub(crate) const IDENTITIES: [&str; 7] = [
     "auditor",
@@ -81,7 +81,7 @@ fn keys_are_for_their_owner_and_nothing_else_is_left_behind() {
         ];
         let known_too = ["tls.crt", "tls.key", "ca.crt"];
         assert!(
-            known.contains(&name) || known_too.contains(&name),
+            known.contains(&name) || known_too.contains(&name) || name == ".gitignore",
             "{}",
             path.display()
         );
@@ -94,6 +94,34 @@ fn keys_are_for_their_owner_and_nothing_else_is_left_behind() {
         .mode()
         & 0o777;
     assert_eq!(ca, 0o700);
+}
+
+#[test]
+fn git_takes_no_key_of_a_pki_wherever_it_is() {
+    if is_missing("git", "--version") {
+        return;
+    }
+    for dir in ["certs", "deep/down/pki", "."] {
+        let sandbox = Sandbox::empty();
+        sandbox.write("mine.txt", "mine");
+        assert!(run_other(&sandbox, "git", &["init", "--quiet"]).0);
+        sandbox.succeed(&["pki", "--dir", dir, "init"]);
+        sandbox.succeed(&["pki", "--dir", dir, "issue", "late", "--dns", "a.test"]);
+        sandbox.succeed(&["pki", "--dir", dir, "revoke", "late"]);
+        let roster = format!("{dir}/dev.toml");
+        sandbox.write(&roster, "");
+        assert!(run_other(&sandbox, "git", &["add", "--all"]).0);
+        let (_, staged) = run_other(&sandbox, "git", &["ls-files"]);
+        assert!(staged.contains("dev.toml") && staged.contains(".gitignore"));
+        for secret in [".key", ".crt", ".pem"] {
+            assert!(!staged.contains(secret), "{dir}: {staged}");
+        }
+    }
+    let sandbox = Sandbox::empty();
+    std::fs::create_dir(sandbox.path("certs")).unwrap();
+    sandbox.write("certs/.gitignore", "/mine");
+    sandbox.succeed(&["pki", "init"]);
+    assert_eq!(sandbox.read("certs/.gitignore"), "/mine");
 }
 
 #[test]
@@ -287,7 +315,7 @@ fn issue_refuses_what_is_not_safe_to_hand_out() {
             &["new", "--subject", "localhost"],
             "not of the form TYPE=value",
         ),
-        (&["new", "--subject", "CN=a+O=b"], "must be escaped"),
+        (&["new", "--subject", "CN=a+O=b"], "joins two attributes"),
         (&["new", "--dns", "127.0.0.1"], "--ip"),
         (&["new", "--ip", "localhost"], "invalid IP address"),
         (&["new", "--uri", "spiffe://Acme/x"], "not a SPIFFE ID"),
@@ -333,7 +361,9 @@ fn issue_takes_every_kind_of_name_and_of_key() {
             "issue",
             key,
             "--uri",
-            "spiffe://acme.test/a",
+            "https://acme.test/b",
+            "--uri",
+            "https://acme.test/a",
             "--dns",
             "*.a.test",
             "--ip",
@@ -356,7 +386,7 @@ fn issue_takes_every_kind_of_name_and_of_key() {
         assert_eq!(sandbox.snapshot(), before);
         sandbox.leaf(key, |leaf| {
             let names = leaf.names();
-            assert_eq!(names.uris, ["spiffe://acme.test/a"]);
+            assert_eq!(names.uris, ["https://acme.test/b", "https://acme.test/a"]);
             assert_eq!(
                 (&*names.dns[0], &*names.emails[0]),
                 ("*.a.test", "a@acme.test")

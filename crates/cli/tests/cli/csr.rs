@@ -2,7 +2,7 @@
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _, SanType};
 
-use crate::tool::Sandbox;
+use crate::tool::{Sandbox, is_missing, run_other};
 
 struct Asked {
     key: KeyPair,
@@ -199,7 +199,18 @@ fn what_is_no_request_is_refused_with_its_file() {
             &asked.pem.as_bytes()[..200],
             "web.csr: it holds no certificate signing request",
         ),
-        (&asked.der, "cannot read web.csr"),
+        (
+            &asked.der,
+            "web.csr: it is DER, not PEM: `openssl req -inform DER",
+        ),
+        (
+            format!("\n{}{}", asked.pem, ask(&[]).pem).as_bytes(),
+            "web.csr: it holds more than one signing request, on lines 2 and ",
+        ),
+        (
+            format!("x\ncsr = \"{}\"", asked.pem).as_bytes(),
+            "web.csr: line 2: there are quotes or other text before the signing request",
+        ),
     ] {
         sandbox.write("web.csr", contents);
         sandbox.refuse(&issue(&["--as-requested"]), why);
@@ -207,5 +218,63 @@ fn what_is_no_request_is_refused_with_its_file() {
     sandbox.refuse(
         &["pki", "issue", "web", "--csr", "certs", "--as-requested"],
         "cannot read certs",
+    );
+}
+
+#[test]
+fn a_request_is_read_with_other_line_ends_a_byte_order_mark_or_blanks() {
+    for change in [
+        |pem: &str| pem.replace('\n', "\r\n"),
+        |pem: &str| format!("\u{feff}{pem}"),
+        |pem: &str| pem.replace('\n', "\n    ").trim_end().to_owned(),
+        |pem: &str| pem.replace(" CERTIFICATE", " NEW CERTIFICATE"),
+        |pem: &str| format!("Certificate Request:\n{pem}\n"),
+    ] {
+        let sandbox = Sandbox::with_pki();
+        sandbox.write("web.csr", change(&ask(&["web.test"]).pem));
+        let said = sandbox.succeed(&issue(&["--as-requested"]));
+        assert!(said.contains("issued"), "{said}");
+    }
+}
+
+#[test]
+fn a_signature_of_another_algorithm_is_not_called_a_bad_one() {
+    if is_missing("openssl", "version") {
+        return;
+    }
+    let sandbox = Sandbox::with_pki();
+    let make = |key: &[&str], hash: &str| {
+        let command = [
+            &[
+                "req", "-new", "-nodes", "-subj", "/CN=web", "-keyout", "web.key",
+            ][..],
+            key,
+            &["-out", "web.csr", hash],
+        ]
+        .concat();
+        let (made, said) = run_other(&sandbox, "openssl", &command);
+        assert!(made, "{said}");
+    };
+    let p256 = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    let rsa = ["-newkey", "rsa:2048"];
+    for (key, hash) in [
+        (&p256[..], "-sha256"),
+        (&p256, "-sha384"),
+        (&rsa, "-sha256"),
+        (&rsa, "-sha384"),
+        (&rsa, "-sha512"),
+        (&["-newkey", "ed25519"], "-sha256"),
+    ] {
+        make(key, hash);
+        let said = sandbox.succeed(&issue(&["--dns", "web.test", "--replace"]));
+        assert!(
+            said.contains("web.test") || said.contains("valid until"),
+            "{said}"
+        );
+    }
+    make(&p256, "-sha512");
+    sandbox.refuse(
+        &issue(&["--dns", "web.test", "--replace"]),
+        "web.csr: it is signed by ECDSA with SHA-512",
     );
 }

@@ -218,3 +218,55 @@ fn two_runs_at_once_do_not_undo_each_other() {
     let list = Revocations::from_pem(&sandbox.read("certs/ca/crl.pem")).unwrap();
     assert_eq!((list.number, list.entries.len()), (7, 7));
 }
+
+#[test]
+fn a_revoked_identity_comes_back_with_the_names_of_dev_toml() {
+    let sandbox = Sandbox::empty();
+    sandbox.succeed(&["pki", "init", "--trust-domain", "corp.test"]);
+    for name in ["orders", "billing", "mainframe", "inventory"] {
+        let names = || sandbox.leaf(name, |leaf| (leaf.names().clone(), leaf.subject().unwrap()));
+        let before = (names(), sandbox.serial(name));
+        let said = sandbox.succeed(&["pki", "revoke", name]);
+        let advice = format!("`pki issue {name} --replace`");
+        assert!(said.contains(&advice), "{said}");
+        let said = sandbox.succeed(&["pki", "issue", name, "--replace"]);
+        assert!(said.contains("replaced"), "{said}");
+        assert_eq!(names(), before.0, "{name}");
+        assert_ne!(sandbox.serial(name), before.1, "{name}");
+        let listed = sandbox.json(&["pki", "list"]);
+        let row = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["name"] == name);
+        assert_eq!(row.unwrap()["revoked"], false, "{name}");
+    }
+    sandbox.succeed(&["pki", "issue", "guest", "--dns", "guest.test"]);
+    sandbox.refuse(&["pki", "issue", "guest", "--replace"], "no name is given");
+}
+
+#[test]
+fn the_doctor_reads_our_own_list() {
+    let sandbox = Sandbox::with_pki();
+    sandbox.succeed(&["pki", "revoke", "orders"]);
+    // Nobody is asked: what our own files say comes first.
+    let run = sandbox.run(&["doctor", "localhost:1", "--tls-dir", "certs/orders"]);
+    assert_eq!(run.code, 1, "{}{}", run.out, run.err);
+    assert!(run.out.contains("CERTIFICATE_REVOKED"), "{}", run.out);
+    sandbox.succeed(&["pki", "issue", "orders", "--replace"]);
+    let run = sandbox.run(&["doctor", "localhost:1", "--tls-dir", "certs/orders"]);
+    assert!(run.out.contains("UNREACHABLE"), "{}", run.out);
+}
+
+#[test]
+fn a_certificate_that_ends_now_has_no_days_left() {
+    let sandbox = Sandbox::with_pki();
+    sandbox.succeed(&["pki", "issue", "brief", "--dns", "a.test", "--ttl", "1s"]);
+    eventually("it has expired", || {
+        sandbox
+            .json(&["pki", "list"])
+            .to_string()
+            .contains("expired")
+    });
+    assert!(!sandbox.succeed(&["pki", "list"]).contains("-0.00"));
+}

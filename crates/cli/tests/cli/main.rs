@@ -10,6 +10,7 @@ mod generators;
 mod lifecycle;
 mod openssl;
 mod policy;
+mod readers;
 mod show;
 mod stamp;
 mod tool;

@@ -81,6 +81,7 @@ fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
         ("huge", "larger than 16777216 bytes"),
         ("deep", "recursion limit"),
         ("binary", "is not valid: line 1: not JSON"),
+        ("binary", "it is UTF-16: save it as UTF-8"),
         ("missing", "cannot read missing"),
         (".", "not a regular file"),
         ("/dev/zero", "not a regular file"),

@@ -1,0 +1,126 @@
+//! What a text that is no JSON is instead, for whoever has to mend it.
+
+/// What people bring in place of JSON and how to mend it, or `None` when it looks like none of that. Ask only about a
+/// text that a strict reader refuses, or that is one JSON string.
+pub fn instead(text: &[u8]) -> Option<&'static str> {
+    if text.starts_with(b"\xef\xbb\xbf") {
+        return Some("it begins with a byte order mark: save it as UTF-8 without one");
+    }
+    let utf16 = text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff");
+    if utf16 || text.iter().take(2).any(|byte| *byte == 0) {
+        return Some("it is UTF-16: save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)");
+    }
+    let body = text.trim_ascii();
+    match (body.first(), body.last()) {
+        (Some(b'"'), Some(b'"')) if body.len() > 1 => {
+            return Some(
+                "it is JSON inside of a JSON string: decode it once (`jq -r .`), or take away the quotes around it",
+            );
+        }
+        (Some(b'\''), Some(b'\'')) if body.len() > 1 => {
+            return Some("there are quotes around it: take them away");
+        }
+        _ => {}
+    }
+    if body.starts_with(br#"{\"#) {
+        return Some(r#"its quotes are escaped: write " in place of \""#);
+    }
+    if !matches!(body.first(), Some(b'{' | b'[')) && is_yaml(body) {
+        return Some("it is YAML: convert it to JSON (`yq -o json`)");
+    }
+    outside_of_strings(body)
+}
+
+/// `key: value` or a list item at the beginning of a line.
+fn is_yaml(body: &[u8]) -> bool {
+    body.starts_with(b"---")
+        || body.split(|byte| *byte == b'\n').any(|line| {
+            let line = line.trim_ascii();
+            let key = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-\"' ".contains(byte);
+            line.starts_with(b"- ")
+                || (key.len() < line.len() && !key.is_empty() && key.iter().all(is_word))
+        })
+}
+
+fn outside_of_strings(body: &[u8]) -> Option<&'static str> {
+    let mut rest = body;
+    let mut comma = false;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'"' => {
+                rest = after_string(rest);
+                comma = false;
+            }
+            b'\'' => return Some("it has single quotes: JSON has double quotes alone"),
+            b'#' => return Some("it has a comment, which JSON does not: take it away"),
+            b'/' if matches!(after.first(), Some(b'/' | b'*')) => {
+                return Some("it has a comment, which JSON does not: take it away");
+            }
+            b'}' | b']' if comma => {
+                return Some(
+                    "there is a comma after the last value of a list or object: take it away",
+                );
+            }
+            b',' => comma = true,
+            other => comma = comma && other.is_ascii_whitespace(),
+        }
+    }
+    None
+}
+
+fn after_string(text: &[u8]) -> &[u8] {
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        at += 1;
+        match byte {
+            b'"' => break,
+            b'\\' => at += 1,
+            _ => {}
+        }
+    }
+    text.get(at..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_bring_in_place_of_json_is_named() {
+        let utf16: Vec<u8> = "{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let marked = [&b"\xff\xfe"[..], &utf16].concat();
+        for (text, named) in [
+            (&b"\xef\xbb\xbf{}"[..], "byte order mark"),
+            (&utf16, "UTF-16"),
+            (&marked, "UTF-16"),
+            (br#""{\"name\": \"a\"}""#, "JSON inside of a JSON string"),
+            (br#"'{"name": "a"}'"#, "quotes around it"),
+            (br#"{\"name\": \"a\"}"#, "its quotes are escaped"),
+            (b"name: a\nallow_rules:\n- name: b\n", "YAML"),
+            (b"---\nname: a\n", "YAML"),
+            (b"# mine\nname: a\n", "YAML"),
+            (b"{'name': 'a'}", "single quotes"),
+            (b"{ // mine\n}", "comment"),
+            (b"{ /* mine */ }", "comment"),
+            (b"{ # mine\n}", "comment"),
+            (b"// mine\n{}", "comment"),
+            (br#"{"a": [1, ]}"#, "comma after the last"),
+            (b"{\"a\": \"x\",\n}", "comma after the last"),
+        ] {
+            let said = instead(text).unwrap_or_default();
+            let shown = String::from_utf8_lossy(text);
+            assert!(said.contains(named), "{shown}: {said}");
+        }
+        for text in [
+            &br#"{"a": "// # ' ,]", "b": "\\"}"#[..],
+            b"{",
+            b"",
+            b"nonsense",
+            b"[1, 2]",
+        ] {
+            assert_eq!(instead(text), None, "{}", String::from_utf8_lossy(text));
+        }
+    }
+}
