@@ -9,7 +9,9 @@ use toml::Table;
 /// Which of our crates each of our crates may depend on, by the folders under `crates`. What is not here is forbidden.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
+    ("test-contract", &[]),
     ("identity", &[]),
+    ("build", &[]),
     ("base", &[]),
     ("telemetry", &["base"]),
     ("authz", &["base", "identity"]),
@@ -24,16 +26,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("server", &["countersign", "proto"]),
     ("client", &["countersign", "proto"]),
+    ("template", &["countersign"]),
 ];
+
+/// Stamped as a workspace of its own, and so with versions of its own, which must be those of this workspace.
+const TEMPLATE: &str = "template";
 
 /// The published crates: what services depend on, and so without a word of the example's domain.
 const PUBLISHED: &[&str] = &[
     "identity",
     "base",
+    "build",
     "telemetry",
     "authz",
     "mtls",
     "countersign",
+    "cli",
 ];
 
 fn root() -> PathBuf {
@@ -105,6 +113,7 @@ fn a_crate_depends_only_on_the_crates_that_the_design_allows_it() {
 fn every_version_is_in_the_root_manifest_with_its_reason() {
     let manifests = crates()
         .into_iter()
+        .filter(|name| name != TEMPLATE)
         .map(|name| root().join("crates").join(name));
     for dir in manifests.chain([root().join("tests")]) {
         let manifest = manifest(&dir.join("Cargo.toml"));
@@ -133,6 +142,49 @@ fn every_version_is_in_the_root_manifest_with_its_reason() {
     {
         let reason = line.rsplit_once("# ").map_or("", |(_, reason)| reason);
         assert!(reason.len() > 10, "a dependency without its reason: {line}");
+    }
+}
+
+#[test]
+fn the_template_has_the_versions_lints_and_edition_of_the_workspace() {
+    let workspace = manifest(&root().join("Cargo.toml"));
+    let template = manifest(&root().join("crates").join(TEMPLATE).join("Cargo.toml"));
+    let at = |table: &Table, path: &[&str]| {
+        let value = path
+            .iter()
+            .try_fold(toml::Value::Table(table.clone()), |value, key| {
+                value.get(key).cloned()
+            });
+        value.unwrap_or_else(|| panic!("there is no {path:?}"))
+    };
+    let own_version = at(&workspace, &["workspace", "package", "version"]);
+    // A crate of ours that is a development dependency has none, so that packaging leaves it out.
+    let version = |value: &toml::Value| match value.as_table() {
+        Some(table) => table.get("version").unwrap_or(&own_version).clone(),
+        None => value.clone(),
+    };
+    let ours = at(&workspace, &["workspace", "dependencies"]);
+    let ours: Vec<_> = ours.as_table().unwrap().iter().collect();
+    for section in ["dependencies", "build-dependencies", "dev-dependencies"] {
+        for (name, value) in at(&template, &[section]).as_table().unwrap() {
+            let (_, known) = ours
+                .iter()
+                .find(|(key, known)| {
+                    known.get("package").and_then(|p| p.as_str()).unwrap_or(key) == name
+                })
+                .unwrap_or_else(|| panic!("the workspace has no {name}"));
+            assert_eq!(version(value), version(known), "{name}");
+        }
+    }
+    for key in ["edition", "rust-version", "version"] {
+        let (ours, its) = (["workspace", "package", key], ["package", key]);
+        assert_eq!(at(&template, &its), at(&workspace, &ours), "{key}");
+    }
+    for tool in ["rust", "clippy"] {
+        let ours = at(&workspace, &["workspace", "lints", tool]);
+        for (lint, level) in at(&template, &["lints", tool]).as_table().unwrap() {
+            assert_eq!(Some(level), ours.get(lint), "{lint}");
+        }
     }
 }
 
@@ -203,5 +255,49 @@ fn only_one_file_chooses_cryptography() {
             "{} chooses a crypto provider",
             path.display()
         );
+    }
+}
+
+#[test]
+fn only_the_verifier_makes_a_peer() {
+    let crates = root().join("crates");
+    for path in files(&crates, "rs") {
+        let inside = path.strip_prefix(&crates).unwrap();
+        if inside.starts_with("identity") || !inside.components().any(|c| c.as_os_str() == "src") {
+            continue;
+        }
+        let text = read(&path);
+        assert!(
+            !text.contains("from_verified_path(") || inside.ends_with("mtls/src/verify.rs"),
+            "{} makes a peer of bytes that it did not verify: use Claims",
+            path.display()
+        );
+        assert!(
+            !text.contains("unverified_for_tests("),
+            "{} makes up a peer outside of tests",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn a_server_is_built_without_the_transport_of_others() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let tree = Command::new(cargo)
+        .args([
+            "tree",
+            "--package=server",
+            "--edges=normal",
+            "--prefix=none",
+        ])
+        .args(["--format={p} {f}", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let graph = String::from_utf8(tree.stdout).unwrap();
+    let tonic = graph.lines().find(|line| line.starts_with("tonic v"));
+    let features = tonic.and_then(|line| line.split(' ').nth(2)).unwrap();
+    for feature in features.split(',') {
+        assert!(["codegen", "router"].contains(&feature), "tonic/{feature}");
     }
 }

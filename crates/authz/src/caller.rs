@@ -6,7 +6,7 @@ use std::fmt;
 use std::slice;
 use std::sync::Arc;
 
-use identity::Peer;
+use identity::{Claims, Peer};
 
 /// The other side of a connection, in the terms of gRFC A43.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,16 @@ impl From<&Arc<Peer>> for Caller {
 }
 
 impl Caller {
+    /// The caller that the holder of a certificate would be, if it were verified: to explain a policy, never to enforce
+    /// one.
+    pub fn claimed(claims: &Claims) -> Self {
+        Self::Authenticated {
+            uri_sans: claims.uri_sans().to_vec(),
+            dns_sans: claims.dns_sans().to_vec(),
+            subject: claims.subject().to_owned(),
+        }
+    }
+
     /// The identity that a policy matches: the URI names if any, else the DNS names, else the subject (gRFC A41).
     pub fn identity(&self) -> Identity<'_> {
         match self {

@@ -5,12 +5,17 @@
 
 pub mod catalogue;
 pub mod cert;
+mod command;
 pub mod demo;
 pub mod doctor;
 pub mod facts;
+pub mod new;
 pub mod pki;
 pub mod policy;
+pub mod rights;
 pub mod text;
+
+pub use command::main;
 
 /// How a command writes its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

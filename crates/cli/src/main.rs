@@ -1,47 +1,5 @@
 //! The `countersign` tool: certificates and policies for mutual TLS, made, shown and tried out.
 
-use std::io;
-use std::process::ExitCode;
-
-use clap::{Parser, Subcommand};
-use countersign_cli::{cert, demo, doctor, pki, policy};
-
-/// Certificates and policies for mutual TLS: makes them, shows them, and tries them out.
-#[derive(Debug, Parser)]
-#[command(name = "countersign", version)]
-struct Countersign {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Pki(pki::command::Pki),
-    Cert(cert::Cert),
-    Policy(policy::PolicyCommand),
-    Demo(demo::Demo),
-    Doctor(doctor::Doctor),
-}
-
-fn main() -> ExitCode {
-    let Countersign { command } = countersign::program::parse();
-    let mut out = io::stdout().lock();
-    let done: Result<ExitCode, anyhow::Error> = match command {
-        Command::Pki(pki) => pki::command::run(pki, &mut out).map_err(Into::into),
-        Command::Cert(cert) => cert::run(cert, &mut out).map_err(Into::into),
-        Command::Policy(policy) => policy::run(policy, &mut out).map_err(Into::into),
-        Command::Demo(demo) => demo::run(&demo, &mut out).map_err(Into::into),
-        Command::Doctor(doctor) => doctor::run(doctor, &mut out).map_err(Into::into),
-    };
-    done.unwrap_or_else(
-        |error| match error.root_cause().downcast_ref::<io::Error>() {
-            // The reader has seen enough, as `head` has.
-            Some(closed) if closed.kind() == io::ErrorKind::BrokenPipe => {
-                countersign::program::exit::OK
-            }
-            Some(_) | None => {
-                countersign::program::exit::with(countersign::program::exit::USAGE, &*error)
-            }
-        },
-    )
+fn main() -> std::process::ExitCode {
+    countersign_cli::main()
 }

@@ -1,19 +1,17 @@
-//! The calls, each with its deadline, repeated by policy because each of them is idempotent.
-//!
-//! Never an answer that breaks the contract taken for a good one.
+//! The calls, each with its deadline. The channel repeats those with one request; those that send a stream are repeated
+//! here, since only we know what to send again.
 
-use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::client::{Attempt, Channel, ConnectError, Connection, RpcError};
+use countersign::client::{Channel, ConnectError, Connection, RpcError};
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use proto::inventory::v1::{
     GetItemRequest, ImportItemsRequest, ImportItemsResponse, Item, Reservation, ReserveManyRequest,
     ReserveManyResponse, ReserveStockRequest, WatchStockRequest, WatchStockResponse,
 };
-use tonic::{Code, IntoStreamingRequest, Status, Streaming};
+use tonic::{Code, IntoStreamingRequest, Request, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -33,7 +31,7 @@ pub fn connect(connection: Connection) -> Result<Client, ConnectError> {
 
 /// In each of these, `timeout` is for the whole call, repetitions and streams included; none is no limit.
 impl Client {
-    /// The generated client. It never repeats a call, and sets no deadline.
+    /// The generated client.
     pub fn inventory(&self) -> InventoryServiceClient<Channel> {
         InventoryServiceClient::new(self.0.channel())
     }
@@ -52,16 +50,13 @@ impl Client {
         request: GetItemRequest,
         timeout: Option<Duration>,
     ) -> Result<Item, RpcError> {
-        self.call(Method::GetItem, timeout, |attempt| {
-            let (mut inventory, request) = (self.inventory(), attempt.request(request.clone()));
-            async move {
-                let answer = inventory.get_item(request).await?.into_inner();
-                answer
-                    .item
-                    .ok_or_else(|| broken("it answered without an item"))
-            }
-        })
-        .await
+        let request = request_within(timeout, request);
+        let answer = self.inventory().get_item(request).await;
+        let item = answer.and_then(|answer| {
+            let item = answer.into_inner().item;
+            item.ok_or_else(|| broken("it answered without an item"))
+        });
+        item.map_err(|status| self.error(Method::GetItem, status))
     }
 
     /// Reserves units of one item.
@@ -74,16 +69,13 @@ impl Client {
         request: ReserveStockRequest,
         timeout: Option<Duration>,
     ) -> Result<Reservation, RpcError> {
-        self.call(Method::ReserveStock, timeout, |attempt| {
-            let (mut inventory, request) = (self.inventory(), attempt.request(request.clone()));
-            async move {
-                let answer = inventory.reserve_stock(request).await?.into_inner();
-                answer
-                    .reservation
-                    .ok_or_else(|| broken("it answered without a reservation"))
-            }
-        })
-        .await
+        let request = request_within(timeout, request);
+        let answer = self.inventory().reserve_stock(request).await;
+        let made = answer.and_then(|answer| {
+            let made = answer.into_inner().reservation;
+            made.ok_or_else(|| broken("it answered without a reservation"))
+        });
+        made.map_err(|status| self.error(Method::ReserveStock, status))
     }
 
     /// Opens a stream of levels. It is opened again by policy until it is open, and not when it breaks.
@@ -95,12 +87,11 @@ impl Client {
         request: WatchStockRequest,
         timeout: Option<Duration>,
     ) -> Result<Levels, RpcError> {
-        let open = self.call(Method::WatchStock, timeout, |attempt| {
-            let (mut inventory, request) = (self.inventory(), attempt.request(request.clone()));
-            async move { Ok(inventory.watch_stock(request).await?.into_inner()) }
-        });
+        let request = request_within(timeout, request);
+        let open = self.inventory().watch_stock(request).await;
+        let open = open.map_err(|status| self.error(Method::WatchStock, status));
         Ok(Levels {
-            stream: open.await?,
+            stream: open?.into_inner(),
             client: self.clone(),
         })
     }
@@ -116,7 +107,7 @@ impl Client {
         timeout: Option<Duration>,
         sent: impl Fn(usize) + Clone + Send + Sync + 'static,
     ) -> Result<ImportItemsResponse, RpcError> {
-        self.call(Method::ImportItems, timeout, |attempt| {
+        let imported = self.0.retry().call(timeout, |attempt| {
             let (items, sent) = (items.clone(), sent.clone());
             let stream = (0..items.len()).map_while(move |at| {
                 sent(at + 1);
@@ -127,8 +118,9 @@ impl Client {
                 attempt.request(tokio_stream::iter(stream)),
             );
             async move { Ok(inventory.import_items(request).await?.into_inner()) }
-        })
-        .await
+        });
+        let imported = imported.await;
+        imported.map_err(|status| self.error(Method::ImportItems, status))
     }
 
     /// Makes reservations over one stream. When it breaks, those without an answer are sent again, by policy.
@@ -154,7 +146,7 @@ impl Client {
                 }
                 Err(status) => {
                     let again = attempt.failed(status).await;
-                    again.map_err(|status| self.0.error(Method::ReserveMany.path(), status))?;
+                    again.map_err(|status| self.error(Method::ReserveMany, status))?;
                 }
             }
         }
@@ -197,25 +189,25 @@ impl Client {
         service: &str,
         timeout: Duration,
     ) -> Result<ServingStatus, RpcError> {
-        let mut request = tonic::Request::new(HealthCheckRequest {
-            service: service.to_owned(),
-        });
-        request.set_timeout(timeout);
+        let service = service.to_owned();
+        let request = request_within(Some(timeout), HealthCheckRequest { service });
         let answer = self.0.health().check(request).await;
         answer
             .map(|answer| answer.into_inner().status())
-            .map_err(|status| self.0.error(Method::HealthCheck.path(), status))
+            .map_err(|status| self.error(Method::HealthCheck, status))
     }
 
-    async fn call<T, F: Future<Output = Result<T, Status>>>(
-        &self,
-        method: Method,
-        timeout: Option<Duration>,
-        send: impl FnMut(&Attempt) -> F,
-    ) -> Result<T, RpcError> {
-        let answer = self.0.retry().call(timeout, send).await;
-        answer.map_err(|status| self.0.error(method.path(), status))
+    fn error(&self, method: Method, status: Status) -> RpcError {
+        self.0.error(method.path(), status)
     }
+}
+
+fn request_within<M>(timeout: Option<Duration>, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    if let Some(timeout) = timeout {
+        request.set_timeout(timeout);
+    }
+    request
 }
 
 /// An open watch. The call ends when it is dropped.
@@ -232,7 +224,7 @@ impl Levels {
     /// The call failed; a new watch begins with the levels as they are then.
     pub async fn next(&mut self) -> Result<Option<WatchStockResponse>, RpcError> {
         let level = self.stream.message().await;
-        level.map_err(|status| self.client.0.error(Method::WatchStock.path(), status))
+        level.map_err(|status| self.client.error(Method::WatchStock, status))
     }
 }
 

@@ -52,7 +52,7 @@ async fn observed<O: Write, E: Write>(
     traces: &Traces,
     output: &mut Output<O, E>,
 ) -> Result<(), Failure> {
-    let deadline = settings.deadline();
+    let deadline = settings.connection.deadline();
     let client = || connect(settings.connection.connection(traces.clone()));
     match &settings.command {
         Command::GetItem { sku } => get_item(&client()?, sku, deadline, output).await,
@@ -72,6 +72,7 @@ async fn observed<O: Write, E: Write>(
             let client = client()?;
             let sku = sku.as_deref().unwrap_or_default();
             let deadline = settings
+                .connection
                 .deadline
                 .map(|program::Duration(deadline)| deadline);
             tokio::select! {

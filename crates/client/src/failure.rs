@@ -4,7 +4,7 @@
 
 use std::io;
 
-use countersign::mtls::{self, InvalidCredentials, Unbound};
+use countersign::mtls::{InvalidCredentials, Unbound};
 use countersign::program::exit;
 use countersign::telemetry::InvalidTracing;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ impl Failure {
             | Self::Usage(_)
             | Self::Unbound(_)
             | Self::Tracing(_) => exit::USAGE,
-            Self::Rpc(error) => exit_code(error.status().code()),
+            Self::Rpc(error) => error.exit_code(),
             Self::NotServing(_) => exit::UNAVAILABLE,
             Self::NotReserved { .. } | Self::Output(_) | Self::System(_) => exit::FAILED,
         }
@@ -87,32 +87,19 @@ impl Failure {
 
     /// Lines for a person: what failed, the details, and what to do.
     pub fn to_text(&self) -> String {
-        let mut text = format!("error: {}\n", self.line());
-        if let Self::Rpc(error) = self {
-            let details = error.status().get_error_details();
-            let mut detail = |name: &str, value: &str| {
-                text += &format!("  {}: {}\n", escape(name), escape(value));
-            };
-            if let Some(id) = error.request_id() {
-                detail("request_id", id);
-            }
-            if let Some(info) = details.error_info() {
-                detail("reason", &format!("{} ({})", info.reason, info.domain));
-                for (key, value) in sorted(&info.metadata) {
-                    detail(key, value);
-                }
-            }
-            for violation in details
-                .bad_request()
-                .iter()
-                .flat_map(|bad| &bad.field_violations)
-            {
-                detail(
-                    "field",
-                    &format!("{} {}", violation.field, violation.description),
-                );
-            }
-        }
+        let mut text = match self {
+            Self::Rpc(error) => error.to_text(),
+            Self::Credentials(_)
+            | Self::Descriptors(_)
+            | Self::File(_)
+            | Self::Usage(_)
+            | Self::NotReserved { .. }
+            | Self::NotServing(_)
+            | Self::Output(_)
+            | Self::Unbound(_)
+            | Self::Tracing(_)
+            | Self::System(_) => format!("error: {}\n", self.line()),
+        };
         if let Some(next) = self.next_step() {
             text += &format!("  next: {next}\n");
         }
@@ -183,109 +170,27 @@ impl Failure {
     }
 }
 
-/// The exit code for a call that ended with `code`.
-fn exit_code(code: Code) -> u8 {
-    match code {
-        Code::Unavailable => exit::UNAVAILABLE,
-        Code::Unauthenticated | Code::PermissionDenied => exit::REFUSED,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::InvalidArgument
-        | Code::DeadlineExceeded
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::DataLoss => exit::FAILED,
-    }
-}
-
+/// What to do about a call of this service that failed.
 fn next_step(error: &RpcError) -> Option<String> {
-    let status = error.status();
-    let details = status.get_error_details();
-    let info = details.error_info();
-    let reason = info.map_or("", |info| info.reason.as_str());
-    let ours = info.is_some_and(|info| info.domain == mtls::ERROR_DOMAIN);
-    let doctor = || {
-        let target = error.targets().first().to_string();
-        let address = target.trim_start_matches("https://").to_owned();
-        format!("`countersign doctor {address}`, with the same --tls-dir, names the cause")
-    };
-    if let Some(step) = ours.then(|| step_for(reason)).flatten() {
-        return Some(step.to_owned());
-    }
-    let step = match status.code() {
-        Code::Unauthenticated => doctor(),
-        Code::Unavailable if ours && reason != "UNREACHABLE" => doctor(),
-        Code::Unavailable => format!("start the server, or try again; {}", doctor()),
-        Code::PermissionDenied => {
-            let decision = info.and_then(|info| info.metadata.get("decision_id"));
-            let ask = match decision {
-                Some(id) => format!("ask the server's operator about decision {}", escape(id)),
-                None => "ask the server's operator".to_owned(),
-            };
-            let method = error.method();
-            format!(
-                "{ask}; `countersign policy explain --method {method}` says what the policy wants"
-            )
+    let details = error.status().get_error_details();
+    let reason = details.error_info().map_or("", |info| info.reason.as_str());
+    let step = match (error.status().code(), reason) {
+        (Code::NotFound, _) => "check the spelling, or import the item",
+        (Code::AlreadyExists, _) => "leave --id out for a new reservation",
+        (Code::FailedPrecondition, "INSUFFICIENT_STOCK") => "reserve fewer, or wait for stock",
+        (Code::FailedPrecondition, "QUANTITY_BELOW_RESERVED") => {
+            "import at least as many as are reserved"
         }
-        Code::InvalidArgument => "mend what is named above; sent again, it fails again".to_owned(),
-        Code::NotFound => "check the spelling, or import the item".to_owned(),
-        Code::AlreadyExists => "leave --id out for a new reservation".to_owned(),
-        Code::FailedPrecondition if reason == "INSUFFICIENT_STOCK" => {
-            "reserve fewer, or wait for stock".to_owned()
-        }
-        Code::FailedPrecondition if reason == "QUANTITY_BELOW_RESERVED" => {
-            "import at least as many as are reserved".to_owned()
-        }
-        Code::ResourceExhausted => match details.retry_info().and_then(|info| info.retry_delay) {
-            Some(delay) => format!("try again after {} ms", delay.as_millis()),
-            None => "send less at once".to_owned(),
-        },
-        Code::DeadlineExceeded => match Method::of_path(error.method()) {
+        (Code::DeadlineExceeded, _) => match Method::of_path(error.method()) {
             Some(Method::ReserveStock | Method::ReserveMany) => {
-                "give it more time by --deadline; repeat it with the same identifiers".to_owned()
+                "give it more time by --deadline; repeat it with the same identifiers"
             }
             Some(
                 Method::GetItem | Method::WatchStock | Method::ImportItems | Method::HealthCheck,
             )
-            | None => "give it more time by --deadline; to repeat it is safe".to_owned(),
+            | None => "give it more time by --deadline; to repeat it is safe",
         },
-        Code::Internal | Code::Unknown | Code::DataLoss => {
-            "the server's log has the cause".to_owned()
-        }
-        Code::Unimplemented => "client and server are of different versions: update one".to_owned(),
-        Code::Ok
-        | Code::Cancelled
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange => return None,
+        _ => return error.next_step(),
     };
-    Some(step)
-}
-
-/// What to do about an answer that our side of the wire did not take.
-fn step_for(reason: &str) -> Option<&'static str> {
-    match reason {
-        "NOT_GRPC" => Some("look at what answers there: a proxy, or the port of another program"),
-        "CLOSED_AT_ONCE" => Some(
-            "look at the log of the server, and at what is between: connections are accepted and closed",
-        ),
-        "ANSWER_METADATA_TOO_LARGE" | "ANSWER_MALFORMED" => {
-            Some("look at the server, and at what is between: the answer is at fault, not the call")
-        }
-        _ => None,
-    }
-}
-
-/// In the order of the keys, so that the same error is the same text.
-fn sorted(metadata: &std::collections::HashMap<String, String>) -> Vec<(&String, &String)> {
-    let mut pairs: Vec<_> = metadata.iter().collect();
-    pairs.sort();
-    pairs
+    Some(step.to_owned())
 }

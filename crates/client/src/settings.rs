@@ -11,9 +11,6 @@ use countersign::program::Duration;
 use countersign::telemetry::LogFormat;
 use uuid::Uuid;
 
-/// For a call, unless `--deadline` says otherwise.
-const DEFAULT_DEADLINE: time::Duration = time::Duration::from_secs(5);
-
 /// Calls the inventory service over mutual TLS.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = AFTER_HELP)]
@@ -21,16 +18,6 @@ pub struct Settings {
     /// Where the server is, who it must be, and who we are
     #[command(flatten)]
     pub connection: ConnectionSettings,
-
-    /// How long a call may take, repetitions included [default: 5s; none for `watch`]
-    #[arg(
-        long,
-        env = "APP_DEADLINE",
-        value_name = "DURATION",
-        global = true,
-        value_parser = Duration::positive
-    )]
-    pub deadline: Option<Duration>,
 
     /// How results and errors are written
     #[arg(long, env = "APP_OUTPUT", value_enum, default_value_t = Format::Text, global = true)]
@@ -192,14 +179,6 @@ impl FromStr for Rate {
             .filter(|rate| (0.001..=10_000.0).contains(rate));
         rate.map(Self)
             .ok_or("it must be a number from 0.001 to 10000")
-    }
-}
-
-impl Settings {
-    /// How long a call may take.
-    pub fn deadline(&self) -> time::Duration {
-        self.deadline
-            .map_or(DEFAULT_DEADLINE, |Duration(deadline)| deadline)
     }
 }
 

@@ -1,4 +1,75 @@
 //! Serve and call gRPC over mutual TLS: every peer proves who it is, and every call is authorized by that.
+//!
+//! A service that trusts its network lets in whoever reaches it. Here each side shows an X.509 certificate, a policy
+//! names who may call what, and both can change while calls run: a certificate that expires or is revoked, or a policy
+//! that is replaced, ends what it no longer allows.
+//!
+//! # Serve
+//!
+//! A server is its services, their descriptor set, and a policy. All else comes from settings (flags and `APP_*`
+//! variables): credentials, limits, deadlines, health, metrics, draining.
+//!
+//! ```no_run
+//! # #[cfg(feature = "server")] mod example {
+//! use clap::Parser;
+//! use countersign::server::{Service, Services, Settings};
+//! # mod echo {
+//! #     use tonic_health::pb::health_server::{Health, HealthServer};
+//! #     pub const DESCRIPTORS: &[u8] = tonic_health::pb::FILE_DESCRIPTOR_SET;
+//! #     pub fn service() -> HealthServer<impl Health> { tonic_health::server::health_reporter().1 }
+//! # }
+//!
+//! const SERVICE: Service = Service {
+//!     name: "echo",
+//!     descriptors: echo::DESCRIPTORS, // of tonic-prost-build
+//!     tls_dir: "certs/echo",          // tls.crt, tls.key, ca.crt and, optionally, crl.pem
+//!     policy: "policy.json",          // gRFC A43
+//! };
+//!
+//! #[derive(Parser)]
+//! struct Echo {
+//!     #[command(flatten)]
+//!     server: Settings,
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     let Echo { server } = SERVICE.parse();
+//!     SERVICE.server(server).run(async || Ok(Services::new().add_service(echo::service())))
+//! }
+//! # }
+//! ```
+//!
+//! A handler learns who calls from [`server::peer`], and is tested with
+//! [`Peer::unverified_for_tests`](identity::Peer::unverified_for_tests).
+//!
+//! # Call
+//!
+//! ```no_run
+//! # #[cfg(feature = "client")]
+//! # async fn example(descriptors: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+//! use countersign::client::{self, Connection};
+//! use countersign::mtls::{Source, Target};
+//!
+//! let server = Target::parse("https://echo.internal:50051")?;
+//! let connection = Connection::new(server, Source::directory("certs/orders"));
+//! let client = client::connect(connection, descriptors)?;
+//! let channel = client.channel(); // EchoServiceClient::new(channel)
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # With a server that exists already
+//!
+//! [`mtls::Incoming`] is accepted by tonic's own server (feature `tonic-server`) and by `axum::serve` (feature `axum`);
+//! [`authz::AuthorizationLayer`] puts the policy before either; [`mtls::server_config`] is for rustls alone. What these
+//! don't do that [`server`] does is said there. Each has an example in the folder `examples`.
+//!
+//! # The map
+//!
+//! - [`server`]: serve, given services; [`client`]: call, given generated clients
+//! - [`admin`]: the plaintext port of probes and scrapers; [`program`]: settings, signals, exit codes
+//! - [`identity`]: who a certificate says its holder is; [`authz`]: who may call what; [`mtls`]: the transport
+//! - [`telemetry`]: logs, metrics, traces; [`base`]: what all of these share
 
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod admin;

@@ -134,12 +134,12 @@ fn unreadable(error: &X509Error) -> InvalidPeer {
     }
 }
 
-#[derive(Default)]
-struct Names {
-    uri: Vec<String>,
-    dns: Vec<String>,
-    ip: Vec<IpAddr>,
-    email: Vec<String>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) uri: Vec<String>,
+    pub(crate) dns: Vec<String>,
+    pub(crate) ip: Vec<IpAddr>,
+    pub(crate) email: Vec<String>,
 }
 
 impl Names {
@@ -180,11 +180,25 @@ impl Names {
         Ok(names)
     }
 
-    fn is_empty(&self) -> bool {
+    /// The same names, when a certificate may have them.
+    pub(crate) fn checked(self) -> Result<Self, InvalidPeer> {
+        let checked = |names: Vec<String>, check: fn(&str) -> Result<String, InvalidPeer>| {
+            let names = names.iter().map(|name| check(name));
+            names.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            uri: checked(self.uri, uri_name)?,
+            dns: checked(self.dns, dns_name)?,
+            ip: self.ip,
+            email: checked(self.email, |email| visible("e-mail", email))?,
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
         self.uri.is_empty() && self.dns.is_empty() && self.ip.is_empty() && self.email.is_empty()
     }
 
-    fn spiffe_id(&self) -> Result<Option<SpiffeId>, InvalidPeer> {
+    pub(crate) fn spiffe_id(&self) -> Result<Option<SpiffeId>, InvalidPeer> {
         let mut claims = self.uri.iter().filter(|uri| SpiffeId::is_claimed_by(uri));
         let Some(id) = claims.next() else {
             return Ok(None);

@@ -3,21 +3,43 @@
 //! A [`Peer`] is made from a path that a TLS verifier has already accepted; everything in it comes from those
 //! certificates and from nowhere else. This crate never does I/O, never verifies a signature, knows no gRPC and decides
 //! nothing about rights.
+//!
+//! ```
+//! use countersign_identity::Peer;
+//!
+//! # fn main() -> Result<(), countersign_identity::InvalidPeer> {
+//! // In a handler's test; everywhere else a peer comes from the transport.
+//! let peer = Peer::unverified_for_tests().uri("spiffe://acme.test/orders").build()?;
+//! let id = peer.spiffe_id().map(|id| id.as_str());
+//! assert_eq!(id, Some("spiffe://acme.test/orders"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Peer`]: the names of a verified path, and until when it is valid
+//! - [`Claims`]: the names in a certificate that nobody has verified, which never become a [`Peer`]
+//! - [`SpiffeId`]: a SPIFFE ID, parsed strictly
+//! - [`distinguished_name`]: a name as an RFC 4514 string, as `openssl x509 -nameopt RFC2253` prints it
+//! - [`InvalidPeer`]: why a certificate names nobody
 
+mod claims;
 mod distinguished_name;
 mod invalid;
 mod leaf;
 mod principal;
 mod spiffe_id;
+mod unverified;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+pub use claims::Claims;
 pub use distinguished_name::{InvalidName, distinguished_name};
 pub use invalid::InvalidPeer;
 pub use principal::Principal;
 pub use spiffe_id::{InvalidSpiffeId, SpiffeId};
+pub use unverified::UnverifiedPeer;
 
 /// What the holder of a certificate does with it, and so which extended key usage it must have (RFC 5280 §4.2.1.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +76,10 @@ pub struct Peer {
 impl Peer {
     /// Reads the peer from its verified path: the leaf, then each certificate up to the root, all of them in DER.
     ///
-    /// What is read has been verified by the caller; what is checked here is that the leaf can name somebody in `role`.
+    /// **Only a verifier may call this**, with the path that it has just accepted: signatures are not checked here, so
+    /// any other bytes give a peer that nobody proved to be. What is checked here is that the leaf can name somebody in
+    /// `role`. To read a certificate that nobody has verified, use [`Claims`]; for a test, use
+    /// [`Peer::unverified_for_tests`].
     ///
     /// # Errors
     /// [`InvalidPeer`] when the leaf is a CA, is not for the role, names nobody, or carries a name that is malformed,

@@ -1,20 +1,6 @@
 //! Which connection a call goes to: the less busy of two, and never one whose calls all fail while others are there.
-//!
-//! A server that fails at once looks idle, so that by load alone every call would go to it.
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::dial::Connection;
-
-/// So many failures on end, with nothing served between, and a connection is left alone.
-const FAILURES: u32 = 5;
-
-/// For how long it is left alone at first; each failed probe doubles it.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// One of `ready`: the least busy of two picked at random ("power of two choices"). One that was left alone long enough
 /// gets a single call, to see.
@@ -40,90 +26,4 @@ pub(crate) fn pick(mut ready: Vec<Connection>) -> Option<Connection> {
     } else {
         one
     })
-}
-
-/// What became of the last calls of one connection.
-#[derive(Debug, Default)]
-pub(crate) struct Record(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    failures: u32,
-    ejected: Option<Ejected>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Ejected {
-    until: Instant,
-    pause: Duration,
-}
-
-impl Record {
-    /// A call was served, or was not.
-    pub(crate) fn observe(&self, served: bool) {
-        let mut state = self.state();
-        if served {
-            *state = State::default();
-            return;
-        }
-        state.failures = state.failures.saturating_add(1);
-        if state.failures == FAILURES {
-            state.ejected = Some(Ejected {
-                until: Instant::now() + FIRST_PAUSE,
-                pause: FIRST_PAUSE,
-            });
-        }
-    }
-
-    /// Whether it takes part.
-    fn is_good(&self) -> bool {
-        self.state().ejected.is_none()
-    }
-
-    /// Whether this call is to see how it is now. Until that is known, no other one is.
-    fn is_to_be_probed(&self) -> bool {
-        let mut state = self.state();
-        match &mut state.ejected {
-            Some(ejected) if ejected.until <= Instant::now() => {
-                ejected.pause = (ejected.pause * 2).min(LONGEST_PAUSE);
-                ejected.until = Instant::now() + ejected.pause;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_whose_calls_all_fail_is_left_alone_and_then_probed_by_one_call() {
-        let record = Record::default();
-        for _ in 0..FAILURES - 1 {
-            record.observe(false);
-        }
-        record.observe(true);
-        record.observe(false);
-        assert!(record.is_good(), "something was served between");
-        for _ in 0..FAILURES {
-            record.observe(false);
-        }
-        assert!(!record.is_good() && !record.is_to_be_probed());
-        tokio::time::advance(FIRST_PAUSE).await;
-        assert!(record.is_to_be_probed(), "its time has come");
-        assert!(!record.is_to_be_probed(), "one call is enough");
-        record.observe(false);
-        tokio::time::advance(FIRST_PAUSE).await;
-        assert!(!record.is_to_be_probed(), "the pause has doubled");
-        tokio::time::advance(FIRST_PAUSE).await;
-        assert!(record.is_to_be_probed());
-        record.observe(true);
-        assert!(record.is_good());
-    }
 }

@@ -9,7 +9,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -24,6 +23,7 @@ use tower::Service;
 use crate::balance;
 use crate::dial::{Connection, Dialer};
 use crate::endpoint::{Endpoint, State};
+use crate::options::ChannelOptions;
 use crate::replay::Replay;
 use crate::resolve::{self, Addresses};
 use crate::response::{self, Progress};
@@ -37,39 +37,6 @@ const MAX_UNSENT: u32 = 5;
 /// By which a caller says how often its policy has sent the call before. Transparent retries do not count, and only the
 /// first attempt has one (gRFC A6).
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
-
-/// How a channel connects. The defaults suit an internal service.
-#[derive(Clone, Copy, Debug)]
-pub struct ChannelOptions {
-    /// For one attempt: TCP, TLS, and the server's verdict.
-    pub connect_timeout: Duration,
-    /// The first pause after a failed attempt; later ones grow by 1.6 up to `max_backoff`, ±20 %.
-    pub min_backoff: Duration,
-    /// The longest pause between attempts.
-    pub max_backoff: Duration,
-    /// How long a connection is silent before it is probed with a PING.
-    pub keepalive_interval: Duration,
-    /// How long the answer to that PING may take.
-    pub keepalive_timeout: Duration,
-    /// How often the name is resolved again.
-    pub resolve_interval: Duration,
-    /// Whether a call waits for its deadline while no server can be reached, rather than failing at once.
-    pub wait_for_ready: bool,
-}
-
-impl Default for ChannelOptions {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            min_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(5),
-            keepalive_interval: Duration::from_secs(30),
-            keepalive_timeout: Duration::from_secs(20),
-            resolve_interval: Duration::from_secs(10),
-            wait_for_ready: false,
-        }
-    }
-}
 
 /// A channel for generated clients. Clones share its connections; they end when the last clone is gone.
 #[derive(Clone)]

@@ -22,10 +22,10 @@ use tonic::body::Body;
 use tracing::debug;
 
 use crate::authority;
-use crate::balance::Record;
-use crate::channel::ChannelOptions;
 use crate::counts::Live;
 use crate::handshake::{self, Authenticated, HandshakeError, Present};
+use crate::options::ChannelOptions;
+use crate::record::Record;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::trust::Trust;

@@ -14,19 +14,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 use tower::Service;
 use tracing::{error, info, warn};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Admitted};
 use crate::authority::Authority;
 use crate::connection::{self, Closed};
-use crate::handshake::{self, HandshakeError};
+use crate::handshake::{self, Authenticated, HandshakeError};
 use crate::limits::Limits;
+use crate::snapshot::Snapshot;
 use crate::trust::Trust;
 
 /// How long accepting pauses when the system has no descriptor or memory for another socket.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub(crate) struct Port<M> {
     pub(crate) limits: Limits,
     pub(crate) service_for: M,
     pub(crate) draining: watch::Receiver<bool>,
-    admission: Admission,
+    pub(crate) admission: Admission,
 }
 
 /// Serves until `shutdown` resolves, then lets open calls finish, for [`Limits::drain_timeout`] at most.
@@ -126,7 +128,7 @@ where
 }
 
 /// A connection task that panicked has a bug; its peer is gone, and nobody else may be hurt by it.
-fn report(ended: Result<(), tokio::task::JoinError>) {
+pub(crate) fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(panicked) = ended
         && panicked.is_panic()
     {
@@ -134,20 +136,15 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// One socket, from accept to close.
-async fn one<M, S>(
-    port: Arc<Port<M>>,
+/// A connection that was let in, its snapshots from before the handshake, and its place.
+type LetIn<IO> = (Authenticated<IO>, watch::Receiver<Arc<Snapshot>>, Admitted);
+
+/// One socket, until its peer is known and has a place.
+pub(crate) async fn admit<M>(
+    port: &Port<M>,
     tcp: TcpStream,
     address: SocketAddr,
-    _permit: OwnedSemaphorePermit,
-) where
-    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-{
+) -> Option<LetIn<TlsStream<TcpStream>>> {
     // Before the handshake, so that a change of trust while it runs is not missed.
     let mut snapshots = port.trust.subscribe();
     let snapshot = snapshots.borrow_and_update().clone();
@@ -163,7 +160,7 @@ async fn one<M, S>(
             handshake::accept(tcp, &snapshot, &presented).await
         }) => authenticated,
         Ok(()) = evicted => Err(HandshakeError::Evicted),
-        () = drain(draining) => return,
+        () = drain(draining) => return None,
     };
     drop(newcomer);
     let counts = port.trust.counts();
@@ -182,18 +179,39 @@ async fn one<M, S>(
                 tls.client.hash.sha256 = says.map(|certificate| &*certificate.sha256),
                 "connection refused"
             );
-            return;
+            return None;
         }
     };
     counts.accepted.inc();
-    let peer = authenticated.peer.clone();
-    let Some(_admitted) = port.admission.peer(&peer) else {
+    let peer = &authenticated.peer;
+    let Some(admitted) = port.admission.peer(peer) else {
         counts.shed.add("TOO_MANY_CONNECTIONS");
         warn!(peer.address = %address, peer.identity = %peer, code = "TOO_MANY_CONNECTIONS", "connection refused");
+        return None;
+    };
+    Some((authenticated, snapshots, admitted))
+}
+
+/// One socket, from accept to close.
+async fn one<M, S>(
+    port: Arc<Port<M>>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) where
+    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let Some((authenticated, snapshots, _admitted)) = admit(&port, tcp, address).await else {
         return;
     };
+    let peer = authenticated.peer.clone();
     let began = Instant::now();
-    let live = counts.connection(&peer);
+    let live = port.trust.counts().connection(&peer);
     let closed = connection::drive(&port, authenticated, snapshots).await;
     live.end(closed.code());
     match closed {

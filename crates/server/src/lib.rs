@@ -3,6 +3,7 @@
 mod refusal;
 mod request;
 pub mod service;
+pub mod stock;
 pub mod store;
 mod tables;
-mod watch;
+pub mod watch;

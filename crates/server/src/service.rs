@@ -22,7 +22,8 @@ use tonic::{Request, Response, Status, Streaming};
 pub use crate::refusal::ERROR_DOMAIN;
 use crate::refusal::Refusal;
 use crate::request::{self, Import};
-use crate::store::{self, Level, NewReservation, Store};
+use crate::store::{self, NewReservation, Store};
+use crate::watch::Level;
 
 /// How much one caller, and all callers together, can make the handlers hold.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use redb::{
     Table, TableDefinition, TableHandle,
 };
 
-use crate::store::{
+use crate::stock::{
     ImportError, Imported, Item, NewItem, NewReservation, OpenError, Reservation, ReserveError,
 };
 

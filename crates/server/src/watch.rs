@@ -9,7 +9,8 @@ use std::vec;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::store::{Item, Store, StoreError};
+use crate::stock::{Item, StoreError};
+use crate::store::{Change, Store};
 use crate::tables::Page;
 
 /// Items read at a time.
@@ -22,14 +23,6 @@ pub enum Level {
     Current(Item),
     /// The level after one change.
     Changed(Item),
-}
-
-/// One committed change of one item.
-#[derive(Debug)]
-pub(crate) struct Change {
-    /// Grows with each commit; changes of the same commit share it.
-    pub(crate) revision: u64,
-    pub(crate) item: Item,
 }
 
 /// The levels of one item or of all, as they change.
@@ -59,12 +52,19 @@ struct Listed {
     revision: u64,
 }
 
+impl Store {
+    /// The current levels of one item or of all, then their changes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn watch(&self, only: Option<String>) -> Result<Watch, StoreError> {
+        let changes = self.changes().ok_or(StoreError::Failed)?;
+        Ok(Watch::new(self.clone(), only, changes))
+    }
+}
+
 impl Watch {
-    pub(crate) fn new(
-        store: Store,
-        only: Option<String>,
-        changes: broadcast::Receiver<Arc<Change>>,
-    ) -> Self {
+    fn new(store: Store, only: Option<String>, changes: broadcast::Receiver<Arc<Change>>) -> Self {
         Self {
             store,
             only,

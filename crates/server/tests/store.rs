@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use server::store::{
-    ImportError, Imported, Item, Level, NewItem, NewReservation, OpenError, ReserveError, Store,
-    StoreError, Watch,
+    ImportError, Imported, Item, NewItem, NewReservation, OpenError, ReserveError, Store,
+    StoreError,
 };
+use server::watch::{Level, Watch};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;

@@ -2,9 +2,18 @@
 //!
 //! [`init_logs`] starts the log of a process, an [`Observer`] sees the calls of one side, and [`Traces`] sends their
 //! spans to a collector. Each crate that counts something registers its own families.
+//!
+//! ```
+//! use prometheus_client::registry::Registry;
+//!
+//! let mut registry = Registry::default();
+//! countersign_telemetry::register_process(&mut registry);
+//! countersign_telemetry::register_log(&mut registry);
+//! ```
 
 mod calls;
 mod code;
+mod invalid;
 mod limiter;
 mod line;
 mod log;
@@ -18,8 +27,9 @@ mod writer;
 
 pub use calls::{Calls, Side};
 pub use code::code_name;
+pub use invalid::InvalidTracing;
 pub use log::{LogFormat, Logs, init_logs, register_log};
 pub use observer::{CallFacts, Observer, REQUEST_ID, RequestId};
 pub use process::register_process;
 pub use trace::{Malformed, TraceContext};
-pub use traces::{CallSpan, InvalidTracing, Traces};
+pub use traces::{CallSpan, Traces};

@@ -27,8 +27,8 @@ use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::calls::Side;
+use crate::invalid::InvalidTracing;
 use crate::trace::TraceContext;
-use crate::traces::InvalidTracing;
 
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",

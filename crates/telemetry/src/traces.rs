@@ -8,6 +8,7 @@ use std::fmt;
 use prometheus_client::registry::Registry;
 
 use crate::calls::Side;
+use crate::invalid::InvalidTracing;
 use crate::trace::TraceContext;
 
 /// What ends spans, and sends them to where they are collected. Clones share it.
@@ -15,15 +16,6 @@ use crate::trace::TraceContext;
 pub struct Traces {
     #[cfg(feature = "otlp")]
     exporter: Option<std::sync::Arc<crate::otlp::Exporter>>,
-}
-
-/// A variable of OpenTelemetry's that is set to what this program cannot do.
-#[derive(Debug, thiserror::Error)]
-#[error("{variable} is {value:?}, and {reason}")]
-pub struct InvalidTracing {
-    pub(crate) variable: &'static str,
-    pub(crate) value: String,
-    pub(crate) reason: String,
 }
 
 impl Traces {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use identity::{InvalidPeer, Peer, Role};
+use identity::{Claims, InvalidPeer, Role};
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -140,8 +140,8 @@ impl Shown {
         Ok(Self {
             file: file.display().to_string(),
             certificates: certificates.iter().map(|it| Facts::of(it, now)).collect(),
-            as_client: Verdict::of(Peer::from_verified_path(Role::Client, chain)),
-            as_server: Verdict::of(Peer::from_verified_path(Role::Server, chain)),
+            as_client: Verdict::of(Claims::read(Role::Client, chain)),
+            as_server: Verdict::of(Claims::read(Role::Server, chain)),
             problems: problems(&certificates, now),
         })
     }
@@ -223,11 +223,11 @@ fn write_facts(leaf: &Facts, out: &mut dyn Write) -> io::Result<()> {
 }
 
 impl Verdict {
-    fn of(peer: Result<Peer, InvalidPeer>) -> Self {
-        match peer {
-            Ok(peer) => Self::Identified {
-                principal: principal(&peer),
-                spiffe_id: peer.spiffe_id().map(ToString::to_string),
+    fn of(claims: Result<Claims, InvalidPeer>) -> Self {
+        match claims {
+            Ok(claims) => Self::Identified {
+                principal: principal(&claims),
+                spiffe_id: claims.spiffe_id().map(ToString::to_string),
             },
             Err(invalid) => Self::Refused {
                 code: invalid.code(),
@@ -238,7 +238,7 @@ impl Verdict {
 }
 
 /// The name by which a policy knows the peer (gRFC A41): empty when it has neither URI nor DNS name nor subject.
-fn principal(peer: &Peer) -> String {
+fn principal(peer: &Claims) -> String {
     let sans = peer.uri_sans().first().or_else(|| peer.dns_sans().first());
     sans.map_or_else(|| peer.subject().to_owned(), Clone::clone)
 }

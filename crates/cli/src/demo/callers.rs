@@ -6,25 +6,20 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::DemoError;
-use crate::pki::{Authority, Directory, Holder, IdentityName, Leaf, LeafSpec, Validity};
+use super::spec::Spec;
+use crate::pki::{
+    Authority, Directory, Holder, IdentityName, Leaf, Request, Roster, Usage, Validity,
+};
 
-/// The development identities, in the order of the table.
-const IDENTITIES: [&str; 7] = [
-    "inventory",
-    "orders",
-    "catalog",
-    "auditor",
-    "marketing",
-    "billing",
-    "mainframe",
-];
+/// The trust domain of the demo's identities, which is the default of `pki init`.
+const DOMAIN: &str = "acme.test";
 
 /// Everybody who calls.
 pub(super) struct Callers(pub(super) Vec<Caller>);
 
 /// One who calls.
 pub(super) struct Caller {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) credentials: Credentials,
     /// Whether the server should accept the certificate at all, so that the policy is asked.
     pub(super) standing: Standing,
@@ -46,31 +41,44 @@ pub(super) enum Standing {
 }
 
 impl Callers {
-    pub(super) fn new(pki: &Path, now: OffsetDateTime) -> Result<Self, DemoError> {
-        // The server's certificate is not for calling, so its own row shows a refusal.
-        let mut callers: Vec<_> = IDENTITIES
-            .into_iter()
-            .map(|name| Caller {
-                name,
-                credentials: Credentials::Directory(pki.join(name)),
-                standing: if name == "inventory" {
-                    Standing::Refused
-                } else {
-                    Standing::Accepted
+    pub(super) fn new(spec: &Spec, pki: &Path, now: OffsetDateTime) -> Result<Self, DemoError> {
+        let file = spec.identities();
+        let text = std::fs::read_to_string(&file)?;
+        let domain = DOMAIN.parse().map_err(super::data)?;
+        let roster = Roster::parse(&file.display().to_string(), &text, &domain);
+        let roster = roster.map_err(super::data)?;
+        let mut callers: Vec<_> = roster
+            .entries()
+            .map(|(name, request)| Caller {
+                name: name.to_string(),
+                credentials: Credentials::Directory(pki.join(name.as_str())),
+                // A certificate that is for servers alone is not for calling, so its row shows a refusal.
+                standing: match request.usage() {
+                    Usage::Client | Usage::Both => Standing::Accepted,
+                    Usage::Server => Standing::Refused,
                 },
             })
             .collect();
+        // Who may get in, but for these certificates.
+        let caller = &spec.rotation.identity;
+        let request = roster.entries().find(|(name, _)| name.as_str() == caller);
+        let (_, request) = request.ok_or_else(|| {
+            super::data(format!("{}: there is no [{caller}] in it", file.display()))
+        })?;
         callers.extend(
             [
                 (
-                    "stranger (other CA)",
-                    Credentials::Directory(stranger(pki, now)?),
+                    "stranger (other CA)".to_owned(),
+                    Credentials::Directory(stranger(request, pki, now)?),
                 ),
                 (
-                    "orders, expired",
-                    Credentials::Directory(expired(pki, now)?),
+                    format!("{caller}, expired"),
+                    Credentials::Directory(expired(request, pki, now)?),
                 ),
-                ("no certificate", Credentials::None(pki.join("orders"))),
+                (
+                    "no certificate".to_owned(),
+                    Credentials::None(pki.join(caller)),
+                ),
             ]
             .map(|(name, credentials)| Caller {
                 name,
@@ -82,31 +90,24 @@ impl Callers {
     }
 }
 
-/// Has the name of orders by another authority, and knows ours, so that it accepts the server.
-fn stranger(pki: &Path, now: OffsetDateTime) -> Result<PathBuf, DemoError> {
+/// Has a caller's name by another authority, and knows ours, so that it accepts the server.
+fn stranger(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf, DemoError> {
     let validity = Validity::starting(now, Duration::from_secs(3600)).map_err(super::data)?;
     let other = Authority::root("Stranger", validity)?;
-    put(pki, "stranger", &other.issue(&orders(validity))?, now)
+    put(pki, "stranger", &other.issue(&request.spec(validity))?, now)
 }
 
-/// Was orders until a minute ago.
-fn expired(pki: &Path, now: OffsetDateTime) -> Result<PathBuf, DemoError> {
+/// Had that name until a minute ago.
+fn expired(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf, DemoError> {
     let minute = time::Duration::minutes(1);
     let validity = Validity {
         not_before: now - 60 * minute,
         not_after: now - minute,
     };
     let directory = Directory::open(pki, now)?;
-    let leaf = directory.authority().issue(&orders(validity))?;
+    let leaf = directory.authority().issue(&request.spec(validity))?;
     drop(directory);
     put(pki, "expired", &leaf, now)
-}
-
-fn orders(validity: Validity) -> LeafSpec {
-    LeafSpec {
-        uris: vec!["spiffe://acme.test/orders".to_owned()],
-        ..LeafSpec::client(validity)
-    }
 }
 
 fn put(pki: &Path, name: &str, leaf: &Leaf, now: OffsetDateTime) -> Result<PathBuf, DemoError> {

@@ -7,40 +7,55 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::programs::{Programs, Server};
-use super::table::PLENTY;
-use super::{DemoError, Steps, Surprises};
+use super::spec::{Revocation, Rotation};
+use super::{DemoError, Figures, Steps, Surprises};
 
 const ROTATIONS: usize = 3;
 const BETWEEN: Duration = Duration::from_millis(700);
 
-/// Renews the certificates of the server and of orders while orders calls, and counts what fails.
+/// Renews the certificates of the server and of a caller while it calls, and counts what fails.
 pub(super) async fn rotate(
-    programs: &Programs,
+    programs: &Programs<'_>,
     server: &mut Server,
     pki: &Path,
     steps: &mut Steps<'_, impl Write>,
+    figures: &mut Figures,
 ) -> Result<Surprises, DemoError> {
-    let run = ["--output", "json", "run", "--rate", "200", "--for", "4s"];
-    let arguments = [&run[..], &["--sku", PLENTY]].concat();
-    let worker = programs.start_client(server, &pki.join("orders"), &arguments)?;
-    for _ in 0..ROTATIONS {
+    let Rotation {
+        identity,
+        arguments,
+    } = &programs.spec.rotation;
+    let own = &programs.spec.server.identity;
+    let worker = programs.start_client(server, &pki.join(identity), arguments)?;
+    for turn in 1..=ROTATIONS {
         tokio::time::sleep(BETWEEN).await;
-        programs.pki(pki, &["renew", "inventory", "orders"]).await?;
+        programs.pki(pki, &["renew", own, identity]).await?;
         server
             .wait_for(|line| line["message"] == "credentials in use")
             .await?;
+        steps.say(&format!(
+            "rotation {turn} of {ROTATIONS}: the server uses its new certificate"
+        ))?;
     }
+    steps.say("waiting for the caller to end and to count")?;
     let done = worker.end().await?;
-    let summary: Value = serde_json::from_str(done.stdout.trim()).map_err(super::data)?;
+    let summary: Value = done
+        .stdout
+        .lines()
+        .next_back()
+        .and_then(|line| serde_json::from_str(line).ok())
+        .unwrap_or_default();
     let (calls, ok) = (summary["calls"].as_u64(), summary["ok"].as_u64());
     let (Some(calls), Some(ok)) = (calls, ok) else {
         return Err(DemoError::Program(format!(
-            "the client's summary is {summary}"
+            "the client's last line is {summary}, and not {{\"calls\": N, \"ok\": N}}: {}",
+            done.stderr.trim()
         )));
     };
+    let failed = calls.saturating_sub(ok);
+    figures.calls_in_rotation = calls;
     steps.say(&format!(
-        "{calls} calls in 4 s while both certificates changed {ROTATIONS} times: {} failed",
-        calls - ok
+        "{calls} calls while both certificates changed {ROTATIONS} times: {failed} failed"
     ))?;
     let mut surprises = Vec::new();
     if calls != ok || calls == 0 {
@@ -49,63 +64,68 @@ pub(super) async fn rotate(
     Ok(surprises)
 }
 
-/// Revokes auditor while auditor and orders watch, and looks at whose stream ends.
+/// Revokes one caller while it and another have a stream open, and looks at whose stream ends.
 pub(super) async fn revoke(
-    programs: &Programs,
+    programs: &Programs<'_>,
     server: &mut Server,
     pki: &Path,
     steps: &mut Steps<'_, impl Write>,
+    figures: &mut Figures,
 ) -> Result<Surprises, DemoError> {
-    let watch = ["--output", "json", "watch", PLENTY];
-    let mut auditor = programs.start_client(server, &pki.join("auditor"), &watch)?;
-    let mut orders = programs.start_client(server, &pki.join("orders"), &watch)?;
-    for stream in [&mut auditor, &mut orders] {
+    let Revocation {
+        identity,
+        witness,
+        stream,
+        change,
+    } = &programs.spec.revocation;
+    let mut revoked = programs.start_client(server, &pki.join(identity), stream)?;
+    let mut other = programs.start_client(server, &pki.join(witness), stream)?;
+    for stream in [&mut revoked, &mut other] {
         if stream.line().await?.is_none() {
-            return Err(DemoError::Program("a watch ended by itself".to_owned()));
+            return Err(DemoError::Program("a stream ended by itself".to_owned()));
         }
     }
 
     let began = Instant::now();
-    programs.pki(pki, &["revoke", "auditor"]).await?;
+    programs.pki(pki, &["revoke", identity]).await?;
     let mut surprises = Vec::new();
-    let ended = auditor.end().await?;
+    let ended = revoked.end().await?;
     let took = began.elapsed();
+    figures.revoked_after = took;
     let error = ended.error().unwrap_or_default();
     let reason = error["reason"].as_str().unwrap_or("no reason");
     steps.say(&format!(
-        "auditor's stream ended {took:.1?} after the command began: {reason}"
+        "the stream of {identity} ended {took:.1?} after the command began: {reason}"
     ))?;
     if ended.code != Some(77) || reason != "CERTIFICATE_REVOKED" {
         surprises.push(format!(
-            "auditor's stream ended otherwise: {}",
+            "{identity}'s stream ended otherwise: {}",
             ended.stderr.trim()
         ));
     }
 
-    let again = programs
-        .client(
-            server,
-            &pki.join("auditor"),
-            &["--output", "json", "get-item", PLENTY],
-        )
-        .await?;
+    let again = programs.client(server, &pki.join(identity), stream).await?;
     let error = again.error().unwrap_or_default();
-    steps.say(&format!(
-        "auditor's next call: {}",
-        error["message"].as_str().unwrap_or("answered")
-    ))?;
-    if again.code != Some(77) || error["reason"] != "REFUSED_BY_PEER" {
-        surprises.push("auditor can still call".to_owned());
+    let reason = error["reason"].as_str().unwrap_or("answered");
+    steps.say(&format!("the next call of {identity}: {reason}"))?;
+    if again.code != Some(77) || reason != "REFUSED_BY_PEER" {
+        surprises.push(format!("{identity} can still call"));
     }
 
-    let reserved = programs
-        .client(server, &pki.join("orders"), &["reserve", PLENTY, "1"])
-        .await?;
-    let change = orders.line().await?;
-    if reserved.code != Some(0) || change.is_none() || orders.has_ended()? {
-        surprises.push("orders lost its stream too".to_owned());
+    let changed = match change {
+        Some(change) => {
+            let done = programs.client(server, &pki.join(witness), change).await?;
+            done.code == Some(0)
+        }
+        None => true,
+    };
+    let next = other.line().await?;
+    if !changed || next.is_none() || other.has_ended()? {
+        surprises.push(format!("{witness} lost its stream too"));
     } else {
-        steps.say("orders' stream goes on, and has just shown the next change")?;
+        steps.say(&format!(
+            "the stream of {witness} goes on, and has just shown its next message"
+        ))?;
     }
     Ok(surprises)
 }

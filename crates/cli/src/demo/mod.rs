@@ -6,27 +6,32 @@
 mod callers;
 mod live;
 mod programs;
+mod spec;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use authz::Policy;
 use time::OffsetDateTime;
 
 use self::callers::Callers;
 use self::programs::{Programs, Server};
-use self::table::{Style, Table};
+use self::spec::{Prepare, Spec};
+use self::table::{Outcome, Style, Table};
 use crate::pki::{DirectoryError, IssueError};
 
-const POLICY: &str = include_str!("../../../server/policy.json");
-const ITEMS: &str = include_str!("../../../client/data/items.csv");
-
 /// Runs a server and its callers, shows who may call what, rotates and revokes, and ends
+///
+/// What it runs and calls is in demo.toml.
 #[derive(Debug, clap::Args)]
 pub struct Demo {
-    /// Keep the directory with the PKI, the policy, the data and the server's log
+    /// What to show [default: demo.toml in this directory or the next above that has one]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Keep the directory with the PKI, the data and the server's log
     #[arg(long)]
     keep: bool,
 }
@@ -40,6 +45,14 @@ pub enum DemoError {
     /// A program could not be built, found or started, or said something else than it should.
     #[error("{0}")]
     Program(String),
+    /// What to show is not usable.
+    #[error("{}: {reason}", file.display())]
+    Spec {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The PKI could not be added to.
     #[error(transparent)]
     Pki(#[from] DirectoryError),
@@ -57,11 +70,32 @@ pub enum DemoError {
 /// What was not as expected.
 type Surprises = Vec<String>;
 
+/// What the summary says.
+#[derive(Default)]
+struct Figures {
+    allowed: usize,
+    denied: usize,
+    refused: usize,
+    calls_in_rotation: u64,
+    revoked_after: Duration,
+}
+
+impl Figures {
+    fn count(&mut self, expected: &Outcome) {
+        match expected {
+            Outcome::Allowed => self.allowed += 1,
+            Outcome::Denied => self.denied += 1,
+            Outcome::Refused | Outcome::Other(_) => self.refused += 1,
+        }
+    }
+}
+
 /// Shows everything, and says at the end whether all of it was as expected.
 ///
 /// # Errors
 /// [`DemoError`] when it could not be shown to its end.
 pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
+    let spec = Spec::read(demo.file.as_deref())?;
     let runtime = tokio::runtime::Runtime::new()?;
     let directory = tempfile::Builder::new()
         .prefix("countersign-demo-")
@@ -69,7 +103,7 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
     let shown = runtime.block_on(async {
         let mut stop = countersign::program::stop_signal()?;
         tokio::select! {
-            shown = show(directory.path(), out) => shown,
+            shown = show(&spec, directory.path(), out) => shown,
             () = stop.requested() => Err(DemoError::Interrupted),
         }
     });
@@ -78,77 +112,167 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
     if demo.keep {
         writeln!(out, "kept: {}", directory.keep().display())?;
     }
-    let surprises = shown?;
+    let (surprises, figures, took) = shown?;
     for surprise in &surprises {
         writeln!(out, "SURPRISE: {surprise}")?;
     }
-    if surprises.is_empty() {
-        writeln!(out, "\nAll of it was as expected.")?;
-        return Ok(countersign::program::exit::OK);
+    if !surprises.is_empty() {
+        return Ok(countersign::program::exit::FAILED.into());
     }
-    Ok(countersign::program::exit::FAILED.into())
+    let Figures {
+        allowed,
+        denied,
+        refused,
+        calls_in_rotation,
+        revoked_after,
+    } = figures;
+    writeln!(out, "\nAll of it was as expected, in {took:.0?}:")?;
+    writeln!(
+        out,
+        "  {} calls: {allowed} answered, {denied} denied by the policy, {refused} refused for the certificate",
+        allowed + denied + refused
+    )?;
+    writeln!(
+        out,
+        "  {calls_in_rotation} calls during the rotation, none failed"
+    )?;
+    writeln!(
+        out,
+        "  a revoked caller's stream ended after {revoked_after:.1?}"
+    )?;
+    writeln!(out, "\nNext:")?;
+    writeln!(
+        out,
+        "  edit {}, and run this again: the table follows the policy",
+        spec.policy().display()
+    )?;
+    writeln!(
+        out,
+        "  `pki init` makes certificates for running the programs by hand; README.md has the commands"
+    )?;
+    writeln!(
+        out,
+        "  `countersign new NAME` makes a service of your own, with its own demo"
+    )?;
+    Ok(countersign::program::exit::OK)
 }
 
-async fn show(directory: &Path, out: &mut impl Write) -> Result<Surprises, DemoError> {
+async fn show(
+    spec: &Spec,
+    directory: &Path,
+    out: &mut impl Write,
+) -> Result<(Surprises, Figures, Duration), DemoError> {
     let style = Style::of(&io::stdout());
-    let mut step = Steps { style, out };
+    let began = Instant::now();
+    let mut step = Steps {
+        style,
+        out,
+        began,
+        done: 0,
+        all: if spec.prepare.is_some() { 8 } else { 7 },
+    };
+    let mut figures = Figures::default();
+    let server_name = &spec.server.identity;
 
-    step.begin("Building the server and the client")?;
-    let programs = Programs::build().await?;
+    step.begin(
+        "Building the server and the client",
+        "They are separate programs, as in production. The first build takes about two minutes.",
+    )?;
+    let programs = Programs::build(spec, directory).await?;
 
-    step.begin("Making a PKI: a root, an issuing CA, the server and six callers, and three that must not get in")?;
+    step.begin(
+        "Making a PKI",
+        "Every program proves who it is with a certificate; three of these must not get in.",
+    )?;
     let pki = directory.join("certs");
-    programs.pki(&pki, &["init", "--ttl", "1h"]).await?;
-    let callers = Callers::new(&pki, OffsetDateTime::now_utc())?;
+    let identities = spec.identities();
+    let identities = identities.to_string_lossy();
+    programs
+        .pki(&pki, &["init", "--ttl", "1h", "--identities", &identities])
+        .await?;
+    let callers = Callers::new(spec, &pki, OffsetDateTime::now_utc())?;
+    let names: Vec<_> = callers.0.iter().map(|caller| &*caller.name).collect();
+    step.say(&format!(
+        "a root, an issuing CA, and {} identities",
+        names.len() - 1
+    ))?;
+    for (name, contents) in &spec.files {
+        std::fs::write(directory.join(name), contents)?;
+    }
 
-    step.begin("Starting the server, as a process of its own")?;
-    let policy_file = directory.join("policy.json");
-    std::fs::write(&policy_file, POLICY)?;
-    let policy = Policy::parse(POLICY.as_bytes()).map_err(data)?;
-    let mut server =
-        Server::start(&programs, directory, &pki.join("inventory"), &policy_file).await?;
+    step.begin(
+        "Starting the server as a process",
+        "It needs its certificate, the root that it trusts, and a policy; without a rule nobody may call.",
+    )?;
+    let policy_file = spec.policy();
+    let text = std::fs::read(&policy_file).map_err(|error| DemoError::Spec {
+        file: policy_file.clone(),
+        reason: error.to_string(),
+    })?;
+    let policy = Policy::parse(&text).map_err(data)?;
+    let mut server = Server::start(&programs, &pki.join(server_name), &policy_file).await?;
     step.say(&format!(
         "it listens on {}, under the policy {:?}",
         server.target(),
         policy.name()
     ))?;
 
-    step.begin("Importing the items of a CSV file, as catalog")?;
-    let items = directory.join("items.csv");
-    std::fs::write(&items, ITEMS)?;
-    let imported = programs
-        .client(
-            &server,
-            &pki.join("catalog"),
-            &["import", &items.to_string_lossy()],
-        )
-        .await?;
-    if imported.code != Some(0) {
-        return Err(DemoError::Program(format!(
-            "the import failed: {}",
-            imported.stderr
-        )));
+    if let Some(Prepare {
+        identity,
+        arguments,
+    }) = &spec.prepare
+    {
+        step.begin(
+            &format!("Preparing, as {identity}"),
+            "The calls need something to ask for.",
+        )?;
+        let credentials = pki.join(identity);
+        let done = programs.client(&server, &credentials, arguments).await?;
+        if done.code != Some(0) {
+            return Err(DemoError::Program(format!(
+                "`{}` failed: {}",
+                arguments.join(" "),
+                done.stderr.trim()
+            )));
+        }
+        step.say(done.stdout.trim())?;
     }
-    step.say(imported.stdout.trim())?;
 
-    step.begin("Calling every RPC as everybody, each call a process of its own")?;
+    step.begin(
+        "Calling every RPC as everybody, each call a process",
+        "The server must answer whom the policy allows, and nobody else.",
+    )?;
     let table = Table {
         programs: &programs,
         server: &server,
         policy: &policy,
-        directory,
     };
-    let mut surprises = table.show(&callers, step.style, step.out).await?;
+    let mut surprises = table
+        .show(&callers, step.style, step.out, &mut figures)
+        .await?;
 
-    step.begin("Rotating the certificates of both sides, with calls under way")?;
-    surprises.extend(live::rotate(&programs, &mut server, &pki, &mut step).await?);
+    let caller = &spec.rotation.identity;
+    step.begin(
+        &format!("Rotating the certificates of {server_name} and {caller}"),
+        "Short-lived certificates are only practical if replacing them loses no call.",
+    )?;
+    surprises.extend(live::rotate(&programs, &mut server, &pki, &mut step, &mut figures).await?);
 
-    step.begin("Revoking auditor, with streams open")?;
-    surprises.extend(live::revoke(&programs, &mut server, &pki, &mut step).await?);
+    step.begin(
+        &format!(
+            "Revoking {} while it reads a stream",
+            spec.revocation.identity
+        ),
+        "A stolen key must lose what it has open, not only its next connection.",
+    )?;
+    surprises.extend(live::revoke(&programs, &mut server, &pki, &mut step, &mut figures).await?);
 
-    step.begin("Stopping the server")?;
+    step.begin(
+        "Stopping the server",
+        "It finishes the calls that are open, and exits with 0.",
+    )?;
     surprises.extend(server.stop().await?);
-    Ok(surprises)
+    Ok((surprises, figures, began.elapsed()))
 }
 
 fn data(error: impl std::fmt::Display) -> DemoError {
@@ -159,12 +283,22 @@ fn data(error: impl std::fmt::Display) -> DemoError {
 struct Steps<'a, W> {
     style: Style,
     out: &'a mut W,
+    began: Instant,
+    done: usize,
+    all: usize,
 }
 
 impl<W: Write> Steps<'_, W> {
-    fn begin(&mut self, what: &str) -> io::Result<()> {
+    fn begin(&mut self, what: &str, why: &str) -> io::Result<()> {
+        self.done += 1;
         let (bold, plain) = self.style.bold();
-        writeln!(self.out, "\n{bold}{what}{plain}")?;
+        let (done, all) = (self.done, self.all);
+        let elapsed = self.began.elapsed().as_secs_f64();
+        writeln!(
+            self.out,
+            "\n{bold}[{done}/{all}] {what}{plain} ({elapsed:.1} s)"
+        )?;
+        writeln!(self.out, "  {why}")?;
         self.out.flush()
     }
 

@@ -1,5 +1,6 @@
 //! The programs as processes: built, found, started, listened to, and ended with their handle.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::spec::{self, Spec};
 use super::{DemoError, Surprises};
 
 /// How long a program may take to say what is expected of it.
@@ -17,10 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How soon changed certificates are seen.
 const RELOAD: &str = "100ms";
 
-/// Where the programs are.
-pub(super) struct Programs {
-    directory: PathBuf,
+/// Where the programs are, and how they are used.
+pub(super) struct Programs<'a> {
+    pub(super) spec: &'a Spec,
+    /// Where the programs are.
+    binaries: PathBuf,
     tool: PathBuf,
+    /// The demo's own.
+    directory: &'a Path,
 }
 
 /// What a program did, from start to end.
@@ -44,29 +50,42 @@ impl Done {
     }
 }
 
-impl Programs {
-    /// Finds the programs beside this one. Under cargo they are built first, like this one.
-    pub(super) async fn build() -> Result<Self, DemoError> {
+impl<'a> Programs<'a> {
+    /// Finds the programs beside this one. Under cargo they are built first, like this one, and cargo shows how far it
+    /// is.
+    pub(super) async fn build(spec: &'a Spec, directory: &'a Path) -> Result<Self, DemoError> {
         let tool = std::env::current_exe()?;
-        let directory = tool.parent().unwrap_or(Path::new(".")).to_owned();
-        if let Some(cargo) = std::env::var_os("CARGO") {
-            let mut build = Command::new(cargo);
-            build.args(["build", "--locked", "--bin", "server", "--bin", "client"]);
-            if directory.ends_with("release") {
-                build.arg("--release");
+        let beside = tool.parent().unwrap_or(Path::new("."));
+        // An example is in a directory of its own.
+        let example = beside.ends_with("examples");
+        let beside = match beside.parent() {
+            Some(above) if example => above,
+            Some(_) | None => beside,
+        };
+        let names = [&spec.server.program, &spec.client.program];
+        let binaries = match std::env::var_os("CARGO") {
+            // Where cargo puts them is asked of cargo, since this program may be an installed one.
+            Some(cargo) => {
+                let release = beside.ends_with("release").then_some("--release");
+                // With the examples their dependencies have the features that they had for this one, and are not built
+                // again.
+                let example = example.then_some("--examples");
+                let flags = release.into_iter().chain(example);
+                build(&cargo, spec, names, flags).await?
             }
-            if !build.kill_on_drop(true).status().await?.success() {
-                return Err(DemoError::Program(
-                    "cargo could not build the server and the client".to_owned(),
-                ));
-            }
-        }
-        let programs = Self { directory, tool };
-        for name in ["server", "client"] {
+            None => beside.to_owned(),
+        };
+        let programs = Self {
+            spec,
+            binaries,
+            tool,
+            directory,
+        };
+        for name in names {
             let path = programs.path(name);
             if !path.is_file() {
                 let text = format!(
-                    "there is no {}; run `cargo demo`, which builds it",
+                    "there is no {}; run the demo by cargo, which builds it",
                     path.display()
                 );
                 return Err(DemoError::Program(text));
@@ -76,13 +95,14 @@ impl Programs {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory
+        self.binaries
             .join(name)
             .with_extension(std::env::consts::EXE_EXTENSION)
     }
 
-    fn command(program: &Path) -> Command {
+    fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
+        command.current_dir(&self.spec.base);
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("APP_"))
         {
@@ -97,7 +117,7 @@ impl Programs {
 
     /// Runs `countersign pki`, which must succeed.
     pub(super) async fn pki(&self, directory: &Path, arguments: &[&str]) -> Result<(), DemoError> {
-        let mut command = Self::command(&self.tool);
+        let mut command = self.command(&self.tool);
         command
             .arg("pki")
             .args(arguments)
@@ -115,17 +135,15 @@ impl Programs {
         )))
     }
 
-    fn client_command(&self, server: &Server, credentials: &Path, arguments: &[&str]) -> Command {
-        let mut command = Self::command(&self.path("client"));
-        command.args([
-            "--target",
-            server.target(),
-            "--tls-reload-interval",
-            RELOAD,
-            "--log-format",
-            "json",
-        ]);
-        command.arg("--tls-dir").arg(credentials).args(arguments);
+    fn client_command(&self, server: &Server, credentials: &Path, arguments: &[String]) -> Command {
+        let client = &self.spec.client;
+        let mut command = self.command(&self.path(&client.program));
+        command
+            .args(["--target", server.target(), "--tls-reload-interval", RELOAD])
+            .arg("--tls-dir")
+            .arg(credentials)
+            .args(spec::arguments(&client.arguments, self.directory))
+            .args(spec::arguments(arguments, self.directory));
         command
             .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
@@ -138,7 +156,7 @@ impl Programs {
         &self,
         server: &Server,
         credentials: &Path,
-        arguments: &[&str],
+        arguments: &[String],
     ) -> Result<Done, DemoError> {
         let output = timeout(
             PATIENCE,
@@ -158,7 +176,7 @@ impl Programs {
         &self,
         server: &Server,
         credentials: &Path,
-        arguments: &[&str],
+        arguments: &[String],
     ) -> Result<Running, DemoError> {
         let mut child = self
             .client_command(server, credentials, arguments)
@@ -172,6 +190,37 @@ impl Programs {
             child,
         })
     }
+}
+
+/// Builds the programs, and says where cargo put them.
+async fn build(
+    cargo: &OsStr,
+    spec: &Spec,
+    names: [&String; 2],
+    flags: impl Iterator<Item = &str>,
+) -> Result<PathBuf, DemoError> {
+    let failed = || DemoError::Program("cargo could not build the programs of the demo".to_owned());
+    let mut build = Command::new(cargo);
+    build
+        .args(["build", "--message-format=json-render-diagnostics"])
+        .args(names.iter().flat_map(|name| ["--bin", name]))
+        .args(flags)
+        .current_dir(&spec.base)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    // Not by `output()`, which would keep what cargo says of its progress.
+    let output = build.spawn()?.wait_with_output().await?;
+    if !output.status.success() {
+        return Err(failed());
+    }
+    let made = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| names.iter().any(|name| line["target"]["name"] == **name))
+        .find_map(|line| line["executable"].as_str().map(PathBuf::from));
+    let made = made.ok_or_else(failed)?;
+    Ok(made.parent().unwrap_or(Path::new(".")).to_owned())
 }
 
 /// A client that runs.
@@ -222,12 +271,12 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(
-        programs: &Programs,
-        directory: &Path,
+        programs: &Programs<'_>,
         credentials: &Path,
         policy: &Path,
     ) -> Result<Self, DemoError> {
-        let mut command = Programs::command(&programs.path("server"));
+        let (server, directory) = (&programs.spec.server, programs.directory);
+        let mut command = programs.command(&programs.path(&server.program));
         command.args([
             "--listen",
             "127.0.0.1:0",
@@ -243,8 +292,7 @@ impl Server {
         command
             .arg("--policy")
             .arg(policy)
-            .arg("--data")
-            .arg(directory.join("inventory.redb"));
+            .args(spec::arguments(&server.arguments, directory));
         let audit = std::fs::File::create(directory.join("audit.jsonl"))?;
         let mut child = command.stdout(audit).stderr(Stdio::piped()).spawn()?;
         let log = child

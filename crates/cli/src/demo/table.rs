@@ -7,21 +7,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authz::{Policy, Verdict};
-use identity::{Peer, Role};
+use identity::{Claims, Peer, Role};
 use mtls::{HandshakeError, Present, Reload, ServerIdentity, Source, Target, Trust};
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject as _;
 
 use super::callers::{Caller, Callers, Credentials, Standing};
 use super::programs::{Done, Programs, Server};
-use super::{DemoError, Surprises};
+use super::spec::CallSpec;
+use super::{DemoError, Figures, Surprises};
 
-const SERVICE: &str = "/inventory.v1.InventoryService/";
-const SKU: &str = "FAS-M6-20";
-/// An item of which there is more than the demo can ever reserve.
-pub(super) const PLENTY: &str = "DEMO-1";
+/// What each name is at least as wide as, and what the widest cell needs.
 const NAME_WIDTH: usize = 21;
-const CELL_WIDTH: usize = 17;
+const CELL_WIDTH: usize = 14;
+
+/// How to read a cell: two words each.
+const LEGEND: [&str; 5] = [
+    "Each cell has two words: what the policy says, and what happened.",
+    "  allow ok      the policy allows the call, and it was answered",
+    "  deny  denied  the policy denies it, and it got PERMISSION_DENIED",
+    "  -     refused the server refuses the certificate, so no policy is asked",
+    "A \"!\" marks a cell where the two differ.",
+];
 
 /// How the table is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,7 +52,7 @@ impl Style {
 
 /// What should come of a call, and what did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// It was answered.
     Allowed,
     /// The policy denied it.
@@ -58,10 +65,9 @@ enum Outcome {
 
 /// All that a row needs.
 pub(super) struct Table<'a> {
-    pub(super) programs: &'a Programs,
+    pub(super) programs: &'a Programs<'a>,
     pub(super) server: &'a Server,
     pub(super) policy: &'a Policy,
-    pub(super) directory: &'a Path,
 }
 
 impl Table<'_> {
@@ -71,25 +77,32 @@ impl Table<'_> {
         callers: &Callers,
         style: Style,
         out: &mut impl Write,
+        figures: &mut Figures,
     ) -> Result<Surprises, DemoError> {
-        let rpcs = self.rpcs()?;
-        write!(out, "  {:NAME_WIDTH$}", "")?;
-        for (method, _) in &rpcs {
-            write!(out, "{method:CELL_WIDTH$}")?;
+        for line in LEGEND {
+            writeln!(out, "  {line}")?;
+        }
+        let calls = &self.programs.spec.call;
+        let width = |call: &CallSpec| CELL_WIDTH.max(call.method.len() + 2);
+        write!(out, "\n  {:NAME_WIDTH$}", "")?;
+        for call in calls {
+            write!(out, "{:width$}", call.method, width = width(call))?;
         }
         writeln!(out)?;
         let mut surprises = Vec::new();
         for caller in &callers.0 {
             write!(out, "  {:NAME_WIDTH$}", caller.name)?;
             out.flush()?;
-            for (method, arguments) in &rpcs {
-                let expected = self.expected(caller, method)?;
-                let observed = self.observe(caller, arguments).await?;
-                write!(out, "{}", cell(style, &expected, &observed))?;
+            for call in calls {
+                let expected = self.expected(caller, &call.method)?;
+                let observed = self.observe(caller, &call.arguments).await?;
+                figures.count(&expected);
+                write!(out, "{}", cell(style, &expected, &observed, width(call)))?;
                 out.flush()?;
                 if expected != observed {
                     surprises.push(format!(
-                        "{method} as {}: expected {}, and it was {}",
+                        "{} as {}: expected {}, and it was {}",
+                        call.method,
                         caller.name,
                         expected.word(),
                         observed.word()
@@ -98,43 +111,7 @@ impl Table<'_> {
             }
             writeln!(out)?;
         }
-        writeln!(
-            out,
-            "  allow, deny: what the policy says. ok, denied: the call was answered, or got PERMISSION_DENIED."
-        )?;
-        writeln!(
-            out,
-            "  -, refused: the server does not accept the certificate, so that no policy is asked."
-        )?;
         Ok(surprises)
-    }
-
-    /// Each RPC with the client's arguments for it.
-    fn rpcs(&self) -> Result<Vec<(&'static str, Vec<String>)>, DemoError> {
-        let reservations = self.directory.join("reservations.csv");
-        std::fs::write(&reservations, format!("sku,quantity\n{SKU},1\n"))?;
-        let items = self.directory.join("item.csv");
-        std::fs::write(
-            &items,
-            format!("sku,name,quantity\n{PLENTY},An item of the demo,1000000\n"),
-        )?;
-        let file = |path: &Path| path.to_string_lossy().into_owned();
-        let words = |words: &[&str]| {
-            words
-                .iter()
-                .map(|word| (*word).to_owned())
-                .collect::<Vec<_>>()
-        };
-        Ok(vec![
-            ("GetItem", words(&["get-item", SKU])),
-            ("ReserveStock", words(&["reserve", SKU, "1"])),
-            ("WatchStock", words(&["watch", "--count", "1"])),
-            ("ImportItems", words(&["import", &file(&items)])),
-            (
-                "ReserveMany",
-                words(&["reserve-many", &file(&reservations)]),
-            ),
-        ])
     }
 
     fn expected(&self, caller: &Caller, method: &str) -> Result<Outcome, DemoError> {
@@ -144,9 +121,9 @@ impl Table<'_> {
             return Ok(Outcome::Refused);
         };
         let leaf = CertificateDer::from_pem_file(directory.join("tls.crt")).map_err(super::data)?;
-        let peer = Peer::from_verified_path(Role::Client, &[leaf]).map_err(super::data)?;
-        let path = format!("{SERVICE}{method}");
-        let (caller, headers) = (authz::Caller::from(&peer), http::HeaderMap::new());
+        let claims = Claims::read(Role::Client, &[leaf]).map_err(super::data)?;
+        let path = format!("/{}/{method}", self.programs.spec.service);
+        let (caller, headers) = (authz::Caller::claimed(&claims), http::HeaderMap::new());
         let decision = self.policy.decide(&caller, &path, &headers);
         Ok(match decision.verdict() {
             Verdict::Allow => Outcome::Allowed,
@@ -157,11 +134,8 @@ impl Table<'_> {
     async fn observe(&self, caller: &Caller, arguments: &[String]) -> Result<Outcome, DemoError> {
         match &caller.credentials {
             Credentials::Directory(directory) => {
-                let mut words = vec!["--output", "json"];
-                words.extend(arguments.iter().map(String::as_str));
-                Ok(outcome(
-                    &self.programs.client(self.server, directory, &words).await?,
-                ))
+                let done = self.programs.client(self.server, directory, arguments);
+                Ok(outcome(&done.await?))
             }
             Credentials::None(directory) => self.observe_nobody(directory).await,
         }
@@ -223,7 +197,7 @@ impl Outcome {
     }
 }
 
-fn cell(style: Style, expected: &Outcome, observed: &Outcome) -> String {
+fn cell(style: Style, expected: &Outcome, observed: &Outcome, width: usize) -> String {
     let says = match expected {
         Outcome::Allowed => "allow",
         Outcome::Denied => "deny",
@@ -242,6 +216,6 @@ fn cell(style: Style, expected: &Outcome, observed: &Outcome) -> String {
     };
     let (colour, plain) = style.paint(colour);
     let happened = format!("{happened}{mark}");
-    let rest = CELL_WIDTH - 6;
+    let rest = width - 6;
     format!("{says:6}{colour}{happened:rest$}{plain}")
 }

@@ -21,8 +21,7 @@ use crate::OutputFormat;
 use crate::text::Printable;
 
 /// The identities of `certs/dev.toml`, for a directory that has no such file.
-const DEVELOPMENT_IDENTITIES: &str =
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../certs/dev.toml"));
+const DEVELOPMENT_IDENTITIES: &str = include_str!("dev.toml");
 
 /// Makes and keeps a PKI for development: a root, an issuing authority, and certificates that last a day.
 #[derive(Debug, Args)]

@@ -96,6 +96,11 @@ impl Request {
         Self::new(names, subject, usage, asked.key_type())
     }
 
+    /// What it may be used for.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
     /// The leaf that is asked for.
     pub fn spec(&self, validity: Validity) -> LeafSpec {
         let Names {

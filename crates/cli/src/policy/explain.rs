@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use authz::{Caller, Cause, Decision, Explanation, Outcome, Policy};
 use clap::Args;
 use http::HeaderMap;
-use identity::Role;
+use identity::{Claims, Role};
 use serde::Serialize;
 
 use super::PolicyError;
@@ -49,13 +49,11 @@ impl Question {
 /// Whom the server takes the holder of a certificate for.
 pub(super) fn certified(path: &Path) -> Result<Caller, PolicyError> {
     let chain = cert::chain(path)?;
-    let peer = identity::Peer::from_verified_path(Role::Client, &chain).map_err(|source| {
-        PolicyError::NoCaller {
-            path: path.to_owned(),
-            source,
-        }
+    let claims = Claims::read(Role::Client, &chain).map_err(|source| PolicyError::NoCaller {
+        path: path.to_owned(),
+        source,
     })?;
-    Ok(Caller::from(&peer))
+    Ok(Caller::claimed(&claims))
 }
 
 #[derive(Serialize)]

@@ -33,7 +33,7 @@ Examples:
   countersign policy check crates/server/policy.json --strict
   countersign policy check authz.json --api service.binpb
   countersign policy explain --policy crates/server/policy.json --cert certs/billing/tls.crt \\
-      --method /inventory.v1.InventoryService/GetItem
+      --method /payments.v1.PaymentService/GetPayment
   countersign policy test --policy crates/server/policy.json crates/server/policy-cases.json
   countersign policy diff policy.json policy-next.json")]
 pub struct PolicyCommand {

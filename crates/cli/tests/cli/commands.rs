@@ -295,6 +295,10 @@ fn issue_refuses_what_is_not_safe_to_hand_out() {
             &["new", "--uri", "spiffe://a/x", "--uri", "spiffe://a/y"],
             "one SPIFFE ID",
         ),
+        (
+            &["new", "--uri", "spiffe://a/x", "--uri", "https://a/y"],
+            "must be the only URI",
+        ),
         (&["new", "--email", "nobody"], "user@host"),
         (
             &["new", "--dns", "a", "--key", "rsa1024"],
@@ -330,8 +334,6 @@ fn issue_takes_every_kind_of_name_and_of_key() {
             key,
             "--uri",
             "spiffe://acme.test/a",
-            "--uri",
-            "https://acme.test/a",
             "--dns",
             "*.a.test",
             "--ip",
@@ -354,7 +356,7 @@ fn issue_takes_every_kind_of_name_and_of_key() {
         assert_eq!(sandbox.snapshot(), before);
         sandbox.leaf(key, |leaf| {
             let names = leaf.names();
-            assert_eq!(names.uris, ["spiffe://acme.test/a", "https://acme.test/a"]);
+            assert_eq!(names.uris, ["spiffe://acme.test/a"]);
             assert_eq!(
                 (&*names.dns[0], &*names.emails[0]),
                 ("*.a.test", "a@acme.test")

@@ -11,5 +11,6 @@ mod lifecycle;
 mod openssl;
 mod policy;
 mod show;
+mod stamp;
 mod tool;
 mod verify;

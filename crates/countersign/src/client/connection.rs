@@ -1,6 +1,7 @@
 //! From settings to a client whose calls can be made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::reload;
 use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Targets, Trust};
@@ -9,8 +10,9 @@ use telemetry::{Observer, Side, Traces};
 use tonic::Status;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::client::channel::Channel;
 use crate::client::methods::{InvalidDescriptors, Methods};
-use crate::client::observed::Channel;
+use crate::client::observed::Observed;
 use crate::client::retry::Retry;
 use crate::client::rpc_error::RpcError;
 
@@ -27,9 +29,14 @@ pub struct Connection {
     pub reload: Reload,
     /// How connections are made and kept.
     pub options: ChannelOptions,
+    /// How long a call may take that sets no deadline of its own and has one answer, repetitions included.
+    pub deadline: Option<Duration>,
     /// Where the spans of calls go.
     pub traces: Traces,
 }
+
+/// The deadline of a call, unless a setting or the call says otherwise.
+pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Connection {
     /// A connection to servers that must carry the host of their target as a name.
@@ -40,6 +47,7 @@ impl Connection {
             source,
             reload: Reload::default(),
             options: ChannelOptions::default(),
+            deadline: Some(DEFAULT_DEADLINE),
             traces: Traces::default(),
         }
     }
@@ -78,6 +86,7 @@ pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, Con
         source,
         reload,
         options,
+        deadline,
         traces,
     } = connection;
     let trust = Trust::open(identity::Role::Client, source, reload)?;
@@ -90,18 +99,29 @@ pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, Con
     let methods = Arc::new(Methods::of_descriptors(&sets.concat())?);
     let paths = methods.paths().map(str::to_owned);
     let observer = Observer::new(Side::Client, paths, traces);
-    let channel = Channel::new(channel, methods, observer.clone(), &targets.to_string());
+    let retry = Retry::default();
+    let channel = Channel {
+        sendings: Observed::new(
+            channel,
+            methods.clone(),
+            observer.clone(),
+            &targets.to_string(),
+        ),
+        methods,
+        retry: retry.clone(),
+        deadline,
+    };
     Ok(Client {
         channel,
         observer,
         trust,
         targets,
-        retry: Retry::default(),
+        retry,
     })
 }
 
 impl Client {
-    /// What a generated client is made of. It never repeats a call, and sets no deadline.
+    /// What a generated client is made of.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }

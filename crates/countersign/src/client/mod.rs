@@ -1,15 +1,17 @@
 //! A client: a channel that generated clients take, from settings, with retries and errors in words.
 
+mod channel;
 mod connection;
 mod methods;
+mod next_step;
 mod observed;
 mod retry;
 mod rpc_error;
 mod settings;
 
+pub use channel::Channel;
 pub use connection::{Client, ConnectError, Connection, connect};
 pub use methods::InvalidDescriptors;
-pub use observed::Channel;
 pub use retry::{Attempt, Retry, RetryPolicy};
 pub use rpc_error::RpcError;
 pub use settings::ConnectionSettings;

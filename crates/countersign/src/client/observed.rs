@@ -32,19 +32,19 @@ impl CallId {
     }
 }
 
-/// A channel whose calls are observed.
+/// A channel whose sendings are observed.
 ///
 /// A call is under the [`TraceContext`] among its request's extensions, if there is one: a server that calls another
 /// puts its own there.
 #[derive(Clone, Debug)]
-pub struct Channel {
+pub(crate) struct Observed {
     channel: mtls::Channel,
     methods: Arc<Methods>,
     observer: Observer,
     server: Arc<str>,
 }
 
-impl Channel {
+impl Observed {
     pub(crate) fn new(
         channel: mtls::Channel,
         methods: Arc<Methods>,
@@ -60,7 +60,7 @@ impl Channel {
     }
 }
 
-impl Service<Request<Body>> for Channel {
+impl Service<Request<Body>> for Observed {
     type Response = Response<Body>;
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;

@@ -126,6 +126,20 @@ impl Attempt {
     /// A request with what is left of the time for the call, and with the number of attempts before this one.
     pub fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
+        self.mark_parts(&mut request);
+        request
+    }
+
+    /// Does the same for a request that is made already.
+    pub(crate) fn mark<B>(&self, request: &mut http::Request<B>) {
+        let mut marks = Request::new(());
+        self.mark_parts(&mut marks);
+        let (metadata, extensions, ()) = marks.into_parts();
+        request.headers_mut().extend(metadata.into_headers());
+        request.extensions_mut().extend(extensions);
+    }
+
+    fn mark_parts<M>(&self, request: &mut Request<M>) {
         request.extensions_mut().insert(self.id.clone());
         if let Some(deadline) = self.deadline {
             request.set_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -134,7 +148,6 @@ impl Attempt {
             let previous = MetadataValue::from(self.previous);
             request.metadata_mut().insert(PREVIOUS_ATTEMPTS, previous);
         }
-        request
     }
 
     /// This attempt had an answer.

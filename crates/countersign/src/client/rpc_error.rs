@@ -1,5 +1,6 @@
 //! A call that failed: which one, on which server, made by whom, and why.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +10,11 @@ use base::text::{escape, timestamp};
 use mtls::{Snapshot, Targets};
 use serde_json::{Value, json};
 use telemetry::{REQUEST_ID, code_name};
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
+
+use crate::program::exit;
 
 /// A call that failed.
 #[derive(Clone, Debug)]
@@ -63,6 +66,55 @@ impl RpcError {
     pub fn request_id(&self) -> Option<&str> {
         let id = self.status.metadata().get(REQUEST_ID.as_str())?;
         id.to_str().ok().filter(|id| Uuid::try_parse(id).is_ok())
+    }
+
+    /// The exit code of a program that made this call and failed by it, one of those in [`exit`].
+    pub fn exit_code(&self) -> u8 {
+        match self.status.code() {
+            Code::Unavailable => exit::UNAVAILABLE,
+            Code::Unauthenticated | Code::PermissionDenied => exit::REFUSED,
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::InvalidArgument
+            | Code::DeadlineExceeded
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::DataLoss => exit::FAILED,
+        }
+    }
+
+    /// Lines for a person: what failed, and the details of its status.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("error: {self}\n");
+        let details = self.status.get_error_details();
+        let mut detail = |name: &str, value: &str| {
+            text += &format!("  {}: {}\n", escape(name), escape(value));
+        };
+        if let Some(id) = self.request_id() {
+            detail("request_id", id);
+        }
+        if let Some(info) = details.error_info() {
+            detail("reason", &format!("{} ({})", info.reason, info.domain));
+            // In the order of the keys, so that the same error is the same text.
+            for (key, value) in info.metadata.iter().collect::<BTreeMap<_, _>>() {
+                detail(key, value);
+            }
+        }
+        let violations = details.bad_request().map(|bad| &bad.field_violations);
+        for violation in violations.into_iter().flatten() {
+            detail(
+                "field",
+                &format!("{} {}", violation.field, violation.description),
+            );
+        }
+        text
     }
 
     /// For a program: `method`, `target`, `caller`, `code`, `message`, and the details as far as there are any.

@@ -6,8 +6,9 @@ use mtls::{ChannelOptions, ServerIdentity, Targets};
 use pki_types::ServerName;
 use telemetry::Traces;
 
-use crate::client::connection::Connection;
+use crate::client::connection::{Connection, DEFAULT_DEADLINE};
 use crate::credentials::CredentialSettings;
+use crate::program::Duration;
 
 /// Where the server is, who it must be, and who we are.
 #[derive(Clone, Debug, Args)]
@@ -48,12 +49,28 @@ pub struct ConnectionSettings {
     )]
     pub server_name: Option<ServerName<'static>>,
 
+    /// How long a call may take, repetitions included [default: 5s; none for a stream of answers]
+    #[arg(
+        long,
+        env = "APP_DEADLINE",
+        value_name = "DURATION",
+        global = true,
+        value_parser = Duration::positive
+    )]
+    pub deadline: Option<Duration>,
+
     /// While no server can be reached, wait for one until the deadline instead of failing at once
     #[arg(long, env = "APP_WAIT_FOR_READY", global = true)]
     pub wait_for_ready: bool,
 }
 
 impl ConnectionSettings {
+    /// How long a call with one answer may take.
+    pub fn deadline(&self) -> std::time::Duration {
+        self.deadline
+            .map_or(DEFAULT_DEADLINE, |Duration(deadline)| deadline)
+    }
+
     /// These settings, with where the spans of calls go.
     pub fn connection(&self, traces: Traces) -> Connection {
         let settings = self;
@@ -71,6 +88,7 @@ impl ConnectionSettings {
                 wait_for_ready: settings.wait_for_ready,
                 ..ChannelOptions::default()
             },
+            deadline: Some(settings.deadline()),
             traces,
         }
     }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -14,9 +13,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
-use crate::program::{self, exit};
-use crate::server::settings::{Command, Settings};
-use crate::server::start::{self, StartError};
+use crate::program;
 
 /// Any error of a program's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -44,85 +41,6 @@ impl Service {
                 .mut_arg("policy", |arg| arg.default_value(self.policy))
                 .mut_args(|arg| arg.global(true))
         })
-    }
-
-    /// A server of this service, to be run.
-    pub fn server(self, settings: Settings) -> Server {
-        Server {
-            service: self,
-            settings,
-            checks: Vec::new(),
-        }
-    }
-}
-
-/// A server that does not run yet.
-#[must_use = "it serves when it is run"]
-pub struct Server {
-    service: Service,
-    settings: Settings,
-    checks: Vec<Check>,
-}
-
-type Check = Box<dyn FnOnce() -> Result<(), BoxError>>;
-
-impl Server {
-    /// Something that the subcommand `check` checks too. It must not take what a running server holds.
-    pub fn check<E: Into<BoxError>>(
-        mut self,
-        check: impl FnOnce() -> Result<(), E> + 'static,
-    ) -> Self {
-        self.checks.push(Box::new(|| check().map_err(Into::into)));
-        self
-    }
-
-    /// Checks everything that the settings name, and serves what `build` gives until a signal to stop: the whole of a
-    /// `main`. The subcommand `check` ends after the check.
-    ///
-    /// `build` runs once everything is checked and before a port is bound, within a tokio runtime.
-    pub fn run<B, F>(self, build: B) -> ExitCode
-    where
-        B: FnOnce() -> F,
-        F: Future<Output = Result<Services, BoxError>>,
-    {
-        let logs = telemetry::init_logs(self.settings.log_format, "info");
-        let done = self.check_or_serve(build);
-        // Before the last word, which goes the direct way.
-        drop(logs);
-        match done {
-            Ok(()) => exit::OK,
-            Err(error) => exit::with(error.exit_code(), &error),
-        }
-    }
-
-    fn check_or_serve<B, F>(self, build: B) -> Result<(), StartError>
-    where
-        B: FnOnce() -> F,
-        F: Future<Output = Result<Services, BoxError>>,
-    {
-        let command = self.settings.command;
-        let runtime = program::runtime(self.settings.worker_threads)?;
-        let done = {
-            let _runtime = runtime.enter();
-            start::check(&self.service, self.settings).and_then(|checked| match command {
-                Some(Command::Check) => self
-                    .checks
-                    .into_iter()
-                    .try_for_each(|check| check().map_err(StartError::Service)),
-                None => runtime.block_on(start::run(checked, build)),
-            })
-        };
-        program::shut_down(runtime);
-        done
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("service", &self.service.name)
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
     }
 }
 
@@ -193,7 +111,7 @@ impl fmt::Debug for Services {
 /// The verified caller of a request.
 ///
 /// # Errors
-/// INTERNAL, when the request did not come through [`Server::run`] and so has none.
+/// INTERNAL, when the request did not come through [`Server::run`](crate::server::Server::run) and so has none.
 pub fn peer<T>(request: &tonic::Request<T>) -> Result<&Arc<Peer>, Status> {
     let peer = request.extensions().get::<Arc<Peer>>();
     peer.ok_or_else(|| Status::internal("the call carries no verified identity"))

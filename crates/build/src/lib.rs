@@ -1,0 +1,208 @@
+//! Compiles `.proto` files from a build script. The compiler is written in Rust, so nobody needs `protoc`.
+//!
+//! `build.rs`:
+//!
+//! ```no_run
+//! fn main() -> Result<(), countersign_build::BuildError> {
+//!     countersign_build::compile("proto")
+//! }
+//! ```
+//!
+//! `lib.rs`, for the stubs and for the descriptor set that the policy is held against:
+//!
+//! ```ignore
+//! include!(concat!(env!("OUT_DIR"), "/mod.rs"));
+//!
+//! pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+//! ```
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use protox::Compiler;
+
+/// Why the contract could not be compiled.
+#[derive(thiserror::Error)]
+pub enum BuildError {
+    /// A variable that cargo sets for build scripts is missing.
+    #[error("{0} is not set; call this from a build script")]
+    NotABuildScript(&'static str),
+    /// A file or directory could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is nothing to compile.
+    #[error("{}: there is no .proto file in it", .0.display())]
+    Empty(PathBuf),
+    /// A `.proto` file is wrong.
+    #[error("{0}")]
+    Contract(String),
+    /// The generated code could not be written.
+    #[error("the stubs cannot be written: {0}")]
+    Stubs(#[source] io::Error),
+}
+
+/// The same as [`fmt::Display`], because a build script that returns an error shows it by `Debug`.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Compiles every `.proto` under `dir`, which is relative to the package. Writes `mod.rs`, with a module for each
+/// protobuf package, and `descriptors.bin`, an encoded `google.protobuf.FileDescriptorSet` with its imports and
+/// comments, to `OUT_DIR`. The script runs again when a file there changes.
+///
+/// # Errors
+/// [`BuildError`]; of a fault in a `.proto` file it says the file and the line.
+pub fn compile(dir: impl AsRef<Path>) -> Result<(), BuildError> {
+    // Read when the script runs: `env!` would bake in the checkout that a shared target directory was first
+    // built from.
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join(dir);
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    // Not a print macro, which the lints keep out of libraries; cargo reads this line.
+    drop(writeln!(
+        io::stdout(),
+        "cargo::rerun-if-changed={}",
+        root.display()
+    ));
+    compile_to(&root, &out)
+}
+
+fn compile_to(root: &Path, out: &Path) -> Result<(), BuildError> {
+    let mut files = Vec::new();
+    find(root, &mut files)?;
+    if files.is_empty() {
+        return Err(BuildError::Empty(root.to_owned()));
+    }
+    files.sort();
+    let mut compiler = Compiler::new([root]).map_err(|error| contract(root, &error))?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(files)
+        .map_err(|error| contract(root, &error))?;
+    let path = out.join("descriptors.bin");
+    fs::write(&path, compiler.encode_file_descriptor_set())
+        .map_err(|source| BuildError::File { path, source })?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .out_dir(out)
+        .include_file("mod.rs")
+        .compile_fds(compiler.file_descriptor_set())
+        .map_err(BuildError::Stubs)
+}
+
+fn variable(name: &'static str) -> Result<String, BuildError> {
+    env::var(name).map_err(|_unset| BuildError::NotABuildScript(name))
+}
+
+/// With the place of the fault before it, as compilers write it: that is in the debug form alone.
+fn contract(root: &Path, error: &protox::Error) -> BuildError {
+    let (text, debug) = (error.to_string(), format!("{error:?}"));
+    let place = error
+        .file()
+        .filter(|file| !text.contains(file))
+        .map_or_else(String::new, |file| {
+            let line = debug
+                .split_once(&format!("{file}:"))
+                .and_then(|(_, rest)| rest.split_once(": "))
+                .map_or_else(String::new, |(line, _)| format!("{line}:"));
+            format!("{}:{line} ", root.join(file).display())
+        });
+    BuildError::Contract(format!("{place}{text}"))
+}
+
+fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), BuildError> {
+    let unreadable = |source| BuildError::File {
+        path: dir.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.is_dir() {
+            find(&path, files)?;
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compiled(text: &str) -> Result<PathBuf, BuildError> {
+        let dir = tempfile::tempdir().map_err(BuildError::Stubs)?.keep();
+        let package = dir.join("proto/shop/v1");
+        fs::create_dir_all(&package).map_err(BuildError::Stubs)?;
+        fs::write(package.join("shop.proto"), text).map_err(BuildError::Stubs)?;
+        let done = compile_to(&dir.join("proto"), &dir);
+        if done.is_err() {
+            fs::remove_dir_all(&dir).map_err(BuildError::Stubs)?;
+        }
+        done.map(|()| dir)
+    }
+
+    #[test]
+    fn a_contract_becomes_a_module_for_each_package_and_a_descriptor_set() {
+        let contract =
+            "syntax = \"proto3\";\npackage shop.v1;\nmessage Item {\n  string name = 1;\n}\n";
+        let Ok(out) = compiled(contract) else {
+            panic!("it does not compile")
+        };
+        let text = |name: &str| fs::read(out.join(name)).unwrap_or_default();
+        assert!(String::from_utf8_lossy(&text("mod.rs")).contains("pub mod shop"));
+        assert!(String::from_utf8_lossy(&text("shop.v1.rs")).contains("struct Item"));
+        assert!(!text("descriptors.bin").is_empty());
+        drop(fs::remove_dir_all(out));
+    }
+
+    #[test]
+    fn a_fault_in_a_contract_is_named_with_its_file_and_line() {
+        for (contract, line) in [
+            (
+                "syntax = \"proto3\";\npackage shop.v1\nmessage Item {}\n",
+                3,
+            ),
+            (
+                "syntax = \"proto3\";\npackage shop.v1;\n\nmessage Item {\n  Missing it = 1;\n}\n",
+                5,
+            ),
+        ] {
+            let error = compiled(contract).err().map(|error| format!("{error:?}"));
+            let error = error.unwrap_or_default();
+            assert!(
+                error.contains(&format!("shop/v1/shop.proto:{line}:")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_or_missing_directory_is_an_error_with_its_path() {
+        let Ok(dir) = tempfile::tempdir() else {
+            panic!("no directory")
+        };
+        for (path, wanted) in [
+            (dir.path().to_owned(), "there is no .proto file in it"),
+            (dir.path().join("missing"), "No such file"),
+        ] {
+            let error = compile_to(&path, dir.path()).map_err(|error| error.to_string());
+            let error = error.err().unwrap_or_default();
+            assert!(error.starts_with(&path.display().to_string()), "{error}");
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `demo.toml`, or `[package.metadata.demo]` of a `Cargo.toml`: the programs, identities and calls of a service's demo. An unknown field rejects the file.
+//!
+//! Never who may call what: that is the policy's word.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::DemoError;
+
+/// Where a demo is described, when no file is named.
+const FILE: &str = "demo.toml";
+/// Or in here, as `[package.metadata.demo]`.
+const MANIFEST: &str = "Cargo.toml";
+/// What stands for the directory of the demo in arguments.
+const PLACEHOLDER: &str = "{dir}";
+
+/// What a demo shows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spec {
+    /// The full name of the service, as in paths.
+    pub(super) service: String,
+    policy: PathBuf,
+    identities: PathBuf,
+    #[serde(default)]
+    pub(super) files: BTreeMap<String, String>,
+    pub(super) server: ServerSpec,
+    pub(super) client: ClientSpec,
+    pub(super) prepare: Option<Prepare>,
+    pub(super) call: Vec<CallSpec>,
+    pub(super) rotation: Rotation,
+    pub(super) revocation: Revocation,
+    /// The directory of the file.
+    #[serde(skip)]
+    pub(super) base: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServerSpec {
+    pub(super) program: String,
+    pub(super) identity: String,
+    #[serde(default)]
+    pub(super) arguments: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientSpec {
+    pub(super) program: String,
+    #[serde(default)]
+    pub(super) arguments: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prepare {
+    pub(super) identity: String,
+    pub(super) arguments: Vec<String>,
+}
+
+/// One RPC, and the client's arguments for it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CallSpec {
+    pub(super) method: String,
+    pub(super) arguments: Vec<String>,
+}
+
+/// A client that calls steadily for some seconds, and ends with a line `{"calls": N, "ok": N}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rotation {
+    pub(super) identity: String,
+    pub(super) arguments: Vec<String>,
+}
+
+/// A stream whose caller is revoked, and another's that goes on. Each message is a line.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revocation {
+    pub(super) identity: String,
+    pub(super) witness: String,
+    pub(super) stream: Vec<String>,
+    /// What the witness calls so that its stream has a next message, if it has none by itself.
+    pub(super) change: Option<Vec<String>>,
+}
+
+impl Spec {
+    /// Reads `file`; without one, what this directory or the next above has: a `demo.toml`, or a `Cargo.toml` with a
+    /// `[package.metadata.demo]`.
+    pub(super) fn read(file: Option<&Path>) -> Result<Self, DemoError> {
+        let here = std::env::current_dir()?;
+        let candidates = here
+            .ancestors()
+            .flat_map(|dir| [FILE, MANIFEST].map(|name| dir.join(name)));
+        let file = match file {
+            Some(file) => file.to_owned(),
+            None => { candidates }
+                .find(|file| file.is_file() && (file.ends_with(FILE) || describes_a_demo(file)))
+                .ok_or_else(|| DemoError::Spec {
+                    file: FILE.into(),
+                    reason: "there is none in this directory or above; name one with --file"
+                        .to_owned(),
+                })?,
+        };
+        let wrong = |reason| DemoError::Spec {
+            file: file.clone(),
+            reason,
+        };
+        let text = std::fs::read_to_string(&file).map_err(|error| wrong(error.to_string()))?;
+        let spec: Result<Self, toml::de::Error> = if file.ends_with(MANIFEST) {
+            toml::from_str(&text).map(|Manifest { package }| package.metadata.demo)
+        } else {
+            toml::from_str(&text)
+        };
+        let spec = spec.map_err(|error| wrong(error.to_string()))?;
+        if spec.call.is_empty() {
+            return Err(wrong("there is no [[call]] in it".to_owned()));
+        }
+        let base = std::path::absolute(&file)?;
+        let base = base.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(Self { base, ..spec })
+    }
+
+    pub(super) fn policy(&self) -> PathBuf {
+        self.base.join(&self.policy)
+    }
+
+    pub(super) fn identities(&self) -> PathBuf {
+        self.base.join(&self.identities)
+    }
+}
+
+/// A `Cargo.toml`, of which the rest is cargo's.
+#[derive(Deserialize)]
+struct Manifest {
+    package: Package,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    demo: Spec,
+}
+
+fn describes_a_demo(manifest: &Path) -> bool {
+    std::fs::read_to_string(manifest).is_ok_and(|text| text.contains("[package.metadata.demo]"))
+}
+
+/// The arguments, with the directory of the demo in its place.
+pub(super) fn arguments(of: &[String], directory: &Path) -> Vec<String> {
+    let directory = directory.to_string_lossy();
+    of.iter()
+        .map(|argument| argument.replace(PLACEHOLDER, &directory))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_wrong_is_named_with_its_fault() {
+        let Ok(dir) = tempfile::tempdir() else {
+            panic!("no directory")
+        };
+        let file = dir.path().join("demo.toml");
+        for (text, wanted) in [
+            (None, "No such file"),
+            (Some("service = 1"), "line 1"),
+            (
+                Some("service = 'a.v1.A'\nservices = 'b'"),
+                "unknown field `services`",
+            ),
+            (Some("service = 'a.v1.A'"), "missing field `policy`"),
+        ] {
+            if let Some(text) = text {
+                assert!(std::fs::write(&file, text).is_ok());
+            }
+            let error = Spec::read(Some(&file)).err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains("demo.toml: "), "{error}");
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}

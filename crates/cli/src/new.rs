@@ -1,0 +1,438 @@
+//! `new`: a service of one's own, stamped from `crates/template`, which is built and tested like everything else.
+//!
+//! Stamping replaces names, and says where the library is. Never half a service: all of it, or nothing.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::pki::IdentityName;
+
+/// Each file of the template. In the package they are links, under names that mean nothing to cargo and git.
+const FILES: [(&str, &str); 10] = [
+    (MANIFEST, include_str!("../template/manifest.toml")),
+    (".gitignore", include_str!("../template/gitignore")),
+    ("README.md", include_str!("../template/README.md")),
+    ("build.rs", include_str!("../template/build.rs")),
+    (CONTRACT, include_str!("../template/api.proto")),
+    ("policy.json", include_str!("../template/policy.json")),
+    ("certs/dev.toml", include_str!("../template/dev.toml")),
+    (
+        "examples/countersign.rs",
+        include_str!("../template/countersign.rs"),
+    ),
+    ("src/main.rs", include_str!("../template/main.rs")),
+    ("src/client.rs", include_str!("../template/client.rs")),
+];
+
+const MANIFEST: &str = "Cargo.toml";
+const CONTRACT: &str = "the contract";
+
+/// How the manifest of the template names the crates of the library.
+const SIBLING: &str = "path = \"../";
+
+/// What makes a package a workspace of its own, which a member of ours cannot say.
+const WORKSPACE: &str = "
+[workspace]
+
+# A first build is faster without debug information.
+[profile.dev]
+debug = \"line-tables-only\"
+
+[profile.dev.package.\"*\"]
+debug = false
+";
+
+/// What names in the template would mean twice: its callers, and what cargo keeps for itself.
+const RESERVED: [&str; 16] = [
+    "alloc",
+    "auditor",
+    "build",
+    "ca",
+    "con",
+    "core",
+    "deps",
+    "examples",
+    "frontend",
+    "guest",
+    "incremental",
+    "nul",
+    "proc-macro",
+    "proc_macro",
+    "std",
+    "test",
+];
+
+/// Strict and reserved keywords of all editions.
+const KEYWORDS: [&str; 52] = [
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
+    "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
+    "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref",
+    "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+];
+
+/// Makes a service of your own: a workspace that builds, with tests and a demo
+#[derive(Debug, clap::Args)]
+pub struct New {
+    /// The name of the package, such as payments
+    name: String,
+    /// The full name of the gRPC service [default: NAME.v1.NameService]
+    #[arg(long, value_name = "package.vN.NameService")]
+    service: Option<String>,
+    /// The directory to make [default: NAME]
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+}
+
+/// Why nothing was made.
+#[derive(Debug, thiserror::Error)]
+pub enum NewError {
+    /// No package can have this name.
+    #[error("NAME {name:?}: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No service can have this name.
+    #[error("--service {name:?}: {reason}")]
+    Service {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something is there already.
+    #[error("{}: it exists already; name another directory with --path", .0.display())]
+    Exists(PathBuf),
+    /// A directory or file cannot be written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The result cannot be written.
+    #[error("{0}")]
+    Output(#[from] io::Error),
+}
+
+/// Makes the service.
+///
+/// # Errors
+/// [`NewError`], and nothing was made.
+pub fn run(new: &New, out: &mut impl Write) -> Result<ExitCode, NewError> {
+    check_name(&new.name)?;
+    let service = match &new.service {
+        Some(service) => ServiceName::parse(service)?,
+        None => ServiceName::of_package(&new.name)?,
+    };
+    let names = Names {
+        name: &new.name,
+        service,
+    };
+    let directory = new.path.clone().unwrap_or_else(|| PathBuf::from(&new.name));
+    write(&names, &directory, library().as_deref())?;
+    let files = FILES.len();
+    let (package, service) = (&names.service.package, &names.service.name);
+    let directory = directory.display();
+    writeln!(
+        out,
+        "made {package}.{service} in {directory}: {files} files. Next:\n"
+    )?;
+    writeln!(out, "  cd {directory}")?;
+    writeln!(out, "  cargo test")?;
+    writeln!(out, "  cargo run --example countersign -- demo\n")?;
+    writeln!(out, "Its README.md says what to change.")?;
+    Ok(countersign::program::exit::OK)
+}
+
+/// The names that stand in for those of the template.
+struct Names<'a> {
+    name: &'a str,
+    service: ServiceName,
+}
+
+/// `payments.v1.PaymentService`, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct ServiceName {
+    /// `payments.v1`
+    package: String,
+    /// `PaymentService`
+    name: String,
+}
+
+fn check_name(name: &str) -> Result<(), NewError> {
+    let wrong = |reason| NewError::Name {
+        name: name.to_owned(),
+        reason,
+    };
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_part) {
+        return Err(wrong(
+            "it must begin with a lower-case letter, and have lower-case letters, digits, - and _ alone",
+        ));
+    }
+    if name.ends_with(['-', '_']) || name.len() > 48 {
+        return Err(wrong(
+            "it must not end in - or _, nor have more than 48 characters",
+        ));
+    }
+    if KEYWORDS.contains(&name) {
+        return Err(wrong("it is a keyword of Rust"));
+    }
+    if RESERVED.contains(&name) || name.parse::<IdentityName>().is_err() {
+        return Err(wrong("it is reserved; take another one"));
+    }
+    if FILES[0].1.lines().any(|line| {
+        line.starts_with(&format!("{name} = {{")) || line.starts_with(&format!("{name} = \""))
+    }) {
+        return Err(wrong(
+            "a dependency of the service has this name; take another one",
+        ));
+    }
+    Ok(())
+}
+
+impl ServiceName {
+    /// `payments.v1.PaymentsService` for `payments`.
+    fn of_package(name: &str) -> Result<Self, NewError> {
+        let words: Vec<_> = name
+            .split(['-', '_'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        let camel: String = words
+            .iter()
+            .map(|word| {
+                let (first, rest) = word.split_at(1);
+                first.to_ascii_uppercase() + rest
+            })
+            .collect();
+        Self::parse(&format!("{}.v1.{camel}Service", words.join("_")))
+    }
+
+    fn parse(text: &str) -> Result<Self, NewError> {
+        let wrong = |reason: String| NewError::Service {
+            name: text.to_owned(),
+            reason,
+        };
+        let shape = || {
+            wrong(
+                "it must be package.vN.NameService, such as payments.v1.PaymentService".to_owned(),
+            )
+        };
+        let (package, name) = text.rsplit_once('.').ok_or_else(shape)?;
+        let (before, version) = package.rsplit_once('.').ok_or_else(shape)?;
+        let number = version.strip_prefix('v').unwrap_or_default();
+        if number.is_empty()
+            || number.starts_with('0')
+            || !number.bytes().all(|b| b.is_ascii_digit())
+        {
+            return Err(wrong(format!("{version:?} must be a version: v1, v2, ...")));
+        }
+        for segment in before.split('.') {
+            let words = segment.split('_').all(|word| {
+                !word.is_empty()
+                    && word
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            });
+            if !words || !segment.starts_with(|c: char| c.is_ascii_lowercase()) {
+                return Err(wrong(format!(
+                    "{segment:?} must begin with a lower-case letter, and have lower-case letters, digits and single _ alone"
+                )));
+            }
+            if KEYWORDS.contains(&segment) {
+                return Err(wrong(format!("{segment:?} is a keyword of Rust")));
+            }
+        }
+        let letters = name.chars().zip(name.chars().skip(1).chain(['A']));
+        let single = letters
+            .clone()
+            .all(|(one, next)| !(one.is_ascii_uppercase() && next.is_ascii_uppercase()));
+        let camel = name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric())
+            && single;
+        if !camel || !name.ends_with("Service") || name == "Service" {
+            return Err(wrong(format!(
+                "{name:?} must be in CamelCase, with no two capitals in a row, and end in Service: PaymentService"
+            )));
+        }
+        Ok(Self {
+            package: package.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl Names<'_> {
+    /// Where a file of the template goes.
+    fn file(&self, file: &str) -> PathBuf {
+        if file != CONTRACT {
+            return file.into();
+        }
+        let package = &self.service.package;
+        let last = package.rsplit('.').nth(1).unwrap_or(package);
+        Path::new("proto")
+            .join(package.replace('.', "/"))
+            .join(format!("{last}.proto"))
+    }
+
+    /// The text with these names for those of the template, all in one pass: what was put in is not looked at again.
+    fn stamp(&self, text: &str) -> String {
+        let ServiceName { package, name } = &self.service;
+        // The longer before the shorter, which it begins with.
+        let table = [
+            ("TemplateService", name.clone()),
+            ("template_service", snake(name)),
+            ("template::v1", package.replace('.', "::")),
+            ("template.v1", package.clone()),
+            ("template", self.name.to_owned()),
+        ];
+        let mut stamped = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            match table.iter().find(|(from, _)| rest.starts_with(from)) {
+                Some((from, to)) => {
+                    stamped.push_str(to);
+                    rest = rest.split_at(from.len()).1;
+                }
+                None => {
+                    stamped.push(first);
+                    rest = rest.split_at(first.len_utf8()).1;
+                }
+            }
+        }
+        stamped
+    }
+}
+
+/// As the generated modules are named.
+fn snake(camel: &str) -> String {
+    let mut snake = String::new();
+    for c in camel.chars() {
+        if c.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// Where the crates of the library are, when this tool was built in its repository and that is still there.
+fn library() -> Option<PathBuf> {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    crates
+        .join("countersign")
+        .join(MANIFEST)
+        .is_file()
+        .then(|| crates.to_owned())
+}
+
+/// The manifest, with the library by its place, or by its version alone.
+fn manifest(text: &str, library: Option<&Path>) -> String {
+    let located = match library {
+        Some(crates) => {
+            let crates = toml::Value::String(format!("{}/", crates.display())).to_string();
+            let (open, _quote) = crates.split_at(crates.len() - 1);
+            text.replace(SIBLING, &format!("path = {open}"))
+        }
+        None => {
+            let lines = text.lines().map(|line| match line.split_once(SIBLING) {
+                Some((before, after)) => {
+                    let version = after
+                        .split_once("\", ")
+                        .map_or(after, |(_, version)| version);
+                    format!("{before}{version}\n")
+                }
+                None => format!("{line}\n"),
+            });
+            lines.collect()
+        }
+    };
+    located + WORKSPACE
+}
+
+/// Writes all of it beside its place, and moves it there.
+fn write(names: &Names<'_>, directory: &Path, library: Option<&Path>) -> Result<(), NewError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| NewError::File { path, source }
+    };
+    if directory.symlink_metadata().is_ok() {
+        return Err(NewError::Exists(directory.to_owned()));
+    }
+    let parent = match directory.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let beside = tempfile::Builder::new()
+        .prefix(".countersign-new-")
+        .tempdir_in(parent)
+        .map_err(failed(parent))?;
+    // Not the temporary directory itself, which nobody else may read.
+    let made = beside.path().join("made");
+    for (file, text) in FILES {
+        let path = made.join(names.file(file));
+        let text = names.stamp(text);
+        let text = if file == MANIFEST {
+            manifest(&text, library)
+        } else {
+            text
+        };
+        let dir = path.parent().unwrap_or(&made);
+        fs::create_dir_all(dir).map_err(failed(dir))?;
+        fs::write(&path, text).map_err(failed(&path))?;
+    }
+    fs::rename(&made, directory).map_err(failed(directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_has_the_names_of_its_package_unless_told_otherwise() {
+        for (name, package, service, module) in [
+            (
+                "payments",
+                "payments.v1",
+                "PaymentsService",
+                "payments_service",
+            ),
+            (
+                "card-payments",
+                "card_payments.v1",
+                "CardPaymentsService",
+                "card_payments_service",
+            ),
+            ("pay2go", "pay2go.v1", "Pay2goService", "pay2go_service"),
+        ] {
+            let of = ServiceName::of_package(name).ok();
+            let expected = ServiceName {
+                package: package.to_owned(),
+                name: service.to_owned(),
+            };
+            assert_eq!(of, Some(expected));
+            assert_eq!(snake(service), module);
+        }
+    }
+
+    #[test]
+    fn an_installed_tool_names_the_library_by_version() {
+        let text = manifest(FILES[0].1, None);
+        assert!(
+            text.contains("countersign = { version = \"0.1.0\", features = "),
+            "{text}"
+        );
+        assert!(
+            text.contains("countersign-build = { version = \"0.1.0\" }"),
+            "{text}"
+        );
+        assert!(!text.contains("path = \"../"), "{text}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Who may call what, for the tests of a service: its policy, held against its API and its development identities.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use authz::{Api, Policy};
+use http::HeaderMap;
+use identity::{Peer, Role};
+use mtls::{Authorities, ExpiredCrls, PemFile};
+use time::OffsetDateTime;
+
+use crate::pki::{Authority, Roster, Usage, Validity};
+
+/// The trust domain of the identities, which is the default of `pki init`.
+const DOMAIN: &str = "acme.test";
+
+/// Why the rights cannot be told: which file, and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", file.display())]
+pub struct RightsError {
+    file: PathBuf,
+    reason: String,
+}
+
+/// A policy with all that can be called and all who call.
+#[derive(Debug)]
+pub struct Rights {
+    policy: Policy,
+    api: Api,
+    peers: Vec<(String, Arc<Peer>)>,
+}
+
+impl Rights {
+    /// Reads the policy and the identities (a file such as `certs/dev.toml`). Each identity that may be a client gets a
+    /// certificate, which nobody else ever sees. `descriptors` is the API, an encoded
+    /// `google.protobuf.FileDescriptorSet`; health and reflection are added to it.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and why.
+    pub fn read(
+        policy: impl AsRef<Path>,
+        descriptors: &[u8],
+        identities: impl AsRef<Path>,
+    ) -> Result<Self, RightsError> {
+        let (file, roster) = (policy.as_ref(), identities.as_ref());
+        let text = base::file::read(file, Policy::MAX_BYTES).map_err(|e| wrong(file, &e))?;
+        let policy = Policy::parse(&text).map_err(|e| wrong(file, &e))?;
+        let api = countersign::server::api(descriptors)
+            .map_err(|e| wrong(Path::new("the descriptors"), &e))?;
+        Ok(Self {
+            policy,
+            api,
+            peers: peers(roster)?,
+        })
+    }
+
+    /// What is wrong with the policy, such as an RPC that no rule names; nothing, if all is well.
+    pub fn findings(&self) -> Vec<String> {
+        let found = authz::check(&self.policy, &self.api);
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    /// Each RPC that can be called, and who may call it, in the order of the identities.
+    pub fn table(&self) -> BTreeMap<String, Vec<String>> {
+        let headers = HeaderMap::new();
+        let may = |peer: &Peer, path: &str| {
+            let caller = authz::Caller::from(peer);
+            self.policy.decide(&caller, path, &headers).is_allowed()
+        };
+        let row = |path: &str| {
+            let allowed = self.peers.iter().filter(|(_, peer)| may(peer, path));
+            let names = allowed.map(|(name, _)| name.clone()).collect();
+            (path.to_owned(), names)
+        };
+        self.api.paths().map(row).collect()
+    }
+
+    /// An identity as handlers see it in the extensions of a request, without a connection.
+    pub fn peer(&self, name: &str) -> Option<Arc<Peer>> {
+        let found = self.peers.iter().find(|(known, _)| known == name);
+        found.map(|(_, peer)| peer.clone())
+    }
+}
+
+fn peers(file: &Path) -> Result<Vec<(String, Arc<Peer>)>, RightsError> {
+    let wrong = |error: &dyn std::fmt::Display| wrong(file, error);
+    let text = std::fs::read_to_string(file).map_err(|e| wrong(&e))?;
+    let domain = DOMAIN.parse().map_err(|e| wrong(&e))?;
+    let roster =
+        Roster::parse(&file.display().to_string(), &text, &domain).map_err(|e| wrong(&e))?;
+    let validity = Validity::starting(OffsetDateTime::now_utc(), Duration::from_secs(3600))
+        .map_err(|e| wrong(&e))?;
+    let root = Authority::root("Tests", validity).map_err(|e| wrong(&e))?;
+    let anchor = PemFile::new("ca.crt", root.certificate_pem().into());
+    let authorities = Authorities::of_files(&[anchor], &[], &[], ExpiredCrls::default());
+    let authorities = authorities.map_err(|e| wrong(&e))?;
+    let callers = roster
+        .entries()
+        .filter(|(_, request)| match request.usage() {
+            Usage::Client | Usage::Both => true,
+            Usage::Server => false,
+        });
+    callers
+        .map(|(name, request)| {
+            let leaf = root.issue(&request.spec(validity)).map_err(|e| wrong(&e))?;
+            let peer = authorities.judge(Role::Client, &leaf.chain, SystemTime::now());
+            let peer = peer.map_err(|e| wrong(&e))?;
+            Ok((name.to_string(), Arc::new(peer)))
+        })
+        .collect()
+}
+
+fn wrong(file: &Path, error: &dyn std::fmt::Display) -> RightsError {
+    RightsError {
+        file: file.to_owned(),
+        reason: error.to_string(),
+    }
+}

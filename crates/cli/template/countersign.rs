@@ -1,0 +1,1 @@
+../../template/examples/countersign.rs

@@ -1,0 +1,90 @@
+//! What generated clients are made of: every call gets its deadline, and one that may be repeated is sent again when
+//! that is worth it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use crate::client::methods::Methods;
+use crate::client::observed::{CallId, Observed};
+use crate::client::retry::Retry;
+
+/// A channel of one client; clones share its connections and its retry budget.
+///
+/// A call without a deadline of its own gets the one of the [`Connection`](crate::client::Connection), unless its method
+/// answers with a stream. A call with one request message whose method has an `idempotency_level` is sent again by the
+/// [`RetryPolicy`](crate::client::RetryPolicy) until its answer begins; no other call is, but for those that were
+/// provably not processed. A call is under the [`TraceContext`](telemetry::TraceContext) among its request's extensions,
+/// if there is one: a server that calls another puts its own there.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    pub(crate) sendings: Observed,
+    pub(crate) methods: Arc<Methods>,
+    pub(crate) retry: Retry,
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.sendings.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let channel = self.clone();
+        Box::pin(channel.send(request))
+    }
+}
+
+impl Channel {
+    async fn send(mut self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+        if request.extensions().get::<CallId>().is_some() {
+            // One attempt of a call that is repeated by hand.
+            return self.sendings.call(request).await;
+        }
+        let method = self.methods.get(request.uri().path());
+        let own = base::call::timeout(request.headers())?;
+        let default = self
+            .deadline
+            .filter(|_| method.is_none_or(|method| !method.answers_many));
+        let mut attempt = self.retry.begin(own.or(default));
+        if method.is_none_or(|method| method.sends_many || !method.idempotent) {
+            attempt.mark(&mut request);
+            return self.sendings.call(request).await;
+        }
+        let (head, body) = request.into_parts();
+        let message = body.collect().await?.to_bytes();
+        loop {
+            let body = Body::new(Full::new(message.clone()));
+            let mut request = Request::from_parts(head.clone(), body);
+            attempt.mark(&mut request);
+            match failure(self.sendings.call(request).await) {
+                Ok(response) => {
+                    attempt.succeeded();
+                    return Ok(response);
+                }
+                Err(status) => attempt.failed(status).await?,
+            }
+        }
+    }
+}
+
+/// An answer that is nothing but a status is a failure; one that has begun is an answer, however it ends.
+fn failure(answer: Result<Response<Body>, Status>) -> Result<Response<Body>, Status> {
+    let response = answer?;
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != tonic::Code::Ok => Err(status),
+        Some(_) | None => Ok(response),
+    }
+}

@@ -1,0 +1,90 @@
+//! The way from a program's `main` to a running server.
+
+use std::fmt;
+use std::future::Future;
+use std::process::ExitCode;
+
+use crate::program::{self, exit};
+use crate::server::service::{BoxError, Service, Services};
+use crate::server::settings::{Command, Settings};
+use crate::server::start::{self, StartError};
+
+impl Service {
+    /// A server of this service, to be run.
+    pub fn server(self, settings: Settings) -> Server {
+        Server {
+            service: self,
+            settings,
+            checks: Vec::new(),
+        }
+    }
+}
+/// A server that does not run yet.
+#[must_use = "it serves when it is run"]
+pub struct Server {
+    service: Service,
+    settings: Settings,
+    checks: Vec<Check>,
+}
+
+type Check = Box<dyn FnOnce() -> Result<(), BoxError>>;
+
+impl Server {
+    /// Something that the subcommand `check` checks too. It must not take what a running server holds.
+    pub fn check<E: Into<BoxError>>(
+        mut self,
+        check: impl FnOnce() -> Result<(), E> + 'static,
+    ) -> Self {
+        self.checks.push(Box::new(|| check().map_err(Into::into)));
+        self
+    }
+
+    /// Checks everything that the settings name, and serves what `build` gives until a signal to stop: the whole of a
+    /// `main`. The subcommand `check` ends after the check.
+    ///
+    /// `build` runs once everything is checked and before a port is bound, within a tokio runtime.
+    pub fn run<B, F>(self, build: B) -> ExitCode
+    where
+        B: FnOnce() -> F,
+        F: Future<Output = Result<Services, BoxError>>,
+    {
+        let logs = telemetry::init_logs(self.settings.log_format, "info");
+        let done = self.check_or_serve(build);
+        // Before the last word, which goes the direct way.
+        drop(logs);
+        match done {
+            Ok(()) => exit::OK,
+            Err(error) => exit::with(error.exit_code(), &error),
+        }
+    }
+
+    fn check_or_serve<B, F>(self, build: B) -> Result<(), StartError>
+    where
+        B: FnOnce() -> F,
+        F: Future<Output = Result<Services, BoxError>>,
+    {
+        let command = self.settings.command;
+        let runtime = program::runtime(self.settings.worker_threads)?;
+        let done = {
+            let _runtime = runtime.enter();
+            start::check(&self.service, self.settings).and_then(|checked| match command {
+                Some(Command::Check) => self
+                    .checks
+                    .into_iter()
+                    .try_for_each(|check| check().map_err(StartError::Service)),
+                None => runtime.block_on(start::run(checked, build)),
+            })
+        };
+        program::shut_down(runtime);
+        done
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("service", &self.service.name)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

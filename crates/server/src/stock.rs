@@ -1,0 +1,179 @@
+//! Items and reservations, and why there are none.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+/// An item and its stock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The key.
+    pub sku: String,
+    /// A name for people.
+    pub name: String,
+    /// Units in stock, reserved ones included.
+    pub quantity: u32,
+    /// Units promised; never more than `quantity`.
+    pub reserved: u32,
+}
+
+impl Item {
+    /// Units that can still be reserved.
+    pub fn available(&self) -> u32 {
+        self.quantity.saturating_sub(self.reserved)
+    }
+}
+
+/// An item to create, or to set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewItem {
+    /// The key.
+    pub sku: String,
+    /// A name for people.
+    pub name: String,
+    /// Units in stock, reserved ones included.
+    pub quantity: u32,
+}
+
+/// A reservation to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewReservation {
+    /// The caller's identifier for it; the same one is the same reservation.
+    pub id: Uuid,
+    /// The item.
+    pub sku: String,
+    /// Units to promise, at least 1.
+    pub quantity: u32,
+}
+
+/// A reservation that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The caller's identifier for it.
+    pub id: Uuid,
+    /// The item.
+    pub sku: String,
+    /// Units promised.
+    pub quantity: u32,
+    /// Units of the item that were still available right after.
+    pub available: u32,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Items that were new.
+    pub created: u32,
+    /// Items whose name or quantity was changed.
+    pub updated: u32,
+    /// Items that were already so.
+    pub unchanged: u32,
+}
+
+/// Why the data file cannot be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Its directory does not exist and cannot be made.
+    #[error("cannot create {}, the directory of the data file", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("{} is in use: stop the other server, or name another data file", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system does not let us read and write it.
+    #[error("cannot read and write the data file {}: check its owner, its mode and the disk", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It has no content, which a data file has from its first moment on.
+    #[error("the data file {} is empty, so what it held is lost: restore a copy, or remove it to start with nothing", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its content is not what was written.
+    #[error("{} is damaged or not a data file: restore a copy, or move it away to start empty", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is a sound file that another program wrote.
+    #[error("{} belongs to another program: name another data file", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was written by a version of this program that keeps its data otherwise.
+    #[error("{} has schema {found} and this program knows schema {known}: run the version that wrote it", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The schema of the file.
+        found: u64,
+        /// The schema that this program reads and writes.
+        known: u64,
+    },
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// Too many writes are waiting. Nothing was done; the same request can succeed later.
+    #[error("too many writes are waiting for the disk")]
+    Busy,
+    /// The file could not be read or written. A write may or may not have happened; the log has the cause.
+    #[error("the data file could not be read or written")]
+    Failed,
+}
+
+/// Why no reservation was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReserveError {
+    /// There is no such item.
+    #[error("no such item")]
+    SkuUnknown,
+    /// Fewer units can be reserved than were asked for.
+    #[error("only {available} units are available")]
+    InsufficientStock {
+        /// Units that could be reserved.
+        available: u32,
+    },
+    /// The caller has used the identifier for a reservation of another item or quantity.
+    #[error("the identifier belongs to another reservation")]
+    IdReused,
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why nothing was imported.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ImportError {
+    /// An item would have fewer units than are promised.
+    #[error("{reserved} units of {sku} are promised, which is more than {quantity}")]
+    BelowReserved {
+        /// The item.
+        sku: String,
+        /// The quantity to set.
+        quantity: u32,
+        /// Units that are promised.
+        reserved: u32,
+    },
+    /// The store could not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
