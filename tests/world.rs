@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use cli::pki::{Authority, Leaf, LeafSpec, Purpose, Revocation, Subject, Validity};
+use cli::pki::{Authority, Leaf, LeafSpec, Purpose, Revocation, Roster, Validity};
 use identity::Role;
 use mtls::{Channel, ChannelOptions, Reload, ServerIdentity, Source, Target, Trust};
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
@@ -57,25 +57,18 @@ pub(crate) fn hour() -> Validity {
     validity(Duration::from_secs(3600))
 }
 
-/// What each dev identity's certificate says.
+/// What each dev identity's certificate says, as in certs/dev.toml; the server's is good for calling too, so that the
+/// policy is asked about it.
 pub(crate) fn spec(name: &str) -> LeafSpec {
-    let mut spec = LeafSpec::client(hour());
-    match name {
-        "inventory" => {
-            spec.purposes = vec![Purpose::Server, Purpose::Client];
-            spec.uris = vec!["spiffe://acme.test/inventory".to_owned()];
-            spec.dns = vec!["localhost".to_owned()];
-            spec.ips = vec!["127.0.0.1".parse().unwrap()];
-        }
-        "billing" => spec.dns = vec!["billing.acme.test".to_owned()],
-        "mainframe" => {
-            spec.subject = Some(
-                "CN=mainframe,OU=batch,O=Acme,C=US"
-                    .parse::<Subject>()
-                    .unwrap(),
-            );
-        }
-        name => spec.uris = vec![format!("spiffe://acme.test/{name}")],
+    let text = include_str!("../certs/dev.toml");
+    let roster = Roster::parse("certs/dev.toml", text, &"acme.test".parse().unwrap()).unwrap();
+    let (_, request) = roster
+        .entries()
+        .find(|(identity, _)| identity.as_str() == name)
+        .unwrap_or_else(|| panic!("{name} is not in certs/dev.toml"));
+    let mut spec = request.spec(hour());
+    if name == "inventory" {
+        spec.purposes = vec![Purpose::Server, Purpose::Client];
     }
     spec
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::reload::Input;
+use base::reload::{Input, on_a_thread};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -80,10 +80,19 @@ impl PolicyFile {
     /// Puts each new content of the file in force, for ever, and counts what becomes of it.
     pub async fn follow(mut self, interval: Duration, input: Arc<Input>) {
         let mut seen_is_in_force = true;
-        let mut unreadable = None;
+        let mut unreadable = None::<String>;
         loop {
             sleep(interval / 2).await;
-            match self.reread().await {
+            let late = || {
+                warn!(
+                    "reading the policy takes longer than a reload interval: does the file or a disk hang? The last good one stays in force"
+                );
+                input.refused();
+                // Forgotten by a read that ends well.
+                unreadable.get_or_insert_default();
+            };
+            let reread = self.reread(interval, late).await;
+            match reread {
                 Reread::Same => {
                     if unreadable.take().is_some() && seen_is_in_force {
                         input.unchanged();
@@ -119,23 +128,23 @@ impl PolicyFile {
     }
 
     /// Away from the calls: a file system may be slow, and so may checking a large policy.
-    async fn reread(&self) -> Reread {
+    async fn reread(&self, interval: Duration, late: impl FnOnce()) -> Reread {
         let (path, api, seen) = (
             self.path.clone(),
             Arc::clone(&self.api),
             Arc::clone(&self.seen),
         );
-        let reread = tokio::task::spawn_blocking(move || match read(&path) {
+        let work = move || match read(&path) {
             Err(unreadable) => Reread::Failed(unreadable.to_string()),
             Ok(text) if *text == *seen => Reread::Same,
             Ok(text) => {
                 let parsed = parse(&path, &text, &api).map(Box::new);
                 Reread::New(text.into(), parsed)
             }
-        });
-        reread
+        };
+        on_a_thread("policy", interval, work, late)
             .await
-            .unwrap_or_else(|panicked| Reread::Failed(panicked.to_string()))
+            .unwrap_or_else(|| Reread::Failed("reading the policy failed".to_owned()))
     }
 }
 

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::metrics;
+
+/// A read may take this long, however short the interval is.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What became of reading one input. It is made when the first content is in use.
 #[derive(Debug)]
@@ -91,9 +97,56 @@ pub fn register(inputs: Vec<(&'static str, Arc<Input>)>, registry: &mut Registry
     });
 }
 
+/// Reads, and looks at what was read, on a thread of its own, which keeps nobody from ending when a disk hangs: then
+/// `late` is told, after an interval. `None` if the work panics, or there can be no thread.
+pub async fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    interval: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+    late: impl FnOnce(),
+) -> Option<T> {
+    let (done, mut result) = oneshot::channel();
+    thread::Builder::new()
+        .name(name.to_owned())
+        // Nobody waits any more when all who use what is read are gone.
+        .spawn(move || drop(done.send(work())))
+        .ok()?;
+    match timeout(interval.max(SHORTEST_PATIENCE), &mut result).await {
+        Ok(result) => result.ok(),
+        Err(_late) => {
+            late();
+            result.await.ok()
+        }
+    }
+}
+
 fn now_millis() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.ok()
         .and_then(|now| u64::try_from(now.as_millis()).ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_hangs_is_told_once_and_its_result_is_still_taken() {
+        let (told, hangs) = mpsc::channel();
+        let work = move || hangs.recv().ok();
+        let late = || told.send("late").unwrap();
+        let read = on_a_thread("test", Duration::from_millis(1), work, late).await;
+        assert_eq!(read, Some(Some("late")));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_is_none() {
+        let work = || assert!(Path::new("/").is_file());
+        let read = on_a_thread("test", Duration::MAX, work, || {}).await;
+        assert_eq!(read, None);
+    }
 }

@@ -2,14 +2,12 @@
 //!
 //! Never a moment without credentials: what is bad is reported, once, and not published; what is good beside it is.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use base::reload::Input;
+use base::reload::{Input, on_a_thread};
 use identity::Role;
-use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::counts::Counts;
@@ -22,9 +20,6 @@ use crate::verify::ExpiredCrls;
 /// How long unchanged files are not looked at again: what is in them may be good at another time, or a handshake may
 /// have shown that a list is forged.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// A read may take this long, however short the interval is.
-const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A handle to live credentials. Clones share them; the files are watched until the last clone is gone.
 #[derive(Clone, Debug)]
@@ -107,20 +102,20 @@ async fn keep_current(
         }
         let before = publish.borrow().clone();
         let source = source.clone();
-        let mut reading = pin!(on_a_thread(move || look(&source, &before, last)));
-        let patience = reload.interval.max(SHORTEST_PATIENCE);
-        let looked = match timeout(patience, reading.as_mut()).await {
-            Ok(looked) => looked,
-            Err(_late) => {
+        let reading = on_a_thread(
+            "credentials",
+            reload.interval,
+            move || look(&source, &before, last),
+            || {
                 warn!(
                     "reading the credentials takes longer than a reload interval: does a file or a disk hang? The last good ones stay in use"
                 );
                 counts.input.refused();
-                tokio::select! {
-                    () = publish.closed() => return,
-                    looked = reading => looked,
-                }
-            }
+            },
+        );
+        let looked = tokio::select! {
+            () = publish.closed() => return,
+            looked = reading => looked,
         };
         let Some(looked) = looked else {
             counts.input.refused();
@@ -189,19 +184,6 @@ fn look(source: &Source, current: &Snapshot, last: Option<Look>) -> Looked {
         },
         found: Some(current.next(material, roots_agree)),
     }
-}
-
-/// Runs `work` on a thread of its own, which keeps nobody from ending when a disk hangs. `None` if it panics, or there
-/// can be no thread.
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (done, result) = oneshot::channel();
-    let name = "credentials".to_owned();
-    std::thread::Builder::new()
-        .name(name)
-        // Nobody waits any more when all who use the credentials are gone.
-        .spawn(move || drop(done.send(work())))
-        .ok()?;
-    result.await.ok()
 }
 
 fn announce(snapshot: &Snapshot) {

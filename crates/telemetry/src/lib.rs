@@ -2,6 +2,14 @@
 //!
 //! [`init_logs`] starts the log of a process, an [`Observer`] sees the calls of one side, and [`Traces`] sends their
 //! spans to a collector. Each crate that counts something registers its own families.
+//!
+//! ```
+//! use prometheus_client::registry::Registry;
+//!
+//! let mut registry = Registry::default();
+//! countersign_telemetry::register_process(&mut registry);
+//! countersign_telemetry::register_log(&mut registry);
+//! ```
 
 mod calls;
 mod code;

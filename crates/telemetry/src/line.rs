@@ -1,4 +1,7 @@
-//! One event as one line, in JSON or as text, with every control character of a value shown as an escape.
+//! One event as one line, in JSON or as text, with every character of a value that does not print shown as an escape.
+//!
+//! `tracing-subscriber` nests the fields of spans in objects, where ours are flat and the inner one counts, and its text
+//! format leaves line ends and changes of writing direction as they are.
 
 use std::error::Error;
 use std::fmt::{Debug, Write as _};

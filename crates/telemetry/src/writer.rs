@@ -1,7 +1,8 @@
 //! The one that waits for whoever reads the log, so that no call does.
 //!
 //! Lines queue for a thread. When they are not read in time, those of the loudest peer are dropped first and our own
-//! last; they are counted, and the first line that is read again says how many.
+//! last; they are counted, and the first line that is read again says how many. `tracing-appender` drops whichever comes
+//! last, so that a loud peer could hide the refusals of others and our own errors.
 
 use std::fmt;
 use std::io;
