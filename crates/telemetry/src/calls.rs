@@ -3,8 +3,8 @@
 //! The methods are given at the start. Whatever else is called is one method more, so that no caller adds a series.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tonic::Code;
@@ -14,7 +14,7 @@ use crate::histogram::Histogram;
 use crate::page::Page;
 
 /// What a method that nobody knows is called.
-const OTHER: &str = "_OTHER";
+pub(crate) const OTHER: &str = "_OTHER";
 
 /// Which end of the calls we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +62,9 @@ impl Side {
 #[derive(Debug)]
 pub struct Calls {
     side: Side,
-    /// By path, as a request has it: `/package.Service/Method`.
-    methods: HashMap<String, Codes>,
+    /// The place of each path among `methods`: `/package.Service/Method`, as a request has it.
+    places: HashMap<String, usize>,
+    methods: Vec<(Arc<str>, Codes)>,
     other: Codes,
     open: AtomicU64,
 }
@@ -74,12 +75,12 @@ type Codes = [OnceLock<Box<Histogram>>; CODES.len()];
 impl Calls {
     /// None yet, of methods with these paths: `/package.Service/Method`.
     pub fn new(side: Side, paths: impl IntoIterator<Item = String>) -> Self {
+        let paths: Vec<String> = paths.into_iter().collect();
+        let method = |path: &String| (path.trim_start_matches('/').into(), Codes::default());
         Self {
             side,
-            methods: paths
-                .into_iter()
-                .map(|path| (path, Codes::default()))
-                .collect(),
+            methods: paths.iter().map(method).collect(),
+            places: paths.into_iter().zip(0..).collect(),
             other: Codes::default(),
             open: AtomicU64::new(0),
         }
@@ -87,11 +88,17 @@ impl Calls {
 
     /// The name of a path for people and machines, without its leading slash; `_OTHER` when it is no method of ours.
     pub fn name<'a>(&self, path: &'a str) -> &'a str {
-        if self.methods.contains_key(path) {
-            path.trim_start_matches('/')
-        } else {
-            OTHER
-        }
+        named(path, self.place(path))
+    }
+
+    /// The place of a method among the paths that were given, or `None` when it is not one of them.
+    pub fn place(&self, path: &str) -> Option<usize> {
+        self.places.get(path).copied()
+    }
+
+    /// The name of the method at this place.
+    pub(crate) fn name_at(&self, place: usize) -> Option<Arc<str>> {
+        self.methods.get(place).map(|(name, _)| name.clone())
     }
 
     /// One began.
@@ -101,8 +108,14 @@ impl Calls {
 
     /// One that began is over.
     pub fn ended(&self, path: &str, code: Code, took: Duration) {
+        self.ended_at(self.place(path), code, took);
+    }
+
+    /// One that began is over, by the place of its method.
+    pub(crate) fn ended_at(&self, place: Option<usize>, code: Code, took: Duration) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        let codes = self.methods.get(path).unwrap_or(&self.other);
+        let method = place.and_then(|place| self.methods.get(place));
+        let codes = method.map_or(&self.other, |(_, codes)| codes);
         let number = usize::try_from(i32::from(code)).unwrap_or_default();
         if let Some(times) = codes.get(number) {
             times.get_or_init(Box::default).record(took);
@@ -124,7 +137,7 @@ impl Calls {
         let mut methods: Vec<_> = self
             .methods
             .iter()
-            .map(|(path, codes)| (path.trim_start_matches('/'), codes))
+            .map(|(name, codes)| (&**name, codes))
             .chain([(OTHER, &self.other)])
             .collect();
         methods.sort_by_key(|(name, _)| *name);
@@ -139,6 +152,14 @@ impl Calls {
                 family.distribution(&labels, times);
             }
         }
+    }
+}
+
+/// How the method of a path is called, when this is its place.
+pub(crate) fn named(path: &str, place: Option<usize>) -> &str {
+    match place {
+        Some(_) => path.trim_start_matches('/'),
+        None => OTHER,
     }
 }
 

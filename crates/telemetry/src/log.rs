@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::page::Page;
+use crate::server_call;
 use clap::ValueEnum;
 use time::OffsetDateTime;
 use tracing::span::{Attributes, Id, Record};
@@ -22,6 +23,9 @@ use crate::writer::Writer;
 
 /// How long the last lines may take to be written when the program ends.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// How many bytes of lines are written at once: what a pipe takes (pipe(7)).
+const TOGETHER: usize = 64 << 10;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,7 +62,9 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
         line.number("count", lost);
         line.end()
     };
-    let writer = Writer::start(write, sorry, move |all| left_out(style, &limited, all));
+    let writer = Writer::in_batches(TOGETHER, write, sorry, move |all| {
+        left_out(style, &limited, all)
+    });
     let filter = EnvFilter::try_from_default_env();
     let unreadable = filter.as_ref().is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
     let lines = Lines {
@@ -160,6 +166,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
                 line.fields(fields);
             }
         }
+        server_call::current(|call| {
+            if let Some(call) = call {
+                line.fields(&Fields::of_call(call));
+            }
+        });
         self.writer.write(who, line.end());
     }
 }
@@ -180,7 +191,10 @@ fn who<S: Subscriber + for<'a> LookupSpan<'a>>(
             return Some(Who::Identity(identity.to_owned()));
         }
     }
-    fields.get("peer.address").and_then(Who::at)
+    let of_call = server_call::current(|call| call.map(|call| call.peer().to_owned()));
+    of_call
+        .map(Who::Identity)
+        .or_else(|| fields.get("peer.address").and_then(Who::at))
 }
 
 fn kind(who: &Who, fields: &Fields) -> Kind {
