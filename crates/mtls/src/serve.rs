@@ -9,13 +9,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use identity::Peer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 use tonic::body::Body;
-use tower::Service;
+use tower::{Service, ServiceExt};
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
@@ -59,11 +64,40 @@ pub async fn serve<M, S>(
 ) -> Drained
 where
     M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + Clone
         + Send
         + 'static,
     S::Future: Send,
+{
+    let service_for = move |peer: &Arc<Peer>, authority: Authority| {
+        let service = service_for(peer, authority);
+        service_fn(move |request: Request<Incoming>| {
+            service.clone().oneshot(request.map(Body::new))
+        })
+    };
+    serve_incoming(listener, trust, limits, service_for, shutdown).await
+}
+
+/// As [`serve`], for a service that takes what hyper gives and answers with a body of its own, so that neither is put
+/// into a box.
+///
+/// The calls of a connection run in the connection's task. A handler that computes for long, or that blocks, holds up
+/// the other calls of its connection, and none of another: it spawns such work.
+pub async fn serve_incoming<M, S, B>(
+    listener: TcpListener,
+    trust: Trust,
+    limits: Limits,
+    service_for: M,
+    shutdown: impl Future<Output = ()>,
+) -> Drained
+where
+    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
 {
     let (drain, draining) = watch::channel(false);
     let connections = Arc::new(Semaphore::new(limits.max_connections.max(1)));
@@ -135,18 +169,18 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// One socket, from accept to close.
-async fn one<M, S>(
+async fn one<M, S, B>(
     port: Arc<Port<M>>,
     tcp: TcpStream,
     address: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) where
     M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
-        + Clone
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Send
         + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
 {
     // Before the handshake, so that a change of trust while it runs is not missed.
     let mut snapshots = port.trust.subscribe();
