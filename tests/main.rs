@@ -22,6 +22,7 @@ mod floods;
 mod foreign;
 mod frames;
 mod hangs;
+mod hogging;
 mod limits;
 mod load;
 mod operations;

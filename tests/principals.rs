@@ -30,7 +30,7 @@ async fn a_name_of_another_kind_gets_nobodys_places_reservations_or_name_in_the_
     let file = pki.dir.path().join("policy.json");
     let policy = json!({"name": "open", "allow_rules": [{"name": "everybody"}]});
     std::fs::write(&file, policy.to_string()).unwrap();
-    let one = ["--max-concurrent-calls-per-peer", "1"];
+    let one = ["--max-concurrent-calls-per-peer", "1", "--log-calls", "all"];
     let args = [&one[..], &["--policy", file.to_str().unwrap()]].concat();
     let server = Server::start(&pki, &args);
     let item = ImportItemsRequest {

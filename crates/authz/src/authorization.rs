@@ -15,7 +15,9 @@ use crate::audit::{Audit, AuditCounts};
 use crate::caller::Caller;
 use crate::decide::{Cause, Decision, Verdict};
 use crate::enforce::Enforce;
+use crate::gate::Gate;
 use crate::live::{InForce, LivePolicy};
+use crate::policy::Policy;
 
 /// The domain of the reasons in `google.rpc.ErrorInfo` that come from a policy.
 pub const ERROR_DOMAIN: &str = "authz.countersign";
@@ -94,6 +96,11 @@ impl Authorization {
         Enforce::new(self.clone(), Arc::new(caller.into()), service)
     }
 
+    /// The policy before the calls of one connection, for a layer that does more at once than [`Self::for_caller`] does.
+    pub fn gate(&self, caller: impl Into<Caller>) -> Gate {
+        Gate::new(self.clone(), caller.into())
+    }
+
     /// The counts since the start.
     pub fn counts(&self) -> Counts {
         let counters = &*self.counters;
@@ -116,6 +123,17 @@ impl Authorization {
 
     pub(crate) fn policy(&self) -> &LivePolicy {
         &self.policy
+    }
+
+    /// Whether an allow by `policy` leaves nothing behind but its count, whatever the headers of the call.
+    pub(crate) fn is_silent(&self, policy: &Policy) -> bool {
+        let is_audited = policy.audit.condition.wants(Verdict::Allow);
+        self.shadow.is_none() && !is_audited && !policy.reads_metadata()
+    }
+
+    /// Counts a call that is let begin by a decision of before.
+    pub(crate) fn admit_again(&self) {
+        count(&self.counters.allowed);
     }
 
     /// Decides a call that is about to begin, and records it.

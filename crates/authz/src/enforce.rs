@@ -83,7 +83,7 @@ where
 }
 
 /// The path that the router sees, unless there is a query, which the router would ignore: then no method at all.
-fn routed_path<B>(request: &Request<B>) -> &str {
+pub(crate) fn routed_path<B>(request: &Request<B>) -> &str {
     match request.uri().query() {
         None => request.uri().path(),
         Some(_) => request

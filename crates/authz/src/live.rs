@@ -3,6 +3,7 @@
 //! Never half a policy, and no moment without one: a call sees the old or the new.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub struct InForce {
 #[derive(Clone, Debug)]
 pub struct LivePolicy {
     in_force: Arc<watch::Sender<InForce>>,
+    /// That of `in_force`, to be read without a lock.
+    generation: Arc<AtomicU64>,
 }
 
 impl LivePolicy {
@@ -36,6 +39,7 @@ impl LivePolicy {
         };
         Self {
             in_force: Arc::new(watch::Sender::new(first)),
+            generation: Arc::new(AtomicU64::new(1)),
         }
     }
 
@@ -54,18 +58,25 @@ impl LivePolicy {
                 generation,
                 since: SystemTime::now(),
             };
+            // Within the lock, so that the two never go apart for who comes later.
+            self.generation.store(generation, Ordering::Release);
         });
         generation
     }
 
     /// The generation of the policy in force.
     pub fn generation(&self) -> u64 {
-        self.in_force.borrow().generation
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Since when the policy has been in force.
     pub fn since(&self) -> SystemTime {
         self.in_force.borrow().since
+    }
+
+    /// The policy in force, with its generation.
+    pub(crate) fn in_force(&self) -> InForce {
+        self.in_force.borrow().clone()
     }
 
     /// Tells of each replacement from now on.

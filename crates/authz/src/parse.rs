@@ -55,7 +55,9 @@ pub(crate) fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
         Some(options) => audit(options, loggers)?,
         None => AuditOptions::default(),
     };
+    let mut rules = deny.iter().chain(&allow);
     Ok(Policy {
+        reads_metadata: rules.any(|rule| !rule.headers.is_empty()),
         name,
         deny: RuleList::new(deny),
         allow: RuleList::new(allow),

@@ -25,6 +25,8 @@ pub struct Policy {
     pub(crate) audit: AuditOptions,
     /// Lists that were written and left empty: they ask nothing, which may not be what was meant.
     pub(crate) empty_lists: Vec<(String, u32)>,
+    /// Whether a rule asks for a header.
+    pub(crate) reads_metadata: bool,
 }
 
 impl Policy {
@@ -64,7 +66,7 @@ impl Policy {
 
     /// Whether a rule asks for a header, which the caller chooses per call.
     pub fn reads_metadata(&self) -> bool {
-        self.rules().any(|rule| !rule.headers.is_empty())
+        self.reads_metadata
     }
 
     fn rules(&self) -> impl Iterator<Item = &Rule> {

@@ -26,6 +26,19 @@ impl Authority {
         (lose, Self { lost })
     }
 
+    /// One that is never lost, for a service that is tested without a wire. Nothing else may have it.
+    pub fn never_lost_for_tests() -> Self {
+        Self::new().1
+    }
+
+    /// Whether the connection has lost its authority.
+    pub fn is_lost(&self) -> bool {
+        // What was not seen yet is the loss: there is no other change.
+        self.lost
+            .has_changed()
+            .unwrap_or_else(|_over| self.lost.borrow().is_some())
+    }
+
     /// Resolves when the connection has lost its authority, with the reason; never when it ends otherwise.
     pub async fn lost(mut self) -> Refusal {
         loop {

@@ -1,31 +1,33 @@
 //! The life of one authenticated connection: HTTP/2 until it ends, grows old, drains, or loses its authority.
 
 use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use base::call::{self, Observed};
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, Stream};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use identity::{Peer, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep};
-use tonic::body::Body;
-use tower::{Service, ServiceExt};
-use tracing::Span;
+use tokio::time::sleep;
+use tonic::Status;
 
 use crate::authority::{self, Authority};
+use crate::executor::{InConnection, Running};
 use crate::handshake::Authenticated;
 use crate::limits::Limits;
 use crate::preface::Preface;
 use crate::response::h2_error;
 use crate::serve::{Port, drain};
 use crate::snapshot::Snapshot;
-use crate::unread::Responses;
+use crate::unread::{Call, Calls, Watched};
 use crate::verify::Refusal;
 
 /// How long the streams of a connection that lost its authority have to send their status, and a peer that has not
@@ -64,18 +66,32 @@ impl Closed {
     }
 }
 
-pub(crate) async fn drive<M, S, IO>(
+/// What rarely happens to a connection. Nothing of it is looked at unless it was woken.
+enum Event {
+    Lost(Refusal),
+    Spoke,
+    Silent,
+    Unread,
+    Aged,
+    Idle,
+    Draining,
+    Over,
+}
+
+type Events<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + 'a>>>;
+
+pub(crate) async fn drive<M, S, B, IO>(
     port: &Port<M>,
     authenticated: Authenticated<IO>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
 ) -> Closed
 where
     M: Fn(&Arc<Peer>, Authority) -> S,
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + Clone
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Send
         + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &port.limits;
@@ -87,84 +103,118 @@ where
     let (lose, authority) = Authority::new();
     let service = (port.service_for)(&peer, authority);
     let own_expiry = snapshots.borrow().own().map(Peer::not_after).ok();
-    let mut old = pin!(sleep(age(
-        limits.max_connection_age,
-        peer.not_after(),
-        own_expiry
-    )));
-    let mut loss = pin!(authority::loss(Role::Client, &peer, &chain, snapshots));
-    let mut draining = pin!(drain(port.draining.clone()));
+    let age = age(limits.max_connection_age, peer.not_after(), own_expiry);
+    let calls = Calls::new();
+    let (io, spoken) = Preface::new(stream);
 
-    let open = watch::Sender::new(0);
-    let mut idle = pin!(idle(limits.max_connection_idle, open.subscribe()));
-    let responses = Responses::default();
-    let mut stuck = pin!(responses.clone().stuck(limits.unread_timeout));
-    let service = service
-        .map_response(move |response: Response<Body>| response.map(|body| responses.watch(body)));
-    let (io, mut spoken) = Preface::new(stream);
-    let mut conn = pin!(http2(limits).serve_connection(
-        TokioIo::new(io),
-        PeerService {
-            service,
-            peer: peer.clone(),
-            open: open.clone(),
+    let events = Events::new();
+    // Authority first: what was lost during the handshake is lost before a call is read.
+    events.push(Box::pin(async {
+        Event::Lost(authority::loss(Role::Client, &peer, &chain, snapshots).await)
+    }));
+    events.push(Box::pin(async move {
+        match spoken.await {
+            Ok(()) => Event::Spoke,
+            // The connection is over, which it tells itself.
+            Err(_over) => pending().await,
         }
-    ));
-    let mut silence = pin!(sleep(limits.preface_timeout));
+    }));
+    events.push(after(limits.preface_timeout, Event::Silent));
+    events.push(Box::pin(async {
+        calls.clone().stuck(limits.unread_timeout).await;
+        Event::Unread
+    }));
+    events.push(after(age, Event::Aged));
+    events.push(Box::pin(async {
+        calls.clone().idle(limits.max_connection_idle).await;
+        Event::Idle
+    }));
+    let draining = drain(port.draining.clone());
+    events.push(Box::pin(async {
+        draining.await;
+        Event::Draining
+    }));
+    let mut events = pin!(events);
+
+    let mut running = Running::default();
+    let service = PeerService {
+        service,
+        peer: peer.clone(),
+        calls: calls.clone(),
+    };
+    let mut conn =
+        pin!(http2(limits, running.executor()).serve_connection(TokioIo::new(io), service));
     let mut speaking = false;
-    let mut leaving = false;
-    let mut left = "CLOSED";
-    let mut lost = None;
-    let mut end: Option<(Pin<Box<Sleep>>, &'static str)> = None;
-    loop {
-        tokio::select! {
-            // Authority first: what was lost during the handshake is lost before a call is read.
-            biased;
-            refusal = &mut loss, if lost.is_none() => {
-                lose.send_replace(Some(refusal.clone()));
-                lost = Some(refusal);
-                conn.as_mut().graceful_shutdown();
-                leaving = true;
-                end = Some((Box::pin(sleep(LAST_WORDS)), "LAST_WORDS_TIMEOUT"));
-            }
-            ended = conn.as_mut() => return match (lost, ended.err().as_ref().and_then(fault)) {
-                (Some(refusal), _) => Closed::Lost(refusal),
-                (None, Some(fault)) => Closed::Cut(fault),
-                (None, None) => Closed::Ended(left),
-            },
-            _ = &mut spoken, if !speaking => speaking = true,
-            () = &mut silence, if !speaking => return Closed::Cut("PREFACE_TIMEOUT"),
-            () = &mut stuck => return Closed::Cut("RESPONSE_UNREAD"),
-            () = &mut old, if !leaving => {
-                conn.as_mut().graceful_shutdown();
-                (leaving, left) = (true, "AGED");
-                end = Some((Box::pin(sleep(limits.max_connection_age_grace)), "CONNECTION_TOO_OLD"));
-            }
-            () = &mut idle, if !leaving => {
-                conn.as_mut().graceful_shutdown();
-                (leaving, left) = (true, "IDLE");
-                end = Some((Box::pin(sleep(limits.max_connection_age_grace)), "CONNECTION_TOO_OLD"));
-            }
-            () = &mut draining, if !leaving => {
-                conn.as_mut().graceful_shutdown();
-                // Who has not spoken yet must not hold up the end.
-                let soon = Instant::now() + LAST_WORDS;
-                let due = silence.deadline().min(soon);
-                silence.as_mut().reset(due);
-                (leaving, left) = (true, "DRAINED");
-            }
-            what = over(&mut end), if end.is_some() => {
-                return lost.map_or(Closed::Cut(what), Closed::Lost);
+    let mut leaving = None;
+    let mut lost: Option<Refusal> = None;
+    let mut over = "";
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(event)) = events.as_mut().poll_next(cx) {
+            match event {
+                Event::Lost(refusal) => {
+                    lose.send_replace(Some(refusal.clone()));
+                    lost = Some(refusal);
+                    conn.as_mut().graceful_shutdown();
+                    leaving = leaving.or(Some("CLOSED"));
+                    over = "LAST_WORDS_TIMEOUT";
+                    events.push(after(LAST_WORDS, Event::Over));
+                }
+                Event::Spoke => speaking = true,
+                Event::Silent if !speaking => return Poll::Ready(Closed::Cut("PREFACE_TIMEOUT")),
+                Event::Unread => return Poll::Ready(Closed::Cut("RESPONSE_UNREAD")),
+                Event::Aged | Event::Idle if leaving.is_none() => {
+                    conn.as_mut().graceful_shutdown();
+                    let is_idle = matches!(event, Event::Idle);
+                    leaving = Some(if is_idle { "IDLE" } else { "AGED" });
+                    over = "CONNECTION_TOO_OLD";
+                    events.push(after(limits.max_connection_age_grace, Event::Over));
+                }
+                Event::Draining if leaving.is_none() => {
+                    conn.as_mut().graceful_shutdown();
+                    leaving = Some("DRAINED");
+                    // Who has not spoken yet must not hold up the end.
+                    events.push(after(LAST_WORDS, Event::Silent));
+                }
+                Event::Over => {
+                    return Poll::Ready(match lost.take() {
+                        Some(refusal) => Closed::Lost(refusal),
+                        None => Closed::Cut(over),
+                    });
+                }
+                Event::Silent | Event::Aged | Event::Idle | Event::Draining => {}
             }
         }
-    }
+        loop {
+            if let Poll::Ready(ended) = conn.as_mut().poll(cx) {
+                return Poll::Ready(match (lost.take(), ended.err().as_ref().and_then(fault)) {
+                    (Some(refusal), _) => Closed::Lost(refusal),
+                    (None, Some(fault)) => Closed::Cut(fault),
+                    (None, None) => Closed::Ended(leaving.unwrap_or("CLOSED")),
+                });
+            }
+            // What a call has said is sent at once, with what the others have.
+            if !running.poll(cx) {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
+
+fn after<'a>(pause: Duration, event: Event) -> Pin<Box<dyn Future<Output = Event> + Send + 'a>> {
+    Box::pin(async move {
+        sleep(pause).await;
+        event
+    })
 }
 
 /// HTTP/2 within our limits. What hyper would leave open by default is set here, all of it.
-fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2(limits: &Limits, executor: InConnection) -> http2::Builder<InConnection> {
+    let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
+        // No caller of gRPC asks for it.
+        .auto_date_header(false)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_pending_accept_reset_streams(limits.max_pending_resets)
         .max_local_error_reset_streams(limits.max_local_resets)
@@ -192,29 +242,6 @@ fn fault(error: &hyper::Error) -> Option<&'static str> {
     }
 }
 
-/// Resolves when no call was open for `limit` on end.
-async fn idle(limit: Duration, mut open: watch::Receiver<usize>) {
-    loop {
-        let busy = *open.borrow_and_update() > 0;
-        tokio::select! {
-            () = sleep(limit), if !busy => return,
-            changed = open.changed() => if changed.is_err() {
-                return std::future::pending().await;
-            }
-        }
-    }
-}
-
-async fn over(end: &mut Option<(Pin<Box<Sleep>>, &'static str)>) -> &'static str {
-    match end {
-        Some((deadline, what)) => {
-            deadline.await;
-            what
-        }
-        None => std::future::pending().await,
-    }
-}
-
 /// How long a connection lives before it is asked to go: jittered, so that many do not come back at once, and early
 /// enough to move before either side's certificate expires.
 fn age(max: Duration, peer_expiry: SystemTime, own_expiry: Option<SystemTime>) -> Duration {
@@ -229,31 +256,52 @@ fn age(max: Duration, peer_expiry: SystemTime, own_expiry: Option<SystemTime>) -
     jittered.min(expiring.mul_f64(0.9 + 0.1 * fastrand::f64()))
 }
 
-/// Puts the peer into every request, hands it on, and knows how many calls are open.
+/// Puts the peer into every request, hands it on, and knows which calls are open.
 struct PeerService<S> {
     service: S,
     peer: Arc<Peer>,
-    open: watch::Sender<usize>,
+    calls: Calls,
 }
 
-impl<S> hyper::service::Service<Request<Incoming>> for PeerService<S>
+impl<S, B> hyper::service::Service<Request<Incoming>> for PeerService<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send,
-    S::Future: Send,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
 {
-    type Response = Response<Body>;
+    type Response = Response<Watched<B>>;
     type Error = Infallible;
-    type Future = Observed<tower::util::Oneshot<S, Request<Body>>>;
+    type Future = Watching<S::Future>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(Body::new);
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
-        self.open.send_modify(|open| *open += 1);
-        let open = self.open.clone();
-        call::observed(
-            self.service.clone().oneshot(request),
-            Span::none(),
-            move |_code| open.send_modify(|open| *open -= 1),
-        )
+        Watching {
+            answer: Box::pin(self.service.call(request)),
+            call: Some(self.calls.begin()),
+        }
+    }
+}
+
+/// A call whose response is watched.
+struct Watching<F> {
+    answer: Pin<Box<F>>,
+    call: Option<Call>,
+}
+
+impl<F, B> Future for Watching<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
+    type Output = Result<Response<Watched<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = match ready!(self.answer.as_mut().poll(cx)) {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        match self.call.take() {
+            Some(call) => Poll::Ready(Ok(response.map(|body| call.watch(body)))),
+            None => Poll::Pending,
+        }
     }
 }

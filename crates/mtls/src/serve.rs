@@ -9,14 +9,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use identity::Peer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
+use tonic::Status;
 use tonic::body::Body;
-use tower::Service;
+use tower::{Service, ServiceExt};
 use tracing::{error, info, warn};
 
 use crate::admission::{Admission, Admitted};
@@ -62,11 +67,40 @@ pub async fn serve<M, S>(
 ) -> Drained
 where
     M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + Clone
         + Send
         + 'static,
     S::Future: Send,
+{
+    let service_for = move |peer: &Arc<Peer>, authority: Authority| {
+        let service = service_for(peer, authority);
+        service_fn(move |request: Request<Incoming>| {
+            service.clone().oneshot(request.map(Body::new))
+        })
+    };
+    serve_incoming(listener, trust, limits, service_for, shutdown).await
+}
+
+/// As [`serve`], for a service that takes what hyper gives and answers with a body of its own, so that neither is put
+/// into a box.
+///
+/// The calls of a connection run in the connection's task. A handler that computes for long, or that blocks, holds up
+/// the other calls of its connection, and none of another: it spawns such work.
+pub async fn serve_incoming<M, S, B>(
+    listener: TcpListener,
+    trust: Trust,
+    limits: Limits,
+    service_for: M,
+    shutdown: impl Future<Output = ()>,
+) -> Drained
+where
+    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
 {
     let (drain, draining) = watch::channel(false);
     let connections = Arc::new(Semaphore::new(limits.max_connections.max(1)));
@@ -150,9 +184,7 @@ pub(crate) async fn admit<M>(port: &Port<M>, tcp: TcpStream, address: SocketAddr
     let mut snapshots = port.trust.subscribe();
     let snapshot = snapshots.borrow_and_update().clone();
     let presented = Arc::default();
-    let Some(authenticated) = authenticate(port, tcp, address, &snapshot, &presented).await else {
-        return None;
-    };
+    let authenticated = authenticate(port, tcp, address, &snapshot, &presented).await?;
     drop(snapshot);
     let counts = port.trust.counts();
     let authenticated = match authenticated {
@@ -184,18 +216,18 @@ pub(crate) async fn admit<M>(port: &Port<M>, tcp: TcpStream, address: SocketAddr
 }
 
 /// One socket, from accept to close.
-async fn one<M, S>(
+async fn one<M, S, B>(
     port: Arc<Port<M>>,
     tcp: TcpStream,
     address: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) where
     M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
-        + Clone
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Send
         + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
 {
     // Apart, so that an idle connection does not keep the room that its handshake took.
     let admission = Box::pin(admit(&port, tcp, address));
@@ -276,11 +308,13 @@ pub struct Unbound {
 
 #[cfg(test)]
 mod tests {
+    use hyper_util::service::TowerToHyperService;
     use tower::util::BoxCloneService;
 
     use super::*;
 
-    type Calls = BoxCloneService<http::Request<Body>, http::Response<Body>, Infallible>;
+    type Calls =
+        TowerToHyperService<BoxCloneService<Request<Incoming>, Response<Body>, Infallible>>;
     type Maker = fn(&Arc<Peer>, Authority) -> Calls;
 
     /// The bytes of what a function of three or four parameters returns.
@@ -295,9 +329,9 @@ mod tests {
     #[test]
     fn an_idle_connection_keeps_no_room_of_its_handshake() {
         type Stream = Box<TlsStream<TcpStream>>;
-        let task = bytes_of_4(one::<Maker, Calls>);
+        let task = bytes_of_4(one::<Maker, Calls, Body>);
         let driven = bytes_of_3(|port, authenticated, snapshots| {
-            connection::drive::<Maker, Calls, Stream>(port, authenticated, snapshots)
+            connection::drive::<Maker, Calls, Body, Stream>(port, authenticated, snapshots)
         });
         let beside = task.saturating_sub(driven);
         assert!(beside <= 768, "{task} bytes, {driven} of them to drive it");

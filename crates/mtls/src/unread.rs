@@ -4,52 +4,67 @@
 //! then. So a caller that does not read can be told nothing on that stream, neither a deadline nor that it lost its
 //! right, and its connection is what remains to be ended. A response that has nothing to say for a long time was asked,
 //! and is not meant.
+//!
+//! The same knows whether a call is open at all, and since when not.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::{Instant, sleep_until};
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
-use tonic::body::Body;
 
-/// The responses of one connection. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Responses(Arc<Mutex<Unread>>);
+/// The calls of one connection. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls(Arc<Mutex<Open>>);
 
-#[derive(Debug, Default)]
-struct Unread {
-    next: u64,
-    /// Since when each response that could go on has not been asked to.
-    since: HashMap<u64, Instant>,
+#[derive(Debug)]
+struct Open {
+    /// Of each open call: since when its response could go on and was not asked to.
+    unread: Vec<Option<Instant>>,
+    /// Places in `unread` of calls that are over.
+    free: Vec<usize>,
+    /// When the last of them ended.
+    idle_since: Instant,
 }
 
-impl Responses {
-    /// Passes `body` on and knows when it is not asked for more.
-    pub(crate) fn watch(&self, body: Body) -> Body {
-        if body.is_end_stream() {
-            return body;
+/// One call, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Call {
+    calls: Calls,
+    at: usize,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Open {
+            unread: Vec::new(),
+            free: Vec::new(),
+            idle_since: Instant::now(),
+        })))
+    }
+
+    /// A call begins.
+    pub(crate) fn begin(&self) -> Call {
+        let mut open = self.open();
+        let at = open.free.pop().unwrap_or_else(|| {
+            open.unread.push(None);
+            open.unread.len() - 1
+        });
+        drop(open);
+        Call {
+            calls: self.clone(),
+            at,
         }
-        let mut unread = self.unread();
-        let id = unread.next;
-        unread.next += 1;
-        unread.since.insert(id, Instant::now());
-        drop(unread);
-        Body::new(Watched {
-            body,
-            id,
-            responses: self.clone(),
-        })
     }
 
     /// Resolves when a response was not asked for more for `limit`, and twice that at the latest.
     pub(crate) async fn stuck(self, limit: Duration) {
         loop {
-            let oldest = self.unread().since.values().min().copied();
+            let oldest = self.open().unread.iter().flatten().min().copied();
             let now = Instant::now();
             let due = oldest.unwrap_or(now) + limit;
             if due <= now {
@@ -59,18 +74,67 @@ impl Responses {
         }
     }
 
-    fn unread(&self) -> MutexGuard<'_, Unread> {
+    /// Resolves when no call was open for `limit` on end.
+    pub(crate) async fn idle(self, limit: Duration) {
+        loop {
+            let since = {
+                let open = self.open();
+                (open.free.len() == open.unread.len()).then_some(open.idle_since)
+            };
+            match since {
+                // It cannot have been idle for that long when it is looked at again.
+                None => sleep(limit).await,
+                Some(since) if since.elapsed() >= limit => return,
+                Some(since) => sleep(limit.saturating_sub(since.elapsed())).await,
+            }
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Watched {
-    body: Body,
-    id: u64,
-    responses: Responses,
+impl Call {
+    /// Its response could go on, since now; or waits for something else than its caller.
+    fn could_go_on(&self, could: bool) {
+        let since = could.then(Instant::now);
+        if let Some(unread) = self.calls.open().unread.get_mut(self.at) {
+            *unread = since;
+        }
+    }
+
+    /// Passes `body` on and knows when it is not asked for more.
+    pub(crate) fn watch<B: http_body::Body>(self, body: B) -> Watched<B> {
+        self.could_go_on(!body.is_end_stream());
+        Watched { body, call: self }
+    }
 }
 
-impl http_body::Body for Watched {
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut open = self.calls.open();
+        if let Some(unread) = open.unread.get_mut(self.at) {
+            *unread = None;
+        }
+        open.free.push(self.at);
+        if open.free.len() == open.unread.len() {
+            open.idle_since = Instant::now();
+        }
+    }
+}
+
+/// The body of [`Call::watch`].
+#[derive(Debug)]
+pub(crate) struct Watched<B> {
+    body: B,
+    call: Call,
+}
+
+impl<B> http_body::Body for Watched<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -79,13 +143,8 @@ impl http_body::Body for Watched {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let mut unread = self.responses.unread();
-        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
-            unread.since.insert(self.id, Instant::now());
-        } else {
-            unread.since.remove(&self.id);
-        }
-        drop(unread);
+        self.call
+            .could_go_on(matches!(polled, Poll::Ready(Some(Ok(_)))));
         polled
     }
 
@@ -95,11 +154,5 @@ impl http_body::Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.responses.unread().since.remove(&self.id);
     }
 }

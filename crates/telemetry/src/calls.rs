@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base::metrics::Families;
@@ -17,7 +17,7 @@ use tonic::Code;
 use crate::code::code_name;
 
 /// What a method that nobody knows is called.
-const OTHER: &str = "_OTHER";
+pub(crate) const OTHER: &str = "_OTHER";
 
 /// Which end of the calls we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +70,10 @@ const BOUNDS: [f64; 14] = [
 #[derive(Debug)]
 pub struct Calls {
     side: Side,
-    /// By path, as a request has it: `/package.Service/Method`.
-    methods: HashMap<String, Arc<str>>,
-    other: Arc<str>,
+    /// The place of each path among `methods`: `/package.Service/Method`, as a request has it.
+    places: HashMap<String, usize>,
+    methods: Vec<Method>,
+    other: Method,
     times: Family<Labels, Histogram, fn() -> Histogram>,
     open: Gauge,
 }
@@ -84,25 +85,53 @@ struct Labels {
     rpc_status_code: &'static str,
 }
 
+/// A method, and its distributions by the number of their code, each found once.
+#[derive(Debug)]
+struct Method {
+    name: Arc<str>,
+    times: [OnceLock<Histogram>; CODES],
+}
+
+/// How many codes there are.
+const CODES: usize = 17;
+
+impl Method {
+    fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            times: Default::default(),
+        }
+    }
+}
+
 impl Calls {
     /// None yet, of methods with these paths: `/package.Service/Method`.
     pub fn new(side: Side, paths: impl IntoIterator<Item = String>) -> Self {
-        let named = |path: String| {
-            let name = path.trim_start_matches('/').into();
-            (path, name)
-        };
+        let paths: Vec<String> = paths.into_iter().collect();
+        let method = |path: &String| Method::named(path.trim_start_matches('/'));
         Self {
             side,
-            methods: paths.into_iter().map(named).collect(),
-            other: OTHER.into(),
+            methods: paths.iter().map(method).collect(),
+            places: paths.into_iter().zip(0..).collect(),
+            other: Method::named(OTHER),
             times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             open: Gauge::default(),
         }
     }
 
     /// The name of a path for people and machines, without its leading slash; `_OTHER` when it is no method of ours.
-    pub fn name(&self, path: &str) -> &str {
-        self.methods.get(path).unwrap_or(&self.other)
+    pub fn name<'a>(&self, path: &'a str) -> &'a str {
+        named(path, self.place(path))
+    }
+
+    /// The place of a method among the paths that were given, or `None` when it is not one of them.
+    pub fn place(&self, path: &str) -> Option<usize> {
+        self.places.get(path).copied()
+    }
+
+    /// The name of the method at this place.
+    pub(crate) fn name_at(&self, place: usize) -> Option<Arc<str>> {
+        self.methods.get(place).map(|method| method.name.clone())
     }
 
     /// One began.
@@ -112,15 +141,27 @@ impl Calls {
 
     /// One that began is over.
     pub fn ended(&self, path: &str, code: Code, took: Duration) {
+        self.ended_at(self.place(path), code, took);
+    }
+
+    /// One that began is over, by the place of its method.
+    pub(crate) fn ended_at(&self, place: Option<usize>, code: Code, took: Duration) {
         self.open.dec();
-        let labels = Labels {
-            rpc_system_name: "grpc",
-            rpc_method: Arc::clone(self.methods.get(path).unwrap_or(&self.other)),
-            rpc_status_code: code_name(code),
+        let method = place.and_then(|place| self.methods.get(place));
+        let method = method.unwrap_or(&self.other);
+        let number = usize::try_from(i32::from(code)).unwrap_or_default();
+        let Some(times) = method.times.get(number) else {
+            return;
         };
-        self.times
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
+        let times = times.get_or_init(|| {
+            let labels = Labels {
+                rpc_system_name: "grpc",
+                rpc_method: method.name.clone(),
+                rpc_status_code: code_name(code),
+            };
+            self.times.get_or_create(&labels).clone()
+        });
+        times.observe(took.as_secs_f64());
     }
 
     /// Writes the families of this side.
@@ -135,6 +176,14 @@ impl Calls {
             "How long calls took from their first byte to their status.",
             &self.times,
         )
+    }
+}
+
+/// How the method of a path is called, when this is its place.
+pub(crate) fn named(path: &str, place: Option<usize>) -> &str {
+    match place {
+        Some(_) => path.trim_start_matches('/'),
+        None => OTHER,
     }
 }
 

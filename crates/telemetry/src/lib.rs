@@ -21,6 +21,7 @@ mod observer;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod process;
+mod server_call;
 mod trace;
 mod traces;
 mod writer;
@@ -31,5 +32,6 @@ pub use invalid::InvalidTracing;
 pub use log::{LogFormat, Logs, init_logs, register_log};
 pub use observer::{CallFacts, Observer, REQUEST_ID, RequestId};
 pub use process::register_process;
+pub use server_call::{CallLines, Entered, IsServerCall, ServerCall, enter};
 pub use trace::{Malformed, TraceContext};
 pub use traces::{CallSpan, Traces};

@@ -11,6 +11,8 @@ use tracing::field::{Field, Visit};
 
 use base::text;
 
+use crate::server_call::ServerCall;
+
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -35,6 +37,13 @@ impl Fields {
     pub(crate) fn get(&self, wanted: &str) -> Option<&str> {
         let found = self.0.iter().find(|(name, _)| *name == wanted);
         found.map(|(_, Value::Text(value) | Value::Plain(value))| value.as_str())
+    }
+
+    /// Those of the call that this thread works for.
+    pub(crate) fn of_call(call: &ServerCall) -> Self {
+        let mut fields = Vec::with_capacity(6);
+        call.fields(|name, value| fields.push((name, Value::Text(value))));
+        Self(fields)
     }
 
     fn put(&mut self, field: &Field, value: Value) {

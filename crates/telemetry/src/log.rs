@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::server_call;
 use base::metrics::{self, NONE};
 use base::text::now;
 use clap::ValueEnum;
@@ -23,6 +24,9 @@ use crate::writer::Writer;
 
 /// How long the last lines may take to be written when the program ends.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// How many bytes of lines are written at once: what a pipe takes (pipe(7)).
+const TOGETHER: usize = 64 << 10;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,7 +63,9 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
         line.number("count", lost);
         line.end()
     };
-    let writer = Writer::start(write, sorry, move |all| left_out(style, &limited, all));
+    let writer = Writer::in_batches(TOGETHER, write, sorry, move |all| {
+        left_out(style, &limited, all)
+    });
     let filter = EnvFilter::try_from_default_env();
     let unreadable = filter.as_ref().is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
     let lines = Lines {
@@ -165,6 +171,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
                 line.fields(fields);
             }
         }
+        server_call::current(|call| {
+            if let Some(call) = call {
+                line.fields(&Fields::of_call(call));
+            }
+        });
         self.writer.write(who, line.end());
     }
 }
@@ -185,7 +196,10 @@ fn who<S: Subscriber + for<'a> LookupSpan<'a>>(
             return Some(Who::Identity(identity.to_owned()));
         }
     }
-    fields.get("peer.address").and_then(Who::at)
+    let of_call = server_call::current(|call| call.map(|call| call.peer().to_owned()));
+    of_call
+        .map(Who::Identity)
+        .or_else(|| fields.get("peer.address").and_then(Who::at))
 }
 
 fn kind(who: &Who, fields: &Fields) -> Kind {

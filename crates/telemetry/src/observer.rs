@@ -3,19 +3,21 @@
 //!
 //! Never a rule about a call, never a value from its metadata but the two ids.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus_client::registry::Registry;
 use tonic::Code;
 use tracing::{Span, debug, error_span, info};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
-use crate::calls::{Calls, Side};
+use crate::calls::{Calls, Side, named};
 use crate::code::code_name;
+use crate::server_call::{CallLines, ServerCall};
 use crate::trace::TraceContext;
-use crate::traces::Traces;
+use crate::traces::{CallSpan, Traces};
 
 /// What of a path that is no method of ours is shown.
 const MAX_SHOWN_PATH: usize = 128;
@@ -35,6 +37,7 @@ struct Inner {
     side: Side,
     calls: Calls,
     traces: Traces,
+    lines: CallLines,
 }
 
 /// What is known of a call when it begins.
@@ -57,7 +60,83 @@ impl Observer {
             side,
             calls: Calls::new(side, paths),
             traces,
+            lines: CallLines::All,
         }))
+    }
+
+    /// Of the calls that this server answers, by the paths of its methods. Only those that `lines` says have a line.
+    pub fn of_server(
+        paths: impl IntoIterator<Item = String>,
+        traces: Traces,
+        lines: CallLines,
+    ) -> Self {
+        let side = Side::Server;
+        Self(Arc::new(Inner {
+            side,
+            calls: Calls::new(side, paths),
+            traces,
+            lines,
+        }))
+    }
+
+    /// The place of the method at `path` among those that were given.
+    pub fn place(&self, path: &str) -> Option<usize> {
+        self.0.calls.place(path)
+    }
+
+    /// A call that a server answers begins. How it ended is to be told to [`Self::ended`], once.
+    pub fn answer(
+        &self,
+        place: Option<usize>,
+        path: &str,
+        peer: &Arc<str>,
+        request_id: RequestId,
+        parent: Option<&TraceContext>,
+    ) -> (ServerCall, CallSpan) {
+        let Self(inner) = self;
+        let method = named(path, place);
+        let recorded = inner.traces.begin(inner.side, method, parent);
+        inner.calls.began();
+        // What the caller made up: in a field of its own, and not without end.
+        let original = match place {
+            Some(_) => None,
+            None => path.get(..path.floor_char_boundary(MAX_SHOWN_PATH)),
+        };
+        let call = ServerCall {
+            place,
+            name: place.and_then(|place| inner.calls.name_at(place)),
+            original: original.map(Into::into),
+            peer: peer.clone(),
+            request_id,
+            context: recorded.context().clone(),
+            began: Instant::now(),
+        };
+        (call, recorded)
+    }
+
+    /// A call that a server answered ended so. To be told within [`enter`](crate::enter).
+    pub fn ended(&self, call: &ServerCall, recorded: CallSpan, code: Code) {
+        let Self(inner) = self;
+        let took = call.began.elapsed();
+        inner.calls.ended_at(call.place, code, took);
+        let code_name = code_name(code);
+        if inner.lines.has(code) {
+            let duration_ms = took.as_secs_f64() * 1e3;
+            info!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "call finished");
+        }
+        recorded.end(inner.side.error(code), || {
+            [
+                ("rpc.system.name", "grpc".to_owned()),
+                ("rpc.method", call.method().to_owned()),
+                (
+                    "rpc.method_original",
+                    call.original.as_deref().unwrap_or_default().to_owned(),
+                ),
+                ("rpc.status_code", code_name.to_owned()),
+                ("peer.identity", call.peer.as_ref().to_owned()),
+                ("request_id", call.request_id.to_string()),
+            ]
+        });
     }
 
     /// A call begins: what it runs in, its place in a trace, and what to tell how it ended.
@@ -78,7 +157,7 @@ impl Observer {
         let recorded = inner.traces.begin(side, &method, facts.parent);
         let context = recorded.context().clone();
         let other = facts.other.to_owned();
-        let request_id = facts.request_id.clone();
+        let request_id = *facts.request_id;
         // Of the highest level, so that it is around every line that is written, whatever RUST_LOG leaves out.
         let span = error_span!(
             target: TARGET,
@@ -87,7 +166,7 @@ impl Observer {
             rpc.method_original = original,
             peer.identity = (side == Side::Server).then_some(&*other),
             server.address = (side == Side::Client).then_some(&*other),
-            request_id = request_id.as_str(),
+            request_id = %request_id,
             trace_id = %context.trace_id(),
             span_id = %context.span_id(),
         );
@@ -117,7 +196,7 @@ impl Observer {
                     ("rpc.method_original", original.unwrap_or_default()),
                     ("rpc.status_code", code_name.to_owned()),
                     (other_name, other),
-                    ("request_id", request_id.as_str().to_owned()),
+                    ("request_id", request_id.to_string()),
                 ]
             });
         };
@@ -133,13 +212,20 @@ impl Observer {
 }
 
 /// The id of a request: a UUID, so that nothing else gets into a log by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(Uuid);
 
 impl RequestId {
     /// A new one, of version 7: they sort by time.
+    ///
+    /// It tells calls apart and protects nothing, so that it need not come from the system's generator, which would be
+    /// asked for each call.
     pub fn random() -> Self {
-        Self::of(Uuid::now_v7())
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
+        let mut random = [0; 10];
+        fastrand::fill(&mut random);
+        Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
     /// The one that the caller gave, if that is a UUID, else a new one.
@@ -147,20 +233,23 @@ impl RequestId {
         let given = headers
             .get(&REQUEST_ID)
             .and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok());
-        given.map_or_else(Self::random, Self::of)
+        given.map_or_else(Self::random, Self)
     }
 
-    /// As a header has it.
+    /// As a header has it. It never comes again, so that a compressor shall not keep it (RFC 7541 §6.2.3).
     pub fn value(&self) -> HeaderValue {
-        self.0.clone()
-    }
-
-    fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
-
-    fn of(id: Uuid) -> Self {
+        let mut text = Uuid::encode_buffer();
+        let text: &str = self.0.hyphenated().encode_lower(&mut text);
         // A hyphenated UUID is visible ASCII.
-        Self(HeaderValue::try_from(id.to_string()).unwrap_or(HeaderValue::from_static("unknown")))
+        let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"));
+        value.set_sensitive(true);
+        value
+    }
+}
+
+/// As a header has it.
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
     }
 }

@@ -63,7 +63,10 @@ impl Writer {
     /// come due by themselves: all there are when it is told so.
     ///
     /// When the system has no thread to give, every line is dropped and counted.
-    pub(crate) fn start(
+    ///
+    /// Lines are written together, up to `together` bytes of them, or each by itself when it alone is longer.
+    pub(crate) fn in_batches(
+        together: usize,
         write: impl Fn(&str) -> io::Result<()> + Send + 'static,
         sorry: impl Fn(u64) -> String + Send + 'static,
         rest: impl Fn(bool) -> Vec<String> + Send + 'static,
@@ -77,7 +80,7 @@ impl Writer {
             wake: Condvar::new(),
         });
         let seen = shared.clone();
-        let work = move || work(&seen, write, sorry, rest);
+        let work = move || work(&seen, Batch::new(together, write), sorry, rest);
         let thread = thread::Builder::new().name("log".to_owned()).spawn(work);
         if thread.is_err() {
             shared.state().lines = FairQueue::new(0);
@@ -126,17 +129,50 @@ impl fmt::Debug for Writer {
     }
 }
 
-fn work(
+/// Lines that are written together, since each write costs more than what it writes.
+struct Batch<W> {
+    write: W,
+    together: usize,
+    text: String,
+    lines: u64,
+}
+
+impl<W: Fn(&str) -> io::Result<()>> Batch<W> {
+    fn new(together: usize, write: W) -> Self {
+        Self {
+            write,
+            together,
+            text: String::new(),
+            lines: 0,
+        }
+    }
+
+    fn put(&mut self, line: &str) {
+        if self.text.len() + line.len() > self.together {
+            self.write();
+        }
+        self.text.push_str(line);
+        self.lines += 1;
+        if self.text.len() >= self.together {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        if self.lines > 0 && (self.write)(&self.text).is_err() {
+            WRITE_FAILED.fetch_add(self.lines, Ordering::Relaxed);
+        }
+        self.text.clear();
+        self.lines = 0;
+    }
+}
+
+fn work<W: Fn(&str) -> io::Result<()>>(
     shared: &Shared,
-    write: impl Fn(&str) -> io::Result<()>,
+    mut batch: Batch<W>,
     sorry: impl Fn(u64) -> String,
     rest: impl Fn(bool) -> Vec<String>,
 ) {
-    let put = |line: &str| {
-        if write(line).is_err() {
-            WRITE_FAILED.fetch_add(1, Ordering::Relaxed);
-        }
-    };
     loop {
         let state = shared.state();
         let waiting = |state: &mut State| state.lines.is_empty() && state.flushes.is_empty();
@@ -154,15 +190,16 @@ fn work(
             let Some(line) = state.lines.pop() else { break };
             let lost = std::mem::take(&mut state.dropped);
             drop(state);
-            put(&line);
+            batch.put(&line);
             if lost > 0 {
-                put(&sorry(lost));
+                batch.put(&sorry(lost));
             }
         }
         let flushes = std::mem::take(&mut shared.state().flushes);
         for line in rest(!flushes.is_empty()) {
-            put(&line);
+            batch.put(&line);
         }
+        batch.write();
         for done in flushes {
             // Whoever asked may have lost patience.
             done.try_send(()).ok();
@@ -175,6 +212,17 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    impl Writer {
+        /// Each line by itself.
+        fn start(
+            write: impl Fn(&str) -> io::Result<()> + Send + 'static,
+            sorry: impl Fn(u64) -> String + Send + 'static,
+            rest: impl Fn(bool) -> Vec<String> + Send + 'static,
+        ) -> Self {
+            Self::in_batches(0, write, sorry, rest)
+        }
+    }
 
     #[test]
     fn a_reader_that_is_stuck_costs_lines_and_no_time_and_is_told_so_when_it_reads_again() {

@@ -90,7 +90,8 @@ impl http_body::Body for ContainedBody {
     }
 }
 
-fn panicked() -> Status {
+/// What a caller gets whose call panicked; it is also said in the log.
+pub fn panicked() -> Status {
     error!("a handler panicked; its call was answered INTERNAL");
     Status::internal("the server failed; the operator has the details")
 }

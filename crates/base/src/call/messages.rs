@@ -19,47 +19,85 @@ const PREFIX: usize = 5;
 pub fn messages(body: Body, max_bytes: usize, only_one: bool) -> Body {
     Body::new(Messages {
         body,
-        max_bytes,
-        only_one,
-        seen: false,
-        prefix: Vec::with_capacity(PREFIX),
-        left: 0,
+        count: MessageCount::new(max_bytes, only_one),
     })
 }
 
 struct Messages {
     body: Body,
+    count: MessageCount,
+}
+
+/// The messages of a request, as they come.
+#[derive(Debug)]
+pub struct MessageCount {
     max_bytes: usize,
     only_one: bool,
     /// Whether a message has begun.
     seen: bool,
-    /// What came of the prefix of the next message.
-    prefix: Vec<u8>,
+    /// Whether a message has come, all of it.
+    whole: bool,
+    /// What came of the prefix of the next message, and how much that is.
+    prefix: [u8; PREFIX],
+    known: usize,
     /// What is still to come of a message.
     left: usize,
 }
 
-impl Messages {
-    fn look(&mut self, mut data: &[u8]) -> Result<(), Status> {
+impl MessageCount {
+    /// None yet. None may have more than `max_bytes`, and with `only_one` there must be one, and only one.
+    pub fn new(max_bytes: usize, only_one: bool) -> Self {
+        Self {
+            max_bytes,
+            only_one,
+            seen: false,
+            whole: false,
+            prefix: [0; PREFIX],
+            known: 0,
+            left: 0,
+        }
+    }
+
+    /// Whether a message has come, all of it.
+    pub fn has_one(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether the request may end here.
+    pub fn may_end(&self) -> bool {
+        self.seen || !self.only_one
+    }
+
+    /// The next piece.
+    ///
+    /// # Errors
+    /// It has a message that is too large, or one too many.
+    pub fn look(&mut self, mut data: &[u8]) -> Result<(), Status> {
         while let Some((first, rest)) = data.split_first() {
             if self.left > 0 {
                 let skipped = self.left.min(data.len());
                 self.left -= skipped;
+                self.whole |= self.left == 0;
                 data = data.get(skipped..).unwrap_or_default();
                 continue;
             }
-            if self.prefix.is_empty() && self.only_one && self.seen {
+            if self.known == 0 && self.only_one && self.seen {
                 return Err(Status::unimplemented(
                     "the method takes one message, and the request has more",
                 ));
             }
             self.seen = true;
-            self.prefix.push(*first);
+            if let Some(next) = self.prefix.get_mut(self.known) {
+                *next = *first;
+            }
+            self.known += 1;
             data = rest;
-            if let [_, a, b, c, d] = *self.prefix.as_slice() {
+            if self.known == PREFIX {
+                let [_, a, b, c, d] = self.prefix;
                 let length = u32::from_be_bytes([a, b, c, d]);
                 self.left = usize::try_from(length).unwrap_or(usize::MAX);
-                self.prefix.clear();
+                self.known = 0;
+                self.whole |= self.left == 0;
                 if self.left > self.max_bytes {
                     return Err(Status::resource_exhausted(format!(
                         "a request message has {length} bytes, and may have {}",
@@ -69,6 +107,20 @@ impl Messages {
             }
         }
         Ok(())
+    }
+
+    /// There is nothing more.
+    ///
+    /// # Errors
+    /// There should have been a message. It is said once.
+    pub fn end(&mut self) -> Result<(), Status> {
+        if self.may_end() {
+            return Ok(());
+        }
+        self.seen = true;
+        Err(Status::unimplemented(
+            "the method takes one message, and the request has none",
+        ))
     }
 }
 
@@ -83,23 +135,19 @@ impl http_body::Body for Messages {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
-                let looked = frame.data_ref().map_or(Ok(()), |data| self.look(data));
+                let looked = match frame.data_ref() {
+                    Some(data) => self.count.look(data),
+                    None => Ok(()),
+                };
                 Some(looked.map(|()| frame))
             }
             Some(Err(status)) => Some(Err(status)),
-            None if self.only_one && !self.seen => {
-                // Said once.
-                self.seen = true;
-                Some(Err(Status::unimplemented(
-                    "the method takes one message, and the request has none",
-                )))
-            }
-            None => None,
+            None => self.count.end().err().map(Err),
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && (self.seen || !self.only_one)
+        self.body.is_end_stream() && self.count.may_end()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -12,11 +12,11 @@ mod protocol;
 mod timeout;
 mod until;
 
-pub use contain::{Contained, ContainedBody, contain};
+pub use contain::{Contained, ContainedBody, contain, panicked};
 pub use first_message::first_message;
-pub use messages::messages;
-pub use observed::{Failed, Observed, observed};
+pub use messages::{MessageCount, messages};
+pub use observed::{Failed, Observed, code, observed};
 pub use one_answer::one_answer;
 pub use protocol::{NotACall, is_call};
 pub use timeout::{MalformedTimeout, timeout};
-pub use until::{Until, UntilBody, until, until_body};
+pub use until::{Until, UntilBody, trailers, until, until_body};

@@ -144,8 +144,8 @@ impl http_body::Body for ObservedBody {
     }
 }
 
-/// What is no gRPC status at all is UNKNOWN.
-fn code(headers: &HeaderMap) -> Code {
+/// The code among headers or trailers. What is no gRPC status at all is UNKNOWN.
+pub fn code(headers: &HeaderMap) -> Code {
     headers
         .get(Status::GRPC_STATUS)
         .map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()))

@@ -134,7 +134,11 @@ impl std::fmt::Debug for UntilBody {
     }
 }
 
-pub(crate) fn trailers(status: &Status) -> Result<HeaderMap, Status> {
+/// A status as the trailers that end a response.
+///
+/// # Errors
+/// Its metadata cannot be sent.
+pub fn trailers(status: &Status) -> Result<HeaderMap, Status> {
     let mut trailers = HeaderMap::new();
     status.add_header(&mut trailers)?;
     Ok(trailers)

@@ -4,31 +4,31 @@
 //! Never a rule about who may do what, and never a name of an RPC.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use authz::Api;
-use base::call::{self, Contained, NotACall, Observed, Until};
-use futures_util::FutureExt as _;
-use futures_util::future::{Either, Map};
+use authz::{Api, Gate, Head};
+use base::call::{self, MessageCount, NotACall};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use identity::Peer;
 use mtls::Authority;
-use telemetry::{CallFacts, REQUEST_ID, RequestId, TraceContext};
-use tokio::time::sleep;
+use telemetry::{REQUEST_ID, RequestId, TraceContext};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
-use tower::Service;
 use tracing::warn;
 
+use crate::server::call::{Call, CallBody, Ends, Run, Work};
 use crate::server::exceeded::Exceeded;
-use crate::server::first_message;
 use crate::server::load::{Place, Places};
 use crate::server::metrics::Metrics;
+use crate::server::request_body::{RequestBody, Shared};
+use crate::server::service::BoxError;
+use crate::server::table::{self, Table};
 
 /// What a header counts beside its name and its value (RFC 9113 §6.5.2).
 const HEADER_OVERHEAD: usize = 32;
@@ -58,56 +58,88 @@ pub(crate) struct Bounds {
     pub(crate) metadata_bytes: usize,
 }
 
-/// All calls of one connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Calls<S> {
-    service: S,
-    peer: Arc<str>,
-    authority: Authority,
+/// What all calls of one port have.
+#[derive(Debug)]
+pub(crate) struct Port {
+    services: Table,
     deadlines: Deadlines,
     bounds: Bounds,
-    places: Places,
+    /// By the place of a method: whether its request is one message.
+    one_message: Vec<bool>,
     metrics: Arc<Metrics>,
 }
 
-impl<S> Calls<S> {
+impl Port {
     pub(crate) fn new(
-        service: S,
-        peer: &Peer,
-        authority: Authority,
+        services: Table,
         deadlines: Deadlines,
         bounds: Bounds,
-        places: Places,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let api = &bounds.api;
+        let mut one_message = Vec::new();
+        for path in api.paths() {
+            if let Some(place) = metrics.calls.place(path) {
+                one_message.resize(one_message.len().max(place + 1), false);
+                if let Some(one) = one_message.get_mut(place) {
+                    *one = api.takes_one_message(path);
+                }
+            }
+        }
         Self {
-            service,
-            peer: peer.to_string().into(),
-            authority,
+            services,
             deadlines,
             bounds,
-            places,
+            one_message,
             metrics,
+        }
+    }
+}
+
+/// All calls of one connection.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    port: Arc<Port>,
+    peer: Arc<str>,
+    gate: Arc<Gate>,
+    authority: Authority,
+    places: Places,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        port: Arc<Port>,
+        peer: &Peer,
+        gate: Gate,
+        authority: Authority,
+        places: Places,
+    ) -> Self {
+        Self {
+            port,
+            peer: peer.to_string().into(),
+            gate: Arc::new(gate),
+            authority,
+            places,
         }
     }
 
     /// A place for a call, and how long it may take; or the answer that turns it away.
     fn admit(&self, headers: &HeaderMap) -> Result<(Place, Duration), Status> {
-        let shed = |exceeded: &Exceeded| self.metrics.shed.add(exceeded.reason());
-        let max_bytes = self.bounds.metadata_bytes;
+        let shed = |exceeded: &Exceeded| self.port.metrics.shed.add(exceeded.reason());
+        let max_bytes = self.port.bounds.metadata_bytes;
         if metadata_bytes(headers) > max_bytes {
             let exceeded = Exceeded::MetadataTooLarge { max_bytes };
             shed(&exceeded);
             return Err(exceeded.into());
         }
-        let timeout = call::timeout(headers)?.unwrap_or(self.deadlines.default);
+        let timeout = call::timeout(headers)?.unwrap_or(self.port.deadlines.default);
         let place = self.places.take().inspect_err(shed)?;
-        Ok((place, timeout.min(self.deadlines.max)))
+        Ok((place, timeout.min(self.port.deadlines.max)))
     }
 
     /// The answer to what is no gRPC call. Neither the policy nor a handler sees it.
-    fn refuse(&self, request: &Request<Body>, no_call: NotACall) -> Response<Body> {
-        self.metrics.not_calls.add(no_call.code());
+    fn refuse<B>(&self, request: &Request<B>, no_call: NotACall) -> Response<Body> {
+        self.port.metrics.not_calls.add(no_call.code());
         let content_type = request.headers().get(CONTENT_TYPE);
         let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
         warn!(
@@ -122,76 +154,80 @@ impl<S> Calls<S> {
     }
 }
 
-type Answer = Result<Response<Body>, Infallible>;
-type Echo = Box<dyn FnOnce(Answer) -> Answer + Send>;
-type Guarded<F> = Contained<Until<Either<F, Ready<Answer>>>>;
-
-impl<S> Service<Request<Body>> for Calls<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Either<Map<Observed<Guarded<S::Future>>, Echo>, Ready<Answer>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.service.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+impl Calls {
+    /// Begins a call, or refuses it.
+    pub(crate) fn begin<B>(&self, mut request: Request<B>) -> Call
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         if let Err(no_call) = call::is_call(&request) {
-            return Either::Right(ready(Ok(self.refuse(&request, no_call))));
+            return Call::none(self.refuse(&request, no_call));
         }
         let id = RequestId::from_headers(request.headers());
         request.headers_mut().insert(REQUEST_ID, id.value());
         // A malformed context is none: the call begins a trace of its own.
         let caller = TraceContext::from_headers(request.headers()).unwrap_or_default();
-        let (span, trace, ended) = self.metrics.calls.begin(CallFacts {
-            path: request.uri().path(),
-            other: &self.peer,
-            request_id: &id,
-            parent: caller.as_ref(),
-        });
+        let metrics = &self.port.metrics;
+        let path = request.uri().path();
+        let place = metrics.calls.place(path);
+        let (facts, recorded) = metrics
+            .calls
+            .answer(place, path, &self.peer, id, caller.as_ref());
         // For the calls that a handler makes in turn.
-        request.extensions_mut().insert(trace);
-        let (head, body) = request.into_parts();
-        let (body, late) = first_message::within(self.deadlines.first_message, body);
-        let request = Request::from_parts(head, body);
-        let (place, limit, answer) = match self.admit(request.headers()) {
-            Ok((place, limit)) => {
-                let Bounds {
-                    api, message_bytes, ..
-                } = &self.bounds;
-                let one = api.takes_one_message(request.uri().path());
-                let request = request.map(|body| call::messages(body, *message_bytes, one));
-                let answer = span.in_scope(|| self.service.call(request));
-                (Some(place), limit, Either::Left(answer))
-            }
-            Err(status) => {
-                let answer = Either::Right(ready(Ok(status.into_http())));
-                (None, self.deadlines.max, answer)
-            }
+        request.extensions_mut().insert(facts.context().clone());
+        let shared = Arc::new(Shared::new(facts));
+        let _entered = telemetry::enter(shared.clone());
+        let mut ends = Ends {
+            gate: self.gate.clone(),
+            allowed: None,
+            authority: self.authority.clone(),
+            limit: self.port.deadlines.max,
+            first_message: self.port.deadlines.first_message,
         };
-        let ended = move |code| {
-            drop(place);
-            ended(code);
-        };
-        let authority = self.authority.clone();
-        let end = async move {
-            tokio::select! {
-                refusal = authority.lost() => authority_lost(&refusal),
-                status = late => status,
-                () = sleep(limit) => Status::deadline_exceeded("the call took longer than its deadline allows"),
+        let (held, work) = match self.admit(request.headers()) {
+            Err(status) => (None, Work::Answered(status.into_http())),
+            Ok((held, limit)) => {
+                ends.limit = limit;
+                let work = match self.gate.admit(place, &request) {
+                    Err(refusal) => Work::Answered(refusal.into_http()),
+                    Ok(allowed) => {
+                        ends.allowed = Some((allowed, Head::of(&request)));
+                        self.run(place, request, &shared)
+                    }
+                };
+                (Some(held), work)
             }
         };
-        let call = call::contain(call::until(answer, end));
-        let echo: Echo = Box::new(move |answer| {
-            answer.map(|mut response| {
-                response.headers_mut().insert(REQUEST_ID, id.value());
-                response
-            })
-        });
-        Either::Left(call::observed(call, span, ended).map(echo))
+        let run = Run::new(shared, metrics.clone(), recorded, held, ends);
+        Call::new(work, run)
+    }
+
+    /// Gives the call to its service.
+    fn run<B>(&self, place: Option<usize>, request: Request<B>, shared: &Arc<Shared>) -> Work
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let one = place.and_then(|place| self.port.one_message.get(place));
+        let max_bytes = self.port.bounds.message_bytes;
+        let count = MessageCount::new(max_bytes, one.copied().unwrap_or_default());
+        let request = request.map(|body| Body::new(RequestBody::new(body, count, shared.clone())));
+        match catch_unwind(AssertUnwindSafe(|| self.port.services.call(request))) {
+            Ok(Some(answer)) => Work::Running(answer),
+            Ok(None) => Work::Answered(table::unserved()),
+            Err(_panic) => Work::Answered(call::panicked().into_http()),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Calls {
+    type Response = Response<CallBody>;
+    type Error = Infallible;
+    type Future = Call;
+
+    fn call(&self, request: Request<Incoming>) -> Call {
+        self.begin(request)
     }
 }
 
@@ -208,8 +244,120 @@ fn shown(text: &str) -> &str {
         .unwrap_or_default()
 }
 
-fn authority_lost(refusal: &mtls::Refusal) -> Status {
-    let details = ErrorDetails::with_error_info(refusal.code(), mtls::ERROR_DOMAIN, []);
-    let text = format!("the connection lost its authority: {refusal}");
-    Status::with_error_details(Code::Unauthenticated, text, details)
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use authz::{Authorization, LivePolicy, Policy};
+    use bytes::Bytes;
+    use http_body::{Body as _, Frame};
+    use http_body_util::Full;
+    use identity::Role;
+    use telemetry::{CallLines, Traces};
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::load::Load;
+
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+    fn peer() -> Peer {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut leaf = rcgen::CertificateParams::default();
+        leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let uri = "spiffe://acme.test/orders".try_into().unwrap();
+        leaf.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+        let leaf = leaf.self_signed(&key).unwrap();
+        Peer::from_verified_path(Role::Client, &[leaf.der(), leaf.der()]).unwrap()
+    }
+
+    /// The calls of a connection that may call [`CHECK`], which answers at once with one message.
+    fn calls(deadlines: Deadlines) -> Calls {
+        let api = crate::server::api(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
+        let metrics = Metrics::new(&api, Traces::default(), CallLines::Failed);
+        let mut services = Table::default();
+        let answer = service_fn(|_: Request<Body>| async {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            let frames = [
+                Frame::data(Bytes::from_static(&[0; 5])),
+                Frame::trailers(trailers),
+            ];
+            let frames = frames.map(Ok::<_, Status>);
+            let body = http_body_util::StreamBody::new(tokio_stream::iter(frames));
+            Ok::<_, Infallible>(Response::new(Body::new(body)))
+        });
+        services.add("grpc.health.v1.Health", answer);
+        let bounds = Bounds {
+            api: Arc::new(api),
+            message_bytes: 1 << 20,
+            metadata_bytes: 1 << 14,
+        };
+        let port = Port::new(services, deadlines, bounds, Arc::new(metrics));
+        let policy = format!(
+            r#"{{"name": "p", "allow_rules": [{{"name": "orders",
+                "source": {{"principals": ["spiffe://acme.test/orders"]}},
+                "request": {{"paths": ["{CHECK}"]}}}}]}}"#
+        );
+        let policy = LivePolicy::new(Policy::parse(policy.as_bytes()).unwrap());
+        let peer = peer();
+        Calls::new(
+            Arc::new(port),
+            &peer,
+            Authorization::new(policy).gate(&peer),
+            Authority::never_lost_for_tests(),
+            Load::new(10, 10).caller(&peer),
+        )
+    }
+
+    fn deadlines(max: Duration) -> Deadlines {
+        Deadlines {
+            default: max,
+            max,
+            first_message: max,
+        }
+    }
+
+    fn request() -> Request<Full<Bytes>> {
+        Request::post(CHECK)
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(Bytes::from_static(&[0; 5])))
+            .unwrap()
+    }
+
+    /// Runs a call that never waits, to its end, and gives the code of its trailers.
+    fn run(calls: &Calls, request: Request<Full<Bytes>>) -> tonic::Code {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut call = pin!(calls.begin(request));
+        let Poll::Ready(Ok(response)) = call.as_mut().poll(&mut cx) else {
+            panic!("the call waits");
+        };
+        let head = response.headers().clone();
+        let mut body = pin!(response.into_body());
+        let mut code = call::code(&head);
+        while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut cx) {
+            if let Some(trailers) = frame.unwrap().trailers_ref() {
+                code = call::code(trailers);
+            }
+        }
+        code
+    }
+
+    #[test]
+    fn an_allowed_call_allocates_no_more_than_is_known() {
+        let calls = calls(deadlines(Duration::from_secs(60)));
+        // The first one fills what is kept.
+        assert_eq!(run(&calls, request()), tonic::Code::Ok);
+        let counted = allocation_counter::measure(|| {
+            assert_eq!(run(&calls, request()), tonic::Code::Ok);
+        });
+        assert!(counted.count_total <= ALLOCATIONS, "{counted:?}");
+        assert_eq!(counted.count_current, 0, "{counted:?}");
+    }
+
+    /// Of the layer, and of the request and the handler of this test.
+    const ALLOCATIONS: u64 = 28;
 }

@@ -7,7 +7,7 @@ use base::metrics::CountBy;
 use base::reload::{self, Input};
 use mtls::Trust;
 use prometheus_client::registry::Registry;
-use telemetry::{Observer, Side, Traces};
+use telemetry::{CallLines, Observer, Traces};
 
 /// What the service counts, since the start.
 #[derive(Debug)]
@@ -25,10 +25,10 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Nothing yet, of the methods of `api`.
-    pub(crate) fn new(api: &Api, traces: Traces) -> Self {
+    /// Nothing yet, of the methods of `api`. Those calls that `lines` says have a line in the log.
+    pub(crate) fn new(api: &Api, traces: Traces, lines: CallLines) -> Self {
         Self {
-            calls: Observer::new(Side::Server, api.paths().map(str::to_owned), traces),
+            calls: Observer::of_server(api.paths().map(str::to_owned), traces, lines),
             shed: CountBy::default(),
             not_calls: CountBy::default(),
             policy: Arc::default(),

@@ -1,16 +1,18 @@
 //! A server: given the services of a program, all that is around them.
 
+mod call;
 mod calls;
 mod exceeded;
-mod first_message;
 mod health;
 mod limits;
 mod load;
 mod metrics;
+mod request_body;
 mod run;
 mod service;
 mod settings;
 mod start;
+mod table;
 
 pub use exceeded::ERROR_DOMAIN;
 pub use limits::LimitSettings;

@@ -11,9 +11,9 @@ use identity::Peer;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tonic::service::Routes;
 
 use crate::program;
+use crate::server::table::Table;
 
 /// Any error of a program's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -47,8 +47,7 @@ impl Service {
 /// The services of a program.
 #[must_use]
 pub struct Services {
-    pub(crate) routes: Routes,
-    pub(crate) names: Vec<&'static str>,
+    pub(crate) table: Table,
     pub(crate) failed: Failed,
 }
 
@@ -59,14 +58,13 @@ impl Services {
     /// None yet.
     pub fn new() -> Self {
         Self {
-            routes: Routes::default(),
-            names: Vec::new(),
+            table: Table::default(),
             failed: Box::pin(std::future::pending()),
         }
     }
 
     /// One service more.
-    pub fn add_service<S>(self, service: S) -> Self
+    pub fn add_service<S>(mut self, service: S) -> Self
     where
         S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
             + NamedService
@@ -76,13 +74,8 @@ impl Services {
             + 'static,
         S::Future: Send + 'static,
     {
-        let mut names = self.names;
-        names.push(S::NAME);
-        Self {
-            routes: self.routes.add_service(service),
-            names,
-            ..self
-        }
+        self.table.add(S::NAME, service);
+        self
     }
 
     /// Stops the server when `failed` resolves, with the reason that it gives: what a handler needs is gone for good.
@@ -103,7 +96,7 @@ impl Default for Services {
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Services")
-            .field("names", &self.names)
+            .field("services", &self.table)
             .finish_non_exhaustive()
     }
 }

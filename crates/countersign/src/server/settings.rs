@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use telemetry::LogFormat;
+use telemetry::{CallLines, LogFormat};
 
 use crate::admin;
 use crate::credentials::CredentialSettings;
@@ -57,6 +57,10 @@ pub struct Settings {
     /// How log lines are written
     #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
+
+    /// Which calls have a line in the log when they end
+    #[arg(long, env = "APP_LOG_CALLS", value_enum, default_value_t)]
+    pub log_calls: CallLines,
 
     /// Threads that serve; one for each processor, up to 8, unless given
     #[arg(

@@ -2,6 +2,8 @@
 //!
 //! Never half a start: what cannot work is an error before a port is bound.
 
+use std::collections::HashSet;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -9,25 +11,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authz::{Api, Authorization, InvalidApi, PolicyFile, UnusablePolicy};
+use http::{Request, Response};
 use identity::Role;
 use mtls::{Drained, InvalidCredentials, Trust, Unbound};
 use telemetry::{InvalidTracing, Traces};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tonic::body::Body;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Pages};
 use crate::program::{self, Stop, exit};
-use crate::server::calls::{Bounds, Calls, Deadlines};
+use crate::server::calls::{Bounds, Calls, Deadlines, Port};
 use crate::server::health::Health;
 use crate::server::limits::LimitSettings;
 use crate::server::load::Load;
 use crate::server::metrics::Metrics;
 use crate::server::service::{BoxError, Service, Services};
 use crate::server::settings::Settings;
+use crate::server::table::Table;
 
 /// How long the end may take after the drain, with the audit log, the spans and the data file. Then it is by force.
 const END: Duration = Duration::from_secs(10);
@@ -53,6 +59,9 @@ pub enum StartError {
     /// The API has no service of this name, so that no policy could be held against it.
     #[error("the descriptors of the API have no service {0}, which is to be served")]
     NotDescribed(&'static str),
+    /// Two services have this name.
+    #[error("the service {0} is to be served twice; health and reflection are added by themselves")]
+    ServedTwice(&'static str),
     /// A service cannot be made ready.
     #[error("{0}")]
     Service(#[source] BoxError),
@@ -82,6 +91,7 @@ impl StartError {
             | Self::Policy(_)
             | Self::Api(_)
             | Self::NotDescribed(_)
+            | Self::ServedTwice(_)
             | Self::Service(_)
             | Self::Unbound(_)
             | Self::System(_)
@@ -193,11 +203,8 @@ where
             return Ok(());
         }
     };
-    let Services {
-        routes,
-        names,
-        failed,
-    } = services;
+    let Services { mut table, failed } = services;
+    let names: Vec<&str> = table.names().collect();
     if let Some(name) = names.iter().find(|name| !api.has_service(name)) {
         return Err(StartError::NotDescribed(name));
     }
@@ -207,12 +214,15 @@ where
         admin::Address::At(address) => Some(mtls::bind(address).await?),
     };
     let mut health = Health::new(&names).await;
-    let mut routes = routes.add_service(health.service());
+    add(&mut table, health.service());
     if settings.reflection {
-        routes = routes.add_service(reflection(&service)?);
+        add(&mut table, reflection(&service)?);
+    }
+    if let Some(name) = twice(&table) {
+        return Err(StartError::ServedTwice(name));
     }
 
-    let metrics = Arc::new(Metrics::new(&api, traces.clone()));
+    let metrics = Arc::new(Metrics::new(&api, traces.clone(), settings.log_calls));
     let interval = settings.credentials.tls_reload_interval.0;
     let mut background = JoinSet::new();
     background.spawn(health.clone().follow(trust.clone()));
@@ -262,22 +272,14 @@ where
         sleep(drain_delay).await;
         health.end().await;
     };
-    let served = mtls::serve(
+    let port = Arc::new(Port::new(table, deadlines, bounds, metrics));
+    let served = mtls::serve_incoming(
         listener,
         trust,
         limits,
         move |peer, authority| {
-            let authorized = authorization.for_caller(peer, routes.clone());
-            let places = load.caller(peer);
-            Calls::new(
-                authorized,
-                peer,
-                authority,
-                deadlines,
-                bounds.clone(),
-                places,
-                metrics.clone(),
-            )
+            let (gate, places) = (authorization.gate(peer), load.caller(peer));
+            Calls::new(port.clone(), peer, gate, authority, places)
         },
         shutdown,
     );
@@ -291,6 +293,25 @@ where
         Ok(reason) => Err(StartError::Failed(reason)),
         Err(_not_failed) => Ok(()),
     }
+}
+
+fn add<S>(table: &mut Table, service: S)
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    table.add(S::NAME, service);
+}
+
+/// A name that two services have.
+fn twice(table: &Table) -> Option<&'static str> {
+    let mut seen = HashSet::new();
+    table.names().find(|name| !seen.insert(*name))
 }
 
 fn pages(

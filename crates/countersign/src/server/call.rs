@@ -1,0 +1,369 @@
+//! One call, from its first step to the last byte of its response: what else may end it than itself, how it ended, and
+//! that it tells so once.
+//!
+//! What may end it is looked at when it has to wait for the first time, since most calls never do: nothing is missed by
+//! that. The policy is compared by its generation, the authority is looked at again, and the deadline counts from the
+//! start. A response of many pieces is looked at from the second one on, whether it waits or not.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use authz::{Allowed, Gate, Head};
+use base::call;
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as _, Frame, SizeHint};
+use mtls::Authority;
+use telemetry::{CallSpan, Entered, REQUEST_ID};
+use tokio::time::{Instant, sleep_until};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::error;
+
+use crate::server::exceeded::Exceeded;
+use crate::server::load::Place;
+use crate::server::metrics::Metrics;
+use crate::server::request_body::Shared;
+use crate::server::table::Answer;
+
+/// How many pieces a response may have before what ends it is looked at: the message of a call that has one.
+const UNWATCHED: usize = 1;
+
+/// What may end a call before its time.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) gate: Arc<Gate>,
+    /// By which policy it began, and what it asked, unless it was not let begin.
+    pub(crate) allowed: Option<(Allowed, Head)>,
+    pub(crate) authority: Authority,
+    pub(crate) limit: Duration,
+    pub(crate) first_message: Duration,
+}
+
+/// A call that runs.
+pub(crate) struct Run {
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    /// Until it is known how it ended.
+    open: Option<(CallSpan, Option<Place>)>,
+    began: Instant,
+    ends: Option<Ends>,
+    /// Resolves when one of `ends` has come.
+    end: Option<Pin<Box<dyn Future<Output = Status> + Send>>>,
+}
+
+impl Run {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        metrics: Arc<Metrics>,
+        recorded: CallSpan,
+        place: Option<Place>,
+        ends: Ends,
+    ) -> Self {
+        Self {
+            began: Instant::from_std(shared.call().began()),
+            shared,
+            metrics,
+            open: Some((recorded, place)),
+            ends: Some(ends),
+            end: None,
+        }
+    }
+
+    fn enter(&self) -> Entered {
+        telemetry::enter(self.shared.clone())
+    }
+
+    /// Begins to look at what may end the call.
+    fn arm(&mut self) {
+        if let Some(ends) = self.ends.take() {
+            self.end = Some(Box::pin(ended(ends, self.shared.clone(), self.began)));
+        }
+    }
+
+    /// Whether there is no time to wait for.
+    fn is_over(&self) -> bool {
+        let is_over = |ends: &Ends| ends.limit.is_zero() || ends.authority.is_lost();
+        self.ends.as_ref().is_some_and(is_over)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let Some(end) = self.end.as_mut() else {
+            return Poll::Pending;
+        };
+        let status = ready!(end.as_mut().poll(cx));
+        // Before the handler is dropped, so that its tasks learn why.
+        self.shared.end(Some(&status));
+        Poll::Ready(status)
+    }
+
+    /// The call ended so. Told once.
+    fn finish(&mut self, code: Code) {
+        self.shared.end(None);
+        if let Some((recorded, place)) = self.open.take() {
+            drop(place);
+            self.metrics.calls.ended(self.shared.call(), recorded, code);
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.open.is_some() {
+            let _entered = self.enter();
+            self.finish(Code::Cancelled);
+        }
+    }
+}
+
+async fn ended(ends: Ends, shared: Arc<Shared>, began: Instant) -> Status {
+    let Ends {
+        gate,
+        allowed,
+        authority,
+        limit,
+        first_message,
+    } = ends;
+    let refused = async {
+        match &allowed {
+            Some((allowed, head)) => gate.refused(allowed, head).await,
+            None => std::future::pending().await,
+        }
+    };
+    let late = async {
+        after(began, first_message).await;
+        if shared.has_begun() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        refusal = authority.lost() => authority_lost(&refusal),
+        refusal = refused => refusal,
+        () = late => Exceeded::FirstMessageTooSlow { limit: first_message }.into(),
+        () = after(began, limit) => {
+            Status::deadline_exceeded("the call took longer than its deadline allows")
+        }
+    }
+}
+
+async fn after(began: Instant, limit: Duration) {
+    match began.checked_add(limit) {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn authority_lost(refusal: &mtls::Refusal) -> Status {
+    let details = ErrorDetails::with_error_info(refusal.code(), mtls::ERROR_DOMAIN, []);
+    let text = format!("the connection lost its authority: {refusal}");
+    Status::with_error_details(Code::Unauthenticated, text, details)
+}
+
+/// What a call waits for.
+pub(crate) enum Work {
+    /// Nothing: this is its answer.
+    Answered(Response<Body>),
+    /// Its handler.
+    Running(Answer),
+}
+
+/// The future of a call. What is no call has no [`Run`].
+#[must_use = "a call runs when it is polled"]
+pub(crate) struct Call {
+    work: Option<Work>,
+    run: Option<Run>,
+}
+
+impl Call {
+    /// A call that does this.
+    pub(crate) fn new(work: Work, run: Run) -> Self {
+        Self {
+            work: Some(work),
+            run: Some(run),
+        }
+    }
+
+    /// The answer to what is no call.
+    pub(crate) fn none(answer: Response<Body>) -> Self {
+        Self {
+            work: Some(Work::Answered(answer)),
+            run: None,
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        if let Some(run) = self.run.as_mut() {
+            if run.is_over() {
+                run.arm();
+            }
+            if let Poll::Ready(status) = run.poll_end(cx) {
+                discard(self.work.take());
+                return Poll::Ready(status.into_http());
+            }
+        }
+        let work = match self.work.take() {
+            Some(Work::Answered(answer)) => return Poll::Ready(answer),
+            Some(Work::Running(work)) => work,
+            None => return Poll::Pending,
+        };
+        let work = self.work.insert(Work::Running(work));
+        let polled = catch_unwind(AssertUnwindSafe(|| match work {
+            Work::Running(work) => work.as_mut().poll(cx),
+            Work::Answered(_) => Poll::Pending,
+        }));
+        match polled {
+            Ok(Poll::Ready(Ok(answer))) => {
+                discard(self.work.take());
+                Poll::Ready(answer)
+            }
+            Ok(Poll::Ready(Err(never))) => match never {},
+            Ok(Poll::Pending) => {
+                let Some(run) = self.run.as_mut().filter(|run| run.ends.is_some()) else {
+                    return Poll::Pending;
+                };
+                run.arm();
+                let status = ready!(run.poll_end(cx));
+                discard(self.work.take());
+                Poll::Ready(status.into_http())
+            }
+            Err(_panic) => {
+                discard(self.work.take());
+                Poll::Ready(call::panicked().into_http())
+            }
+        }
+    }
+}
+
+impl Future for Call {
+    type Output = Result<Response<CallBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _entered = self.run.as_ref().map(Run::enter);
+        let mut response = ready!(self.poll_answer(cx));
+        let mut run = self.run.take();
+        if let Some(run) = &mut run {
+            let id = run.shared.call().request_id().value();
+            response.headers_mut().insert(REQUEST_ID, id);
+            if response.body().is_end_stream() {
+                run.finish(call::code(response.headers()));
+            }
+        }
+        Poll::Ready(Ok(response.map(|body| CallBody {
+            body: Some(body),
+            run: run.filter(|run| run.open.is_some()),
+            pieces: 0,
+        })))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.work.is_some() {
+            let _entered = self.run.as_ref().map(Run::enter);
+            discard(self.work.take());
+        }
+    }
+}
+
+/// The response of a call.
+pub(crate) struct CallBody {
+    /// Until it has ended.
+    body: Option<Body>,
+    run: Option<Run>,
+    pieces: usize,
+}
+
+impl CallBody {
+    fn end(&mut self, code: Code) {
+        if let Some(mut run) = self.run.take() {
+            run.finish(code);
+        }
+        discard(self.body.take());
+    }
+
+    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        // The handler goes before anybody is told that it is over.
+        discard(self.body.take());
+        self.end(status.code());
+        Poll::Ready(Some(call::trailers(status).map(Frame::trailers)))
+    }
+}
+
+impl http_body::Body for CallBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(body) = this.body.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let Some(run) = this.run.as_mut() else {
+            return Pin::new(body).poll_frame(cx);
+        };
+        let _entered = run.enter();
+        if this.pieces > UNWATCHED {
+            run.arm();
+        }
+        if let Poll::Ready(status) = run.poll_end(cx) {
+            return this.end_with(&status);
+        }
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
+            Ok(Poll::Ready(frame)) => {
+                match &frame {
+                    Some(Ok(frame)) => match frame.trailers_ref() {
+                        Some(trailers) => this.end(call::code(trailers)),
+                        None => this.pieces += 1,
+                    },
+                    Some(Err(status)) => this.end(status.code()),
+                    None => this.end(Code::Unknown),
+                }
+                Poll::Ready(frame)
+            }
+            Ok(Poll::Pending) => {
+                if run.ends.is_none() {
+                    return Poll::Pending;
+                }
+                run.arm();
+                let status = ready!(run.poll_end(cx));
+                this.end_with(&status)
+            }
+            Err(_panic) => this.end_with(&call::panicked()),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // The end may come at any byte, so no size is promised.
+        SizeHint::default()
+    }
+}
+
+impl Drop for CallBody {
+    fn drop(&mut self) {
+        if self.body.is_some() {
+            let _entered = self.run.as_ref().map(Run::enter);
+            discard(self.body.take());
+        }
+    }
+}
+
+/// Drops what a handler made. It may panic at that too, and the connection of its call must not.
+fn discard<T>(made: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(made))).is_err() {
+        error!("a handler panicked when its call was over");
+    }
+}

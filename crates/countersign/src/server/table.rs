@@ -1,0 +1,92 @@
+//! The services of a port, by their names: a call goes straight to its service.
+//!
+//! Never a pattern, and never a decoded path: what the policy saw is, byte for byte, what is looked up.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Service, ServiceExt};
+
+/// What generated services answer with.
+pub(crate) type Answer =
+    Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send + 'static>>;
+
+trait Serve: Send + Sync {
+    fn answer(&self, request: Request<Body>) -> Answer;
+}
+
+impl<S> Serve for S
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    fn answer(&self, request: Request<Body>) -> Answer {
+        let mut service = self.clone();
+        // Generated services are always ready.
+        let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
+        if ready.is_pending() {
+            return Box::pin(service.oneshot(request));
+        }
+        // And what they answer with is in a box already.
+        let mut answer = Some(service.call(request));
+        let boxed = (&mut answer as &mut dyn Any).downcast_mut::<Option<Answer>>();
+        match (boxed.and_then(Option::take), answer) {
+            (Some(boxed), _) => boxed,
+            (None, Some(answer)) => Box::pin(answer),
+            (None, None) => Box::pin(std::future::ready(Ok(unserved()))),
+        }
+    }
+}
+
+/// Services by their names.
+#[derive(Default)]
+pub(crate) struct Table(Vec<(&'static str, Box<dyn Serve>)>);
+
+impl Table {
+    pub(crate) fn add<S>(&mut self, name: &'static str, service: S)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.0.push((name, Box::new(service)));
+    }
+
+    /// Each name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|(name, _)| *name)
+    }
+
+    /// What the service of this path answers, or `None` when there is no such service.
+    pub(crate) fn call(&self, request: Request<Body>) -> Option<Answer> {
+        let path = request.uri().path().strip_prefix('/')?;
+        let (name, _method) = path.split_once('/')?;
+        let (_, service) = self.0.iter().find(|(known, _)| *known == name)?;
+        Some(service.answer(request))
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+/// What a call of a service gets that is not served.
+pub(crate) fn unserved() -> Response<Body> {
+    Status::unimplemented("").into_http()
+}

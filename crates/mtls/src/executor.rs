@@ -1,0 +1,59 @@
+//! Where the calls of a connection run: in the task of the connection itself, so that none of them is handed from one
+//! thread to another and back.
+//!
+//! Never a task of its own: what runs here ends with the connection.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::stream::{FuturesUnordered, Stream};
+use hyper::rt::Executor;
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Takes what a connection wants to be run. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct InConnection(Arc<Mutex<Vec<Work>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for InConnection {
+    fn execute(&self, work: F) {
+        let mut new = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        new.push(Box::pin(work));
+    }
+}
+
+impl fmt::Debug for InConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InConnection").finish_non_exhaustive()
+    }
+}
+
+/// What runs in a connection. Each part of it is polled when it was woken, and only then.
+#[derive(Default)]
+pub(crate) struct Running {
+    new: InConnection,
+    works: FuturesUnordered<Work>,
+}
+
+impl Running {
+    /// For hyper, to give its work to.
+    pub(crate) fn executor(&self) -> InConnection {
+        self.new.clone()
+    }
+
+    /// Goes on with what was woken and with what is new. Whether there was any of it.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut worked = false;
+        let mut new = self.new.0.lock().unwrap_or_else(PoisonError::into_inner);
+        worked |= !new.is_empty();
+        self.works.extend(new.drain(..));
+        drop(new);
+        while let Poll::Ready(Some(())) = Pin::new(&mut self.works).poll_next(cx) {
+            worked = true;
+        }
+        worked
+    }
+}
