@@ -18,6 +18,7 @@ use http::{HeaderMap, Request, Response};
 use identity::Peer;
 use mtls::Authority;
 use telemetry::{CallFacts, REQUEST_ID, RequestId, TraceContext};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -25,7 +26,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
 use tracing::warn;
 
-use crate::server::exceeded::Exceeded;
+use crate::server::exceeded::{DRAINING, ERROR_DOMAIN, Exceeded};
 use crate::server::first_message;
 use crate::server::load::{Place, Places};
 use crate::server::metrics::Metrics;
@@ -35,6 +36,10 @@ const HEADER_OVERHEAD: usize = 32;
 
 /// What of a value that a caller made up is shown.
 const MAX_SHOWN: usize = 128;
+
+/// Within this, once a drain begins, streams end that only the server can end: not all at once, so that their callers do
+/// not come to the other servers all at once.
+const DRAIN_SPREAD: Duration = Duration::from_secs(1);
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,7 @@ pub(crate) struct Calls<S> {
     bounds: Bounds,
     places: Places,
     metrics: Arc<Metrics>,
+    draining: watch::Receiver<bool>,
 }
 
 impl<S> Calls<S> {
@@ -79,6 +85,7 @@ impl<S> Calls<S> {
         bounds: Bounds,
         places: Places,
         metrics: Arc<Metrics>,
+        draining: watch::Receiver<bool>,
     ) -> Self {
         Self {
             service,
@@ -88,6 +95,7 @@ impl<S> Calls<S> {
             bounds,
             places,
             metrics,
+            draining,
         }
     }
 
@@ -154,6 +162,7 @@ where
         });
         // For the calls that a handler makes in turn.
         request.extensions_mut().insert(trace);
+        let is_feed = self.bounds.api.is_feed(request.uri().path());
         let (head, body) = request.into_parts();
         let (body, late) = first_message::within(self.deadlines.first_message, body);
         let request = Request::from_parts(head, body);
@@ -177,10 +186,12 @@ where
             ended(code);
         };
         let authority = self.authority.clone();
+        let drained = drained(self.draining.clone());
         let end = async move {
             tokio::select! {
                 refusal = authority.lost() => authority_lost(&refusal),
                 status = late => status,
+                status = drained, if is_feed => status,
                 () = sleep(limit) => Status::deadline_exceeded("the call took longer than its deadline allows"),
             }
         };
@@ -193,6 +204,18 @@ where
         });
         Either::Left(call::observed(call, span, ended).map(echo))
     }
+}
+
+/// Ends a stream some time after the drain has begun.
+async fn drained(mut draining: watch::Receiver<bool>) -> Status {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        // Nobody will begin a drain any more.
+        std::future::pending::<()>().await;
+    }
+    sleep(DRAIN_SPREAD.mul_f64(fastrand::f64())).await;
+    let details = ErrorDetails::with_error_info(DRAINING, ERROR_DOMAIN, []);
+    let text = "the server is stopping; call again, and another one answers";
+    Status::with_error_details(Code::Unavailable, text, details)
 }
 
 fn metadata_bytes(headers: &HeaderMap) -> usize {

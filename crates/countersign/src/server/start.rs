@@ -247,6 +247,7 @@ where
     let limits = settings.limits.into();
     say_listening(&listener, &trust)?;
     let drain_delay = settings.limits.drain_delay.0;
+    let (drain_streams, draining) = tokio::sync::watch::channel(false);
     let (fail, mut failure) = tokio::sync::oneshot::channel();
     let shutdown = async move {
         tokio::select! {
@@ -260,6 +261,7 @@ where
         stopping.begin();
         health.drain().await;
         sleep(drain_delay).await;
+        drain_streams.send_replace(true);
         health.end().await;
     };
     let served = mtls::serve(
@@ -277,6 +279,7 @@ where
                 bounds.clone(),
                 places,
                 metrics.clone(),
+                draining.clone(),
             )
         },
         shutdown,
