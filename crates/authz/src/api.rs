@@ -138,7 +138,7 @@ mod tests {
             ("abc", "ac", 1),
             ("kitten", "sitting", 3),
         ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
+            assert_eq!(base::text::typos(a, b), expected, "{a} {b}");
         }
     }
 
