@@ -12,7 +12,7 @@ use countersign::program::Duration as Setting;
 use countersign::server;
 use mtls::{Source, Trust};
 
-use crate::world::{Pki, reload, repository, spec};
+use crate::world::{Pki, Server, reload, repository, run, spec};
 
 fn deployed(file: &str) -> String {
     let path = repository().join("deploy").join(file);
@@ -251,4 +251,34 @@ async fn roots_in_a_volume_of_their_own_are_read_and_a_secret_without_them_is_re
         .unwrap_err()
         .to_string();
     assert!(refused.contains("crl.pem"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_says_whether_the_program_with_that_admin_port_is_ready() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &["--drain-delay", "1h"]);
+    let any = format!("0.0.0.0:{}", server.admin.port());
+    for program in ["server", "client"] {
+        let probe = |address: &str| {
+            let ended = run(program, ["probe", "--admin-listen", address]);
+            let said = [ended.stdout, ended.stderr].concat();
+            (ended.status.code(), String::from_utf8(said).unwrap())
+        };
+        assert_eq!(probe(&any), (Some(0), "ready\n".to_owned()), "{program}");
+        let (code, said) = probe("off");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("APP_ADMIN_ADDR"), "{said}");
+        // The port of the service answers, and not to this.
+        let (code, said) = probe(&server.address.to_string());
+        assert_eq!(code, Some(1), "{said}");
+    }
+    server.signal("TERM");
+    server.log.wait(|line| line["reason"] == "draining");
+    let ended = run("server", ["probe", "--admin-listen", &any]);
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        said.contains("503") && said.contains("not ready: draining"),
+        "{said}"
+    );
 }
