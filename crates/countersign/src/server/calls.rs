@@ -52,7 +52,7 @@ pub(crate) struct Deadlines {
     pub(crate) first_message: Duration,
 }
 
-/// What one request may hold.
+/// What one request may hold, and until when.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     /// What can be called, and with how many messages.
@@ -61,6 +61,8 @@ pub(crate) struct Bounds {
     pub(crate) message_bytes: usize,
     /// Bytes of the metadata, as RFC 9113 §6.5.2 counts them.
     pub(crate) metadata_bytes: usize,
+    /// True once streams that only the server can end are to end.
+    pub(crate) draining: watch::Receiver<bool>,
 }
 
 /// All calls of one connection.
@@ -73,7 +75,6 @@ pub(crate) struct Calls<S> {
     bounds: Bounds,
     places: Places,
     metrics: Arc<Metrics>,
-    draining: watch::Receiver<bool>,
 }
 
 impl<S> Calls<S> {
@@ -85,7 +86,6 @@ impl<S> Calls<S> {
         bounds: Bounds,
         places: Places,
         metrics: Arc<Metrics>,
-        draining: watch::Receiver<bool>,
     ) -> Self {
         Self {
             service,
@@ -95,7 +95,6 @@ impl<S> Calls<S> {
             bounds,
             places,
             metrics,
-            draining,
         }
     }
 
@@ -186,7 +185,7 @@ where
             ended(code);
         };
         let authority = self.authority.clone();
-        let drained = drained(self.draining.clone());
+        let drained = drained(self.bounds.draining.clone());
         let end = async move {
             tokio::select! {
                 refusal = authority.lost() => authority_lost(&refusal),

@@ -235,7 +235,9 @@ where
         max: settings.limits.max_deadline.0,
         first_message: settings.limits.first_message_timeout.0,
     };
+    let (drain_streams, draining) = tokio::sync::watch::channel(false);
     let bounds = Bounds {
+        draining,
         api,
         message_bytes: settings.limits.max_message_size,
         metadata_bytes: usize::try_from(settings.limits.max_header_list_size).unwrap_or(usize::MAX),
@@ -247,7 +249,6 @@ where
     let limits = settings.limits.into();
     say_listening(&listener, &trust)?;
     let drain_delay = settings.limits.drain_delay.0;
-    let (drain_streams, draining) = tokio::sync::watch::channel(false);
     let (fail, mut failure) = tokio::sync::oneshot::channel();
     let shutdown = async move {
         tokio::select! {
@@ -279,7 +280,6 @@ where
                 bounds.clone(),
                 places,
                 metrics.clone(),
-                draining.clone(),
             )
         },
         shutdown,
