@@ -14,6 +14,7 @@ mod calling;
 mod credentials;
 mod demo;
 mod denials;
+mod deploy;
 mod doctor;
 mod documented;
 mod drain;

@@ -15,6 +15,8 @@ pub struct Api {
     paths: BTreeSet<String>,
     /// Those of `paths` whose requests are one message.
     one_message: BTreeSet<String>,
+    /// Those of them whose answers are streams.
+    feeds: BTreeSet<String>,
 }
 
 /// Bytes that do not describe an API.
@@ -42,6 +44,7 @@ impl Api {
     pub fn from_descriptor_set(bytes: &[u8]) -> Result<Self, InvalidApi> {
         let mut paths = BTreeSet::new();
         let mut one_message = BTreeSet::new();
+        let mut feeds = BTreeSet::new();
         for file in FileDescriptorSet::decode(bytes)?.file {
             let package = match file.package() {
                 "" => String::new(),
@@ -53,6 +56,9 @@ impl Api {
                     if MethodPath::parse(&path).is_none() {
                         return Err(InvalidApi::NotAMethod(path));
                     }
+                    if method.server_streaming() && !method.client_streaming() {
+                        feeds.insert(path.clone());
+                    }
                     if !method.client_streaming() {
                         one_message.insert(path.clone());
                     }
@@ -63,7 +69,11 @@ impl Api {
         if paths.is_empty() {
             return Err(InvalidApi::NoMethod);
         }
-        Ok(Self { paths, one_message })
+        Ok(Self {
+            paths,
+            one_message,
+            feeds,
+        })
     }
 
     /// The path of each RPC, `/package.Service/Method`, sorted.
@@ -86,6 +96,11 @@ impl Api {
         self.one_message.contains(path)
     }
 
+    /// Whether the RPC at `path` answers one message with a stream, so that only the server can end it.
+    pub fn is_feed(&self, path: &str) -> bool {
+        self.feeds.contains(path)
+    }
+
     pub(crate) fn contains(&self, path: &str) -> bool {
         self.paths.contains(path)
     }
@@ -93,7 +108,9 @@ impl Api {
     /// The RPC that was probably meant, when one is near enough.
     pub(crate) fn nearest(&self, path: &str) -> Option<&str> {
         let near = |known: &&str| known.len().abs_diff(path.len()) <= MAX_TYPOS;
-        let typos = |known: &str| distance(&known.to_ascii_lowercase(), &path.to_ascii_lowercase());
+        let typos = |known: &str| {
+            base::text::typos(&known.to_ascii_lowercase(), &path.to_ascii_lowercase())
+        };
         self.paths()
             .filter(near)
             .map(|known| (typos(known), known))
@@ -105,24 +122,6 @@ impl Api {
 
 /// More than these, and a guess would mislead.
 const MAX_TYPOS: usize = 4;
-
-/// Levenshtein's distance, in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let up = *cell;
-            left = (diagonal + usize::from(x != y)).min(left + 1).min(up + 1);
-            (*cell, diagonal) = (left, up);
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
 
 #[cfg(test)]
 mod tests {
@@ -139,7 +138,7 @@ mod tests {
             ("abc", "ac", 1),
             ("kitten", "sitting", 3),
         ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
+            assert_eq!(base::text::typos(a, b), expected, "{a} {b}");
         }
     }
 

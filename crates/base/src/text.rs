@@ -18,6 +18,24 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// How many letters one name must change to be the other: Levenshtein's distance, in bytes.
+pub fn typos(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let up = *cell;
+            left = (diagonal + usize::from(x != y)).min(left + 1).min(up + 1);
+            (*cell, diagonal) = (left, up);
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
 /// An error and what caused it, as far as its text does not say that already, without a character that a terminal
 /// obeys.
 pub fn in_one_line(error: &dyn Error) -> String {

@@ -89,6 +89,7 @@ async fn observed<O: Write, E: Write>(
             let service = service.as_deref().unwrap_or_default();
             health(&client()?, service, deadline, output).await
         }
+        Command::Probe { admin_listen } => output.probed(&admin::probe(*admin_listen).await?),
         Command::Run(work) => {
             let mut stop = program::stop_signal().map_err(Failure::System)?;
             let client = client()?;

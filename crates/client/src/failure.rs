@@ -46,6 +46,9 @@ pub enum Failure {
     /// The server answered, and is not serving.
     #[error("the server answers that it is {0}")]
     NotServing(&'static str),
+    /// The program that was asked is not ready, or not there.
+    #[error(transparent)]
+    NotReady(#[from] countersign::admin::NotReady),
     /// A result could not be written.
     #[error("cannot write the result: {0}")]
     Output(#[source] io::Error),
@@ -81,7 +84,9 @@ impl Failure {
             | Self::Tracing(_) => exit::USAGE,
             Self::Rpc(error) => error.exit_code(),
             Self::NotServing(_) => exit::UNAVAILABLE,
-            Self::NotReserved { .. } | Self::Output(_) | Self::System(_) => exit::FAILED,
+            Self::NotReserved { .. } | Self::NotReady(_) | Self::Output(_) | Self::System(_) => {
+                exit::FAILED
+            }
         }
     }
 
@@ -98,6 +103,7 @@ impl Failure {
             | Self::Output(_)
             | Self::Unbound(_)
             | Self::Tracing(_)
+            | Self::NotReady(_)
             | Self::System(_) => format!("error: {}\n", self.line()),
         };
         if let Some(next) = self.next_step() {
@@ -116,6 +122,7 @@ impl Failure {
             | Self::Usage(_)
             | Self::NotReserved { .. }
             | Self::NotServing(_)
+            | Self::NotReady(_)
             | Self::Output(_)
             | Self::Unbound(_)
             | Self::Tracing(_)
@@ -136,6 +143,7 @@ impl Failure {
             | Self::Usage(_)
             | Self::NotReserved { .. }
             | Self::NotServing(_)
+            | Self::NotReady(_)
             | Self::Output(_)
             | Self::Unbound(_)
             | Self::Tracing(_)
@@ -164,6 +172,7 @@ impl Failure {
             | Self::File(_)
             | Self::Usage(_)
             | Self::Unbound(_)
+            | Self::NotReady(_)
             | Self::Tracing(_) => None,
             Self::Output(_) | Self::System(_) => None,
         }

@@ -143,6 +143,11 @@ impl<O: Write, E: Write> Output<O, E> {
         )
     }
 
+    /// What a program that is ready says of itself.
+    pub fn probed(&mut self, answer: &str) -> Result<(), Failure> {
+        self.result(|| answer.to_owned(), || json!({ "answer": answer }))
+    }
+
     /// What a worker did.
     pub fn summary(&mut self, tally: &Tally, elapsed: Duration) -> Result<(), Failure> {
         self.result(|| tally.to_text(elapsed), || tally.to_json(elapsed))

@@ -97,6 +97,17 @@ pub enum Command {
     },
     /// Call at a steady rate until SIGTERM or SIGINT, and print what came of it
     Run(WorkSettings),
+    /// Ask the `run` that has its admin port at this address whether it is ready: exit code 0 or 1
+    Probe {
+        /// Where the admin port is; 0.0.0.0 means this machine
+        #[arg(
+            long,
+            env = "APP_ADMIN_ADDR",
+            default_value = "off",
+            value_name = "ADDR:PORT|off"
+        )]
+        admin_listen: admin::Address,
+    },
 }
 
 /// What a worker does.
@@ -192,7 +203,8 @@ impl Settings {
             | Command::ReserveMany { .. }
             | Command::Watch { .. }
             | Command::Import { .. }
-            | Command::Health { .. } => "error",
+            | Command::Health { .. }
+            | Command::Probe { .. } => "error",
         }
     }
 }

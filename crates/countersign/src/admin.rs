@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use mtls::{Crowd, Place};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, unconstrained};
@@ -33,6 +35,11 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long accepting pauses when the system has no descriptor left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How long a probe waits for its whole answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// As much of an answer as a probe reads.
+const MAX_PROBE_ANSWER: u64 = 4096;
 
 /// Where the port is, as a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +156,70 @@ pub async fn serve(
             }
         }
     }
+}
+
+/// Why a probe did not find its program ready.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// There is no port to ask.
+    #[error(
+        "there is no admin port to ask: set --admin-listen or APP_ADMIN_ADDR to where the program has it"
+    )]
+    Off,
+    /// Nobody answers there.
+    #[error("cannot ask {address}: {source}")]
+    Silent {
+        /// Who was asked.
+        address: SocketAddr,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The program answers, and is not ready.
+    #[error("{address} answers: {answer}")]
+    Refused {
+        /// Who was asked.
+        address: SocketAddr,
+        /// What it says.
+        answer: String,
+    },
+}
+
+/// Asks the program whose admin port is at `address` whether it is ready, as a health check of a container does, and
+/// gives its answer. An unspecified address, as in `0.0.0.0:9464`, means this machine.
+///
+/// # Errors
+/// [`NotReady`]
+pub async fn probe(address: Address) -> Result<String, NotReady> {
+    let Address::At(mut address) = address else {
+        return Err(NotReady::Off);
+    };
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let asked = timeout(PROBE_TIMEOUT, ask(address)).await;
+    let answer = asked
+        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|source| NotReady::Silent { address, source })?;
+    let status = answer.lines().next().unwrap_or_default();
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let said = body.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) == Some("200") {
+        return Ok(said.escape_debug().to_string());
+    }
+    let answer = format!("{status}: {said}").escape_debug().to_string();
+    Err(NotReady::Refused { address, answer })
+}
+
+async fn ask(address: SocketAddr) -> io::Result<String> {
+    let mut tcp = TcpStream::connect(address).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    tcp.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    tcp.take(MAX_PROBE_ANSWER).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// One connection until it ends or must make way. What it has asked for by then is answered first, as far as it reads.

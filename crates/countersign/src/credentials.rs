@@ -24,6 +24,34 @@ pub struct CredentialSettings {
     #[arg(long, env = "APP_TLS_BUNDLE_FILE", value_name = "FILE", global = true)]
     pub tls_bundle: Option<PathBuf>,
 
+    /// The certificate and its intermediates [default: tls.crt in --tls-dir]
+    #[arg(
+        long,
+        env = "APP_TLS_CERT_FILE",
+        value_name = "FILE",
+        global = true,
+        conflicts_with = "tls_bundle"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its key [default: tls.key in --tls-dir]
+    #[arg(
+        long,
+        env = "APP_TLS_KEY_FILE",
+        value_name = "FILE",
+        global = true,
+        conflicts_with = "tls_bundle"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// The roots that we believe [default: ca.crt in --tls-dir]
+    #[arg(long, env = "APP_TLS_ROOTS_FILE", value_name = "FILE", global = true)]
+    pub tls_roots: Option<PathBuf>,
+
+    /// The revocation lists; given, the file must be there [default: crl.pem in --tls-dir, if it is there]
+    #[arg(long, env = "APP_TLS_CRL_FILE", value_name = "FILE", global = true)]
+    pub tls_crl: Option<PathBuf>,
+
     /// How soon changed credentials and policies are in use; they are read twice as often
     #[arg(
         long,
@@ -43,11 +71,23 @@ pub struct CredentialSettings {
 impl CredentialSettings {
     /// Where the credentials are.
     pub fn source(&self) -> Source {
-        let source = Source::directory(&self.tls_dir);
-        match &self.tls_bundle {
-            Some(bundle) => source.with_bundle(bundle),
-            None => source,
+        let mut source = Source::directory(&self.tls_dir);
+        if let Some(bundle) = &self.tls_bundle {
+            source = source.with_bundle(bundle);
         }
+        if let Some(chain) = &self.tls_cert {
+            source = source.with_chain(chain);
+        }
+        if let Some(key) = &self.tls_key {
+            source = source.with_key(key);
+        }
+        if let Some(roots) = &self.tls_roots {
+            source = source.with_roots(roots);
+        }
+        if let Some(crls) = &self.tls_crl {
+            source = source.with_crls(crls);
+        }
+        source
     }
 
     /// How they are kept current.

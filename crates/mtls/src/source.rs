@@ -21,6 +21,8 @@ pub struct Source {
     key: PathBuf,
     roots: PathBuf,
     crls: PathBuf,
+    /// Whether the lists must be there.
+    crls_required: bool,
 }
 
 impl Source {
@@ -32,6 +34,7 @@ impl Source {
             key: dir.join("tls.key"),
             roots: dir.join("ca.crt"),
             crls: dir.join("crl.pem"),
+            crls_required: false,
         }
     }
 
@@ -41,6 +44,33 @@ impl Source {
         Self {
             chain: file.clone(),
             key: file,
+            ..self
+        }
+    }
+
+    /// The chain from a file of its own; the rest as before.
+    pub fn with_chain(self, chain: impl Into<PathBuf>) -> Self {
+        let chain = chain.into();
+        Self { chain, ..self }
+    }
+
+    /// The key from a file of its own; the rest as before.
+    pub fn with_key(self, key: impl Into<PathBuf>) -> Self {
+        let key = key.into();
+        Self { key, ..self }
+    }
+
+    /// The roots from a file of their own, as a bundle in a ConfigMap; the rest as before.
+    pub fn with_roots(self, roots: impl Into<PathBuf>) -> Self {
+        let roots = roots.into();
+        Self { roots, ..self }
+    }
+
+    /// The revocation lists from a file of their own, which must be there; the rest as before.
+    pub fn with_crls(self, crls: impl Into<PathBuf>) -> Self {
+        Self {
+            crls: crls.into(),
+            crls_required: true,
             ..self
         }
     }
@@ -66,7 +96,10 @@ impl Source {
             key: (self.key != self.chain).then(|| PemFile::read(&self.key)),
             roots: PemFile::read(&self.roots),
             crls: match PemFile::read_lists(&self.crls) {
-                Err(unreadable) if unreadable.source.kind() == io::ErrorKind::NotFound => {
+                Err(unreadable)
+                    if !self.crls_required
+                        && unreadable.source.kind() == io::ErrorKind::NotFound =>
+                {
                     Err(NoLists::Absent(unreadable.path))
                 }
                 crls => crls.map_err(NoLists::Unreadable),

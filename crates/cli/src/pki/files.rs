@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -63,6 +63,7 @@ pub(super) struct Batch(Vec<Staged>);
 struct Staged {
     temporary: PathBuf,
     target: PathBuf,
+    secrecy: Secrecy,
 }
 
 impl Batch {
@@ -87,14 +88,22 @@ impl Batch {
         self.0.push(Staged {
             temporary,
             target: target.to_owned(),
+            secrecy,
         });
         file.write_all(contents.as_ref())
             .and_then(|()| file.sync_all())
             .map_err(FileError::new("write", target))
     }
 
-    /// Puts each file in place, in the order in which they were staged, also where there is one already.
+    /// Puts each file in place, in the order in which they were staged, also where there is one already: then whoever may
+    /// read that one may read the new one.
     pub(super) fn replace(self) -> Result<(), FileError> {
+        for staged in &self.0 {
+            staged.keep_readers().map_err(FileError::new(
+                "keep the owner and group of",
+                &staged.target,
+            ))?;
+        }
         self.commit(|staged| fs::rename(&staged.temporary, &staged.target))
     }
 
@@ -117,6 +126,28 @@ impl Batch {
             synced.map_err(FileError::new("bring to the disk", parent))?;
         }
         Ok(())
+    }
+}
+
+impl Staged {
+    /// Gives the new file the owner, the group and the mode of the one that it replaces, but never lets others read a
+    /// secret, nor write anything.
+    fn keep_readers(&self) -> io::Result<()> {
+        let old = match fs::metadata(&self.target) {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let new = fs::metadata(&self.temporary)?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            chown(&self.temporary, Some(old.uid()), Some(old.gid()))?;
+        }
+        let mode = match self.secrecy {
+            Secrecy::Public => old.mode() & 0o644,
+            Secrecy::Private if old.mode() & 0o007 == 0 => old.mode() & 0o640,
+            Secrecy::Private => 0o600,
+        };
+        fs::set_permissions(&self.temporary, fs::Permissions::from_mode(0o600 | mode))
     }
 }
 
@@ -165,6 +196,40 @@ mod tests {
             0o600
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn whoever_may_read_a_file_may_read_the_one_that_replaces_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("tls.key");
+        let own = fs::metadata(dir.path()).unwrap();
+        // Only root may give files away.
+        let (uid, gid) = match own.uid() {
+            0 => (65532, 65533),
+            uid => (uid, own.gid()),
+        };
+        for (secrecy, mode, kept) in [
+            (Secrecy::Private, 0o640, 0o640),
+            (Secrecy::Private, 0o400, 0o600),
+            (Secrecy::Private, 0o660, 0o640),
+            (Secrecy::Private, 0o644, 0o600),
+            (Secrecy::Public, 0o640, 0o640),
+            (Secrecy::Public, 0o666, 0o644),
+        ] {
+            fs::write(&target, "old").unwrap();
+            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).unwrap();
+            chown(&target, Some(uid), Some(gid)).unwrap();
+            let mut batch = Batch::default();
+            batch.stage(&target, "new", secrecy).unwrap();
+            batch.replace().unwrap();
+            let new = fs::metadata(&target).unwrap();
+            assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+            assert_eq!(
+                (new.uid(), new.gid(), new.mode() & 0o777),
+                (uid, gid, kept),
+                "{secrecy:?} {mode:o}"
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use clap::error::ErrorKind;
 
 use crate::program::exit;
 
-/// The prefix of every variable that is read. One that nobody reads is an error, because it is a typo.
+/// The prefix of every variable that is read. One that comes near to a setting is a typo, and so an error; any other may
+/// be another program's, and is only said.
 const PREFIX: &str = "APP_";
 
 /// Parses the command line and the environment.
@@ -45,25 +46,20 @@ pub fn parse_with<T: clap::Parser>(change: impl FnOnce(Command) -> Command) -> T
     }
 }
 
-/// An `APP_*` variable that no setting reads.
+/// An `APP_*` variable that no setting reads, and that looks as if one was meant.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the environment variable {name} is not a setting{}", hint(.nearest.as_deref()))]
+#[error("the environment variable {name} is not a setting; did you mean {nearest}?")]
 pub struct UnknownVariable {
     name: String,
-    nearest: Option<String>,
+    nearest: String,
 }
 
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map_or_else(
-        || "; unset it, or see --help".to_owned(),
-        |nearest| format!("; did you mean {nearest}?"),
-    )
-}
-
-/// Checks that every variable with our prefix is one that `command`, or one of its subcommands, reads.
+/// Checks that no variable with our prefix is almost one that `command`, or one of its subcommands, reads.
+///
+/// What Kubernetes sets for a Service named `app` or `app-…`, and what comes near to no setting, is left alone.
 ///
 /// # Errors
-/// The first that is not, with the known one that it resembles most.
+/// The first that is meant for us and misspelled, with the known one that it resembles most.
 pub fn reject_unknown_variables(
     command: &Command,
     variables: impl Iterator<Item = OsString>,
@@ -74,18 +70,56 @@ pub fn reject_unknown_variables(
         if !name.starts_with(PREFIX) || known.contains(name.as_ref()) {
             continue;
         }
-        let nearest = known
-            .iter()
-            .map(|known| (shared_prefix(known, &name), known))
-            .max()
-            .filter(|(shared, _)| *shared > PREFIX.len())
-            .map(|(_, known)| known.clone());
-        return Err(UnknownVariable {
-            name: name.escape_debug().to_string(),
-            nearest,
-        });
+        if let Some(nearest) = nearest(&known, &name).filter(|_| !is_service_link(&name)) {
+            return Err(UnknownVariable {
+                name: name.escape_debug().to_string(),
+                nearest: nearest.to_owned(),
+            });
+        }
     }
     Ok(())
+}
+
+/// The setting that was probably meant: one that the name begins or is begun by, or is a typo or two away from.
+fn nearest<'a>(known: &'a BTreeSet<String>, name: &str) -> Option<&'a str> {
+    let meant = |known: &&String| {
+        let shorter = known.len().min(name.len()).saturating_sub(PREFIX.len());
+        let begins =
+            shorter >= MIN_BEGINNING && (known.starts_with(name) || name.starts_with(*known));
+        begins || base::text::typos(known, name) <= (shorter / LETTERS_A_TYPO).min(MAX_TYPOS)
+    };
+    let shared = |known: &&String| shared_prefix(known, name);
+    known
+        .iter()
+        .filter(meant)
+        .max_by_key(shared)
+        .map(String::as_str)
+}
+
+/// A shorter beginning says nothing.
+const MIN_BEGINNING: usize = 6;
+/// More than these, and a guess would mislead.
+const MAX_TYPOS: usize = 2;
+/// A name has to have so many letters for each typo in it.
+const LETTERS_A_TYPO: usize = 3;
+
+/// Whether Kubernetes sets such a variable for each Service of the namespace: `APP_SERVICE_HOST`,
+/// `APP_DB_PORT_5432_TCP_ADDR`.
+fn is_service_link(name: &str) -> bool {
+    let port = |rest: &str| {
+        let mut parts = rest.split('_');
+        let number = parts.next().is_some_and(|it| it.parse::<u16>().is_ok());
+        let protocol = parts
+            .next()
+            .is_some_and(|it| ["TCP", "UDP", "SCTP"].contains(&it));
+        number && protocol
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || name
+            .match_indices("_PORT_")
+            .any(|(at, it)| name.get(at + it.len()..).is_some_and(port))
 }
 
 fn known_variables(command: &Command) -> BTreeSet<String> {
@@ -165,10 +199,35 @@ mod tests {
             check(&["APP_TLS_DIRECTORY"]).unwrap_err(),
             "the environment variable APP_TLS_DIRECTORY is not a setting; did you mean APP_TLS_DIR?"
         );
-        assert_eq!(
-            check(&["APP_COLOUR"]).unwrap_err(),
-            "the environment variable APP_COLOUR is not a setting; unset it, or see --help"
-        );
+        for typo in [
+            "APP_TLS_DIRS",
+            "APP_TSL_DIR",
+            "APP_LISTEN",
+            "APP_LISTEN_ADDRESS",
+            "APP_LISTN_ADDR",
+        ] {
+            assert!(check(&[typo]).is_err(), "{typo}");
+        }
+    }
+
+    #[test]
+    fn a_variable_of_another_program_or_of_a_service_is_left_alone() {
+        let others = [
+            "APP_PORT",
+            "APP_SERVICE_HOST",
+            "APP_SERVICE_PORT",
+            "APP_SERVICE_PORT_GRPC",
+            "APP_PORT_50051_TCP",
+            "APP_DB_PORT_5432_TCP_ADDR",
+            "APP_DB_SERVICE_HOST",
+            "APP_LISTEN_ADDR_PORT",
+            "APP_COLOUR",
+            "APP_RATE",
+            "APP_",
+        ];
+        for name in others {
+            assert_eq!(check(&[name]), Ok(()), "{name}");
+        }
     }
 
     #[test]

@@ -20,13 +20,14 @@ use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 use mtls::Authority;
 use telemetry::{CallSpan, Entered, REQUEST_ID};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::server::exceeded::Exceeded;
+use crate::server::exceeded::{DRAINING, ERROR_DOMAIN, Exceeded};
 use crate::server::load::Place;
 use crate::server::metrics::Metrics;
 use crate::server::request_body::Shared;
@@ -34,6 +35,10 @@ use crate::server::table::Answer;
 
 /// How many pieces a response may have before what ends it is looked at: the message of a call that has one.
 const UNWATCHED: usize = 1;
+
+/// Within this, once a drain begins, streams end that only the server can end: not all at once, so that their callers do
+/// not come to the other servers all at once.
+const DRAIN_SPREAD: Duration = Duration::from_secs(1);
 
 /// What may end a call before its time.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub(crate) struct Ends {
     pub(crate) authority: Authority,
     pub(crate) limit: Duration,
     pub(crate) first_message: Duration,
+    /// Of a stream that only the server can end.
+    pub(crate) draining: Option<watch::Receiver<bool>>,
 }
 
 /// A call that runs.
@@ -129,6 +136,7 @@ async fn ended(ends: Ends, shared: Arc<Shared>, began: Instant) -> Status {
         authority,
         limit,
         first_message,
+        draining,
     } = ends;
     let refused = async {
         match &allowed {
@@ -146,11 +154,27 @@ async fn ended(ends: Ends, shared: Arc<Shared>, began: Instant) -> Status {
         biased;
         refusal = authority.lost() => authority_lost(&refusal),
         refusal = refused => refusal,
+        status = drained(draining) => status,
         () = late => Exceeded::FirstMessageTooSlow { limit: first_message }.into(),
         () = after(began, limit) => {
             Status::deadline_exceeded("the call took longer than its deadline allows")
         }
     }
+}
+
+/// Ends a stream some time after the drain has begun.
+async fn drained(draining: Option<watch::Receiver<bool>>) -> Status {
+    let begun = match draining {
+        Some(mut draining) => draining.wait_for(|draining| *draining).await.is_ok(),
+        None => false,
+    };
+    if !begun {
+        std::future::pending::<()>().await;
+    }
+    sleep(DRAIN_SPREAD.mul_f64(fastrand::f64())).await;
+    let details = ErrorDetails::with_error_info(DRAINING, ERROR_DOMAIN, []);
+    let text = "the server is stopping; call again, and another one answers";
+    Status::with_error_details(Code::Unavailable, text, details)
 }
 
 async fn after(began: Instant, limit: Duration) {

@@ -18,6 +18,7 @@ use hyper::service::Service;
 use identity::Peer;
 use mtls::Authority;
 use telemetry::{REQUEST_ID, RequestId, TraceContext};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tracing::warn;
@@ -47,7 +48,7 @@ pub(crate) struct Deadlines {
     pub(crate) first_message: Duration,
 }
 
-/// What one request may hold.
+/// What one request may hold, and until when.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     /// What can be called, and with how many messages.
@@ -56,6 +57,16 @@ pub(crate) struct Bounds {
     pub(crate) message_bytes: usize,
     /// Bytes of the metadata, as RFC 9113 §6.5.2 counts them.
     pub(crate) metadata_bytes: usize,
+    /// True once streams that only the server can end are to end.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// What the messages of a method are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Method {
+    takes_one_message: bool,
+    /// It answers one message with a stream, so that only the server can end it.
+    is_feed: bool,
 }
 
 /// What all calls of one port have.
@@ -64,8 +75,8 @@ pub(crate) struct Port {
     services: Table,
     deadlines: Deadlines,
     bounds: Bounds,
-    /// By the place of a method: whether its request is one message.
-    one_message: Vec<bool>,
+    /// By the place of a method.
+    methods: Vec<Method>,
     metrics: Arc<Metrics>,
 }
 
@@ -77,12 +88,15 @@ impl Port {
         metrics: Arc<Metrics>,
     ) -> Self {
         let api = &bounds.api;
-        let mut one_message = Vec::new();
+        let mut methods = Vec::new();
         for path in api.paths() {
             if let Some(place) = metrics.calls.place(path) {
-                one_message.resize(one_message.len().max(place + 1), false);
-                if let Some(one) = one_message.get_mut(place) {
-                    *one = api.takes_one_message(path);
+                methods.resize(methods.len().max(place + 1), Method::default());
+                if let Some(method) = methods.get_mut(place) {
+                    *method = Method {
+                        takes_one_message: api.takes_one_message(path),
+                        is_feed: api.is_feed(path),
+                    };
                 }
             }
         }
@@ -90,7 +104,7 @@ impl Port {
             services,
             deadlines,
             bounds,
-            one_message,
+            methods,
             metrics,
         }
     }
@@ -184,6 +198,10 @@ impl Calls {
             authority: self.authority.clone(),
             limit: self.port.deadlines.max,
             first_message: self.port.deadlines.first_message,
+            draining: self
+                .method(place)
+                .is_feed
+                .then(|| self.port.bounds.draining.clone()),
         };
         let (held, work) = match self.admit(request.headers()) {
             Err(status) => (None, Work::Answered(status.into_http())),
@@ -203,15 +221,20 @@ impl Calls {
         Call::new(work, run)
     }
 
+    fn method(&self, place: Option<usize>) -> Method {
+        let method = place.and_then(|place| self.port.methods.get(place));
+        method.copied().unwrap_or_default()
+    }
+
     /// Gives the call to its service.
     fn run<B>(&self, place: Option<usize>, request: Request<B>, shared: &Arc<Shared>) -> Work
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let one = place.and_then(|place| self.port.one_message.get(place));
+        let one = self.method(place).takes_one_message;
         let max_bytes = self.port.bounds.message_bytes;
-        let count = MessageCount::new(max_bytes, one.copied().unwrap_or_default());
+        let count = MessageCount::new(max_bytes, one);
         let request = request.map(|body| Body::new(RequestBody::new(body, count, shared.clone())));
         match catch_unwind(AssertUnwindSafe(|| self.port.services.call(request))) {
             Ok(Some(answer)) => Work::Running(answer),
@@ -291,6 +314,7 @@ mod tests {
         });
         services.add("grpc.health.v1.Health", answer);
         let bounds = Bounds {
+            draining: watch::channel(false).1,
             api: Arc::new(api),
             message_bytes: 1 << 20,
             metadata_bytes: 1 << 14,

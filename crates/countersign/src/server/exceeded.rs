@@ -9,6 +9,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// The domain of the reasons in `google.rpc.ErrorInfo` that come from a server's limits.
 pub const ERROR_DOMAIN: &str = "server.countersign";
 
+/// The reason of a stream that ends because the server stops.
+pub(crate) const DRAINING: &str = "DRAINING";
+
 /// How long a caller that was turned away should wait: this, and up to as long again, so that not all come back at once.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 

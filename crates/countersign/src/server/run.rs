@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::admin;
 use crate::program::{self, exit};
 use crate::server::service::{BoxError, Service, Services};
 use crate::server::settings::{Command, Settings};
@@ -48,6 +50,9 @@ impl Server {
         B: FnOnce() -> F,
         F: Future<Output = Result<Services, BoxError>>,
     {
+        if self.settings.command == Some(Command::Probe) {
+            return probe(self.settings.admin_listen);
+        }
         let logs = telemetry::init_logs(self.settings.log_format, "info");
         let done = self.check_or_serve(build);
         // Before the last word, which goes the direct way.
@@ -72,11 +77,32 @@ impl Server {
                     .checks
                     .into_iter()
                     .try_for_each(|check| check().map_err(StartError::Service)),
+                // A probe has ended before.
+                Some(Command::Probe) => Ok(()),
                 None => runtime.block_on(start::run(checked, build)),
             })
         };
         program::shut_down(runtime);
         done
+    }
+}
+
+/// Asks a running server, with one thread and no log.
+fn probe(address: admin::Address) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::with(exit::FAILED, &error),
+    };
+    match runtime.block_on(admin::probe(address)) {
+        Ok(answer) => {
+            // The exit code says it too.
+            drop(writeln!(io::stdout(), "{answer}"));
+            exit::OK
+        }
+        Err(error) => exit::with(exit::FAILED, &error),
     }
 }
 

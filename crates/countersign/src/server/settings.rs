@@ -85,6 +85,8 @@ pub struct Settings {
 pub enum Command {
     /// Check all settings and the files they name, and exit
     Check,
+    /// Ask the server that runs with these settings, on its admin port, whether it is ready: exit code 0 or 1
+    Probe,
 }
 
 fn default_workers() -> NonZeroUsize {

@@ -245,7 +245,9 @@ where
         max: settings.limits.max_deadline.0,
         first_message: settings.limits.first_message_timeout.0,
     };
+    let (drain_streams, draining) = tokio::sync::watch::channel(false);
     let bounds = Bounds {
+        draining,
         api,
         message_bytes: settings.limits.max_message_size,
         metadata_bytes: usize::try_from(settings.limits.max_header_list_size).unwrap_or(usize::MAX),
@@ -270,6 +272,7 @@ where
         stopping.begin();
         health.drain().await;
         sleep(drain_delay).await;
+        drain_streams.send_replace(true);
         health.end().await;
     };
     let port = Arc::new(Port::new(table, deadlines, bounds, metrics));
