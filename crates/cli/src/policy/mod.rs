@@ -31,7 +31,7 @@ Exit codes: 0 all of it holds, 1 something does not, 64 an invalid policy, file 
 
 Examples:
   countersign policy check crates/server/policy.json --strict
-  countersign policy check authz.json --api service.binpb
+  countersign policy check policy.json --api proto/payments/v1/payments.proto
   countersign policy explain --policy crates/server/policy.json --cert certs/billing/tls.crt \\
       --method /payments.v1.PaymentService/GetPayment
   countersign policy test --policy crates/server/policy.json crates/server/policy-cases.json
@@ -53,10 +53,12 @@ enum Command {
     Check {
         /// The policy.
         file: PathBuf,
-        /// What can be called: "builtin" for this project's server, a FILE with a protobuf descriptor set for any
-        /// other service (protoc --include_imports --descriptor_set_out=FILE), or "none" to judge by A43 alone, for which all findings are warnings.
-        #[arg(long, value_name = "builtin|none|FILE", default_value = "builtin")]
-        api: ApiChoice,
+        /// What can be called: a FILE.proto, to which health and reflection are added; a FILE with a descriptor set
+        /// (protoc --include_imports --descriptor_set_out=FILE); "builtin" for the services of the repository that
+        /// this tool was built in; or "none" to judge by A43 alone, for which all findings are warnings [default:
+        /// builtin if there is one, or else none].
+        #[arg(long, value_name = "FILE|builtin|none")]
+        api: Option<ApiChoice>,
         /// Takes warnings for errors.
         #[arg(long)]
         strict: bool,
@@ -123,10 +125,11 @@ enum Command {
 struct Scope {
     #[command(flatten)]
     identities: IdentitySource,
-    /// What can be called: "builtin" for this project's server, a FILE with a protobuf descriptor set for any other
-    /// service, or "none" for the paths that the policy names.
-    #[arg(long, value_name = "builtin|none|FILE", default_value = "builtin")]
-    api: ApiChoice,
+    /// What can be called: a FILE.proto, to which health and reflection are added; a FILE with a descriptor set;
+    /// "builtin" for the services of the repository that this tool was built in; or "none" for the paths that the
+    /// policy names [default: builtin if there is one, or else none].
+    #[arg(long, value_name = "FILE|builtin|none")]
+    api: Option<ApiChoice>,
     /// Metadata of the calls; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     metadata: Vec<NameValue>,
@@ -150,6 +153,7 @@ pub fn run(command: PolicyCommand, out: &mut dyn Write) -> Result<ExitCode, Poli
             output,
         } => {
             let policy = input::policy(&file, &loggers)?;
+            let api = ApiChoice::or_default(api.as_ref());
             check::write(&file, &policy, &api, strict, output, out)?
         }
         Command::Explain {
@@ -207,6 +211,12 @@ pub enum PolicyError {
         /// Why.
         source: InvalidPolicy,
     },
+    /// The API of the repository is asked for by a tool that was built elsewhere.
+    #[error("this tool was built without an API of its own; give one by --api FILE.proto")]
+    NoBuiltin,
+    /// A `.proto` file cannot be compiled.
+    #[error(transparent)]
+    Contract(#[from] countersign_build::BuildError),
     /// A file does not describe an API.
     #[error("{} does not describe an API: {source}", path.display())]
     Api {
