@@ -1,8 +1,7 @@
 //! `countersign pki`: the command line of a development PKI. Never a decision of its own beyond what it
 //! prints.
 
-use base::text::timestamp;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,11 +10,11 @@ use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
 use super::certificate::Names;
-use super::operations::{self, OperationError, Outcome};
+use super::error::PkiError;
+use super::report::{report, report_list};
 use super::{
-    Directory, DirectoryError, ExportError, FileError, IdentityName, InvalidRequest, InvalidRoster,
-    InvalidSigningRequest, KeyType, Origin, Request, Revocations, Roster, Serial, SigningRequest,
-    Subject, TrustDomain, Usage, export, files, list, watch,
+    Directory, IdentityName, KeyType, Origin, Request, Roster, Serial, SigningRequest, Subject,
+    TrustDomain, Usage, export, files, list, operations, watch,
 };
 use crate::OutputFormat;
 use crate::text::Printable;
@@ -291,70 +290,4 @@ fn roster(dir: &Path, file: Option<PathBuf>, domain: &TrustDomain) -> Result<Ros
         ),
     };
     Ok(Roster::parse(&name, &text, domain)?)
-}
-
-pub(super) fn report(
-    out: &mut dyn Write,
-    name: &IdentityName,
-    outcome: &Outcome,
-) -> io::Result<()> {
-    match outcome {
-        Outcome::Kept(until) => writeln!(out, "{name:<16} kept: valid until {}", timestamp(*until)),
-        Outcome::Issued(until) => {
-            writeln!(out, "{name:<16} issued: valid until {}", timestamp(*until))
-        }
-        Outcome::Replaced(until, why) => {
-            writeln!(
-                out,
-                "{name:<16} replaced, {why}: valid until {}",
-                timestamp(*until)
-            )
-        }
-        Outcome::Revoked(since) => {
-            let since = timestamp(*since);
-            writeln!(
-                out,
-                "{name:<16} left as it is: revoked {since}; `issue --replace` gives it another"
-            )
-        }
-    }
-}
-
-fn report_list(out: &mut dyn Write, revocations: &Revocations) -> io::Result<()> {
-    let Revocations { number, entries } = revocations;
-    writeln!(out, "revocation list {number}: {} revoked", entries.len())
-}
-
-/// Why a `pki` command did not do what it was told.
-#[derive(Debug, thiserror::Error)]
-pub enum PkiError {
-    /// The file of identities is not usable.
-    #[error(transparent)]
-    Roster(#[from] InvalidRoster),
-    /// What is asked for is not issued.
-    #[error(transparent)]
-    Request(#[from] InvalidRequest),
-    /// A signing request is not one.
-    #[error("{}: {source}", file.display())]
-    SigningRequest {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        source: InvalidSigningRequest,
-    },
-    /// A file cannot be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The PKI is not usable.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// It cannot be exported.
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    /// The operation failed.
-    #[error(transparent)]
-    Operation(#[from] OperationError),
-    /// Nobody reads what is written, or the system does not tell when to stop.
-    #[error("cannot write the result")]
-    Output(#[from] io::Error),
 }

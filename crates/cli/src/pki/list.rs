@@ -6,7 +6,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::certificate::Certificate;
-use super::command::PkiError;
+use super::error::PkiError;
 use super::operations::leaf_of;
 use super::{Directory, IdentityName, Revocations};
 use crate::OutputFormat;

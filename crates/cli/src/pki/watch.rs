@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::command::{PkiError, report};
+use super::error::PkiError;
 use super::operations::{self, Outcome};
+use super::report::report;
 use super::{Directory, IdentityName};
 
 /// An identity that is added meanwhile is seen after this at the latest.
