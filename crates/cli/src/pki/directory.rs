@@ -178,7 +178,7 @@ impl Directory {
         Ok(Some(Credentials {
             chain_pem,
             key_pem: read("tls.key")?.unwrap_or_default(),
-            key_is_private: key.is_ok_and(|key| key.permissions().mode() & 0o077 == 0),
+            key_is_private: key.is_ok_and(|key| key.permissions().mode() & OTHERS == 0),
             request: match read("tls.csr")? {
                 None => None,
                 Some(text) => Some(SigningRequest::from_pem(&text).map_err(|source| {

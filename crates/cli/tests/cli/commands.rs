@@ -153,7 +153,7 @@ fn init_replaces_what_is_wrong() {
     }
     sandbox.succeed(&["pki", "issue", "marketing", "--uri", "x:y", "--replace"]);
     let loose = sandbox.path("certs/orders/tls.key");
-    std::fs::set_permissions(loose, std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(loose, std::fs::Permissions::from_mode(0o644)).unwrap();
     let said = sandbox.succeed(&["pki", "init"]);
     for line in [
         "auditor          replaced, there was no certificate in the file",

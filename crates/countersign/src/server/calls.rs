@@ -277,7 +277,6 @@ mod tests {
     use bytes::Bytes;
     use http_body::{Body as _, Frame};
     use http_body_util::Full;
-    use identity::Role;
     use telemetry::{CallLines, Traces};
     use tower::service_fn;
 
@@ -287,13 +286,8 @@ mod tests {
     const CHECK: &str = "/grpc.health.v1.Health/Check";
 
     fn peer() -> Peer {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut leaf = rcgen::CertificateParams::default();
-        leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-        let uri = "spiffe://acme.test/orders".try_into().unwrap();
-        leaf.subject_alt_names = vec![rcgen::SanType::URI(uri)];
-        let leaf = leaf.self_signed(&key).unwrap();
-        Peer::from_verified_path(Role::Client, &[leaf.der(), leaf.der()]).unwrap()
+        let orders = Peer::unverified_for_tests().uri("spiffe://acme.test/orders");
+        orders.build().unwrap()
     }
 
     /// The calls of a connection that may call [`CHECK`], which answers at once with one message.
