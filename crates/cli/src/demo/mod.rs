@@ -148,7 +148,8 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
     )?;
     writeln!(
         out,
-        "  `pki init` makes certificates for running the programs by hand; README.md has the commands"
+        "  `{} pki init` makes certificates for running the programs by hand; README.md has the commands",
+        crate::tool_name()
     )?;
     writeln!(
         out,

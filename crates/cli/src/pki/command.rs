@@ -14,7 +14,7 @@ use super::error::PkiError;
 use super::report::{report, report_list};
 use super::{
     Directory, IdentityName, KeyType, Origin, Request, Roster, Serial, SigningRequest, Subject,
-    TrustDomain, Usage, export, files, list, operations, watch,
+    TrustDomain, Usage, export, files, list, operations, prune, watch,
 };
 use crate::OutputFormat;
 use crate::text::Printable;
@@ -75,6 +75,18 @@ enum Command {
     },
     /// Signs the revocation list again, with the next number and a new time, and gives it to every identity.
     Crl,
+    /// Removes the directories of identities that are no longer in dev.toml; without --yes, shows them.
+    ///
+    /// A directory in which there are other files than ours is left. A certificate that was given away stays valid until
+    /// it expires: revoke it first.
+    Prune {
+        /// The identities that stay [default: dev.toml in DIR, or else the one of the project].
+        #[arg(long, value_name = "FILE")]
+        identities: Option<PathBuf>,
+        /// Removes them.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Shows the certificates: names, serial number, days left, and whether revoked.
     List {
         /// For people or for programs.
@@ -238,13 +250,22 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
             if let Some(name) = name {
                 writeln!(
                     out,
-                    "`pki issue {name} --replace` gives it another certificate, with the names of dev.toml if it is there"
+                    "`{} pki issue {name} --replace` gives it another certificate, with the names of dev.toml if it is there",
+                    crate::tool_name()
                 )?;
             }
         }
         Command::Crl => {
             let directory = Directory::open(&dir, now)?;
             report_list(out, &operations::republish(&directory, now)?)?;
+        }
+        Command::Prune { identities, yes } => {
+            let directory = Directory::open(&dir, now)?;
+            // Which domain stands in the names does not matter here.
+            let domain = "acme.test".parse().map_err(PkiError::from)?;
+            let roster = roster(&dir, identities, &domain)?;
+            let stay: Vec<_> = roster.entries().map(|(name, _)| name).collect();
+            prune::run(&directory, &stay, yes, out)?;
         }
         Command::List { output } => list::write(&Directory::open(&dir, now)?, output, now, out)?,
     }

@@ -233,6 +233,30 @@ impl Directory {
         }
     }
 
+    /// Removes the files of an identity, and its directory if nothing else is in it.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove(&self, name: &IdentityName) -> Result<(), DirectoryError> {
+        // The certificate last: while it is there, the identity is, and this can be done again.
+        for file in ["tls.key", "tls.csr", "ca.crt", "crl.pem", "tls.crt"] {
+            let file = self.file(name, file);
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FileError::new("remove", &file)(error).into());
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let directory = self.path.join(name.as_str());
+        match fs::remove_dir(&directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                Err(FileError::new("remove", &directory)(error).into())
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Whether there is a key that is not the one of `request`.
     pub(super) fn has_another_key(&self, name: &IdentityName, request: &SigningRequest) -> bool {
         let key = files::read(&self.file(name, "tls.key"));
@@ -439,7 +463,7 @@ pub enum DirectoryError {
         mode: u32,
     },
     /// There is no PKI.
-    #[error("there is no authority in {}; make one with `countersign pki init`", .0.display())]
+    #[error("there is no authority in {}; make one with `{} pki init`", .0.display(), crate::tool_name())]
     NoAuthority(PathBuf),
     /// Some files of the authority are there and one is not.
     #[error(

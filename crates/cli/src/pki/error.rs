@@ -7,7 +7,7 @@ use super::certificate::Malformed;
 use super::operations::OperationError;
 use super::{
     DirectoryError, FileError, InvalidPassword, InvalidRequest, InvalidRoster,
-    InvalidSigningRequest, Pkcs12Error,
+    InvalidSigningRequest, InvalidTrustDomain, Pkcs12Error,
 };
 
 /// Why a `pki` command did not do what it was told.
@@ -16,6 +16,9 @@ pub enum PkiError {
     /// The file of identities is not usable.
     #[error(transparent)]
     Roster(#[from] InvalidRoster),
+    /// The trust domain is not one.
+    #[error(transparent)]
+    Domain(#[from] InvalidTrustDomain),
     /// What is asked for is not issued.
     #[error(transparent)]
     Request(#[from] InvalidRequest),

@@ -16,6 +16,7 @@ mod leaf;
 mod list;
 pub mod operations;
 mod pkcs12;
+mod prune;
 mod report;
 mod request;
 mod revocations;

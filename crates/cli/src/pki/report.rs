@@ -28,7 +28,8 @@ pub(super) fn report(
             let since = timestamp(*since);
             writeln!(
                 out,
-                "{name:<16} left as it is: revoked {since}; `issue --replace` gives it another"
+                "{name:<16} left as it is: revoked {since}; `{} pki issue {name} --replace` gives it another",
+                crate::tool_name()
             )
         }
     }

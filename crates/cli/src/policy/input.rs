@@ -106,6 +106,8 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
         ),
         // A server of this project has health and reflection too.
         ApiChoice::File(path) if path.extension().is_some_and(|it| it == "proto") => {
+            // The compiler reads it again: this refuses what is too large or no regular file.
+            read(path, MAX_FILE)?;
             let set = countersign_build::descriptors_of(path)?;
             (path.as_path(), countersign::server::api(&set))
         }

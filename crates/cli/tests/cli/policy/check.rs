@@ -133,7 +133,7 @@ fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
         ("p.json", "p.json does not describe an API"),
         ("missing", "cannot read missing"),
         ("/dev/zero", "not a regular file"),
-        ("missing.proto", "missing.proto: No such file"),
+        ("missing.proto", "cannot read missing.proto"),
         ("bad.proto", "bad.proto:2:"),
     ] {
         sandbox.refuse(&["policy", "check", "p.json", "--api", api], why);
