@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::tool::tool_name;
 use crate::{cert, demo, doctor, new, pki, policy};
 
-/// Certificates and policies for mutual TLS: makes them, shows them, and tries them out.
+/// Makes, shows and checks certificates and policies for mutual TLS.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version)]
 struct Countersign {

@@ -1,6 +1,6 @@
-//! `countersign cert show`: what a certificate says, and what our services would make of it.
+//! `countersign cert show`: the fields of a certificate, and whether our services could accept it.
 //!
-//! It describes and never vouches: no signature is verified, and no root is asked.
+//! Without roots, no signature is verified: `cert verify` does that.
 
 use base::text::timestamp;
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ use crate::pki::certificate::Certificate;
 use crate::pki::{Authority, Validity};
 use crate::text::{Printable, write_json};
 
-/// Shows what a certificate says, who our services would take its holder for, and what is wrong with it.
+/// Shows the fields of a certificate, the identity that our services see in it, and what is wrong with it.
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// A certificate, or a chain with the leaf first; PEM or DER.
@@ -108,11 +108,11 @@ struct Shown {
     problems: Vec<String>,
 }
 
-/// What a service makes of a leaf whose chain verifies.
+/// How a service treats a leaf whose chain verifies.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
-    /// It takes its holder for this one.
+    /// It identifies its holder.
     Identified {
         principal: String,
         spiffe_id: Option<String>,
@@ -252,8 +252,8 @@ const REGARDLESS: [&str; 3] = [
     "CHAIN_TOO_LONG",
 ];
 
-/// Why the verifier of the services refuses a chain whatever the roots and the time are. It is asked with a root that has
-/// nothing to do with it.
+/// Why the verifier of the services refuses a chain under any root and at any time. It is asked with a root that did not
+/// issue it.
 fn refused_by_any(role: Role, chain: &[CertificateDer<'_>]) -> Option<Refusal> {
     let now = OffsetDateTime::now_utc();
     let validity = Validity::starting(now, std::time::Duration::from_secs(3600)).ok()?;

@@ -1,6 +1,6 @@
-//! `countersign doctor`: why a server and we do not get together, in one line, with what to do about it.
+//! `countersign doctor`: why a connection to a server fails, in one line, with what to do about it.
 //!
-//! Never changes anything, and never sends a message to an RPC other than the health check.
+//! It changes nothing, and sends a message to no RPC but the health check.
 
 mod call;
 mod examine;
@@ -71,7 +71,7 @@ pub struct Doctor {
 pub struct Case {
     /// Where the server is.
     pub target: Target,
-    /// Who it must be.
+    /// The identity that it must have.
     pub expected: ServerIdentity,
     /// Where our credentials are.
     pub tls_dir: PathBuf,

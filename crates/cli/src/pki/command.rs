@@ -1,5 +1,4 @@
-//! `countersign pki`: the command line of a development PKI. Never a decision of its own beyond what it
-//! prints.
+//! `countersign pki`: the command line of a development PKI.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -41,7 +40,7 @@ enum Command {
         /// What stands for {trust_domain} in the identities.
         #[arg(long, value_name = "DOMAIN", default_value = "acme.test")]
         trust_domain: TrustDomain,
-        /// Who gets which name [default: dev.toml in DIR, or else the one of the project].
+        /// The identities and their names [default: dev.toml in DIR, or else the one of the project].
         #[arg(long, value_name = "FILE")]
         identities: Option<PathBuf>,
         /// How long the certificates are valid.
@@ -54,7 +53,7 @@ enum Command {
     ///
     /// A revoked one is not renewed: `issue --replace` does that, on purpose.
     Renew {
-        /// Whose [default: everybody's].
+        /// The identities [default: all].
         names: Vec<IdentityName>,
         /// How long they are valid [default: as long as the ones before].
         #[arg(long, value_name = "DURATION")]
@@ -77,8 +76,8 @@ enum Command {
     Crl,
     /// Removes the directories of identities that are no longer in dev.toml; without --yes, shows them.
     ///
-    /// A directory in which there are other files than ours is left. A certificate that was given away stays valid until
-    /// it expires: revoke it first.
+    /// Other files in their directories are left. A certificate that was copied elsewhere stays valid until it expires:
+    /// revoke it first.
     Prune {
         /// The identities that stay [default: dev.toml in DIR, or else the one of the project].
         #[arg(long, value_name = "FILE")]

@@ -2,8 +2,8 @@
 //! own.
 //!
 //! An identity's directory is what a service reads: `tls.crt`, `tls.key`, `ca.crt` and, once something was
-//! revoked, `crl.pem`. Where the key is somebody else's, `tls.csr` is there in its place. Whoever opens the PKI holds a lock on it, so that two runs never undo each other's
-//! work. Never overwrites an authority.
+//! revoked, `crl.pem`. Where the key is held elsewhere, `tls.csr` is there in its place. An open PKI
+//! is locked, so that two runs do not undo each other's work. An authority is never overwritten.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -335,7 +335,7 @@ impl Directory {
     }
 }
 
-/// What git is told of a PKI: all of it is left alone but the files that people write.
+/// Keeps all of a PKI out of git but the files that people write.
 const GIT_IGNORE: &str = "\
 # Whatever is made here stays here: no certificate and, above all, no key is ever committed.
 *
@@ -344,7 +344,7 @@ const GIT_IGNORE: &str = "\
 !dev.toml
 ";
 
-/// Writes `.gitignore` before any key is there. One that is there is somebody's decision.
+/// Writes `.gitignore` before any key is there. One that is there is left as it is.
 fn keep_out_of_git(path: &Path) -> Result<(), FileError> {
     let file = path.join(".gitignore");
     if file.symlink_metadata().is_ok() {
@@ -361,13 +361,13 @@ pub struct Credentials {
     pub chain_pem: String,
     /// The private key; empty when it is missing.
     pub key_pem: String,
-    /// Whether nobody but its owner may read it.
+    /// Whether only its owner and its group may read it.
     pub key_is_private: bool,
-    /// By what it was asked for, when the key is somebody else's.
+    /// The signing request, when the key is held elsewhere.
     pub request: Option<SigningRequest>,
 }
 
-/// Who holds the key of a certificate.
+/// The holder of the key of a certificate.
 #[derive(Clone, Copy)]
 pub enum Holder<'a> {
     /// We made it.
@@ -375,7 +375,7 @@ pub enum Holder<'a> {
         /// As PEM.
         key_pem: &'a str,
     },
-    /// Whoever sent the request, which is kept so that the certificate can be renewed.
+    /// The sender of the request, which is kept so that the certificate can be renewed.
     Them {
         /// The request.
         request: &'a SigningRequest,
@@ -402,7 +402,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// What the group may not do, which is to write, and what everybody else may not do, which is anything.
+/// The bits that a key must not have: the group may read it, and others have no access.
 const OTHERS: u32 = 0o027;
 
 const AUTHORITY_FILES: [&str; 4] = ["root.key", "root.crt", "issuing.key", "issuing.crt"];
@@ -414,7 +414,7 @@ fn lock(directory: &Path) -> Result<File, FileError> {
 }
 
 fn make_authorities(ca: &Path, now: OffsetDateTime) -> Result<(), DirectoryError> {
-    // Two PKIs that share a name look like one with a wrong signature, which nobody understands.
+    // Two PKIs that share a name look like one with a wrong signature, which is hard to understand.
     let tag: String = Serial::random()
         .to_string()
         .chars()
@@ -452,7 +452,7 @@ pub enum DirectoryError {
     File(#[from] FileError),
     /// Others can read or write the key of an authority.
     #[error(
-        "others can read or write {} (mode {:04o}), so anybody may have made certificates with it: make a new authority, or, if nobody had access, `chmod 600` it",
+        "others can read or write {} (mode {:04o}), so certificates may have been made with it: make a new authority, or, if no one had access, `chmod 600` it",
         key.display(),
         mode & 0o7777
     )]
@@ -501,7 +501,7 @@ pub enum DirectoryError {
         /// What is wrong.
         source: InvalidRevocations,
     },
-    /// The revocation list is gone, and somebody still has a copy.
+    /// The revocation list is missing, and an identity has a copy.
     #[error(
         "{} is missing, and {} is a copy of it; restore it from there: without it, what was revoked would be trusted again",
         file.display(), copy.display()

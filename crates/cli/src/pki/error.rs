@@ -10,7 +10,7 @@ use super::{
     InvalidSigningRequest, InvalidTrustDomain, Pkcs12Error,
 };
 
-/// Why a `pki` command did not do what it was told.
+/// Why a `pki` command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     /// The file of identities is not usable.
@@ -42,7 +42,7 @@ pub enum PkiError {
     /// The operation failed.
     #[error(transparent)]
     Operation(#[from] OperationError),
-    /// Nobody reads what is written, or the system does not tell when to stop.
+    /// The output is closed, or signals cannot be received.
     #[error("cannot write the result")]
     Output(#[from] io::Error),
 }
@@ -59,9 +59,9 @@ pub enum ExportError {
     /// The target is among the files of the authority, which are never overwritten.
     #[error("{} is among the files of the authority; write it elsewhere", .0.display())]
     Authority(PathBuf),
-    /// The key is with whoever made the signing request.
+    /// The sender of the signing request holds the key.
     #[error(
-        "its key is not here but with whoever sent the signing request; --chain and --truststore need none"
+        "its key is not here: the sender of the signing request has it; --chain and --truststore need none"
     )]
     KeyElsewhere,
     /// The key is missing, encrypted, or that of another certificate.

@@ -43,10 +43,10 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     base::file::read(path, MAX_FILE).map_err(FileError::new("read", path))
 }
 
-/// Who may read a file.
+/// The readers of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Secrecy {
-    /// Everybody.
+    /// All users.
     Public,
     /// Its owner only.
     Private,
@@ -98,8 +98,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Puts each file in place, in the order in which they were staged, also where there is one already: who may read that
-    /// one may read the new one.
+    /// Puts each file in place, in the order of staging. One that replaces another keeps its readers.
     pub(super) fn replace(self) -> Result<(), FileError> {
         for staged in &self.0 {
             staged.keep_readers().map_err(FileError::new(
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_read_a_file_may_read_the_one_that_replaces_it() {
+    fn a_file_keeps_the_readers_of_the_one_that_it_replaces() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("tls.key");
         let own = fs::metadata(dir.path()).unwrap();

@@ -1,4 +1,4 @@
-//! `pki list`: who has which certificate, for how long, and whether it still counts.
+//! `pki list`: the certificates of the identities, how long they are valid, and whether they are revoked.
 
 use std::io::Write;
 

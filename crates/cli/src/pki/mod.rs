@@ -1,7 +1,7 @@
 //! A public key infrastructure for development and tests: authorities, leaves and revocation lists.
 //!
-//! The types here make what they are told to make, faults included, because tests need faulty certificates.
-//! What must never leave the tool is refused by [`Request`]. Only the commands read a clock, and nothing reads
+//! The types here make what is asked for, faults included, because tests need faulty certificates.
+//! What is not safe to issue is refused by [`Request`]. Only the commands read a clock, and nothing reads
 //! from a network.
 
 mod authority;

@@ -1,5 +1,4 @@
-//! `pki renew --watch`: certificates that never get old. Ends at a signal, and never in the middle of a
-//! renewal.
+//! `pki renew --watch`: renews certificates before they expire. It ends at a signal, between two renewals.
 
 use std::io::Write;
 use std::path::Path;

@@ -46,7 +46,7 @@ pub(super) fn write(
     let (choice, api) = (api.to_string(), input::api(api)?);
     let (found, error) = match &api {
         Some(api) => (authz::check(policy, api), "error"),
-        // What A43 allows may be meant, as long as nobody says what there is to call.
+        // What A43 allows may be intended, as long as the API is not known.
         None => (authz::lint(policy), "warning"),
     };
     let findings = found

@@ -148,7 +148,7 @@ pub(super) fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Po
     })
 }
 
-/// Nothing would hold for an empty list, and two of one name could not be told apart.
+/// An empty list would prove nothing, and two entries of one name cannot be distinguished.
 fn unique<'a>(
     what: &str,
     kind: &str,

@@ -30,7 +30,7 @@ struct Cell<'a> {
     refusal: &'static str,
 }
 
-/// Writes who may call what.
+/// Writes which caller may call which RPC.
 pub(super) fn write(
     policy: &Policy,
     scope: &Scope,

@@ -1,6 +1,6 @@
 //! `countersign policy`: checks, explains, tests and compares gRPC authorization policies (gRFC A43).
 //!
-//! Never decides by itself: every answer is that of the engine that the server runs.
+//! Every answer is that of the engine that the server runs.
 
 mod case;
 mod check;
@@ -48,7 +48,7 @@ pub struct PolicyCommand {
 enum Command {
     /// Says whether a policy is valid, and what is probably wrong with it.
     ///
-    /// A policy that is not valid is an error (exit code 64). A valid one is held against itself and against an API: a
+    /// A policy that is not valid is an error (exit code 64). A valid one is checked by itself and against an API: a
     /// rule for an RPC that does not exist is an error (exit code 1), an RPC that no rule mentions is a warning.
     Check {
         /// The policy.
@@ -77,7 +77,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: OutputFormat,
     },
-    /// Holds a policy against cases that say who may call what.
+    /// Checks a policy against cases: a caller, an RPC, and the expected decision.
     ///
     /// CASES is {"cases": [{"name": "...", "peer": {"uri_sans": ["spiffe://acme.test/orders"]}, "method":
     /// "/package.Service/Method", "metadata": {"key": ["value"]}, "expect": "allow"}]}. A peer has uri_sans, dns_sans
@@ -94,10 +94,10 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: OutputFormat,
     },
-    /// Shows who may call what.
+    /// Shows which caller may call which RPC.
     ///
-    /// The callers are those named by --certs, --cert or --peers; without any of these, whoever has a certificate in
-    /// certs/, and each principal of the policy as written, patterns included.
+    /// The callers are those named by --certs, --cert or --peers; without any of these, the holders of the
+    /// certificates in certs/, and each principal of the policy as written, patterns included.
     Matrix {
         /// The policy.
         #[arg(long, value_name = "FILE", default_value = "crates/server/policy.json")]
@@ -105,11 +105,11 @@ enum Command {
         #[command(flatten)]
         scope: Scope,
     },
-    /// Shows for whom and for which RPC two policies decide otherwise.
+    /// Shows the callers and RPCs for which two policies decide differently.
     ///
     /// The exit code is 1 when there is a difference, as of diff(1). The callers are those named by --certs, --cert or
-    /// --peers; without any of these, whoever has a certificate in certs/, and each principal of either policy as
-    /// written, patterns included.
+    /// --peers; without any of these, the holders of the certificates in certs/, and each principal of either
+    /// policy as written, patterns included.
     Diff {
         /// The policy before.
         old: PathBuf,
@@ -247,10 +247,10 @@ pub enum PolicyError {
         /// Why.
         source: identity::InvalidPeer,
     },
-    /// Nobody, or nothing, to ask a policy about.
+    /// There is no caller or RPC to ask a policy about.
     #[error("{0}")]
     Nothing(String),
-    /// Nobody reads what is written.
+    /// The output is closed.
     #[error("cannot write the result")]
     Output(#[from] io::Error),
 }
