@@ -22,7 +22,7 @@ pub use finding::{Finding, Whose};
 use crate::OutputFormat;
 use crate::text::write_json;
 
-/// Says in one line why a server and we do not get together, and what to do about it
+/// Says in one line why a connection to a server fails, and what to do about it
 ///
 /// Exit codes: 0 all is well; 1 the cause was found; 64 the command line is not usable.
 #[derive(Debug, Args)]
