@@ -20,10 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "countersign",
         &["authz", "base", "identity", "mtls", "telemetry"],
     ),
-    (
-        "cli",
-        &["authz", "base", "countersign", "identity", "mtls", "proto"],
-    ),
+    ("cli", &["authz", "base", "countersign", "identity", "mtls"]),
     ("server", &["countersign", "proto"]),
     ("client", &["countersign", "proto"]),
     ("template", &["countersign"]),

@@ -327,6 +327,46 @@ impl Drop for ChromiumPolicy {
     }
 }
 
+/// Puts the certificate of orders and the root into the database that Chromium reads in `home`.
+fn import_into_nss(pki: &Pki, home: &Path) {
+    let (dir, p12) = (pki.dir.path(), home.join("orders.p12"));
+    let database = home.join(".pki/nssdb");
+    std::fs::create_dir_all(&database).unwrap();
+    let database = format!("sql:{}", database.display());
+    let root = dir.join("orders/ca.crt");
+    let (dir, p12, root) = (
+        dir.to_str().unwrap(),
+        p12.to_str().unwrap(),
+        root.to_str().unwrap(),
+    );
+    let export = ["pki", "--dir", dir, "export", "orders", "--p12", p12];
+    let steps: [(&str, &[&str]); 4] = [
+        (
+            "countersign",
+            &[&export[..], &["--password", "changeit"]].concat(),
+        ),
+        ("certutil", &["-N", "--empty-password", "-d", &database]),
+        (
+            "pk12util",
+            &["-d", &database, "-i", p12, "-W", "changeit", "-K", ""],
+        ),
+        (
+            "certutil",
+            &[
+                "-A", "-d", &database, "-t", "CT,,", "-n", "root", "-i", root,
+            ],
+        ),
+    ];
+    for (program, arguments) in steps {
+        let mut step = match program {
+            "countersign" => command(program),
+            other => Command::new(other),
+        };
+        let done = step.args(arguments).stdin(Stdio::null()).output().unwrap();
+        assert!(done.status.success(), "{program}: {done:?}");
+    }
+}
+
 fn is_there(program: &str, ask: &str) -> bool {
     let asked = Command::new(program)
         .arg(ask)
@@ -360,21 +400,7 @@ async fn a_web_page_makes_no_call_with_the_certificate_in_its_readers_browser() 
         return;
     };
     let home = tempfile::tempdir().unwrap();
-    let dir = pki.dir.path().to_str().unwrap();
-    let installed = command("countersign")
-        .env("HOME", home.path())
-        .args([
-            "pki",
-            "--dir",
-            dir,
-            "export",
-            "orders",
-            "--install-nss",
-            "--nss-root",
-        ])
-        .output()
-        .unwrap();
-    assert!(installed.status.success(), "{installed:?}");
+    import_into_nss(&pki, home.path());
 
     let html = format!(
         "<!doctype html><title>evil</title><script>

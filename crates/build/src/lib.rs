@@ -8,13 +8,15 @@
 //! }
 //! ```
 //!
-//! `lib.rs`, for the stubs and for the descriptor set that the policy is held against:
+//! `lib.rs`, for the stubs and for the descriptor set that the policy is checked against:
 //!
 //! ```ignore
 //! include!(concat!(env!("OUT_DIR"), "/mod.rs"));
 //!
 //! pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 //! ```
+//!
+//! [`descriptors`] and [`descriptors_of`] make the descriptor set alone, without stubs and outside of build scripts too.
 
 use std::env;
 use std::fmt;
@@ -76,7 +78,50 @@ pub fn compile(dir: impl AsRef<Path>) -> Result<(), BuildError> {
     compile_to(&root, &out)
 }
 
+/// Every `.proto` under `dir` as an encoded `google.protobuf.FileDescriptorSet`, with imports and comments.
+///
+/// # Errors
+/// [`BuildError`]; of a fault in a `.proto` file it says the file and the line.
+pub fn descriptors(dir: impl AsRef<Path>) -> Result<Vec<u8>, BuildError> {
+    Ok(compiled(dir.as_ref())?.encode_file_descriptor_set())
+}
+
+/// One `.proto` file as an encoded `google.protobuf.FileDescriptorSet`, with imports and comments. An import is looked
+/// for in the directory of the file, then in each directory above it.
+///
+/// # Errors
+/// [`BuildError`]; of a fault in a `.proto` file it says the file and the line.
+pub fn descriptors_of(file: impl AsRef<Path>) -> Result<Vec<u8>, BuildError> {
+    let named = file.as_ref();
+    let file = named.canonicalize().map_err(|source| BuildError::File {
+        path: named.to_owned(),
+        source,
+    })?;
+    let shown = named.parent().unwrap_or(named);
+    let mut compiler =
+        Compiler::new(file.ancestors().skip(1)).map_err(|error| contract(shown, &error))?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_file(&file)
+        .map_err(|error| contract(shown, &error))?;
+    Ok(compiler.encode_file_descriptor_set())
+}
+
 fn compile_to(root: &Path, out: &Path) -> Result<(), BuildError> {
+    let compiler = compiled(root)?;
+    let path = out.join("descriptors.bin");
+    fs::write(&path, compiler.encode_file_descriptor_set())
+        .map_err(|source| BuildError::File { path, source })?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .out_dir(out)
+        .include_file("mod.rs")
+        .compile_fds(compiler.file_descriptor_set())
+        .map_err(BuildError::Stubs)
+}
+
+fn compiled(root: &Path) -> Result<Compiler, BuildError> {
     let mut files = Vec::new();
     find(root, &mut files)?;
     if files.is_empty() {
@@ -89,15 +134,7 @@ fn compile_to(root: &Path, out: &Path) -> Result<(), BuildError> {
         .include_source_info(true)
         .open_files(files)
         .map_err(|error| contract(root, &error))?;
-    let path = out.join("descriptors.bin");
-    fs::write(&path, compiler.encode_file_descriptor_set())
-        .map_err(|source| BuildError::File { path, source })?;
-    tonic_prost_build::configure()
-        .build_transport(false)
-        .out_dir(out)
-        .include_file("mod.rs")
-        .compile_fds(compiler.file_descriptor_set())
-        .map_err(BuildError::Stubs)
+    Ok(compiler)
 }
 
 fn variable(name: &'static str) -> Result<String, BuildError> {
@@ -143,7 +180,7 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), BuildError> {
 mod tests {
     use super::*;
 
-    fn compiled(text: &str) -> Result<PathBuf, BuildError> {
+    fn compiled_of(text: &str) -> Result<PathBuf, BuildError> {
         let dir = tempfile::tempdir().map_err(BuildError::Stubs)?.keep();
         let package = dir.join("proto/shop/v1");
         fs::create_dir_all(&package).map_err(BuildError::Stubs)?;
@@ -159,7 +196,7 @@ mod tests {
     fn a_contract_becomes_a_module_for_each_package_and_a_descriptor_set() {
         let contract =
             "syntax = \"proto3\";\npackage shop.v1;\nmessage Item {\n  string name = 1;\n}\n";
-        let Ok(out) = compiled(contract) else {
+        let Ok(out) = compiled_of(contract) else {
             panic!("it does not compile")
         };
         let text = |name: &str| fs::read(out.join(name)).unwrap_or_default();
@@ -181,13 +218,43 @@ mod tests {
                 5,
             ),
         ] {
-            let error = compiled(contract).err().map(|error| format!("{error:?}"));
+            let error = compiled_of(contract)
+                .err()
+                .map(|error| format!("{error:?}"));
             let error = error.unwrap_or_default();
             assert!(
                 error.contains(&format!("shop/v1/shop.proto:{line}:")),
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn one_file_is_compiled_with_what_it_imports_from_the_directories_above_it() {
+        let contract = "syntax = \"proto3\";\npackage shop.v1;\nmessage Item {}\n";
+        let Ok(out) = compiled_of(contract) else {
+            panic!("it does not compile")
+        };
+        let (other, bad) = (out.join("proto/till.proto"), out.join("proto/bad.proto"));
+        let head = "syntax = \"proto3\";\npackage till;\nimport \"shop/v1/shop.proto\";\n";
+        let written = fs::write(
+            &other,
+            format!("{head}message Sale {{ shop.v1.Item it = 1; }}\n"),
+        );
+        let written = written.and_then(|()| fs::write(&bad, format!("{head}message {{}}\n")));
+        assert!(written.is_ok(), "{written:?}");
+        let both = descriptors_of(&other).unwrap_or_default();
+        let both = String::from_utf8_lossy(&both);
+        assert!(both.contains("Sale") && both.contains("Item"), "{both}");
+        for (file, wanted) in [
+            (bad, "bad.proto:4:"),
+            (out.join("missing.proto"), "missing.proto: No such file"),
+        ] {
+            let error = descriptors_of(&file).err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains(wanted), "{error}");
+        }
+        drop(fs::remove_dir_all(out));
     }
 
     #[test]

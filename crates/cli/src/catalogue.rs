@@ -1,6 +1,6 @@
 //! docs/errors.md as the tool uses it: what to do about a code, in the words of the one catalogue.
 
-const ERRORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md"));
+const ERRORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/errors.md"));
 
 /// How the heading of a code begins, and the line that says what to do.
 const HEADING: &str = "### `";

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::tool::tool_name;
 use crate::{cert, demo, doctor, new, pki, policy};
 
-/// Certificates and policies for mutual TLS: makes them, shows them, and tries them out.
+/// Makes, shows and checks certificates and policies for mutual TLS.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version)]
 struct Countersign {
@@ -25,9 +26,26 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
+/// The command line with the name of the tool as the reader has it, also in the examples.
+fn named(command: clap::Command) -> clap::Command {
+    let examples = command
+        .find_subcommand("policy")
+        .and_then(|policy| policy.get_after_help())
+        .map(|examples| {
+            examples
+                .to_string()
+                .replace("  countersign ", &format!("  {} ", tool_name()))
+        });
+    let named = command.bin_name(tool_name());
+    match examples {
+        Some(examples) => named.mut_subcommand("policy", |policy| policy.after_help(examples)),
+        None => named,
+    }
+}
+
 /// Does what the command line says: the whole of the tool's `main`.
 pub fn main() -> ExitCode {
-    let Countersign { command } = countersign::program::parse();
+    let Countersign { command } = countersign::program::parse_with(named);
     let mut out = io::stdout().lock();
     let done: Result<ExitCode, anyhow::Error> = match command {
         Command::Pki(pki) => pki::command::run(pki, &mut out).map_err(Into::into),

@@ -14,8 +14,10 @@ pub mod pki;
 pub mod policy;
 pub mod rights;
 pub mod text;
+mod tool;
 
 pub use command::main;
+pub use tool::tool_name;
 
 /// How a command writes its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

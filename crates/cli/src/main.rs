@@ -1,4 +1,4 @@
-//! The `countersign` tool: certificates and policies for mutual TLS, made, shown and tried out.
+//! The `countersign` tool: makes, shows and checks certificates and policies for mutual TLS.
 
 fn main() -> std::process::ExitCode {
     countersign_cli::main()

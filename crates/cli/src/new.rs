@@ -1,6 +1,6 @@
 //! `new`: a service of one's own, stamped from `crates/template`, which is built and tested like everything else.
 //!
-//! Stamping replaces names, and says where the library is. Never half a service: all of it, or nothing.
+//! Stamping replaces names, and says where the library is. When one file cannot be written, none stays.
 
 use std::fs;
 use std::io::{self, Write};
@@ -374,7 +374,7 @@ fn write(names: &Names<'_>, directory: &Path, library: Option<&Path>) -> Result<
         .prefix(".countersign-new-")
         .tempdir_in(parent)
         .map_err(failed(parent))?;
-    // Not the temporary directory itself, which nobody else may read.
+    // Not the temporary directory itself, which only its owner may read.
     let made = beside.path().join("made");
     for (file, text) in FILES {
         let path = made.join(names.file(file));

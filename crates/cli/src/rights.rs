@@ -1,4 +1,5 @@
-//! Who may call what, for the tests of a service: its policy, held against its API and its development identities.
+//! Which identity may call which RPC, for the tests of a service: its policy, checked against its API and its development
+//! identities.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::pki::{Authority, Roster, Usage, Validity};
 /// The trust domain of the identities, which is the default of `pki init`.
 const DOMAIN: &str = "acme.test";
 
-/// Why the rights cannot be told: which file, and what is wrong with it.
+/// Why the rights are not known: the file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", file.display())]
 pub struct RightsError {
@@ -24,7 +25,7 @@ pub struct RightsError {
     reason: String,
 }
 
-/// A policy with all that can be called and all who call.
+/// A policy, the RPCs of a service, and its callers.
 #[derive(Debug)]
 pub struct Rights {
     policy: Policy,
@@ -34,7 +35,7 @@ pub struct Rights {
 
 impl Rights {
     /// Reads the policy and the identities (a file such as `certs/dev.toml`). Each identity that may be a client gets a
-    /// certificate, which nobody else ever sees. `descriptors` is the API, an encoded
+    /// certificate that never leaves this process. `descriptors` is the API, an encoded
     /// `google.protobuf.FileDescriptorSet`; health and reflection are added to it.
     ///
     /// # Errors
@@ -62,7 +63,7 @@ impl Rights {
         found.iter().map(ToString::to_string).collect()
     }
 
-    /// Each RPC that can be called, and who may call it, in the order of the identities.
+    /// Each RPC, and the identities that may call it, in the order of the identities.
     pub fn table(&self) -> BTreeMap<String, Vec<String>> {
         let headers = HeaderMap::new();
         let may = |peer: &Peer, path: &str| {

@@ -1,4 +1,4 @@
-//! Text for a terminal. Whatever came from a certificate, a file or the command line goes through here.
+//! Text for a terminal. What came from a certificate, a file or the command line goes through here.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ impl<T: fmt::Display> fmt::Display for Printable<T> {
 /// Writes a result as JSON, for programs. A terminal that shows it finds nothing in it to obey either.
 ///
 /// # Errors
-/// When nobody reads it.
+/// When the output is closed.
 pub fn write_json(result: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     let json = serde_json::to_string_pretty(result)?;
     writeln!(out, "{}", printable_json(&json))

@@ -1,12 +1,44 @@
 //! What webpki finds, in words.
 
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+
 /// Why webpki cannot read a certificate; it reads none that is larger than this, and does not say so.
 pub(crate) fn of_unreadable(der: &[u8], error: &webpki::Error) -> String {
     const LARGEST: usize = 0xffff;
     if der.len() > LARGEST {
         return format!("it has {} bytes; at most {LARGEST} are read", der.len());
     }
-    of_webpki(error)
+    let critical = match X509Certificate::from_der(der) {
+        Ok((_, certificate)) if *error == webpki::Error::UnsupportedCriticalExtension => {
+            of_critical(&certificate)
+        }
+        Ok(_) | Err(_) => None,
+    };
+    critical.unwrap_or_else(|| of_webpki(error))
+}
+
+/// The extensions of a certificate that webpki refuses because they are critical and it does not know them.
+pub(crate) fn of_critical(certificate: &X509Certificate<'_>) -> Option<String> {
+    const KNOWN: [&str; 7] = [
+        "2.5.29.15",
+        "2.5.29.17",
+        "2.5.29.19",
+        "2.5.29.30",
+        "2.5.29.31",
+        "2.5.29.37",
+        "1.3.6.1.4.1.11129.2.4.2",
+    ];
+    let unknown: Vec<_> = certificate
+        .iter_extensions()
+        .filter(|extension| extension.critical)
+        .map(|extension| extension.oid.to_id_string())
+        .filter(|oid| !KNOWN.contains(&oid.as_str()))
+        .collect();
+    (!unknown.is_empty()).then(|| {
+        let unknown = unknown.join(", ");
+        format!("it has a critical extension that is not known here: {unknown}")
+    })
 }
 
 /// What webpki finds wrong with a certificate or revocation list, in words where there are any.

@@ -385,7 +385,11 @@ impl Authorities {
                     _ => !usage.value.server_auth,
                 }) || (index == 0 && certificate.extended_key_usage().ok().flatten().is_none())
             }
-            Refusal::Malformed(_) => index > 0 && issuers::check_usage(certificate).is_err(),
+            Refusal::Malformed(_) => {
+                index > 0
+                    && (issuers::check_usage(certificate).is_err()
+                        || text::of_critical(certificate).is_some())
+            }
             Refusal::NoCertificate
             | Refusal::ChainTooLong(_)
             | Refusal::ChainAmbiguous
@@ -412,6 +416,9 @@ impl Authorities {
         };
         let refusal = match (issuers::check_usage(certificate), refusal) {
             (Err(reason), Refusal::Malformed(_)) => Refusal::Malformed(reason.to_owned()),
+            (Ok(()), Refusal::Malformed(reason)) => {
+                Refusal::Malformed(text::of_critical(certificate).unwrap_or(reason))
+            }
             (_, refusal) => refusal,
         };
         Refusal::At {

@@ -1,4 +1,4 @@
-//! `countersign cert`: what certificates say, and whether our services would believe them.
+//! `countersign cert`: shows and verifies certificates.
 
 mod show;
 mod verify;
@@ -79,7 +79,7 @@ pub enum CertError {
     /// The roots or the revocation lists are not usable.
     #[error(transparent)]
     Authorities(#[from] InvalidCredentials),
-    /// Nobody reads what is written.
+    /// The output is closed.
     #[error("cannot write the result")]
     Output(#[from] io::Error),
 }

@@ -1,6 +1,6 @@
-//! `countersign cert show`: what a certificate says, and what our services would make of it.
+//! `countersign cert show`: the fields of a certificate, and whether our services could accept it.
 //!
-//! It describes and never vouches: no signature is verified, and no root is asked.
+//! Without roots, no signature is verified: `cert verify` does that.
 
 use base::text::timestamp;
 use std::io::{self, Write};
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use identity::{Claims, InvalidPeer, Role};
+use identity::{Claims, Role};
+use mtls::{Authorities, ExpiredCrls, PemFile, Refusal};
 use pki_types::CertificateDer;
 use pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -18,9 +19,10 @@ use super::CertError;
 use crate::OutputFormat;
 use crate::facts::Facts;
 use crate::pki::certificate::Certificate;
+use crate::pki::{Authority, Validity};
 use crate::text::{Printable, write_json};
 
-/// Shows what a certificate says, who our services would take its holder for, and what is wrong with it.
+/// Shows the fields of a certificate, the identity that our services see in it, and what is wrong with it.
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// A certificate, or a chain with the leaf first; PEM or DER.
@@ -106,11 +108,11 @@ struct Shown {
     problems: Vec<String>,
 }
 
-/// What a service makes of a leaf whose chain verifies.
+/// How a service treats a leaf whose chain verifies.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
-    /// It takes its holder for this one.
+    /// It identifies its holder.
     Identified {
         principal: String,
         spiffe_id: Option<String>,
@@ -140,8 +142,8 @@ impl Shown {
         Ok(Self {
             file: file.display().to_string(),
             certificates: certificates.iter().map(|it| Facts::of(it, now)).collect(),
-            as_client: Verdict::of(Claims::read(Role::Client, chain)),
-            as_server: Verdict::of(Claims::read(Role::Server, chain)),
+            as_client: Verdict::of(Role::Client, chain),
+            as_server: Verdict::of(Role::Server, chain),
             problems: problems(&certificates, now),
         })
     }
@@ -223,8 +225,14 @@ fn write_facts(leaf: &Facts, out: &mut dyn Write) -> io::Result<()> {
 }
 
 impl Verdict {
-    fn of(claims: Result<Claims, InvalidPeer>) -> Self {
-        match claims {
+    fn of(role: Role, chain: &[CertificateDer<'_>]) -> Self {
+        if let Some(refusal) = refused_by_any(role, chain) {
+            return Self::Refused {
+                code: refusal.code(),
+                reason: refusal.to_string(),
+            };
+        }
+        match Claims::read(role, chain) {
             Ok(claims) => Self::Identified {
                 principal: principal(&claims),
                 spiffe_id: claims.spiffe_id().map(ToString::to_string),
@@ -235,6 +243,25 @@ impl Verdict {
             },
         }
     }
+}
+
+/// The refusals that have nothing to do with roots and times, and that [`Claims`] do not know.
+const REGARDLESS: [&str; 3] = [
+    "CERTIFICATE_MALFORMED",
+    "KEY_NOT_ACCEPTED",
+    "CHAIN_TOO_LONG",
+];
+
+/// Why the verifier of the services refuses a chain under any root and at any time. It is asked with a root that did not
+/// issue it.
+fn refused_by_any(role: Role, chain: &[CertificateDer<'_>]) -> Option<Refusal> {
+    let now = OffsetDateTime::now_utc();
+    let validity = Validity::starting(now, std::time::Duration::from_secs(3600)).ok()?;
+    let root = Authority::root("none", validity).ok()?;
+    let root = PemFile::new("none", root.certificate_pem().into());
+    let authorities = Authorities::of_files(&[root], &[], &[], ExpiredCrls::default()).ok()?;
+    let refusal = authorities.judge(role, chain, now.into()).err()?;
+    REGARDLESS.contains(&refusal.code()).then_some(refusal)
 }
 
 /// The name by which a policy knows the peer (gRFC A41): empty when it has neither URI nor DNS name nor subject.
@@ -250,7 +277,7 @@ impl std::fmt::Display for Verdict {
                 principal,
                 spiffe_id: _,
             } if principal.is_empty() => {
-                f.write_str("believed, and known to a policy by no name (it has no URI or DNS name and no subject)")
+                f.write_str("accepted, and known to a policy by no name (it has no URI or DNS name and no subject)")
             }
             Self::Identified {
                 principal,
@@ -299,7 +326,7 @@ fn problems(chain: &[Certificate<'_>], now: OffsetDateTime) -> Vec<String> {
         }
         [_, .., last] if last.is_self_issued() => {
             problems.push(
-                "the root is sent along, which is of no use: who trusts it has it".to_owned(),
+                "the root is sent along, which is of no use: a peer that trusts it has it".to_owned(),
             );
         }
         _ => {}

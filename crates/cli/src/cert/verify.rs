@@ -1,6 +1,4 @@
-//! `countersign cert verify`: the verdict of the verifier that the services use, and of no other.
-//!
-//! Never a verdict of its own: what is decided here is only how the answer is written.
+//! `countersign cert verify`: asks the verifier of the services about a certificate, and writes its answer.
 
 use base::text::timestamp;
 use std::fmt;
@@ -20,7 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use super::CertError;
 use crate::text::Printable;
 
-/// Says whether our services would believe a certificate: exit code 0 if so, otherwise 1 and `CODE: reason`.
+/// Says whether our services accept a certificate: exit code 0 if so, otherwise 1 and `CODE: reason`.
 ///
 /// The codes are those of the services' logs. Roots and revocation lists that are not usable are an error (64).
 #[derive(Debug, Args)]
@@ -31,16 +29,16 @@ pub(super) struct Verify {
     /// What its holder does with it.
     #[arg(long, value_enum)]
     purpose: Purpose,
-    /// Who its holder must be: a host name, an IP address, or a SPIFFE ID.
+    /// The identity that its holder must have: a host name, an IP address, or a SPIFFE ID.
     #[arg(long, value_name = "NAME")]
     name: Option<ExpectedName>,
     /// Revocation lists, as PEM; may be repeated.
     #[arg(long, value_name = "FILE")]
     crl: Vec<PathBuf>,
-    /// Refuses whom only an expired revocation list vouches for.
+    /// Refuses a certificate when the revocation list of its issuer has expired.
     #[arg(long)]
     refuse_expired_crl: bool,
-    /// When it is to be believed, by RFC 3339 [default: now].
+    /// The time at which it is verified, by RFC 3339 [default: now].
     #[arg(long, value_name = "TIME", value_parser = time)]
     time: Option<OffsetDateTime>,
     /// The chain as PEM: the leaf, then each issuer, as its holder presents it.
@@ -57,7 +55,7 @@ pub enum Purpose {
     Client,
 }
 
-/// Who the holder of a certificate must be.
+/// The identity that the holder of a certificate must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExpectedName {
     /// A DNS name or an IP address.
@@ -101,9 +99,9 @@ fn time(text: &str) -> Result<OffsetDateTime, String> {
 /// What the services would say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They believe it, and take its holder for this peer.
+    /// They accept it, and its holder is this peer.
     Accepted(Box<Peer>),
-    /// They do not.
+    /// They refuse it.
     Refused {
         /// Stable, as docs/errors.md lists it.
         code: &'static str,
@@ -172,7 +170,7 @@ pub fn verdict(
     let certificates = match chain.certificates() {
         Ok(certificates) => certificates,
         Err(unusable) => {
-            // Whoever has no chain to judge still wants to know of a broken root.
+            // A root that is not usable is an error without a chain too.
             Authorities::of_files(roots, crls, &[], expired_crls)?;
             let code = if matches!(unusable, InvalidCredentials::Missing { .. }) {
                 "CERTIFICATE_MISSING"
@@ -210,7 +208,7 @@ pub fn verdict(
     })
 }
 
-/// A client is nobody's host: it has the name or not, and no wildcard covers it.
+/// The name of a client is compared as it is: a wildcard covers no client.
 fn is_named(peer: &Peer, name: &ExpectedName) -> bool {
     match name {
         ExpectedName::Spiffe(id) => peer.spiffe_id() == Some(id),

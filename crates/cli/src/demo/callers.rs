@@ -1,4 +1,4 @@
-//! Who calls in the demo: the development identities, and three that no policy ever gets to see.
+//! The callers of the demo: the development identities, and three whose certificates are refused.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::pki::{
 /// The trust domain of the demo's identities, which is the default of `pki init`.
 const DOMAIN: &str = "acme.test";
 
-/// Everybody who calls.
+/// The callers.
 pub(super) struct Callers(pub(super) Vec<Caller>);
 
-/// One who calls.
+/// A caller.
 pub(super) struct Caller {
     pub(super) name: String,
     pub(super) credentials: Credentials,
@@ -59,7 +59,7 @@ impl Callers {
                 },
             })
             .collect();
-        // Who may get in, but for these certificates.
+        // An identity that would be accepted with another certificate.
         let caller = &spec.rotation.identity;
         let request = roster.entries().find(|(name, _)| name.as_str() == caller);
         let (_, request) = request.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! The whole of it in one run: two real processes, everybody who may and may not, a rotation and a revocation.
+//! The demo: two real processes, callers that are allowed, denied and refused, a rotation and a revocation.
 //!
 //! Uses the programs as an operator would, and judges what they do by the policy and nothing else. What it starts, it
 //! ends, also when it is interrupted.
@@ -23,7 +23,7 @@ use self::spec::{Prepare, Spec};
 use self::table::{Outcome, Style, Table};
 use crate::pki::{DirectoryError, IssueError};
 
-/// Runs a server and its callers, shows who may call what, rotates and revokes, and ends
+/// Runs a server and its callers, shows which caller may call what, rotates and revokes, and ends
 ///
 /// What it runs and calls is in demo.toml.
 #[derive(Debug, clap::Args)]
@@ -148,7 +148,8 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
     )?;
     writeln!(
         out,
-        "  `pki init` makes certificates for running the programs by hand; README.md has the commands"
+        "  `{} pki init` makes certificates for running the programs by hand; README.md has the commands",
+        crate::tool_name()
     )?;
     writeln!(
         out,
@@ -182,7 +183,7 @@ async fn show(
 
     step.begin(
         "Making a PKI",
-        "Every program proves who it is with a certificate; three of these must not get in.",
+        "Every program proves its identity with a certificate; three of these must be refused.",
     )?;
     let pki = directory.join("certs");
     let identities = spec.identities();
@@ -202,7 +203,7 @@ async fn show(
 
     step.begin(
         "Starting the server as a process",
-        "It needs its certificate, the root that it trusts, and a policy; without a rule nobody may call.",
+        "It needs its certificate, the root that it trusts, and a policy; without a rule, no call is allowed.",
     )?;
     let policy_file = spec.policy();
     let text = std::fs::read(&policy_file).map_err(|error| DemoError::Spec {
@@ -239,8 +240,8 @@ async fn show(
     }
 
     step.begin(
-        "Calling every RPC as everybody, each call a process",
-        "The server must answer whom the policy allows, and nobody else.",
+        "Calling every RPC as each identity, each call a process",
+        "The server must answer the callers that the policy allows, and no others.",
     )?;
     let table = Table {
         programs: &programs,

@@ -1,6 +1,7 @@
-//! `demo.toml`, or `[package.metadata.demo]` of a `Cargo.toml`: the programs, identities and calls of a service's demo. An unknown field rejects the file.
+//! `demo.toml`, or `[package.metadata.demo]` of a `Cargo.toml`: the programs, identities and calls of a service's demo. An
+//! unknown field rejects the file.
 //!
-//! Never who may call what: that is the policy's word.
+//! Which caller may call what is in the policy alone.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

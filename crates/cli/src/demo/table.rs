@@ -1,4 +1,4 @@
-//! Who may call what: the word of the policy beside what happened.
+//! The table of callers and RPCs: the decision of the policy beside what happened.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -59,7 +59,7 @@ pub(super) enum Outcome {
     Denied,
     /// The server did not accept the certificate.
     Refused,
-    /// Something that nobody expects.
+    /// Something unexpected.
     Other(String),
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// Calls everything as everybody, and writes each row when it is known.
+    /// Calls each RPC as each caller, and writes each row when it is known.
     pub(super) async fn show(
         &self,
         callers: &Callers,
@@ -165,12 +165,12 @@ impl Table<'_> {
         Ok(match probed {
             Err(HandshakeError::RefusedByPeer(_)) => Outcome::Refused,
             Err(other) => Outcome::Other(other.to_string()),
-            Ok(server) => believed(&server),
+            Ok(server) => accepted(&server),
         })
     }
 }
 
-fn believed(server: &Arc<Peer>) -> Outcome {
+fn accepted(server: &Arc<Peer>) -> Outcome {
     Outcome::Other(format!("{server} went on without a certificate"))
 }
 

@@ -1,4 +1,4 @@
-//! What a server answers to a caller that it believes: its health, its clock, and whether it may call a method.
+//! What a server answers to a caller that it accepts: its health, its clock, and whether it may call a method.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -55,7 +55,7 @@ pub(super) async fn examine(
             }
             health = "it is serving";
         }
-        // Whoever asks for a method wants to know about that one.
+        // With a method, that method is the question.
         Err(status) if status.code() == Code::PermissionDenied && case.method.is_some() => {
             health = "we may not ask for its health";
         }
@@ -70,7 +70,7 @@ pub(super) async fn examine(
     let allowed = case.method.as_ref().map_or(String::new(), |method| {
         format!(", and we may call {method}")
     });
-    let cause = format!("{who} is who it should be, it believes us, {health}{allowed}");
+    let cause = format!("{who} is who it should be, it accepts our certificate, {health}{allowed}");
     Ok(Finding::new(HEALTHY, Whose::Nobodys, cause, shown))
 }
 
@@ -87,7 +87,7 @@ fn failed(method: &str, status: &Status, who: &str, shown: String) -> Finding {
     };
     let code = info.map_or_else(|| "RPC_FAILED".to_owned(), |info| info.reason);
     let cause = format!(
-        "{who} believes us and answers {method} with {:?}: {}{decision}",
+        "{who} accepts our certificate and answers {method} with {:?}: {}{decision}",
         status.code(),
         status.message()
     );

@@ -161,7 +161,7 @@ impl Examination<'_> {
         Err(Finding::new(error.code(), Whose::TheServers, cause, shown))
     }
 
-    /// We do not believe the server.
+    /// We do not accept the certificate of the server.
     fn refused(
         &self,
         address: SocketAddr,
@@ -208,7 +208,7 @@ impl Examination<'_> {
         found(refusal.code(), cause, shown)
     }
 
-    /// The server does not believe us. What is wrong with us by our own rules is likely why.
+    /// The server does not accept our certificate. What our own rules find wrong with it is the likely reason.
     fn refused_by_peer(
         &self,
         address: SocketAddr,
@@ -307,7 +307,7 @@ fn out_of_order(chain: &[CertificateDer<'_>]) -> Option<usize> {
     Some(position + 1)
 }
 
-/// Who issued the leaf.
+/// The issuer of the leaf.
 fn issuer(chain: &[CertificateDer<'_>]) -> String {
     let issuer = chain
         .first()

@@ -1,6 +1,6 @@
-//! `countersign doctor`: why a server and we do not get together, in one line, with what to do about it.
+//! `countersign doctor`: why a connection to a server fails, in one line, with what to do about it.
 //!
-//! Never changes anything, and never sends a message to an RPC other than the health check.
+//! It changes nothing, and sends a message to no RPC but the health check.
 
 mod call;
 mod examine;
@@ -22,7 +22,7 @@ pub use finding::{Finding, Whose};
 use crate::OutputFormat;
 use crate::text::write_json;
 
-/// Says in one line why a server and we do not get together, and what to do about it
+/// Says in one line why a connection to a server fails, and what to do about it
 ///
 /// Exit codes: 0 all is well; 1 the cause was found; 64 the command line is not usable.
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ pub struct Doctor {
 pub struct Case {
     /// Where the server is.
     pub target: Target,
-    /// Who it must be.
+    /// The identity that it must have.
     pub expected: ServerIdentity,
     /// Where our credentials are.
     pub tls_dir: PathBuf,

@@ -212,7 +212,7 @@ impl Authority {
         })
     }
 
-    /// A leaf for the key of somebody else, with a serial number of its own: its chain as PEM.
+    /// A leaf for a key that is held elsewhere, with a serial number of its own: its chain as PEM.
     ///
     /// # Errors
     /// When a name or the key cannot be encoded, or our key does not sign.

@@ -1,4 +1,4 @@
-//! What a certificate says, whatever it says. Never a judgement, and never a panic on malformed input.
+//! The fields of a certificate, read without judging them. Malformed input is an error.
 
 use std::collections::HashSet;
 use std::fmt;

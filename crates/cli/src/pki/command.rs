@@ -1,8 +1,6 @@
-//! `countersign pki`: the command line of a development PKI. Never a decision of its own beyond what it
-//! prints.
+//! `countersign pki`: the command line of a development PKI.
 
-use base::text::timestamp;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,11 +9,11 @@ use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
 use super::certificate::Names;
-use super::operations::{self, OperationError, Outcome};
+use super::error::PkiError;
+use super::report::{report, report_list};
 use super::{
-    Directory, DirectoryError, ExportError, FileError, IdentityName, InvalidRequest, InvalidRoster,
-    InvalidSigningRequest, KeyType, Origin, Request, Revocations, Roster, Serial, SigningRequest,
-    Subject, TrustDomain, Usage, export, files, list, watch,
+    Directory, IdentityName, KeyType, Origin, Request, Roster, Serial, SigningRequest, Subject,
+    TrustDomain, Usage, export, files, list, operations, prune, watch,
 };
 use crate::OutputFormat;
 use crate::text::Printable;
@@ -42,7 +40,7 @@ enum Command {
         /// What stands for {trust_domain} in the identities.
         #[arg(long, value_name = "DOMAIN", default_value = "acme.test")]
         trust_domain: TrustDomain,
-        /// Who gets which name [default: dev.toml in DIR, or else the one of the project].
+        /// The identities and their names [default: dev.toml in DIR, or else the one of the project].
         #[arg(long, value_name = "FILE")]
         identities: Option<PathBuf>,
         /// How long the certificates are valid.
@@ -55,7 +53,7 @@ enum Command {
     ///
     /// A revoked one is not renewed: `issue --replace` does that, on purpose.
     Renew {
-        /// Whose [default: everybody's].
+        /// The identities [default: all].
         names: Vec<IdentityName>,
         /// How long they are valid [default: as long as the ones before].
         #[arg(long, value_name = "DURATION")]
@@ -76,6 +74,18 @@ enum Command {
     },
     /// Signs the revocation list again, with the next number and a new time, and gives it to every identity.
     Crl,
+    /// Removes the directories of identities that are no longer in dev.toml; without --yes, shows them.
+    ///
+    /// Other files in their directories are left. A certificate that was copied elsewhere stays valid until it expires:
+    /// revoke it first.
+    Prune {
+        /// The identities that stay [default: dev.toml in DIR, or else the one of the project].
+        #[arg(long, value_name = "FILE")]
+        identities: Option<PathBuf>,
+        /// Removes them.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Shows the certificates: names, serial number, days left, and whether revoked.
     List {
         /// For people or for programs.
@@ -239,13 +249,22 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
             if let Some(name) = name {
                 writeln!(
                     out,
-                    "`pki issue {name} --replace` gives it another certificate, with the names of dev.toml if it is there"
+                    "`{} pki issue {name} --replace` gives it another certificate, with the names of dev.toml if it is there",
+                    crate::tool_name()
                 )?;
             }
         }
         Command::Crl => {
             let directory = Directory::open(&dir, now)?;
             report_list(out, &operations::republish(&directory, now)?)?;
+        }
+        Command::Prune { identities, yes } => {
+            let directory = Directory::open(&dir, now)?;
+            // Which domain stands in the names does not matter here.
+            let domain = "acme.test".parse().map_err(PkiError::from)?;
+            let roster = roster(&dir, identities, &domain)?;
+            let stay: Vec<_> = roster.entries().map(|(name, _)| name).collect();
+            prune::run(&directory, &stay, yes, out)?;
         }
         Command::List { output } => list::write(&Directory::open(&dir, now)?, output, now, out)?,
     }
@@ -291,70 +310,4 @@ fn roster(dir: &Path, file: Option<PathBuf>, domain: &TrustDomain) -> Result<Ros
         ),
     };
     Ok(Roster::parse(&name, &text, domain)?)
-}
-
-pub(super) fn report(
-    out: &mut dyn Write,
-    name: &IdentityName,
-    outcome: &Outcome,
-) -> io::Result<()> {
-    match outcome {
-        Outcome::Kept(until) => writeln!(out, "{name:<16} kept: valid until {}", timestamp(*until)),
-        Outcome::Issued(until) => {
-            writeln!(out, "{name:<16} issued: valid until {}", timestamp(*until))
-        }
-        Outcome::Replaced(until, why) => {
-            writeln!(
-                out,
-                "{name:<16} replaced, {why}: valid until {}",
-                timestamp(*until)
-            )
-        }
-        Outcome::Revoked(since) => {
-            let since = timestamp(*since);
-            writeln!(
-                out,
-                "{name:<16} left as it is: revoked {since}; `issue --replace` gives it another"
-            )
-        }
-    }
-}
-
-fn report_list(out: &mut dyn Write, revocations: &Revocations) -> io::Result<()> {
-    let Revocations { number, entries } = revocations;
-    writeln!(out, "revocation list {number}: {} revoked", entries.len())
-}
-
-/// Why a `pki` command did not do what it was told.
-#[derive(Debug, thiserror::Error)]
-pub enum PkiError {
-    /// The file of identities is not usable.
-    #[error(transparent)]
-    Roster(#[from] InvalidRoster),
-    /// What is asked for is not issued.
-    #[error(transparent)]
-    Request(#[from] InvalidRequest),
-    /// A signing request is not one.
-    #[error("{}: {source}", file.display())]
-    SigningRequest {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        source: InvalidSigningRequest,
-    },
-    /// A file cannot be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The PKI is not usable.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// It cannot be exported.
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    /// The operation failed.
-    #[error(transparent)]
-    Operation(#[from] OperationError),
-    /// Nobody reads what is written, or the system does not tell when to stop.
-    #[error("cannot write the result")]
-    Output(#[from] io::Error),
 }

@@ -2,8 +2,8 @@
 //! own.
 //!
 //! An identity's directory is what a service reads: `tls.crt`, `tls.key`, `ca.crt` and, once something was
-//! revoked, `crl.pem`. Where the key is somebody else's, `tls.csr` is there in its place. Whoever opens the PKI holds a lock on it, so that two runs never undo each other's
-//! work. Never overwrites an authority.
+//! revoked, `crl.pem`. Where the key is held elsewhere, `tls.csr` is there in its place. An open PKI
+//! is locked, so that two runs do not undo each other's work. An authority is never overwritten.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -233,6 +233,30 @@ impl Directory {
         }
     }
 
+    /// Removes the files of an identity, and its directory if nothing else is in it.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove(&self, name: &IdentityName) -> Result<(), DirectoryError> {
+        // The certificate last: while it is there, the identity is, and this can be done again.
+        for file in ["tls.key", "tls.csr", "ca.crt", "crl.pem", "tls.crt"] {
+            let file = self.file(name, file);
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FileError::new("remove", &file)(error).into());
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let directory = self.path.join(name.as_str());
+        match fs::remove_dir(&directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                Err(FileError::new("remove", &directory)(error).into())
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Whether there is a key that is not the one of `request`.
     pub(super) fn has_another_key(&self, name: &IdentityName, request: &SigningRequest) -> bool {
         let key = files::read(&self.file(name, "tls.key"));
@@ -311,7 +335,7 @@ impl Directory {
     }
 }
 
-/// What git is told of a PKI: all of it is left alone but the files that people write.
+/// Keeps all of a PKI out of git but the files that people write.
 const GIT_IGNORE: &str = "\
 # Whatever is made here stays here: no certificate and, above all, no key is ever committed.
 *
@@ -320,7 +344,7 @@ const GIT_IGNORE: &str = "\
 !dev.toml
 ";
 
-/// Writes `.gitignore` before any key is there. One that is there is somebody's decision.
+/// Writes `.gitignore` before any key is there. One that is there is left as it is.
 fn keep_out_of_git(path: &Path) -> Result<(), FileError> {
     let file = path.join(".gitignore");
     if file.symlink_metadata().is_ok() {
@@ -337,13 +361,13 @@ pub struct Credentials {
     pub chain_pem: String,
     /// The private key; empty when it is missing.
     pub key_pem: String,
-    /// Whether nobody but its owner may read it.
+    /// Whether only its owner and its group may read it.
     pub key_is_private: bool,
-    /// By what it was asked for, when the key is somebody else's.
+    /// The signing request, when the key is held elsewhere.
     pub request: Option<SigningRequest>,
 }
 
-/// Who holds the key of a certificate.
+/// The holder of the key of a certificate.
 #[derive(Clone, Copy)]
 pub enum Holder<'a> {
     /// We made it.
@@ -351,7 +375,7 @@ pub enum Holder<'a> {
         /// As PEM.
         key_pem: &'a str,
     },
-    /// Whoever sent the request, which is kept so that the certificate can be renewed.
+    /// The sender of the request, which is kept so that the certificate can be renewed.
     Them {
         /// The request.
         request: &'a SigningRequest,
@@ -378,7 +402,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// What the group may not do, which is to write, and what everybody else may not do, which is anything.
+/// The bits that a key must not have: the group may read it, and others have no access.
 const OTHERS: u32 = 0o027;
 
 const AUTHORITY_FILES: [&str; 4] = ["root.key", "root.crt", "issuing.key", "issuing.crt"];
@@ -390,7 +414,7 @@ fn lock(directory: &Path) -> Result<File, FileError> {
 }
 
 fn make_authorities(ca: &Path, now: OffsetDateTime) -> Result<(), DirectoryError> {
-    // Two PKIs that share a name look like one with a wrong signature, which nobody understands.
+    // Two PKIs that share a name look like one with a wrong signature, which is hard to understand.
     let tag: String = Serial::random()
         .to_string()
         .chars()
@@ -428,7 +452,7 @@ pub enum DirectoryError {
     File(#[from] FileError),
     /// Others can read or write the key of an authority.
     #[error(
-        "others can read or write {} (mode {:04o}), so anybody may have made certificates with it: make a new authority, or, if nobody had access, `chmod 600` it",
+        "others can read or write {} (mode {:04o}), so certificates may have been made with it: make a new authority, or, if no one had access, `chmod 600` it",
         key.display(),
         mode & 0o7777
     )]
@@ -439,7 +463,7 @@ pub enum DirectoryError {
         mode: u32,
     },
     /// There is no PKI.
-    #[error("there is no authority in {}; make one with `countersign pki init`", .0.display())]
+    #[error("there is no authority in {}; make one with `{} pki init`", .0.display(), crate::tool_name())]
     NoAuthority(PathBuf),
     /// Some files of the authority are there and one is not.
     #[error(
@@ -477,7 +501,7 @@ pub enum DirectoryError {
         /// What is wrong.
         source: InvalidRevocations,
     },
-    /// The revocation list is gone, and somebody still has a copy.
+    /// The revocation list is missing, and an identity has a copy.
     #[error(
         "{} is missing, and {} is a copy of it; restore it from there: without it, what was revoked would be trusted again",
         file.display(), copy.display()

@@ -1,4 +1,4 @@
-//! `pki export`: an identity in the forms that other programs read, and the way into and out of their stores.
+//! `pki export`: an identity in the forms that other programs read.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,27 +7,26 @@ use clap::Args;
 use rcgen::{KeyPair, PublicKeyData as _};
 
 use super::certificate::Certificate;
-use super::command::PkiError;
+use super::error::{ExportError, PkiError};
 use super::files::{self, Batch, Secrecy};
-use super::nss::NssError;
-use super::operations;
-use super::pkcs12::{self, Encoding, InvalidPassword, Password, Pkcs12Error};
-use super::{Credentials, Directory, FileError, IdentityName, install};
+use super::pkcs12::{self, Encoding, Password};
+use super::{Credentials, Directory, IdentityName, operations, stores};
 use crate::text::Printable;
 
-/// Writes an identity in the forms that other programs read, and says how it gets into and out of their stores.
+/// Writes an identity in the forms that other programs read, and shows the commands that import it into their
+/// stores and remove it again.
 ///
 /// What is written replaces what is there. Files that hold a key are readable by their owner alone.
 #[derive(Debug, Args)]
 pub(super) struct Export {
     /// Whose certificate.
-    pub(super) name: IdentityName,
+    name: IdentityName,
     /// PKCS#12 with AES-256: for OpenSSL 3, Java 17, NSS (Chromium, Firefox) and Windows.
     #[arg(long, value_name = "FILE")]
-    pub(super) p12: Option<PathBuf>,
+    p12: Option<PathBuf>,
     /// PKCS#12 with triple DES: for the macOS keychain and older programs, and read by the newer ones too.
     #[arg(long, value_name = "FILE")]
-    pub(super) p12_compatible: Option<PathBuf>,
+    p12_compatible: Option<PathBuf>,
     /// The root as a Java truststore (PKCS#12).
     #[arg(long, value_name = "FILE")]
     truststore: Option<PathBuf>,
@@ -43,18 +42,6 @@ pub(super) struct Export {
     /// The password is the first line of this file.
     #[arg(long, value_name = "FILE", conflicts_with = "password")]
     password_file: Option<PathBuf>,
-    /// Imports the certificate into the NSS database, where Chromium finds it, in place of the one before.
-    #[arg(long, conflicts_with = "remove_nss")]
-    pub(super) install_nss: bool,
-    /// Removes it from there, with its key.
-    #[arg(long)]
-    pub(super) remove_nss: bool,
-    /// Trusts the root there too, or no longer. Who has its key can then be any web site to this browser.
-    #[arg(long)]
-    pub(super) nss_root: bool,
-    /// The NSS database [default: ~/.pki/nssdb if there, or else ~/.local/share/pki/nssdb].
-    #[arg(long, value_name = "DIR")]
-    pub(super) nss_db: Option<PathBuf>,
 }
 
 pub(super) fn run(
@@ -65,11 +52,19 @@ pub(super) fn run(
 ) -> Result<(), PkiError> {
     let credentials = operations::credentials(directory, &export.name)?;
     let written = write(dir, export, &credentials, out)?;
-    let nss_was_asked = export.install_nss || export.remove_nss || export.nss_root;
-    if nss_was_asked {
-        install::in_nss(dir, export, &credentials, out)?;
-    } else if written || export.asks_for_nothing() {
-        install::commands(export, &credentials, out)?;
+    if written || export.asks_for_nothing() {
+        let name = &export.name;
+        let file = |file: &Option<PathBuf>, otherwise: String| {
+            file.clone().unwrap_or_else(|| PathBuf::from(otherwise))
+        };
+        let leaf = operations::leaf_of(&credentials).map_err(ExportError::Malformed)?;
+        let files = stores::Files {
+            modern: &file(&export.p12, format!("{name}.p12")),
+            compatible: &file(&export.p12_compatible, format!("{name}-compatible.p12")),
+            root: &dir.join(name.as_str()).join("ca.crt"),
+            leaf: &leaf,
+        };
+        stores::commands(&files, out)?;
     }
     Ok(())
 }
@@ -173,7 +168,7 @@ fn write(
 }
 
 /// The key, if it is here and that of the certificate.
-pub(super) fn key_of(credentials: &Credentials) -> Result<KeyPair, ExportError> {
+fn key_of(credentials: &Credentials) -> Result<KeyPair, ExportError> {
     if credentials.request.is_some() && credentials.key_pem.is_empty() {
         return Err(ExportError::KeyElsewhere);
     }
@@ -196,35 +191,4 @@ fn is_within(file: &Path, directory: &Path) -> bool {
         (Ok(parent), Ok(directory)) => parent == directory,
         (Ok(_) | Err(_), _) => false,
     }
-}
-
-/// Why nothing, or not all, was exported.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The password is not one.
-    #[error(transparent)]
-    Password(#[from] InvalidPassword),
-    /// A file cannot be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The target is among the files of the authority, which are never overwritten.
-    #[error("{} is among the files of the authority; write it elsewhere", .0.display())]
-    Authority(PathBuf),
-    /// The key is with whoever made the signing request.
-    #[error(
-        "its key is not here but with whoever sent the signing request; --chain and --truststore need none"
-    )]
-    KeyElsewhere,
-    /// The key is missing, encrypted, or that of another certificate.
-    #[error("its tls.key is missing, or not the key of its certificate")]
-    Key,
-    /// The certificate is malformed.
-    #[error("tls.crt: {0}")]
-    Malformed(super::certificate::Malformed),
-    /// PKCS#12 cannot say it.
-    #[error(transparent)]
-    Pkcs12(#[from] Pkcs12Error),
-    /// NSS's programs failed.
-    #[error(transparent)]
-    Nss(#[from] NssError),
 }

@@ -1,14 +1,11 @@
-//! Files that are there whole or not at all.
-//!
-//! Everything is written beside its target and brought to the disk first; only then is each renamed into
-//! place.
+//! Files that are written whole or not at all: beside the target first, and then renamed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
+use tempfile::{NamedTempFile, PersistError};
 
 /// A file that cannot be read, written or put in its place.
 #[derive(Debug, thiserror::Error)]
@@ -46,22 +43,22 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     base::file::read(path, MAX_FILE).map_err(FileError::new("read", path))
 }
 
-/// Who may read a file.
+/// The readers of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Secrecy {
-    /// Everybody.
+    /// All users.
     Public,
     /// Its owner only.
     Private,
 }
 
-/// Files to be put in place together. What is not committed leaves no trace.
+/// Files to be put in place together. Each is written beside its target first; one that is not put in place is removed.
 #[derive(Debug, Default)]
 pub(super) struct Batch(Vec<Staged>);
 
 #[derive(Debug)]
 struct Staged {
-    temporary: PathBuf,
+    temporary: NamedTempFile,
     target: PathBuf,
     secrecy: Secrecy,
 }
@@ -74,29 +71,34 @@ impl Batch {
         contents: impl AsRef<[u8]>,
         secrecy: Secrecy,
     ) -> Result<(), FileError> {
-        let temporary = target.with_file_name(format!(".{}.tmp", Uuid::new_v4()));
+        let failed = || FileError::new("write", target);
         let mode = match secrecy {
             Secrecy::Public => 0o644,
             Secrecy::Private => 0o600,
         };
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary);
-        let mut file = file.map_err(FileError::new("write", target))?;
+        let beside = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) | None => Path::new("."),
+        };
+        let mut temporary = tempfile::Builder::new()
+            .prefix(".")
+            .suffix(".tmp")
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(beside)
+            .map_err(failed())?;
+        temporary
+            .write_all(contents.as_ref())
+            .and_then(|()| temporary.as_file().sync_all())
+            .map_err(failed())?;
         self.0.push(Staged {
             temporary,
             target: target.to_owned(),
             secrecy,
         });
-        file.write_all(contents.as_ref())
-            .and_then(|()| file.sync_all())
-            .map_err(FileError::new("write", target))
+        Ok(())
     }
 
-    /// Puts each file in place, in the order in which they were staged, also where there is one already: then whoever may
-    /// read that one may read the new one.
+    /// Puts each file in place, in the order of staging. One that replaces another keeps its readers.
     pub(super) fn replace(self) -> Result<(), FileError> {
         for staged in &self.0 {
             staged.keep_readers().map_err(FileError::new(
@@ -104,26 +106,22 @@ impl Batch {
                 &staged.target,
             ))?;
         }
-        self.commit(|staged| fs::rename(&staged.temporary, &staged.target))
+        self.put(NamedTempFile::persist)
     }
 
     /// Puts each file in place unless there is one already, which is an error.
     pub(super) fn create(self) -> Result<(), FileError> {
-        self.commit(|staged| fs::hard_link(&staged.temporary, &staged.target))
+        self.put(NamedTempFile::persist_noclobber)
     }
 
-    fn commit(self, put: fn(&Staged) -> io::Result<()>) -> Result<(), FileError> {
-        for staged in &self.0 {
-            put(staged).map_err(FileError::new("put in place", &staged.target))?;
-        }
-        for parent in self.0.iter().filter_map(|staged| staged.target.parent()) {
-            let parent = if parent.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                parent
-            };
-            let synced = File::open(parent).and_then(|directory| directory.sync_all());
-            synced.map_err(FileError::new("bring to the disk", parent))?;
+    fn put(
+        self,
+        put: fn(NamedTempFile, PathBuf) -> Result<File, PersistError>,
+    ) -> Result<(), FileError> {
+        for staged in self.0 {
+            let target = staged.target.clone();
+            put(staged.temporary, staged.target)
+                .map_err(|error| FileError::new("put in place", &target)(error.error))?;
         }
         Ok(())
     }
@@ -138,7 +136,7 @@ impl Staged {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let new = fs::metadata(&self.temporary)?;
+        let new = self.temporary.as_file().metadata()?;
         if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
             chown(&self.temporary, Some(old.uid()), Some(old.gid()))?;
         }
@@ -147,23 +145,12 @@ impl Staged {
             Secrecy::Private if old.mode() & 0o007 == 0 => old.mode() & 0o640,
             Secrecy::Private => 0o600,
         };
-        fs::set_permissions(&self.temporary, fs::Permissions::from_mode(0o600 | mode))
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        for staged in &self.0 {
-            // It is gone already when it was renamed.
-            drop(fs::remove_file(&staged.temporary));
-        }
+        fs::set_permissions(&self.temporary, Permissions::from_mode(0o600 | mode))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -185,7 +172,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("key");
         fs::write(&target, "old").unwrap();
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o666)).unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o666)).unwrap();
         let mut batch = Batch::default();
         batch.stage(&target, "new", Secrecy::Private).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "old");
@@ -199,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_read_a_file_may_read_the_one_that_replaces_it() {
+    fn a_file_keeps_the_readers_of_the_one_that_it_replaces() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("tls.key");
         let own = fs::metadata(dir.path()).unwrap();
@@ -217,7 +204,7 @@ mod tests {
             (Secrecy::Public, 0o666, 0o644),
         ] {
             fs::write(&target, "old").unwrap();
-            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(&target, Permissions::from_mode(mode)).unwrap();
             chown(&target, Some(uid), Some(gid)).unwrap();
             let mut batch = Batch::default();
             batch.stage(&target, "new", secrecy).unwrap();

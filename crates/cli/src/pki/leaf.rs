@@ -13,7 +13,7 @@ use rcgen::{
 use super::certificate::{Certificate, Names};
 use super::{InvalidSubject, IssueError, Serial, Subject, Validity};
 
-/// What a leaf is to say. It is made as told, also when no verifier would accept it.
+/// What a leaf is to say. It is made as specified, also when no verifier would accept it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeafSpec {
     /// The URI subject alternative names, such as a SPIFFE ID.

@@ -1,4 +1,4 @@
-//! `pki list`: who has which certificate, for how long, and whether it still counts.
+//! `pki list`: the certificates of the identities, how long they are valid, and whether they are revoked.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::certificate::Certificate;
-use super::command::PkiError;
+use super::error::PkiError;
 use super::operations::leaf_of;
 use super::{Directory, IdentityName, Revocations};
 use crate::OutputFormat;

@@ -1,37 +1,38 @@
 //! A public key infrastructure for development and tests: authorities, leaves and revocation lists.
 //!
-//! The types here make what they are told to make, faults included, because tests need faulty certificates.
-//! What must never leave the tool is refused by [`Request`]. Only the commands read a clock, and nothing reads
+//! The types here make what is asked for, faults included, because tests need faulty certificates.
+//! What is not safe to issue is refused by [`Request`]. Only the commands read a clock, and nothing reads
 //! from a network.
 
 mod authority;
 pub mod certificate;
 pub mod command;
 mod directory;
+mod error;
 mod export;
 mod files;
 mod identity_name;
-mod install;
 mod leaf;
 mod list;
-mod nss;
 pub mod operations;
 mod pkcs12;
+mod prune;
+mod report;
 mod request;
 mod revocations;
 mod roster;
 mod serial;
 mod signing_request;
+mod stores;
 mod subject;
 mod watch;
 
 pub use authority::{Authority, InvalidAuthority, InvalidLifetime, Revocation, Validity};
 pub use directory::{Credentials, Directory, DirectoryError, Holder, Origin};
-pub use export::ExportError;
+pub use error::{ExportError, PkiError};
 pub use files::FileError;
 pub use identity_name::{IdentityName, InvalidIdentityName};
 pub use leaf::{KeyType, Leaf, LeafSpec, NotRepeatable, Purpose};
-pub use nss::NssError;
 pub use pkcs12::{InvalidPassword, Pkcs12Error};
 pub use request::{InvalidRequest, Request, Usage};
 pub use revocations::{InvalidRevocations, Revocations};

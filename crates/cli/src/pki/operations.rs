@@ -172,7 +172,7 @@ pub fn due(directory: &Directory, name: &IdentityName) -> Result<OffsetDateTime,
     Ok(validity.not_after - validity.lifetime() / 3)
 }
 
-/// Revokes a certificate, and gives the new list to everybody. One that is revoked already stays as it is.
+/// Revokes a certificate, and gives the new list to every identity. One that is revoked already stays as it is.
 /// Gives the number of the list.
 ///
 /// # Errors
@@ -192,7 +192,7 @@ pub fn revoke(
     publish(directory, revocations, now)
 }
 
-/// Signs the list again, with the next number and a new time, and gives it to everybody.
+/// Signs the list again, with the next number and a new time, and gives it to every identity.
 ///
 /// # Errors
 /// When the list cannot be read, signed or written.
@@ -312,7 +312,7 @@ enum Standing {
     Wrong(String),
 }
 
-/// Holds the credentials on the disk against what they should be.
+/// Compares the credentials on the disk with what they should be.
 fn judge(
     directory: &Directory,
     revocations: &Revocations,
@@ -351,7 +351,7 @@ fn judge(
         return wrong("its key could be read by others");
     }
     let wanted = LeafSpec {
-        // What key somebody else has is not for us to say.
+        // The holder of the key chose its type.
         key_type: match &credentials.request {
             Some(request) => request.key_type(),
             None => spec.key_type,
@@ -371,7 +371,7 @@ fn unreadable(name: &IdentityName, source: Malformed) -> OperationError {
     }
 }
 
-/// Why a command did not do what it was told.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
     /// The PKI is not usable.
@@ -394,7 +394,7 @@ pub enum OperationError {
     )]
     OtherKey(IdentityName),
     /// There is no such identity.
-    #[error("{0} has no certificate here; `countersign pki list` shows who has")]
+    #[error("{0} has no certificate here; `{tool} pki list` shows the identities that have one", tool = crate::tool_name())]
     Unknown(IdentityName),
     /// The certificate of an identity is malformed.
     #[error("tls.crt of {name}: {source}")]

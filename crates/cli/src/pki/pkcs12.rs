@@ -1,4 +1,4 @@
-//! PKCS#12 (RFC 7292) files for the programs that read nothing else. Never read here, only written.
+//! PKCS#12 (RFC 7292) files for the programs that read nothing else. They are only written here.
 
 use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
@@ -32,7 +32,7 @@ impl Password {
         }
     }
 
-    /// Nobody guesses it.
+    /// 122 random bits.
     pub(super) fn random() -> Self {
         Self(uuid::Uuid::new_v4().simple().to_string())
     }

@@ -1,4 +1,4 @@
-//! What somebody asks the command line to issue, checked. What is not safe to hand out is refused here.
+//! Requests of the command line for a certificate. What is not safe to issue is refused here.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::certificate::Names;
 use super::signing_request::flags;
 use super::{KeyType, LeafSpec, Purpose, SigningRequest, Subject, Validity};
 
-/// A certificate that may be issued: it names somebody, and each name is well-formed.
+/// A certificate that may be issued: it has a name, and each name is well-formed.
 #[derive(Clone, Debug)]
 pub struct Request {
     names: Names,
@@ -73,7 +73,7 @@ impl Request {
         }
     }
 
-    /// What somebody else asks for, each name of which must be among those that are `allowed`. When none is asked for,
+    /// What a signing request asks for, each name of which must be among those that are `allowed`. When none is asked for,
     /// all that are allowed are granted.
     ///
     /// # Errors
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usage_that_nobody_gave_is_what_the_names_allow() {
+    fn the_default_usage_is_what_the_names_allow() {
         let request = |names, subject: Option<&str>| {
             let subject = subject.map(|subject| subject.parse().unwrap());
             Request::new(names, subject, None, KeyType::P256)

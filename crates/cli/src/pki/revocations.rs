@@ -1,4 +1,4 @@
-//! The revocation list as it is kept between two runs: it is the list itself, there is no other record.
+//! The revocation list as it is kept between two runs: the list itself is the only record.
 
 use pki_types::CertificateRevocationListDer;
 use pki_types::pem::PemObject as _;

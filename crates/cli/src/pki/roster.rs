@@ -1,4 +1,4 @@
-//! Who gets which name: the identities of a development PKI, read from a file such as `certs/dev.toml`.
+//! The identities of a development PKI, read from a file such as `certs/dev.toml`.
 //!
 //! Strict: an unknown field, a malformed name or an identity twice rejects the file, with its line.
 

@@ -1,6 +1,6 @@
 //! Certificate signing requests (RFC 2986): what the holder of a key that is not here asks for.
 //!
-//! Only that its sender holds the key is believed. Which names it gets is for [`super::Request`] to say.
+//! A request proves only that its sender holds the key. Which names it gets is for [`super::Request`] to say.
 
 use std::net::IpAddr;
 
@@ -101,7 +101,7 @@ impl SigningRequest {
     }
 }
 
-/// The names as a command line writes them. Whoever asks chooses them, and the reader may paste them.
+/// The names as a command line writes them. The sender chooses them, and the reader may paste them.
 pub(super) fn flags(names: &Names) -> Vec<String> {
     let Names {
         uris,
@@ -217,7 +217,7 @@ pub enum InvalidSigningRequest {
     /// It is DER.
     #[error("it is DER, not PEM: `openssl req -inform DER -in FILE -out FILE.pem` converts it")]
     Der,
-    /// More than one, and nobody could say which is meant.
+    /// More than one, so that it is not clear which is meant.
     #[error(
         "it holds more than one signing request, on lines {first} and {second}: give each a file of its own"
     )]

@@ -1,7 +1,7 @@
 //! Subjects written as RFC 4514 strings, most specific part first: `CN=mainframe,OU=batch,O=Acme,C=US`.
 //!
-//! Strict: what RFC 4514 does not allow, or what two readers could take for two names, is refused. Never
-//! repairs.
+//! Strict: what RFC 4514 does not allow, or what two readers could take for two names, is refused, and
+//! nothing is repaired.
 
 use std::str::FromStr;
 

@@ -1,5 +1,4 @@
-//! `pki renew --watch`: certificates that never get old. Ends at a signal, and never in the middle of a
-//! renewal.
+//! `pki renew --watch`: renews certificates before they expire. It ends at a signal, between two renewals.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,8 +6,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::command::{PkiError, report};
+use super::error::PkiError;
 use super::operations::{self, Outcome};
+use super::report::report;
 use super::{Directory, IdentityName};
 
 /// An identity that is added meanwhile is seen after this at the latest.

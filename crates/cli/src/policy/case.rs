@@ -22,9 +22,9 @@ pub(super) struct Case {
     #[serde(default)]
     pub(super) metadata: Metadata,
     pub(super) expect: Expect,
-    /// The rule that has to decide, for those who read the audit log; `""` for none.
+    /// The rule that has to decide, as the audit log names it; `""` for none.
     pub(super) matched_rule: Option<String>,
-    /// For those who read the file.
+    /// A remark for readers of the file.
     #[serde(default, rename = "note")]
     _note: String,
 }

@@ -1,9 +1,10 @@
 //! `policy check`: what is probably wrong with a valid policy.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
-use authz::{Policy, Severity};
+use authz::{Api, Policy, Severity};
 use serde::Serialize;
 
 use super::PolicyError;
@@ -14,7 +15,11 @@ use crate::text::{Printable, write_json};
 #[derive(Serialize)]
 struct Checked<'a> {
     policy: &'a str,
-    /// How many RPCs it was held against; null without an API.
+    /// What it was checked against: `builtin`, `none` or the file.
+    api: String,
+    /// The services of that API.
+    services: BTreeSet<String>,
+    /// How many RPCs they have; null without an API.
     rpcs: Option<usize>,
     ok: bool,
     findings: Vec<Finding<'a>>,
@@ -38,10 +43,10 @@ pub(super) fn write(
     output: OutputFormat,
     out: &mut dyn Write,
 ) -> Result<bool, PolicyError> {
-    let api = input::api(api)?;
+    let (choice, api) = (api.to_string(), input::api(api)?);
     let (found, error) = match &api {
         Some(api) => (authz::check(policy, api), "error"),
-        // What A43 allows may be meant, as long as nobody says what there is to call.
+        // What A43 allows may be intended, as long as the API is not known.
         None => (authz::lint(policy), "warning"),
     };
     let findings = found
@@ -61,7 +66,9 @@ pub(super) fn write(
     let ok = findings.iter().all(|finding| finding.severity != "error");
     let checked = Checked {
         policy: policy.name(),
-        rpcs: api.map(|api| api.paths().count()),
+        api: choice,
+        services: api.iter().flat_map(Api::paths).map(service).collect(),
+        rpcs: api.as_ref().map(|api| api.paths().count()),
         ok,
         findings,
     };
@@ -75,6 +82,8 @@ pub(super) fn write(
 fn write_text(file: &Path, checked: &Checked<'_>, out: &mut dyn Write) -> Result<(), PolicyError> {
     let Checked {
         policy,
+        api,
+        services,
         rpcs,
         ok: _,
         findings,
@@ -95,15 +104,26 @@ fn write_text(file: &Path, checked: &Checked<'_>, out: &mut dyn Write) -> Result
         )?;
     }
     let against = match rpcs {
-        Some(rpcs) => format!("held against {rpcs} RPCs"),
-        None => "held against no API".to_owned(),
+        Some(rpcs) => {
+            let services = services.iter().map(String::as_str).collect::<Vec<_>>();
+            format!("{api} ({rpcs} RPCs of {})", services.join(", "))
+        }
+        None => "no API".to_owned(),
     };
     let errors = findings.iter().filter(|it| it.severity == "error").count();
     let warnings = findings.len() - errors;
     writeln!(
         out,
-        "{file}: policy \"{}\" is valid; {against}: {errors} errors, {warnings} warnings",
-        Printable(policy)
+        "{file}: policy \"{}\" is valid; checked against {}: {errors} errors, {warnings} warnings",
+        Printable(policy),
+        Printable(against)
     )?;
     Ok(())
+}
+
+/// `package.Service` of `/package.Service/Method`.
+fn service(path: &str) -> String {
+    let path = path.trim_start_matches('/');
+    let (service, _method) = path.rsplit_once('/').unwrap_or((path, ""));
+    service.to_owned()
 }

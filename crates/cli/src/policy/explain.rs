@@ -16,13 +16,13 @@ use super::peer::Peer;
 use crate::text::{Printable, write_json};
 use crate::{OutputFormat, cert};
 
-/// Who calls what.
+/// The caller and the RPC.
 #[derive(Debug, Args)]
 pub(super) struct Question {
-    /// Who calls: the certificate of the caller, PEM or DER.
+    /// The certificate of the caller, PEM or DER.
     #[arg(long, value_name = "FILE", required_unless_present = "peer")]
     cert: Option<PathBuf>,
-    /// Who calls, as JSON: {"uri_sans": [], "dns_sans": [], "subject": ""}; "authenticated": false is a caller without
+    /// The caller, as JSON: {"uri_sans": [], "dns_sans": [], "subject": ""}; "authenticated": false is a caller without
     /// a certificate, "tls": false one without TLS.
     #[arg(long, value_name = "JSON", conflicts_with = "cert")]
     peer: Option<String>,
@@ -46,7 +46,7 @@ impl Question {
     }
 }
 
-/// Whom the server takes the holder of a certificate for.
+/// The peer that the server sees in the holder of a certificate.
 pub(super) fn certified(path: &Path) -> Result<Caller, PolicyError> {
     let chain = cert::chain(path)?;
     let claims = Claims::read(Role::Client, &chain).map_err(|source| PolicyError::NoCaller {

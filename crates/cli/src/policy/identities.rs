@@ -1,4 +1,4 @@
-//! Who the rows of a table are: holders of certificates, peers of a file, and everybody whom a policy names.
+//! The callers that are the rows of a table: holders of certificates, peers of a file, and the principals of a policy.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,7 +11,7 @@ use clap::Args;
 use super::peer::{NamedPeer, Peer};
 use super::{PolicyError, explain, input};
 
-/// Who calls. By default: whoever has a certificate in certs/, and each principal that the policy names.
+/// The callers. By default: the holders of the certificates in certs/, and each principal that the policy names.
 #[derive(Debug, Args)]
 pub(super) struct IdentitySource {
     /// A directory with NAME/tls.crt for each caller, as `pki init` makes it.
@@ -25,10 +25,10 @@ pub(super) struct IdentitySource {
     peers: Option<PathBuf>,
 }
 
-/// Where `pki init` puts certificates when it is not told otherwise.
+/// Where `pki init` puts certificates by default.
 const DEFAULT_CERTS: &str = "certs";
 
-/// One who calls.
+/// A caller.
 pub(super) struct Identity {
     pub(super) name: String,
     pub(super) standing: Standing,
@@ -47,7 +47,7 @@ impl IdentitySource {
         match (&self.certs, &self.cert[..], &self.peers) {
             (None, [], None) => {
                 match of_directory(Path::new(DEFAULT_CERTS)) {
-                    // Not everybody keeps certificates there.
+                    // It need not be there.
                     Err(PolicyError::File { .. } | PolicyError::Nothing(_)) => {}
                     identities => found.extend(identities?),
                 }
@@ -67,7 +67,7 @@ impl IdentitySource {
         }
         match found.is_empty() {
             true => Err(PolicyError::Nothing(
-                "nobody to ask about: give --certs, --cert or --peers".to_owned(),
+                "there is no caller to ask about: give --certs, --cert or --peers".to_owned(),
             )),
             false => Ok(found),
         }

@@ -1,6 +1,7 @@
 //! What the commands read: policies, APIs, cases, peers and metadata. All of a file, or a refusal with the place.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -45,15 +46,39 @@ pub(super) fn policy(path: &Path, loggers: &Loggers) -> Result<Policy, PolicyErr
     })
 }
 
-/// What a policy is held against.
+/// The contract of the repository that the tool was built in, as a descriptor set; empty where there was none.
+const BUILTIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/builtin.bin"));
+
+/// What a policy is checked against.
 #[derive(Clone, Debug)]
 pub(super) enum ApiChoice {
-    /// What this project's server can serve.
+    /// The services of the repository that the tool was built in.
     Builtin,
     /// Nothing but itself.
     None,
-    /// The services of a descriptor set.
+    /// The services of a `.proto` file or a descriptor set.
     File(PathBuf),
+}
+
+impl ApiChoice {
+    /// The default: the services that the tool was built with, if there are any.
+    pub(super) fn or_default(choice: Option<&Self>) -> Self {
+        match choice {
+            Some(choice) => choice.clone(),
+            None if BUILTIN.is_empty() => Self::None,
+            None => Self::Builtin,
+        }
+    }
+}
+
+impl fmt::Display for ApiChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin => f.write_str("builtin"),
+            Self::None => f.write_str("none"),
+            Self::File(file) => file.display().fmt(f),
+        }
+    }
 }
 
 impl FromStr for ApiChoice {
@@ -74,8 +99,18 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
         ApiChoice::None => return Ok(None),
         ApiChoice::Builtin => (
             Path::new("builtin"),
-            countersign::server::api(proto::FILE_DESCRIPTOR_SET),
+            match BUILTIN.is_empty() {
+                true => return Err(PolicyError::NoBuiltin),
+                false => countersign::server::api(BUILTIN),
+            },
         ),
+        // A server of this project has health and reflection too.
+        ApiChoice::File(path) if path.extension().is_some_and(|it| it == "proto") => {
+            // The compiler reads it again: this refuses what is too large or no regular file.
+            read(path, MAX_FILE)?;
+            let set = countersign_build::descriptors_of(path)?;
+            (path.as_path(), countersign::server::api(&set))
+        }
         ApiChoice::File(path) => (
             path.as_path(),
             Api::from_descriptor_set(&read(path, MAX_FILE)?),
@@ -113,7 +148,7 @@ pub(super) fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Po
     })
 }
 
-/// Nothing would hold for an empty list, and two of one name could not be told apart.
+/// An empty list would prove nothing, and two entries of one name cannot be distinguished.
 fn unique<'a>(
     what: &str,
     kind: &str,

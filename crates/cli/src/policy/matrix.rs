@@ -30,7 +30,7 @@ struct Cell<'a> {
     refusal: &'static str,
 }
 
-/// Writes who may call what.
+/// Writes which caller may call which RPC.
 pub(super) fn write(
     policy: &Policy,
     scope: &Scope,
@@ -180,7 +180,8 @@ struct Asked {
 
 impl Asked {
     fn new(scope: &Scope, policies: &[&Policy]) -> Result<Self, PolicyError> {
-        let methods: Vec<String> = match input::api(&scope.api)? {
+        let api = ApiChoice::or_default(scope.api.as_ref());
+        let methods: Vec<String> = match input::api(&api)? {
             Some(api) => api.paths().map(str::to_owned).collect(),
             None => named_paths(policies),
         };
@@ -257,7 +258,7 @@ fn write_notes(
             "note: some rules look at metadata, and these calls have none; see --metadata"
         )?;
     }
-    if matches!(scope.api, ApiChoice::None) {
+    if matches!(ApiChoice::or_default(scope.api.as_ref()), ApiChoice::None) {
         writeln!(
             out,
             "note: only the paths that the policy names are shown; see --api"

@@ -1,6 +1,6 @@
 //! `countersign policy`: checks, explains, tests and compares gRPC authorization policies (gRFC A43).
 //!
-//! Never decides by itself: every answer is that of the engine that the server runs.
+//! Every answer is that of the engine that the server runs.
 
 mod case;
 mod check;
@@ -31,7 +31,7 @@ Exit codes: 0 all of it holds, 1 something does not, 64 an invalid policy, file 
 
 Examples:
   countersign policy check crates/server/policy.json --strict
-  countersign policy check authz.json --api service.binpb
+  countersign policy check policy.json --api proto/payments/v1/payments.proto
   countersign policy explain --policy crates/server/policy.json --cert certs/billing/tls.crt \\
       --method /payments.v1.PaymentService/GetPayment
   countersign policy test --policy crates/server/policy.json crates/server/policy-cases.json
@@ -48,15 +48,17 @@ pub struct PolicyCommand {
 enum Command {
     /// Says whether a policy is valid, and what is probably wrong with it.
     ///
-    /// A policy that is not valid is an error (exit code 64). A valid one is held against itself and against an API: a
+    /// A policy that is not valid is an error (exit code 64). A valid one is checked by itself and against an API: a
     /// rule for an RPC that does not exist is an error (exit code 1), an RPC that no rule mentions is a warning.
     Check {
         /// The policy.
         file: PathBuf,
-        /// What can be called: "builtin" for this project's server, a FILE with a protobuf descriptor set for any
-        /// other service (protoc --include_imports --descriptor_set_out=FILE), or "none" to judge by A43 alone, for which all findings are warnings.
-        #[arg(long, value_name = "builtin|none|FILE", default_value = "builtin")]
-        api: ApiChoice,
+        /// What can be called: a FILE.proto, to which health and reflection are added; a FILE with a descriptor set
+        /// (protoc --include_imports --descriptor_set_out=FILE); "builtin" for the services of the repository that
+        /// this tool was built in; or "none" to judge by A43 alone, for which all findings are warnings [default:
+        /// builtin if there is one, or else none].
+        #[arg(long, value_name = "FILE|builtin|none")]
+        api: Option<ApiChoice>,
         /// Takes warnings for errors.
         #[arg(long)]
         strict: bool,
@@ -75,7 +77,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: OutputFormat,
     },
-    /// Holds a policy against cases that say who may call what.
+    /// Checks a policy against cases: a caller, an RPC, and the expected decision.
     ///
     /// CASES is {"cases": [{"name": "...", "peer": {"uri_sans": ["spiffe://acme.test/orders"]}, "method":
     /// "/package.Service/Method", "metadata": {"key": ["value"]}, "expect": "allow"}]}. A peer has uri_sans, dns_sans
@@ -92,10 +94,10 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: OutputFormat,
     },
-    /// Shows who may call what.
+    /// Shows which caller may call which RPC.
     ///
-    /// The callers are those named by --certs, --cert or --peers; without any of these, whoever has a certificate in
-    /// certs/, and each principal of the policy as written, patterns included.
+    /// The callers are those named by --certs, --cert or --peers; without any of these, the holders of the
+    /// certificates in certs/, and each principal of the policy as written, patterns included.
     Matrix {
         /// The policy.
         #[arg(long, value_name = "FILE", default_value = "crates/server/policy.json")]
@@ -103,11 +105,11 @@ enum Command {
         #[command(flatten)]
         scope: Scope,
     },
-    /// Shows for whom and for which RPC two policies decide otherwise.
+    /// Shows the callers and RPCs for which two policies decide differently.
     ///
     /// The exit code is 1 when there is a difference, as of diff(1). The callers are those named by --certs, --cert or
-    /// --peers; without any of these, whoever has a certificate in certs/, and each principal of either policy as
-    /// written, patterns included.
+    /// --peers; without any of these, the holders of the certificates in certs/, and each principal of either
+    /// policy as written, patterns included.
     Diff {
         /// The policy before.
         old: PathBuf,
@@ -123,10 +125,11 @@ enum Command {
 struct Scope {
     #[command(flatten)]
     identities: IdentitySource,
-    /// What can be called: "builtin" for this project's server, a FILE with a protobuf descriptor set for any other
-    /// service, or "none" for the paths that the policy names.
-    #[arg(long, value_name = "builtin|none|FILE", default_value = "builtin")]
-    api: ApiChoice,
+    /// What can be called: a FILE.proto, to which health and reflection are added; a FILE with a descriptor set;
+    /// "builtin" for the services of the repository that this tool was built in; or "none" for the paths that the
+    /// policy names [default: builtin if there is one, or else none].
+    #[arg(long, value_name = "FILE|builtin|none")]
+    api: Option<ApiChoice>,
     /// Metadata of the calls; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     metadata: Vec<NameValue>,
@@ -150,6 +153,7 @@ pub fn run(command: PolicyCommand, out: &mut dyn Write) -> Result<ExitCode, Poli
             output,
         } => {
             let policy = input::policy(&file, &loggers)?;
+            let api = ApiChoice::or_default(api.as_ref());
             check::write(&file, &policy, &api, strict, output, out)?
         }
         Command::Explain {
@@ -207,6 +211,12 @@ pub enum PolicyError {
         /// Why.
         source: InvalidPolicy,
     },
+    /// The API of the repository is asked for by a tool that was built elsewhere.
+    #[error("this tool was built without an API of its own; give one by --api FILE.proto")]
+    NoBuiltin,
+    /// A `.proto` file cannot be compiled.
+    #[error(transparent)]
+    Contract(#[from] countersign_build::BuildError),
     /// A file does not describe an API.
     #[error("{} does not describe an API: {source}", path.display())]
     Api {
@@ -237,10 +247,10 @@ pub enum PolicyError {
         /// Why.
         source: identity::InvalidPeer,
     },
-    /// Nobody, or nothing, to ask a policy about.
+    /// There is no caller or RPC to ask a policy about.
     #[error("{0}")]
     Nothing(String),
-    /// Nobody reads what is written.
+    /// The output is closed.
     #[error("cannot write the result")]
     Output(#[from] io::Error),
 }

@@ -1,4 +1,4 @@
-//! `policy test`: a policy held against the cases of its users.
+//! `policy test`: checks a policy against cases.
 
 use std::io::{self, Write};
 

@@ -115,6 +115,40 @@ fn a_revocation_list_that_cannot_be_read_is_not_an_empty_one() {
 }
 
 #[test]
+fn prune_shows_the_identities_that_are_no_longer_in_dev_toml_and_removes_them_when_told_to() {
+    let sandbox = Sandbox::with_pki();
+    assert_eq!(
+        sandbox.succeed(&["pki", "prune"]),
+        "every identity here is in dev.toml\n"
+    );
+    sandbox.succeed(&["pki", "issue", "old", "--uri", "x:old"]);
+    sandbox.succeed(&["pki", "issue", "older", "--uri", "x:older"]);
+    sandbox.succeed(&["pki", "revoke", "older"]);
+    sandbox.write("certs/older/notes.txt", "mine");
+    let before = sandbox.snapshot();
+    let shown = sandbox.succeed(&["pki", "prune"]);
+    for line in [
+        "old              would be removed; its certificate is not revoked, and valid until ",
+        "older            would be removed\n",
+        "`countersign pki prune --yes` removes them",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    assert_eq!(sandbox.snapshot(), before);
+    let removed = sandbox.succeed(&["pki", "prune", "--yes"]);
+    assert!(removed.contains("older            removed\n"), "{removed}");
+    assert!(!sandbox.path("certs/old").exists());
+    let left: Vec<_> = std::fs::read_dir(sandbox.path("certs/older"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["notes.txt"]);
+    for name in IDENTITIES {
+        assert!(sandbox.path(&format!("certs/{name}/tls.crt")).exists());
+    }
+}
+
+#[test]
 fn list_says_what_is_there_in_both_forms() {
     let sandbox = Sandbox::with_pki();
     sandbox.write("certs/orders/tls.crt", "garbage");
@@ -227,7 +261,7 @@ fn a_revoked_identity_comes_back_with_the_names_of_dev_toml() {
         let names = || sandbox.leaf(name, |leaf| (leaf.names().clone(), leaf.subject().unwrap()));
         let before = (names(), sandbox.serial(name));
         let said = sandbox.succeed(&["pki", "revoke", name]);
-        let advice = format!("`pki issue {name} --replace`");
+        let advice = format!("`countersign pki issue {name} --replace`");
         assert!(said.contains(&advice), "{said}");
         let said = sandbox.succeed(&["pki", "issue", name, "--replace"]);
         assert!(said.contains("replaced"), "{said}");

@@ -8,7 +8,7 @@ fn no_command_waits_for_a_fifo() {
         return;
     }
     let sandbox = Sandbox::with_pki();
-    assert!(run_other(&sandbox, "mkfifo", &["fifo"]).0);
+    assert!(run_other(&sandbox, "mkfifo", &["fifo", "fifo.proto"]).0);
     sandbox.write("p.json", r#"{"name":"p","allow_rules":[{"name":"r"}]}"#);
     std::fs::create_dir(sandbox.path("piped")).unwrap();
     for file in ["tls.crt", "tls.key", "ca.crt"] {
@@ -23,6 +23,7 @@ fn no_command_waits_for_a_fifo() {
         "pki issue web --csr fifo --as-requested",
         "policy check fifo",
         "policy check p.json --api fifo",
+        "policy check p.json --api fifo.proto",
         "policy test --policy p.json fifo",
         "policy explain --policy p.json --method /a.B/C --cert fifo",
         "doctor localhost:1 --tls-dir piped",

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use countersign_cli::pki::{Authority, LeafSpec, Purpose, Validity};
+use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, SanType};
 use time::OffsetDateTime;
 
-use crate::tool::Sandbox;
+use crate::tool::{Sandbox, is_missing, run_other};
 
 fn issuing() -> Authority {
     let root = Authority::root("root", an_hour()).unwrap();
@@ -149,6 +150,83 @@ fn every_problem_is_named() {
         let shown = sandbox.succeed(&["cert", "show", "leaf.pem"]);
         assert!(shown.contains(why), "{why}: {shown}");
     }
+}
+
+/// A client certificate with one change.
+fn self_made(key: &rcgen::KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(
+        "spiffe://acme.test/orders".try_into().unwrap(),
+    )];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    change(&mut params);
+    params.self_signed(key).unwrap().pem()
+}
+
+#[test]
+fn what_the_verifier_refuses_under_any_root_is_shown_with_its_code() {
+    let sandbox = Sandbox::empty();
+    let p256 = rcgen::KeyPair::generate().unwrap();
+    let policies = |params: &mut CertificateParams| {
+        let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 32], vec![0x30, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions = vec![extension];
+    };
+    for (name, chain, why) in [
+        (
+            "policies",
+            self_made(&p256, policies),
+            "refused: CERTIFICATE_MALFORMED: the certificate is malformed: it has a critical extension that is not known \
+             here: 2.5.29.32",
+        ),
+        (
+            "long",
+            self_made(&p256, |_| ()).repeat(9),
+            "refused: CHAIN_TOO_LONG",
+        ),
+    ] {
+        sandbox.write(name, &chain);
+        let shown = sandbox.succeed(&["cert", "show", name]);
+        for side in ["client", "server"] {
+            let line = format!("  as {side}  {why}");
+            assert!(shown.contains(&line), "{line}: {shown}");
+        }
+    }
+    // In the same words as the verifier.
+    let root = issuing();
+    sandbox.write("root", root.certificate_pem());
+    let verify = |file| {
+        sandbox.run(&[
+            "cert",
+            "verify",
+            "--ca",
+            "root",
+            "--purpose",
+            "client",
+            file,
+        ])
+    };
+    let said = verify("policies").out;
+    assert!(said.contains("not known here: 2.5.29.32"), "{said}");
+}
+
+#[test]
+fn a_key_that_no_handshake_accepts_is_shown_with_its_code() {
+    if is_missing("openssl", "version") {
+        return;
+    }
+    let sandbox = Sandbox::empty();
+    let words = "req -x509 -newkey rsa:1024 -nodes -keyout key -out weak.crt -days 1 -subj /CN=x \
+                 -addext extendedKeyUsage=clientAuth -addext basicConstraints=critical,CA:FALSE \
+                 -addext subjectAltName=URI:spiffe://acme.test/orders";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let (made, said) = run_other(&sandbox, "openssl", &words);
+    assert!(made, "{said}");
+    let shown = sandbox.succeed(&["cert", "show", "weak.crt"]);
+    assert!(
+        shown.contains("  as client  refused: KEY_NOT_ACCEPTED: "),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -146,6 +146,29 @@ fn a_stamped_service_builds_passes_its_tests_and_shows_its_demo() {
         assert!(said.contains(shown), "{said}");
     }
 
+    // Its policy is checked against its own contract, by the tool that it has.
+    let said = text(&cargo(
+        &service,
+        &[
+            "run",
+            "--example",
+            "countersign",
+            "--",
+            "policy",
+            "check",
+            "policy.json",
+            "--strict",
+            "--api",
+            "proto/acme/card_payments/v2/card_payments.proto",
+        ],
+    ));
+    for shown in [
+        "card_payments.proto (5 RPCs of acme.card_payments.v2.PaymentService, grpc.health.v1.Health",
+        "0 errors, 0 warnings",
+    ] {
+        assert!(said.contains(shown), "{said}");
+    }
+
     // An RPC more, and no rule for it: the test names it.
     let proto = service.join("proto/acme/card_payments/v2/card_payments.proto");
     edit(

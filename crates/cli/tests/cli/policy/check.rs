@@ -5,6 +5,15 @@ use serde_json::{Value, json};
 use super::{GET, POLICY, case, descriptor_set, sandbox};
 use crate::tool::Sandbox;
 
+const SHOP: &str = r#"syntax = "proto3";
+package shop.v1;
+service Shop {
+  rpc Get(Item) returns (Item);
+  rpc Put(Item) returns (Item);
+}
+message Item {}
+"#;
+
 #[test]
 fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_be() {
     let sandbox = sandbox();
@@ -13,6 +22,9 @@ fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_
     // The rules are for another service than ours.
     let builtin = check(&[]);
     assert_eq!(builtin.code, 1);
+    let against = "checked against builtin (8 RPCs of grpc.health.v1.Health, grpc.reflection.v1.ServerReflection, \
+                   inventory.v1.InventoryService)";
+    assert!(builtin.out.contains(against), "{}", builtin.out);
     assert!(
         builtin.out.contains(
             "p.json:9: error: /allow_rules/0/request/paths/0: \"/shop.v1.Shop/Get\" names no RPC of this API \
@@ -33,7 +45,7 @@ fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_
     assert!(
         alone
             .out
-            .ends_with("held against no API: 0 errors, 1 warnings\n"),
+            .ends_with("checked against no API: 0 errors, 1 warnings\n"),
         "{}",
         alone.out
     );
@@ -47,12 +59,32 @@ fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_
         "{}",
         own.out
     );
+    assert!(
+        own.out
+            .contains("checked against api.binpb (2 RPCs of shop.v1.Shop)"),
+        "{}",
+        own.out
+    );
+    // For a service of a `.proto` file, which has health and reflection too.
+    sandbox.write("shop.proto", SHOP);
+    let own = check(&["--api", "shop.proto"]);
+    assert_eq!(own.code, 0, "{}", own.out);
+    for said in [
+        "no rule mentions /shop.v1.Shop/Put",
+        "checked against shop.proto (5 RPCs of grpc.health.v1.Health",
+    ] {
+        assert!(own.out.contains(said), "{}", own.out);
+    }
     let json: Value =
         serde_json::from_str(&check(&["--api", "api.binpb", "--strict", "--output", "json"]).out)
             .unwrap();
     assert_eq!(
         (&json["policy"], &json["rpcs"], &json["ok"]),
         (&json!("shop"), &json!(2), &json!(false))
+    );
+    assert_eq!(
+        (&json["api"], &json["services"]),
+        (&json!("api.binpb"), &json!(["shop.v1.Shop"]))
     );
     assert_eq!(json["findings"][0]["severity"], "error");
     assert_eq!(json["findings"].as_array().unwrap().len(), 2);
@@ -74,6 +106,7 @@ fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_
 fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
     let sandbox = sandbox();
     let check = |file| ["policy", "check", file];
+    sandbox.write("bad.proto", "syntax = \"proto3\";\nservice {}\n");
     sandbox.write("huge", vec![b' '; (16 << 20) + 1]);
     sandbox.write("deep", "[".repeat(1 << 20));
     sandbox.write("binary", [0xff, 0xfe, 0x00]);
@@ -100,6 +133,8 @@ fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
         ("p.json", "p.json does not describe an API"),
         ("missing", "cannot read missing"),
         ("/dev/zero", "not a regular file"),
+        ("missing.proto", "cannot read missing.proto"),
+        ("bad.proto", "bad.proto:2:"),
     ] {
         sandbox.refuse(&["policy", "check", "p.json", "--api", api], why);
     }
