@@ -33,6 +33,7 @@ mod process_facts;
 mod processes;
 mod protocol;
 mod raw;
+mod readme;
 mod rotation;
 mod scrape;
 mod traces;
