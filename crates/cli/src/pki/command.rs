@@ -239,7 +239,8 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
             if let Some(name) = name {
                 writeln!(
                     out,
-                    "`pki issue {name} --replace` gives it another certificate, with the names of dev.toml if it is there"
+                    "`{} pki issue {name} --replace` gives it another certificate, with the names of dev.toml if it is there",
+                    countersign::program::tool()
                 )?;
             }
         }
