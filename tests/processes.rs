@@ -246,7 +246,11 @@ fn a_server_that_cannot_start_says_which_file_is_wrong_and_binds_nothing() {
         (
             "no directory",
             |pki| fs::remove_dir_all(pki.dir("inventory")).unwrap(),
-            &["tls.crt", "No such file"],
+            &[
+                "tls.crt",
+                "No such file",
+                "; make development certificates with `cargo cs pki init`",
+            ],
         ),
         (
             "no key",

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::tool::tool_name;
 use crate::{cert, demo, doctor, new, pki, policy};
+use countersign::program::tool;
 
 /// Makes, shows and checks certificates and policies for mutual TLS.
 #[derive(Debug, Parser)]
@@ -34,9 +34,9 @@ fn named(command: clap::Command) -> clap::Command {
         .map(|examples| {
             examples
                 .to_string()
-                .replace("  countersign ", &format!("  {} ", tool_name()))
+                .replace("  countersign ", &format!("  {} ", tool()))
         });
-    let named = command.bin_name(tool_name());
+    let named = command.bin_name(tool());
     match examples {
         Some(examples) => named.mut_subcommand("policy", |policy| policy.after_help(examples)),
         None => named,

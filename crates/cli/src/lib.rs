@@ -14,10 +14,8 @@ pub mod pki;
 pub mod policy;
 pub mod rights;
 pub mod text;
-mod tool;
 
 pub use command::main;
-pub use tool::tool_name;
 
 /// How a command writes its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -159,16 +159,9 @@ impl Failure {
             Self::NotServing(_) => {
                 Some("try again later; the server's log says what it waits for".to_owned())
             }
-            Self::Credentials(error) if error.is_missing_file() => Some(
-                "make development certificates with `cargo cs pki init`, or name another directory by --tls-dir"
-                    .to_owned(),
-            ),
-            Self::Credentials(error) if error.code() == "CERTIFICATE_EXPIRED" => Some(
-                "renew it: `cargo cs pki renew` does so for development certificates".to_owned(),
-            ),
+            Self::Credentials(error) => countersign::credentials_next_step(error),
             // These say it themselves.
-            Self::Credentials(_)
-            | Self::Descriptors(_)
+            Self::Descriptors(_)
             | Self::File(_)
             | Self::Usage(_)
             | Self::Unbound(_)

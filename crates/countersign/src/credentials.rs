@@ -3,9 +3,25 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mtls::{ExpiredCrls, Reload, Source};
+use mtls::{ExpiredCrls, InvalidCredentials, Reload, Source};
 
-use crate::program::Duration;
+use crate::program::{Duration, tool};
+
+/// What to do about credentials that cannot be used, where a command can help.
+pub fn credentials_next_step(error: &InvalidCredentials) -> Option<String> {
+    let tool = tool();
+    if error.is_missing_file() {
+        Some(format!(
+            "make development certificates with `{tool} pki init`, or name another directory by --tls-dir"
+        ))
+    } else if error.code() == "CERTIFICATE_EXPIRED" {
+        Some(format!(
+            "renew it: `{tool} pki init` does so for development certificates"
+        ))
+    } else {
+        None
+    }
+}
 
 /// Where the credentials are, and how they are kept current.
 #[derive(Clone, Debug, Args)]

@@ -83,7 +83,7 @@ pub mod server;
 #[cfg(feature = "server")]
 pub use authz;
 pub use base;
-pub use credentials::CredentialSettings;
+pub use credentials::{CredentialSettings, credentials_next_step};
 pub use identity::{self, Peer};
 pub use mtls;
 pub use prometheus_client;

@@ -346,7 +346,7 @@ impl Own {
         };
         let peer = with(Vec::new()).judge(role, &self.chain, now)?;
         match with(authorities.lists.clone()).judge(role, &self.chain, now) {
-            Err(refusal) if matches!(refusal, Refusal::Revoked) => Err(refusal),
+            Err(refusal) if *refusal.cause() == Refusal::Revoked => Err(refusal),
             Err(_) | Ok(_) => Ok(peer),
         }
     }

@@ -194,6 +194,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The reason itself, without the certificate that it is about.
+    pub fn cause(&self) -> &Self {
+        if let Self::At { refusal, .. } = self {
+            return refusal.cause();
+        }
+        self
+    }
+
     /// The stable name of this reason, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
         match self {

@@ -55,7 +55,7 @@ async fn main() -> ExitCode {
     });
     let client = match connect(connection.connection(Default::default()), DESCRIPTORS) {
         Ok(client) => client,
-        Err(error) => return exit::with(exit::USAGE, &error),
+        Err(error) => return exit::with_next_step(exit::USAGE, &error, error.next_step()),
     };
     match run(&client, command).await {
         Ok(()) => exit::OK,

@@ -149,11 +149,12 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
     writeln!(
         out,
         "  `{} pki init` makes certificates for running the programs by hand; README.md has the commands",
-        crate::tool_name()
+        countersign::program::tool()
     )?;
     writeln!(
         out,
-        "  `countersign new NAME` makes a service of your own, with its own demo"
+        "  `{} new NAME` makes a service of your own, with its own demo",
+        countersign::program::tool()
     )?;
     Ok(countersign::program::exit::OK)
 }

@@ -232,7 +232,9 @@ pub(super) struct Running {
 impl Running {
     /// The next line that it writes, or `None` at its end.
     pub(super) async fn line(&mut self) -> Result<Option<String>, DemoError> {
-        let late = |_| DemoError::Program("the client says nothing".to_owned());
+        let late = |_| {
+            DemoError::Program("the client of a stream printed no line in time; the stream must send messages by itself, without another call".to_owned())
+        };
         Ok(timeout(PATIENCE, self.lines.next_line())
             .await
             .map_err(late)??)

@@ -250,7 +250,7 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
                 writeln!(
                     out,
                     "`{} pki issue {name} --replace` gives it another certificate, with the names of dev.toml if it is there",
-                    crate::tool_name()
+                    countersign::program::tool()
                 )?;
             }
         }

@@ -463,7 +463,7 @@ pub enum DirectoryError {
         mode: u32,
     },
     /// There is no PKI.
-    #[error("there is no authority in {}; make one with `{} pki init`", .0.display(), crate::tool_name())]
+    #[error("there is no authority in {}; make one with `{} pki init`", .0.display(), countersign::program::tool())]
     NoAuthority(PathBuf),
     /// Some files of the authority are there and one is not.
     #[error(

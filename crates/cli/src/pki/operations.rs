@@ -394,7 +394,7 @@ pub enum OperationError {
     )]
     OtherKey(IdentityName),
     /// There is no such identity.
-    #[error("{0} has no certificate here; `{tool} pki list` shows the identities that have one", tool = crate::tool_name())]
+    #[error("{0} has no certificate here; `{tool} pki list` shows the identities that have one", tool = countersign::program::tool())]
     Unknown(IdentityName),
     /// The certificate of an identity is malformed.
     #[error("tls.crt of {name}: {source}")]

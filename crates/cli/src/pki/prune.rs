@@ -43,7 +43,7 @@ pub(super) fn run(
         (false, false) => writeln!(
             out,
             "nothing was removed: `{} pki prune --yes` removes them",
-            crate::tool_name()
+            countersign::program::tool()
         )?,
     }
     Ok(())

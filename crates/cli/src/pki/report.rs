@@ -29,7 +29,7 @@ pub(super) fn report(
             writeln!(
                 out,
                 "{name:<16} left as it is: revoked {since}; `{} pki issue {name} --replace` gives it another",
-                crate::tool_name()
+                countersign::program::tool()
             )
         }
     }

@@ -261,7 +261,7 @@ fn a_revoked_identity_comes_back_with_the_names_of_dev_toml() {
         let names = || sandbox.leaf(name, |leaf| (leaf.names().clone(), leaf.subject().unwrap()));
         let before = (names(), sandbox.serial(name));
         let said = sandbox.succeed(&["pki", "revoke", name]);
-        let advice = format!("`countersign pki issue {name} --replace`");
+        let advice = format!("pki issue {name} --replace`");
         assert!(said.contains(&advice), "{said}");
         let said = sandbox.succeed(&["pki", "issue", name, "--replace"]);
         assert!(said.contains("replaced"), "{said}");

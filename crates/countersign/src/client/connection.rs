@@ -15,6 +15,7 @@ use crate::client::methods::{InvalidDescriptors, Methods};
 use crate::client::observed::Observed;
 use crate::client::retry::Retry;
 use crate::client::rpc_error::RpcError;
+use crate::credentials::credentials_next_step;
 
 /// Where the servers are, who they must be, and who we are.
 #[derive(Clone, Debug)]
@@ -72,6 +73,16 @@ pub enum ConnectError {
     /// The API cannot be read.
     #[error(transparent)]
     Descriptors(#[from] InvalidDescriptors),
+}
+
+impl ConnectError {
+    /// What to do about it, where a command can help.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Credentials(error) => credentials_next_step(error),
+            Self::Descriptors(_) => None,
+        }
+    }
 }
 
 /// Reads our credentials and gives a client of the API with these `descriptors`, an encoded

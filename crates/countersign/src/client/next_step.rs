@@ -5,6 +5,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::client::rpc_error::RpcError;
+use crate::program::tool;
 
 impl RpcError {
     /// What its caller can do about it, as far as that is the same for every service.
@@ -17,7 +18,10 @@ impl RpcError {
         let doctor = || {
             let target = self.targets().first().to_string();
             let address = target.trim_start_matches("https://").to_owned();
-            format!("`countersign doctor {address}`, with the same --tls-dir, names the cause")
+            format!(
+                "`{} doctor {address}`, with the same --tls-dir, names the cause",
+                tool()
+            )
         };
         if let Some(step) = ours.then(|| step_for(reason)).flatten() {
             return Some(step.to_owned());
@@ -32,9 +36,9 @@ impl RpcError {
                     Some(id) => format!("ask the server's operator about decision {}", escape(id)),
                     None => "ask the server's operator".to_owned(),
                 };
-                let method = self.method();
+                let (method, tool) = (self.method(), tool());
                 format!(
-                    "{ask}; `countersign policy explain --method {method}` says what the policy wants"
+                    "{ask}; `{tool} policy explain --method {method}` says what the policy wants"
                 )
             }
             Code::InvalidArgument => {

@@ -21,6 +21,19 @@ pub fn with(code: u8, error: &dyn Error) -> ExitCode {
     code.into()
 }
 
+/// The same, and in the same line what to do about it.
+pub fn with_next_step(code: u8, error: &dyn Error, next: Option<String>) -> ExitCode {
+    match next {
+        Some(next) => {
+            let error = base::text::in_one_line(error);
+            // As in `say`.
+            drop(writeln!(io::stderr(), "error: {error}; {next}"));
+        }
+        None => say(error),
+    }
+    code.into()
+}
+
 pub(crate) fn say(error: &dyn Error) {
     // Nobody is left to be told when standard error is closed.
     drop(writeln!(

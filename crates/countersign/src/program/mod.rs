@@ -6,9 +6,11 @@ mod open_files;
 mod runtime;
 mod settings;
 mod signal;
+mod tool;
 
 pub use last_resort::{LastResort, last_resort};
 pub use open_files::max_open_files;
 pub use runtime::{default_workers, runtime, shut_down};
 pub use settings::{Duration, UnknownVariable, parse, parse_with, reject_unknown_variables};
 pub use signal::{Stop, stop_signal};
+pub use tool::tool;

@@ -171,7 +171,7 @@ fn outside_of_validity(own: &Peer, now: SystemTime) -> Option<&'static str> {
     reason = "Refusal is non_exhaustive; the log has the text of every other reason"
 )]
 fn doubted(refusal: &Refusal) -> &'static str {
-    match refusal {
+    match refusal.cause() {
         Refusal::Expired { .. } => EXPIRED,
         Refusal::NotYetValid { .. } => NOT_YET_VALID,
         Refusal::Revoked => "own certificate revoked",

@@ -59,7 +59,7 @@ impl Server {
         drop(logs);
         match done {
             Ok(()) => exit::OK,
-            Err(error) => exit::with(error.exit_code(), &error),
+            Err(error) => exit::with_next_step(error.exit_code(), &error, error.next_step()),
         }
     }
 

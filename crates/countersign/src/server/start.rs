@@ -25,6 +25,7 @@ use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Pages};
+use crate::credentials::credentials_next_step;
 use crate::program::{self, Stop, exit};
 use crate::server::calls::{Bounds, Calls, Deadlines, Port};
 use crate::server::health::Health;
@@ -83,6 +84,24 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// What to do about it, where a command can help.
+    pub fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Credentials(error) => credentials_next_step(error),
+            Self::Failed(_)
+            | Self::Policy(_)
+            | Self::Api(_)
+            | Self::NotDescribed(_)
+            | Self::ServedTwice(_)
+            | Self::Service(_)
+            | Self::Unbound(_)
+            | Self::System(_)
+            | Self::Tracing(_)
+            | Self::Reflection(_)
+            | Self::Contradiction(_) => None,
+        }
+    }
+
     /// The exit code for it, one of those in [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
