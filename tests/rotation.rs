@@ -1,4 +1,4 @@
-//! Rotation under load: leaves and authorities are replaced while calls are made, and no call notices.
+//! Rotation under load: leaves and authorities are replaced while calls are made, and no call fails.
 //!
 //! `COUNTERSIGN_LOAD=full` runs it for two minutes at 500 calls a second; without, a few seconds show the same.
 

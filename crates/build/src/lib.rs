@@ -1,4 +1,4 @@
-//! Compiles `.proto` files from a build script. The compiler is written in Rust, so nobody needs `protoc`.
+//! Compiles `.proto` files from a build script. The compiler is written in Rust, so `protoc` is not needed.
 //!
 //! `build.rs`:
 //!
@@ -8,7 +8,7 @@
 //! }
 //! ```
 //!
-//! `lib.rs`, for the stubs and for the descriptor set that the policy is held against:
+//! `lib.rs`, for the stubs and for the descriptor set that the policy is checked against:
 //!
 //! ```ignore
 //! include!(concat!(env!("OUT_DIR"), "/mod.rs"));

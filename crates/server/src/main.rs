@@ -19,7 +19,7 @@ const SERVICE: Service = Service {
 /// Why the server stops by itself.
 const DATA_LOST: &str = "the data file cannot be written; what was acknowledged is on disk";
 
-/// The inventory service: stock levels and reservations, over mutual TLS, for whom the policy allows.
+/// The inventory service: stock levels and reservations, over mutual TLS, for the callers that the policy allows.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Inventory {

@@ -1,4 +1,4 @@
-//! Every way in which this service says no: the code, the reason, the details and the words, in one place.
+//! Every error that this service returns: its code, reason, details and message.
 //!
 //! A refusal tells the caller about the caller's own request and nothing else: no path, no cause of a failure, no
 //! other caller's data.

@@ -1,6 +1,6 @@
-//! From the messages of the wire to what the store takes: checked in full, or refused with each field that is wrong.
+//! Validates requests and converts them for the store. A refusal names every invalid field.
 //!
-//! Never looks at the data, and never repairs what it was given.
+//! Invalid input is never corrected.
 
 use std::collections::BTreeMap;
 

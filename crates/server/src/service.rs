@@ -1,6 +1,6 @@
 //! The handlers: one function per RPC of the contract, from a checked request to the store and back.
 //!
-//! Never decides who may call, never sees a certificate, and never starts a task: what a call does ends with the call.
+//! They do no authorization and start no task: the work of a call ends with the call.
 
 use std::pin::Pin;
 use std::sync::Arc;

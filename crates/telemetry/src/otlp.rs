@@ -178,7 +178,7 @@ impl Exporter {
     }
 }
 
-/// Ends a span; what nobody records costs nothing more.
+/// Ends a span; what is not recorded costs nothing more.
 pub(crate) fn end<const N: usize>(
     mut span: Span,
     error: Option<&'static str>,

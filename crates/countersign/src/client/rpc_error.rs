@@ -1,4 +1,4 @@
-//! A call that failed: which one, on which server, made by whom, and why.
+//! A call that failed: the method, the server, the caller and the reason.
 
 use std::collections::BTreeMap;
 use std::error::Error;
