@@ -210,7 +210,7 @@ impl Port {
         store.import(vec![plenty]).await.unwrap();
         let routes = Routes::new(server::service::inventory(
             store,
-            server::service::Limits::default(),
+            server::service::InventoryLimits::default(),
         ));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let noted = seen.clone();
