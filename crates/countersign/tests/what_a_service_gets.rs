@@ -19,7 +19,7 @@ use test_contract::v1::echo_service_client::EchoServiceClient;
 use test_contract::v1::{CollectRequest, EchoRequest, WatchRequest, WatchResponse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -67,6 +67,7 @@ impl Serve {
             .env("APP_TLS_RELOAD_INTERVAL", "100ms")
             .env("APP_AUTHZ_POLICY_FILE", pki.path("policy.json"))
             .env("APP_MAX_CONCURRENT_CALLS_PER_PEER", CALLS.to_string())
+            .env("APP_FIRST_MESSAGE_TIMEOUT", "1s")
             .env("RUST_LOG", "info")
             .stderr(Stdio::piped())
             .spawn()
@@ -152,10 +153,10 @@ async fn what_a_service_gets_by_depending_on_the_library() {
     let watched = orders.watch(WatchRequest::default()).await;
     let mut watched = watched.unwrap().into_inner();
     assert!(watched.message().await.unwrap().is_some());
-    let mut endless = Request::new(tokio_stream::pending::<CollectRequest>());
-    endless.set_timeout(Duration::from_millis(200));
-    let late = orders.collect(endless).await.unwrap_err();
+    let silent = tokio_stream::pending::<CollectRequest>();
+    let late = orders.collect(silent).await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+    assert_eq!(reason(&late), "FIRST_MESSAGE_TOO_SLOW");
 
     // A cap on the calls of one identity.
     let second = free_place(&mut orders).await;
