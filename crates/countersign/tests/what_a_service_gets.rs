@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use countersign::mtls::Channel;
 use serde_json::Value;
 use test_contract::v1::echo_service_client::EchoServiceClient;
 use test_contract::v1::{CollectRequest, EchoRequest, WatchRequest, WatchResponse};
@@ -27,7 +28,7 @@ mod support;
 
 use support::Pki;
 
-type Client = EchoServiceClient<countersign::mtls::Channel>;
+type Client = EchoServiceClient<Channel>;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Calls of one identity at once, in this test.
