@@ -1,4 +1,4 @@
-//! Peers that mean harm, beside callers that do not: these are served, and what the others held is let go.
+//! Hostile peers beside honest callers: the honest ones are served, and what the hostile ones held is freed.
 //!
 //! `COUNTERSIGN_ADVERSARIES=10000` has that many of the cheap ones; a thousand is the default.
 

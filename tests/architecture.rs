@@ -1,4 +1,4 @@
-//! The house rules that a compiler does not check: who may depend on whom, and what must not be in the graph.
+//! The house rules that a compiler does not check: which crate may depend on which, and what must not be in the graph.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

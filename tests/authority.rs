@@ -1,4 +1,4 @@
-//! Nothing outlives its authority: what happens to open streams, and to whoever comes back, when it is lost.
+//! Nothing outlives its authority: what happens to open streams, and to new calls, when it is lost.
 //!
 //! `COUNTERSIGN_LOAD=full` opens 1,000 streams on 50 connections; without, a tenth of it shows the same.
 

@@ -1,4 +1,4 @@
-//! One client and several servers: they come and go, and its calls do not notice.
+//! One client and several servers: they come and go without failing its calls.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

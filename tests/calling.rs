@@ -1,4 +1,4 @@
-//! Our caller against servers that do what no gRPC server of ours does: how often it calls, and whom it blames.
+//! The client against servers that misbehave: how often it calls, and which cause it reports.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

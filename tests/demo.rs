@@ -1,4 +1,4 @@
-//! The demo, where it does not go as it should. scripts/check runs it to its end.
+//! The demo when something fails. scripts/check runs the whole demo.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

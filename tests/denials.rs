@@ -1,4 +1,4 @@
-//! Whoever is refused again and again fills neither a disk nor anybody else's place in the logs, and is still told of.
+//! A caller that is refused repeatedly neither fills a disk nor crowds out other callers in the logs, and is still reported.
 
 use std::net::SocketAddr;
 

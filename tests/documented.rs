@@ -1,4 +1,4 @@
-//! docs/operations.md against what there is: every metric and every log event, and no other.
+//! docs/operations.md against the code: it lists every metric and every log event, and no other.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The end of a server: calls that are under way finish, and nobody holds it up beyond its deadline.
+//! The end of a server: calls that are under way finish, and no peer delays it beyond its deadline.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

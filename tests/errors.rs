@@ -1,4 +1,4 @@
-//! docs/errors.md against the code: each code that is said has its entry, and no entry is of a code that nobody says.
+//! docs/errors.md against the code: each error code has its entry, and each entry is of a code in use.
 
 use std::collections::BTreeSet;
 use std::path::Path;

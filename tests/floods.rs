@@ -1,4 +1,4 @@
-//! Sockets in number from a few addresses, while somebody honest calls from another one.
+//! Floods of sockets from a few addresses, while an honest caller calls from another one.
 //!
 //! All of 127.0.0.0/8 is this machine on Linux, so a client chooses the address that it comes from. Where it is not,
 //! this is skipped.

@@ -1,4 +1,4 @@
-//! The calls of a connection run in its task. So a handler that does not give way holds up its own connection, and nobody else's.
+//! The calls of a connection run in its task. So a handler that does not give way holds up its own connection, and no other.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, mpsc};

@@ -1,4 +1,4 @@
-//! What the server does not take: more calls than there are places for, and connections that nobody uses.
+//! The server's limits: calls beyond them, and idle connections.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Callers that mind their own business while something else goes on, and what became of their calls.
+//! Background callers, and how their calls ended.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What an operator sees on the admin port while the usual and the unusual happens.
+//! What an operator sees on the admin port in normal operation and under faults.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};

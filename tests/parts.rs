@@ -1,5 +1,5 @@
-//! No fault holds back what is sound: each part of the credentials keeps its own last good, and what is good beside it
-//! is in force within a reload interval.
+//! A fault in one part of the credentials does not block the others: a bad part keeps its last good content, and valid
+//! changes of the other parts take effect within a reload interval.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Callers whose names are spelled alike and stand in different places of their certificates are different callers.
+//! The same name in different fields of a certificate is a different principal.
 
 use cli::pki::{LeafSpec, Subject};
 use proto::inventory::v1::{

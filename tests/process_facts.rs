@@ -1,4 +1,4 @@
-//! What the system says about a process: descriptors, memory, processor time. Linux alone tells.
+//! What the system says about a process: descriptors, memory, processor time. Only Linux reports it.
 
 use std::fs;
 use std::io::Write as _;

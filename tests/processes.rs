@@ -1,4 +1,4 @@
-//! The programs as a person runs them: the exit code, the line that comes back, and what is left after a crash.
+//! The programs from the command line: exit codes, output, and what is left after a crash.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! Connections below the level of a gRPC client, for peers that do what no gRPC client does.
+//! Connections below the level of a gRPC client, for peers that break the protocol.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Rotation under load: leaves and authorities are replaced while calls are made, and no call notices.
+//! Rotation under load: leaves and authorities are replaced while calls are made, and no call fails.
 //!
 //! `COUNTERSIGN_LOAD=full` runs it for two minutes at 500 calls a second; without, a few seconds show the same.
 
@@ -210,7 +210,7 @@ impl Port {
         store.import(vec![plenty]).await.unwrap();
         let routes = Routes::new(server::service::inventory(
             store,
-            server::service::Limits::default(),
+            server::service::InventoryLimits::default(),
         ));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let noted = seen.clone();

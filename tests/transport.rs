@@ -1,4 +1,4 @@
-//! The transport alone, in this process: who gets in, who is turned away and is told why, and what ends a connection.
+//! The transport alone, in this process: which peers are accepted, which are refused with which reason, and what ends a connection.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

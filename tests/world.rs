@@ -1,4 +1,4 @@
-//! What the tests stand on: a PKI minted for each, the programs as real processes, and clients of every identity.
+//! Fixtures: a PKI minted for each, the programs as real processes, and clients of every identity.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;

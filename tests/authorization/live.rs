@@ -1,4 +1,4 @@
-//! A policy that changes while the server runs, and one that only looks on.
+//! A policy that changes while the server runs, and a shadow policy.
 
 use std::fs;
 use std::path::PathBuf;

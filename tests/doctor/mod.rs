@@ -1,4 +1,4 @@
-//! `countersign doctor`: each way in which a connection fails is set up for real, and its cause is named.
+//! `countersign doctor`: each way in which a connection can fail is set up for real, and doctor must name its cause.
 
 mod servers;
 

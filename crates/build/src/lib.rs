@@ -1,4 +1,4 @@
-//! Compiles `.proto` files from a build script. The compiler is written in Rust, so nobody needs `protoc`.
+//! Compiles `.proto` files from a build script. The compiler is written in Rust, so `protoc` is not needed.
 //!
 //! `build.rs`:
 //!

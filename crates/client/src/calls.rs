@@ -1,5 +1,5 @@
 //! The calls, each with its deadline. The channel repeats those with one request; those that send a stream are repeated
-//! here, since only we know what to send again.
+//! here, since only this module can build the stream again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Client {
         })
     }
 
-    /// Creates or sets items, all or none. `sent` is told how many are on their way, from the beginning again when
+    /// Creates or sets items, all or none. `sent` is called with how many are on their way, from the beginning again when
     /// the call is repeated.
     ///
     /// # Errors

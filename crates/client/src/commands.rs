@@ -1,6 +1,6 @@
 //! What each command does, with its results on an [`Output`].
 //!
-//! Never a byte to the server before the whole input has been checked.
+//! The whole input is checked before anything is sent.
 
 use countersign::program;
 use std::future::{Future, pending};

@@ -1,6 +1,6 @@
 //! Why a command failed: for people, for programs, and as an exit code.
 //!
-//! Never text of a peer or a file that is not escaped, never a bare "transport error".
+//! Text of a peer or a file is always escaped.
 
 use std::io;
 

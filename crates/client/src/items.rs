@@ -1,6 +1,6 @@
 //! Files of items and of reservations: CSV, read whole and checked whole before anything of it is used.
 //!
-//! Never a guess: no missing or extra column, no trimming, no row that is skipped.
+//! It is strict: no missing or extra columns, no trimming, and no row is skipped.
 
 use std::collections::HashMap;
 use std::io;

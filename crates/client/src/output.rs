@@ -1,6 +1,6 @@
 //! Results on standard output, one a line; everything else on standard error.
 //!
-//! Never a line that is not flushed: who reads a pipe sees each answer when it comes.
+//! Each line is flushed, so that a pipe's reader sees each answer when it comes.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -160,13 +160,13 @@ impl<O: Write, E: Write> Output<O, E> {
             Format::Text => format!("reservation_id: {reservation_id}"),
             Format::Json => json_line(&json!({ "reservation_id": reservation_id })),
         };
-        // Without a reader there is nobody to tell.
+        // Without a reader there is nowhere to report it.
         drop(writeln!(self.err, "{line}"));
     }
 
     /// Why the command failed, on standard error.
     pub fn failure(&mut self, failure: &Failure) {
-        // Without a reader there is nobody to tell; the exit code still does.
+        // Without a reader, the exit code alone reports it.
         drop(match self.format {
             Format::Text => write!(self.err, "{}", failure.to_text()),
             Format::Json => writeln!(self.err, "{}", json_line(&failure.to_json())),

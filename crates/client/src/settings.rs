@@ -1,4 +1,4 @@
-//! What the client is told: each setting is a flag and an `APP_*` variable of the same name.
+//! The settings of the client: each setting is a flag and an `APP_*` variable of the same name.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -194,7 +194,7 @@ impl FromStr for Rate {
 }
 
 impl Settings {
-    /// What is logged unless `RUST_LOG` says otherwise: a command tells itself how it ended.
+    /// What is logged unless `RUST_LOG` says otherwise: a command reports its own result.
     pub fn default_log_level(&self) -> &'static str {
         match self.command {
             Command::Run(_) => "info",

@@ -1,6 +1,6 @@
-//! A paced caller for containers and long runs: so many calls a second, whatever happens to the server.
+//! A paced caller for containers and long runs: a fixed number of calls a second, whatever happens to the server.
 //!
-//! Never a burst to make up for calls that were not made, never more open calls than the setting says.
+//! It does not make up for missed calls with a burst, and it keeps to the limit of open calls.
 
 use countersign::base::backoff::jittered;
 use countersign::program;

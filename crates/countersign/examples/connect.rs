@@ -8,7 +8,7 @@ use countersign::mtls::{Source, Target};
 use test_contract::v1::EchoRequest;
 use test_contract::v1::echo_service_client::EchoServiceClient;
 
-/// Calls the server at `target` as whom the credentials in `tls_dir` say.
+/// Calls the server at `target` with the credentials in `tls_dir`.
 pub(crate) async fn call(target: &str, tls_dir: &str) -> Result<String, Box<dyn Error>> {
     let connection = Connection::new(Target::parse(target)?, Source::directory(tls_dir));
     let client = client::connect(connection, test_contract::FILE_DESCRIPTOR_SET)?;

@@ -18,7 +18,7 @@ const SERVICE: Service = Service {
     policy: "policy.json",
 };
 
-/// Answers with what it was sent, to whom the policy allows.
+/// Echoes what callers send, if the policy allows them
 #[derive(Debug, Parser)]
 struct Echo {
     #[command(flatten)]

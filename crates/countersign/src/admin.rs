@@ -1,7 +1,6 @@
 //! The port for probes and scrapers: plaintext, on an address of its own, with nothing on it that needs a secret.
 //!
-//! Never an RPC of the service, never a name of a caller, never a way to change anything. It is the one crate that
-//! answers without TLS.
+//! It serves no RPC, names no caller and changes nothing. It is the only part that answers without TLS.
 
 use std::fmt;
 use std::future::Future;
@@ -116,7 +115,7 @@ impl Pages {
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
-            // gRPC's own answer to an unknown path is 200 to whoever does not speak gRPC, as a probe of a wrong path.
+            // gRPC's own answer to an unknown path is 200 to a client that does not speak gRPC, such as a probe of a wrong path.
             .fallback(|| async { (StatusCode::NOT_FOUND, "no such page\n") })
     }
 }

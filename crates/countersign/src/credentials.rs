@@ -60,7 +60,7 @@ pub struct CredentialSettings {
     )]
     pub tls_key: Option<PathBuf>,
 
-    /// The roots that we believe [default: ca.crt in --tls-dir]
+    /// The trusted roots [default: ca.crt in --tls-dir]
     #[arg(long, env = "APP_TLS_ROOTS_FILE", value_name = "FILE", global = true)]
     pub tls_roots: Option<PathBuf>,
 

@@ -1,6 +1,6 @@
 //! Serve and call gRPC over mutual TLS: every peer proves who it is, and every call is authorized by that.
 //!
-//! A service that trusts its network lets in whoever reaches it. Here each side shows an X.509 certificate, a policy
+//! A service that trusts its network accepts every caller that can reach it. Here each side shows an X.509 certificate, a policy
 //! names who may call what, and both can change while calls run: a certificate that expires or is revoked, or a policy
 //! that is replaced, ends what it no longer allows.
 //!

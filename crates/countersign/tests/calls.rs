@@ -1,4 +1,4 @@
-//! What a channel does for every call: a deadline, and repetitions of what the contract calls idempotent.
+//! What a channel does for every call: it sets a deadline, and retries methods that the contract declares idempotent.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -35,9 +35,9 @@ async fn server(pki: &Pki, answer: fn(usize) -> Status) -> (SocketAddr, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Asked::default();
-    let told = asked.clone();
+    let shared = asked.clone();
     let service = move |request: Request<Body>| {
-        let asked = told.clone();
+        let asked = shared.clone();
         async move {
             let deadline = request.headers().get("grpc-timeout");
             let deadline = deadline.map(|value| value.to_str().unwrap().to_owned());
@@ -71,7 +71,7 @@ fn away_twice(before: usize) -> Status {
 }
 
 #[tokio::test]
-async fn a_call_that_its_contract_calls_idempotent_is_sent_again_and_no_other() {
+async fn only_a_call_of_an_idempotent_method_is_retried() {
     let pki = Pki::new();
     let (address, asked) = server(&pki, away_twice).await;
     let text = "hello".to_owned();
@@ -88,7 +88,7 @@ async fn a_call_that_its_contract_calls_idempotent_is_sent_again_and_no_other() 
 }
 
 #[tokio::test]
-async fn a_call_has_a_deadline_also_when_its_caller_sets_none_and_a_stream_of_answers_has_not() {
+async fn a_call_without_a_deadline_gets_one_unless_it_is_a_server_stream() {
     let pki = Pki::new();
     let (address, asked) = server(&pki, |_| Status::already_exists("so")).await;
     let deadline = || asked.deadline.lock().unwrap().clone();

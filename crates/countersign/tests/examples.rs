@@ -1,4 +1,4 @@
-//! The examples, run: who is allowed, who is denied, and what becomes of a peer that is revoked.
+//! Runs the examples with callers that are allowed, denied and revoked.
 
 #![expect(
     clippy::unwrap_used,
@@ -143,7 +143,7 @@ async fn an_existing_tonic_service_loses_the_connections_of_a_revoked_peer() {
 }
 
 #[tokio::test]
-async fn nobody_without_a_certificate_reaches_an_existing_tonic_service() {
+async fn a_peer_without_a_certificate_cannot_reach_an_existing_tonic_service() {
     let pki = Pki::new();
     let (address, _server) = existing(&pki, live(POLICY)).await;
     let expected = Target::parse(&target(address)).unwrap();
@@ -185,7 +185,7 @@ async fn the_transport_keeps_its_caps_and_deadlines_for_a_server_that_is_not_our
         connector.connect(name, tcp).await.unwrap()
     };
     let _first = connect().await;
-    let held = soon("the first is let in", incoming.accept()).await;
+    let held = soon("the first is accepted", incoming.accept()).await;
     assert_eq!(held.peer().to_string(), "spiffe://acme.test/orders");
     let mut second = connect().await;
     // It is closed, with or without a farewell.
@@ -270,7 +270,7 @@ async fn the_verifier_alone_greets_its_peer_until_it_is_revoked() {
 
     pki.revoke_orders();
     let mut rest = String::new();
-    soon("the peer is told", stream.read_to_string(&mut rest))
+    soon("the server says goodbye", stream.read_to_string(&mut rest))
         .await
         .unwrap();
     assert!(
@@ -321,7 +321,7 @@ async fn a_handler_is_tested_without_a_wire() {
     handler_test::a_handler_sees_who_calls().await.unwrap();
 }
 
-/// The example as a process; cargo builds it before it runs tests, unless it is told to run this file alone.
+/// The example as a process; cargo builds it before it runs tests, unless only this file is run.
 struct Serve(Child);
 
 impl Drop for Serve {
@@ -365,7 +365,7 @@ fn serve(pki: &Pki) -> (Serve, SocketAddr) {
 }
 
 #[tokio::test]
-async fn serve_and_connect_allow_whom_the_policy_allows() {
+async fn the_serve_and_connect_examples_obey_the_policy() {
     let pki = Pki::new();
     let (_server, address) = serve(&pki);
     let target = target(address);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use countersign::server::{Service, Services, Settings};
-use server::service::{self, Limits};
+use server::service::{self, InventoryLimits};
 use server::store::Store;
 
 /// What is served, and where its files are unless a setting says otherwise.
@@ -19,7 +19,7 @@ const SERVICE: Service = Service {
 /// Why the server stops by itself.
 const DATA_LOST: &str = "the data file cannot be written; what was acknowledged is on disk";
 
-/// The inventory service: stock levels and reservations, over mutual TLS, for whom the policy allows.
+/// The inventory service: stock levels and reservations, over mutual TLS, for the callers that the policy allows.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Inventory {
@@ -38,9 +38,9 @@ struct Inventory {
 
 fn main() -> ExitCode {
     let Inventory { server, data } = SERVICE.parse();
-    let limits = Limits {
+    let limits = InventoryLimits {
         message_bytes: server.limits.max_message_size,
-        ..Limits::default()
+        ..InventoryLimits::default()
     };
     let file = data.clone();
     SERVICE

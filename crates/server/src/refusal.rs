@@ -1,4 +1,4 @@
-//! Every way in which this service says no: the code, the reason, the details and the words, in one place.
+//! Every error that this service returns: its code, reason, details and message.
 //!
 //! A refusal tells the caller about the caller's own request and nothing else: no path, no cause of a failure, no
 //! other caller's data.
@@ -21,7 +21,7 @@ pub const ERROR_DOMAIN: &str = "inventory.countersign";
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, Error)]
-pub(crate) enum Refusal {
+pub(crate) enum InventoryError {
     #[error("the request is invalid: {}", summary(.0))]
     FieldsInvalid(Vec<FieldViolation>),
     #[error("there is no item {sku}")]
@@ -52,7 +52,7 @@ pub(crate) enum Refusal {
     StoreFailed,
 }
 
-impl Refusal {
+impl InventoryError {
     pub(crate) fn of_reservation(error: ReserveError, wanted: &NewReservation) -> Self {
         match error {
             ReserveError::SkuUnknown => Self::SkuUnknown {
@@ -135,32 +135,32 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
+impl From<InventoryError> for Status {
+    fn from(refusal: InventoryError) -> Self {
         let mut details =
             ErrorDetails::with_error_info(refusal.reason(), ERROR_DOMAIN, refusal.metadata());
         match &refusal {
-            Refusal::FieldsInvalid(violations) => {
+            InventoryError::FieldsInvalid(violations) => {
                 details.set_bad_request(violations.clone());
             }
-            Refusal::ImportsBusy | Refusal::StoreBusy => {
+            InventoryError::ImportsBusy | InventoryError::StoreBusy => {
                 let jitter = RETRY_DELAY.mul_f64(fastrand::f64());
                 details.set_retry_info(Some(RETRY_DELAY + jitter));
             }
-            Refusal::SkuUnknown { .. }
-            | Refusal::InsufficientStock { .. }
-            | Refusal::ReservationIdReused { .. }
-            | Refusal::QuantityBelowReserved { .. }
-            | Refusal::ImportTooLarge { .. }
-            | Refusal::ImportTooSlow { .. }
-            | Refusal::StoreFailed => {}
+            InventoryError::SkuUnknown { .. }
+            | InventoryError::InsufficientStock { .. }
+            | InventoryError::ReservationIdReused { .. }
+            | InventoryError::QuantityBelowReserved { .. }
+            | InventoryError::ImportTooLarge { .. }
+            | InventoryError::ImportTooSlow { .. }
+            | InventoryError::StoreFailed => {}
         }
         Self::with_error_details(refusal.code(), refusal.to_string(), details)
     }
 }
 
-impl From<Refusal> for ReservationFailure {
-    fn from(refusal: Refusal) -> Self {
+impl From<InventoryError> for ReservationFailure {
+    fn from(refusal: InventoryError) -> Self {
         Self {
             code: refusal.code().into(),
             reason: refusal.reason().to_owned(),
@@ -170,7 +170,7 @@ impl From<Refusal> for ReservationFailure {
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for InventoryError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::StoreBusy,
@@ -179,7 +179,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-impl From<ImportError> for Refusal {
+impl From<ImportError> for InventoryError {
     fn from(error: ImportError) -> Self {
         match error {
             ImportError::BelowReserved {

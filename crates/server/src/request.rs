@@ -1,6 +1,6 @@
-//! From the messages of the wire to what the store takes: checked in full, or refused with each field that is wrong.
+//! Validates requests and converts them for the store. A refusal names every invalid field.
 //!
-//! Never looks at the data, and never repairs what it was given.
+//! Invalid input is never corrected.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use proto::inventory::v1::ImportItemsRequest;
 use tonic_types::FieldViolation;
 use uuid::Uuid;
 
-use crate::refusal::Refusal;
+use crate::refusal::InventoryError;
 use crate::store::{NewItem, NewReservation};
 
 const MAX_SKU_BYTES: usize = 64;
@@ -18,21 +18,25 @@ const MAX_RESERVED_AT_ONCE: u32 = 1_000_000;
 /// The length of the hyphenated form (RFC 9562 §4).
 const UUID_CHARS: usize = 36;
 
-pub(crate) fn sku(sku: String) -> Result<String, Refusal> {
+pub(crate) fn sku(sku: String) -> Result<String, InventoryError> {
     let mut fields = Fields::default();
     fields.sku("", &sku);
     fields.hold(sku)
 }
 
 /// An empty SKU asks for all items.
-pub(crate) fn watched_sku(watched: String) -> Result<Option<String>, Refusal> {
+pub(crate) fn watched_sku(watched: String) -> Result<Option<String>, InventoryError> {
     if watched.is_empty() {
         return Ok(None);
     }
     sku(watched).map(Some)
 }
 
-pub(crate) fn reservation(id: &str, sku: String, quantity: u32) -> Result<NewReservation, Refusal> {
+pub(crate) fn reservation(
+    id: &str,
+    sku: String,
+    quantity: u32,
+) -> Result<NewReservation, InventoryError> {
     let mut fields = Fields::default();
     let parsed = Uuid::try_parse(id).ok().filter(|_| id.len() == UUID_CHARS);
     fields.require(
@@ -68,7 +72,7 @@ impl Import {
         }
     }
 
-    pub(crate) fn add(&mut self, request: ImportItemsRequest) -> Result<(), Refusal> {
+    pub(crate) fn add(&mut self, request: ImportItemsRequest) -> Result<(), InventoryError> {
         let ImportItemsRequest {
             sku,
             name,
@@ -76,7 +80,7 @@ impl Import {
         } = request;
         let position = self.items.len();
         if position >= self.max_items {
-            return Err(Refusal::ImportTooLarge {
+            return Err(InventoryError::ImportTooLarge {
                 max_items: self.max_items,
             });
         }
@@ -107,7 +111,7 @@ impl Import {
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> Result<Vec<NewItem>, Refusal> {
+    pub(crate) fn finish(self) -> Result<Vec<NewItem>, InventoryError> {
         let mut fields = Fields::default();
         fields.require(!self.items.is_empty(), "items", "must not be empty");
         fields.hold(self.items.into_values().collect())
@@ -142,11 +146,11 @@ impl Fields {
         }
     }
 
-    fn hold<T>(self, checked: T) -> Result<T, Refusal> {
+    fn hold<T>(self, checked: T) -> Result<T, InventoryError> {
         if self.violations.is_empty() {
             Ok(checked)
         } else {
-            Err(Refusal::FieldsInvalid(self.violations))
+            Err(InventoryError::FieldsInvalid(self.violations))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The handlers: one function per RPC of the contract, from a checked request to the store and back.
 //!
-//! Never decides who may call, never sees a certificate, and never starts a task: what a call does ends with the call.
+//! They do no authorization and start no task: the work of a call ends with the call.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use countersign::server::peer;
 use futures_util::stream::{self, Stream, StreamExt};
 use proto::inventory::v1::inventory_service_server::{InventoryService, InventoryServiceServer};
-use proto::inventory::v1::reserve_many_response::Result as Outcome;
+use proto::inventory::v1::reserve_many_response::Result as ReserveManyResult;
 use proto::inventory::v1::{
     GetItemRequest, GetItemResponse, ImportItemsRequest, ImportItemsResponse, Item, Reservation,
     ReserveManyRequest, ReserveManyResponse, ReserveStockRequest, ReserveStockResponse, UpdateKind,
@@ -20,14 +20,14 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use crate::refusal::ERROR_DOMAIN;
-use crate::refusal::Refusal;
+use crate::refusal::InventoryError;
 use crate::request::{self, Import};
 use crate::store::{self, NewReservation, Store};
 use crate::watch::Level;
 
 /// How much one caller, and all callers together, can make the handlers hold.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct InventoryLimits {
     /// Items in one import.
     pub import_items: usize,
     /// Imports under way at once.
@@ -40,7 +40,7 @@ pub struct Limits {
     pub message_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for InventoryLimits {
     fn default() -> Self {
         Self {
             import_items: 10_000,
@@ -55,7 +55,10 @@ impl Default for Limits {
 /// The inventory service over `store`, to be put behind the transport and the policy.
 ///
 /// The transport inserts an `Arc<Peer>` into the extensions of each request; a reservation belongs to that peer.
-pub fn inventory(store: Store, limits: Limits) -> InventoryServiceServer<impl InventoryService> {
+pub fn inventory(
+    store: Store,
+    limits: InventoryLimits,
+) -> InventoryServiceServer<impl InventoryService> {
     let inventory = Inventory {
         store,
         limits,
@@ -66,7 +69,7 @@ pub fn inventory(store: Store, limits: Limits) -> InventoryServiceServer<impl In
 
 struct Inventory {
     store: Store,
-    limits: Limits,
+    limits: InventoryLimits,
     imports: Semaphore,
 }
 
@@ -113,9 +116,9 @@ impl InventoryService for Inventory {
         if let Some(sku) = &only {
             self.existing(sku.clone()).await?;
         }
-        let watch = self.store.watch(only).map_err(Refusal::from)?;
+        let watch = self.store.watch(only).map_err(InventoryError::from)?;
         let levels = stream::try_unfold(watch, |mut watch| async move {
-            let level = watch.next().await.map_err(Refusal::from)?;
+            let level = watch.next().await.map_err(InventoryError::from)?;
             Ok(Some((level.into(), watch)))
         });
         Ok(Response::new(Box::pin(levels)))
@@ -128,16 +131,20 @@ impl InventoryService for Inventory {
         let _slot = self
             .imports
             .try_acquire()
-            .map_err(|_none_left| Refusal::ImportsBusy)?;
+            .map_err(|_none_left| InventoryError::ImportsBusy)?;
         let limit = self.limits.import_time;
         let items = timeout(limit, self.received(request.into_inner()))
             .await
-            .map_err(|_elapsed| Refusal::ImportTooSlow { limit })??;
+            .map_err(|_elapsed| InventoryError::ImportTooSlow { limit })??;
         let store::Imported {
             created,
             updated,
             unchanged,
-        } = self.store.import(items).await.map_err(Refusal::from)?;
+        } = self
+            .store
+            .import(items)
+            .await
+            .map_err(InventoryError::from)?;
         Ok(Response::new(ImportItemsResponse {
             created,
             updated,
@@ -165,11 +172,11 @@ impl InventoryService for Inventory {
 }
 
 impl Inventory {
-    async fn existing(&self, sku: String) -> Result<store::Item, Refusal> {
+    async fn existing(&self, sku: String) -> Result<store::Item, InventoryError> {
         self.store
             .item(&sku)
             .await?
-            .ok_or(Refusal::SkuUnknown { sku })
+            .ok_or(InventoryError::SkuUnknown { sku })
     }
 
     async fn received(
@@ -207,8 +214,8 @@ async fn reserve_one_of_many(
     ReserveManyResponse {
         reservation_id,
         result: Some(match made {
-            Ok(made) => Outcome::Reservation(made.into()),
-            Err(refusal) => Outcome::Failure(refusal.into()),
+            Ok(made) => ReserveManyResult::Reservation(made.into()),
+            Err(refusal) => ReserveManyResult::Failure(refusal.into()),
         }),
     }
 }
@@ -217,11 +224,11 @@ async fn reserve(
     store: &Store,
     caller: &str,
     wanted: NewReservation,
-) -> Result<store::Reservation, Refusal> {
+) -> Result<store::Reservation, InventoryError> {
     store
         .reserve(caller, wanted.clone())
         .await
-        .map_err(|error| Refusal::of_reservation(error, &wanted))
+        .map_err(|error| InventoryError::of_reservation(error, &wanted))
 }
 
 impl From<store::Item> for Item {

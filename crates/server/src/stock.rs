@@ -1,4 +1,4 @@
-//! Items and reservations, and why there are none.
+//! Items and reservations, and the errors of reserving and importing.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! Stock and reservations, kept in one file: a few async functions that say nothing of how.
+//! Stock and reservations, kept in one file: a few async functions that hide the database.
 //!
 //! One thread writes. It takes what has queued up, applies each in turn, and answers all of them after one commit, so
-//! that an answer is always durable and the disk's latency is shared. Reads see the last commit and hold up nobody.
+//! that an answer is always durable and the disk's latency is shared. Reads see the last commit and block nothing.
 //! This module never judges the form of a request and knows no gRPC; only `tables` knows the file.
 
 use std::io;
@@ -174,7 +174,7 @@ struct Writer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A write and where its answer goes. A reply that is dropped tells that the store failed.
+/// A write and where its answer goes. A dropped reply means that the store failed.
 #[derive(Debug)]
 enum Job {
     Reserve {
@@ -304,7 +304,7 @@ impl Answer {
 fn publish(changes: &broadcast::Sender<Arc<Change>>, written: Written) {
     let Written { revision, changed } = written;
     for item in changed {
-        // An error says that nobody is watching.
+        // An error means that there are no watchers.
         drop(changes.send(Arc::new(Change { revision, item })));
     }
 }

@@ -1,7 +1,7 @@
 //! The data file: its tables, its schema version, and the rules that one transaction keeps.
 //!
-//! The only module that names redb. Never waits for anything but the disk, never knows who is watching, and never
-//! leaves a refused operation half applied.
+//! The only module that names redb. It waits for nothing but the disk, and a refused
+//! operation changes nothing.
 
 use std::error::Error;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -100,7 +100,7 @@ impl Tables {
         }
     }
 
-    /// Whether `path` can be opened, or made, as far as can be told without opening it as a data file.
+    /// Whether `path` can be opened, or made, as far as can be found without opening it as a data file.
     pub(crate) fn check(path: &Path) -> Result<(), OpenError> {
         if found(path)?.is_some() {
             let file = OpenOptions::new().read(true).write(true).open(path);

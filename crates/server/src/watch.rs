@@ -1,7 +1,7 @@
 //! What one watcher sees: current levels first, then each change, and current levels again for what it missed.
 //!
 //! A watcher never costs more than one page of items, however slowly it reads: changes wait in one ring that all
-//! watchers share, and whoever falls off its end lists the items anew. It never sees a level older than one it saw.
+//! watchers share, and a watcher that falls behind it lists the items again. It never sees a level older than one it saw.
 
 use std::sync::Arc;
 use std::vec;
@@ -16,7 +16,7 @@ use crate::tables::Page;
 /// Items read at a time.
 const PAGE_ITEMS: usize = 256;
 
-/// A level, and why it is told.
+/// A level, and why it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The level as it is, at the start or after changes that were missed.
@@ -32,7 +32,7 @@ pub struct Watch {
     only: Option<String>,
     changes: broadcast::Receiver<Arc<Change>>,
     listing: Listing,
-    /// Items that were read and not yet told.
+    /// Items that were read and not yet sent.
     page: vec::IntoIter<Item>,
     /// Which revision was read of which items, to tell the changes after it from those before.
     listed: Vec<Listed>,

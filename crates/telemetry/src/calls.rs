@@ -16,7 +16,7 @@ use tonic::Code;
 
 use crate::code::code_name;
 
-/// What a method that nobody knows is called.
+/// The label of every unknown method.
 pub(crate) const OTHER: &str = "_OTHER";
 
 /// Which end of the calls we are.

@@ -1,4 +1,4 @@
-//! What operators are told: log lines, numbers that Prometheus reads, and the place of a call in a trace.
+//! Logs, metrics in the format of Prometheus, and traces.
 //!
 //! [`init_logs`] starts the log of a process, an [`Observer`] sees the calls of one side, and [`Traces`] sends their
 //! spans to a collector. Each crate that counts something registers its own families.

@@ -1,8 +1,8 @@
 //! Lines at a bounded rate: those about a peer for each peer, other warnings for each place in the code. So an attack
-//! fills a counter and not a disk, and hides nobody else's refusal.
+//! fills a counter and not a disk, and does not hide the refusals of other peers.
 //!
-//! Never an error that is not told: those are our own, and each is about something else. Never a peer of whom nothing is
-//! said: what was left out is a line with a number.
+//! Errors are never limited, since they are our own and each is about something else. Lines left out are reported as a
+//! count.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -61,7 +61,7 @@ impl Who {
     }
 }
 
-/// Lines of one kind about one peer: what they say, the code in them, and whom they are about.
+/// Lines of one kind about one peer: what they say, the code in them, and the peer they are about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
     pub(crate) who: Who,

@@ -1,6 +1,6 @@
-//! Where events go: one line each on standard error, so that standard output carries results alone.
+//! Writes each event as one line on standard error; standard output is for results.
 //!
-//! Never a call that waits for whoever reads the lines, never a line that a peer wrote, never a flood of one refusal.
+//! A call never waits for the reader of the log, a peer cannot forge a line, and repeated refusals are limited.
 
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::Arc;
@@ -158,7 +158,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         let Some(suppressed) = suppressed else {
             return;
         };
-        // An error is our own, whoever's call it came in.
+        // An error is our own, in any caller's call.
         let who = who.filter(|_| *metadata.level() != Level::ERROR);
         let mut line = Line::new(self.style, &now(), *metadata.level(), metadata.target());
         line.fields(&fields);

@@ -1,7 +1,7 @@
 //! The calls of one side as operators see them: a span around each, a number and a line at its end, and its place in a
 //! trace.
 //!
-//! Never a rule about a call, never a value from its metadata but the two ids.
+//! It decides nothing about a call, and of its metadata it records the two ids only.
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ impl Observer {
         self.0.calls.place(path)
     }
 
-    /// A call that a server answers begins. How it ended is to be told to [`Self::ended`], once.
+    /// A call that a server answers begins. Report its end to [`Self::ended`], once.
     pub fn answer(
         &self,
         place: Option<usize>,
@@ -114,7 +114,7 @@ impl Observer {
         (call, recorded)
     }
 
-    /// A call that a server answered ended so. To be told within [`enter`](crate::enter).
+    /// Records how a call that a server answered ended. Call this within [`enter`](crate::enter).
     pub fn ended(&self, call: &ServerCall, recorded: CallSpan, code: Code) {
         let Self(inner) = self;
         let took = call.began.elapsed();

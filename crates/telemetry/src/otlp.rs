@@ -57,11 +57,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Exporter {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
-    counts: Arc<Counts>,
+    counts: Arc<ExportCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct ExportCounts {
     recorded: Counter,
     exported: AtomicU64,
     failed: AtomicU64,
@@ -82,7 +82,7 @@ impl Exporter {
         }
         check(variable, &endpoint, elsewhere)?;
 
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<ExportCounts>::default();
         let invalid = |error: &dyn std::fmt::Display| InvalidTracing {
             variable,
             value: endpoint.clone(),
@@ -178,7 +178,7 @@ impl Exporter {
     }
 }
 
-/// Ends a span; what nobody records costs nothing more.
+/// Ends a span; what is not recorded costs nothing more.
 pub(crate) fn end<const N: usize>(
     mut span: Span,
     error: Option<&'static str>,
@@ -299,19 +299,19 @@ impl HttpClient for OnRuntime {
     }
 }
 
-/// Counts what becomes of spans, and says when the collector is lost and when it is found again.
+/// ExportCounts what becomes of spans, and says when the collector is lost and when it is found again.
 #[derive(Debug)]
 struct Reporting {
     exporter: opentelemetry_otlp::SpanExporter,
     endpoint: String,
-    counts: Arc<Counts>,
+    counts: Arc<ExportCounts>,
 }
 
 impl SpanExporter for Reporting {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let size = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let exported = self.exporter.export(batch).await;
-        let Counts {
+        let ExportCounts {
             exported: taken,
             failed,
             failing,

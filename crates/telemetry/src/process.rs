@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 /// The unit of times in `/proc`, the same on every Linux that we run on (`sysconf(_SC_CLK_TCK)`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Registers memory, processor time and descriptors, as far as the system tells them: Linux does, by `/proc`.
+/// Registers memory, processor time and descriptors, as far as the system reports them: Linux does, by `/proc`.
 pub fn register_process(registry: &mut Registry) {
     metrics::register(registry, |families| {
         if let Some(kilobytes) = status("VmRSS:") {

@@ -1,7 +1,7 @@
-//! A call that a server answers, as every line about it tells of it. It is known to the thread that works for the call
+//! A call that a server answers, as every log line about it describes it. It is known to the thread that works for the call
 //! while it does, and nothing is formatted until a line is written.
 //!
-//! Never a value from the call's metadata but the two ids.
+//! Of the call's metadata it records the two ids only.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<dyn IsServerCall>>> = const { RefCell::new(None) };
 }
 
-/// This thread works for `call` until the guard goes: every line that it writes tells of it.
+/// This thread works for `call` until the guard goes: every line that it writes has the fields of that call.
 pub fn enter(call: Arc<dyn IsServerCall>) -> Entered {
     Entered(swap(Some(call)))
 }

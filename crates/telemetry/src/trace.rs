@@ -65,7 +65,7 @@ impl TraceContext {
     /// The caller's span.
     ///
     /// # Errors
-    /// [`Malformed`], also when the header comes twice, since then it is nobody's.
+    /// [`Malformed`], also when the header comes twice, since then it is ambiguous.
     pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Malformed> {
         let mut values = headers.get_all(&TRACEPARENT).iter();
         let (Some(value), more) = (values.next(), values.next()) else {

@@ -1,7 +1,7 @@
 //! The spans of this process: their places in their traces, and, when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, their way to
 //! a collector.
 //!
-//! Never a call that waits for a collector: what it does not take in time is dropped.
+//! A call never waits for a collector: spans that it does not take in time are dropped.
 
 use std::fmt;
 

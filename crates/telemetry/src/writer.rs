@@ -1,4 +1,4 @@
-//! The one that waits for whoever reads the log, so that no call does.
+//! A thread that writes the log, so that no call waits for its reader.
 //!
 //! Lines queue for a thread. When they are not read in time, those of the loudest peer are dropped first and our own
 //! last; they are counted, and the first line that is read again says how many. `tracing-appender` drops whichever comes
@@ -22,7 +22,7 @@ const QUEUE: usize = 8192;
 /// How long a line may wait for others to be written with it, since waking the thread costs more than writing does.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// How often to look whether there is something to say that nobody queued.
+/// How often to look for lines that are due without having been queued.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What was lost in this process.
@@ -60,7 +60,7 @@ struct State {
 
 impl Writer {
     /// Starts the thread. `sorry` makes the line that says how many others were dropped, and `rest` the lines that have
-    /// come due by themselves: all there are when it is told so.
+    /// come due by themselves: all of them when asked.
     ///
     /// When the system has no thread to give, every line is dropped and counted.
     ///
@@ -106,7 +106,7 @@ impl Writer {
     pub(crate) fn flush(&self, patience: Duration) {
         let (done, written) = sync_channel(1);
         let mut state = self.0.state();
-        // A full queue means that nobody reads: then there is nothing to wait for.
+        // A full queue means that the log is not read: then there is nothing to wait for.
         if state.lines.is_full() {
             return;
         }

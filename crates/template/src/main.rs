@@ -25,7 +25,7 @@ const SERVICE: Service = Service {
     policy: "policy.json",
 };
 
-/// Serves template.v1.TemplateService over mutual TLS, to whom the policy allows it.
+/// Serves template.v1.TemplateService over mutual TLS, for the callers that the policy allows.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Program {
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// Who may call what. Every RPC has its row, and who is not in it is denied.
+    /// Who may call what. Every RPC has its row, and a caller that is not in it is denied.
     const RIGHTS: &[(&str, &[&str])] = &[
         ("/grpc.health.v1.Health/Check", &["frontend", "auditor"]),
         ("/grpc.health.v1.Health/Watch", &["frontend", "auditor"]),

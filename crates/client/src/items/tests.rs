@@ -1,4 +1,4 @@
-//! What is in order in a file, and what is not.
+//! Files that are accepted, and files that are refused.
 
 use super::*;
 

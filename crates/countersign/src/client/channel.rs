@@ -1,5 +1,5 @@
-//! What generated clients are made of: every call gets its deadline, and one that may be repeated is sent again when
-//! that is worth it.
+//! The channel that generated clients take: it gives every call a deadline, and retries idempotent calls that failed
+//! with a transient error.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -24,7 +24,7 @@ pub struct Connection {
     pub targets: Targets,
     /// Who each must prove to be; the host of its target, by name, unless this says otherwise.
     pub server: Option<ServerIdentity>,
-    /// Our credentials, and the authorities that we believe.
+    /// Our credentials and trusted roots.
     pub source: Source,
     /// How they are kept current.
     pub reload: Reload,
@@ -142,7 +142,7 @@ impl Client {
         HealthClient::new(self.channel.clone())
     }
 
-    /// A status of a call by the generated client, with where it was made and by whom.
+    /// A status of a call by the generated client, with the server and the caller.
     pub fn error(&self, method: &str, status: Status) -> RpcError {
         let caller = self.trust.current().as_ref().into();
         RpcError::new(method, &self.targets, caller, status)

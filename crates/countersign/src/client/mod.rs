@@ -1,4 +1,4 @@
-//! A client: a channel that generated clients take, from settings, with retries and errors in words.
+//! A client: a channel that generated clients take, from settings, with retries and errors that say what to do.
 
 mod channel;
 mod connection;

@@ -1,6 +1,6 @@
 //! The channel as operators see it: each sending of a call is a span and a number, and carries its trace and its id.
 //!
-//! Never a sending that is repeated here; that is decided above.
+//! Retries are decided in the layer above.
 
 use std::future::Future;
 use std::pin::Pin;

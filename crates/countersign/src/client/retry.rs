@@ -161,20 +161,20 @@ impl Attempt {
     /// The same status, when the call is not to be sent again.
     pub async fn failed(&mut self, status: Status) -> Result<(), Status> {
         let policy = self.retry.policy;
-        let verdict = verdict(&status);
-        if verdict == Verdict::Final {
+        let decision = decision(&status);
+        if decision == RetryDecision::Final {
             return Err(status);
         }
         self.previous += 1;
         let affordable = self.retry.budget.failed();
-        let pause = match verdict {
-            Verdict::Final | Verdict::Never => return Err(status),
-            Verdict::After(pause) if pause > MAX_PUSHBACK => return Err(status),
-            Verdict::After(pause) => {
+        let pause = match decision {
+            RetryDecision::Final | RetryDecision::Never => return Err(status),
+            RetryDecision::After(pause) if pause > MAX_PUSHBACK => return Err(status),
+            RetryDecision::After(pause) => {
                 self.backoff.reset();
                 pause
             }
-            Verdict::Backoff => self.backoff.pause(),
+            RetryDecision::Backoff => self.backoff.pause(),
         };
         let in_time = self
             .deadline
@@ -190,7 +190,7 @@ impl Attempt {
 
 /// What a failure says about trying again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Verdict {
+enum RetryDecision {
     /// This is the answer.
     Final,
     /// It may pass, but the server does not want to be asked again.
@@ -201,7 +201,7 @@ enum Verdict {
     After(Duration),
 }
 
-fn verdict(status: &Status) -> Verdict {
+fn decision(status: &Status) -> RetryDecision {
     let retry_info = status
         .get_details_retry_info()
         .and_then(|info| info.retry_delay);
@@ -225,17 +225,17 @@ fn verdict(status: &Status) -> Verdict {
         | Code::Unauthenticated => false,
     };
     if !passing {
-        return Verdict::Final;
+        return RetryDecision::Final;
     }
-    let advised = retry_info.map_or(Verdict::Backoff, Verdict::After);
+    let advised = retry_info.map_or(RetryDecision::Backoff, RetryDecision::After);
     pushback(status.metadata()).unwrap_or(advised)
 }
 
-fn pushback(metadata: &MetadataMap) -> Option<Verdict> {
+fn pushback(metadata: &MetadataMap) -> Option<RetryDecision> {
     let value = metadata.get(PUSHBACK)?;
     let millis = value.to_str().ok().and_then(|value| value.parse().ok());
-    Some(millis.map_or(Verdict::Never, |millis| {
-        Verdict::After(Duration::from_millis(millis))
+    Some(millis.map_or(RetryDecision::Never, |millis| {
+        RetryDecision::After(Duration::from_millis(millis))
     }))
 }
 

@@ -1,4 +1,4 @@
-//! A call that failed: which one, on which server, made by whom, and why.
+//! A call that failed: the method, the server, the caller and the reason.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,13 +21,13 @@ use crate::program::exit;
 pub struct RpcError {
     method: Arc<str>,
     targets: Box<Targets>,
-    caller: Caller,
+    caller: ClientIdentity,
     status: Box<Status>,
 }
 
 /// Who made the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
+pub(crate) enum ClientIdentity {
     /// Our certificate as a peer with the same roots sees it.
     Named {
         names: Vec<String>,
@@ -38,7 +38,12 @@ pub(crate) enum Caller {
 }
 
 impl RpcError {
-    pub(crate) fn new(method: &str, targets: &Targets, caller: Caller, status: Status) -> Self {
+    pub(crate) fn new(
+        method: &str,
+        targets: &Targets,
+        caller: ClientIdentity,
+        status: Status,
+    ) -> Self {
         Self {
             method: method.into(),
             targets: Box::new(targets.clone()),
@@ -176,7 +181,7 @@ impl Error for RpcError {
     }
 }
 
-impl From<&Snapshot> for Caller {
+impl From<&Snapshot> for ClientIdentity {
     fn from(snapshot: &Snapshot) -> Self {
         let own = match snapshot.own() {
             Ok(own) => own,
@@ -195,7 +200,7 @@ impl From<&Snapshot> for Caller {
     }
 }
 
-impl Caller {
+impl ClientIdentity {
     fn to_json(&self) -> Value {
         match self {
             Self::Named { names, not_after } => {
@@ -206,7 +211,7 @@ impl Caller {
     }
 }
 
-impl fmt::Display for Caller {
+impl fmt::Display for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named { names, not_after } => {

@@ -1,4 +1,4 @@
-//! What a client is told: each setting is a flag and an `APP_*` variable of the same name.
+//! The settings of a client: each setting is a flag and an `APP_*` variable of the same name.
 
 use clap::Args;
 use identity::SpiffeId;
@@ -24,7 +24,7 @@ pub struct ConnectionSettings {
     )]
     pub target: Targets,
 
-    /// Who we are, and the authorities that we believe
+    /// Our credentials and trusted roots
     #[command(flatten)]
     pub credentials: CredentialSettings,
 

@@ -1,4 +1,4 @@
-//! The exit codes of every program here, from sysexits.h where it has a word for it.
+//! The exit codes of every program here, from sysexits.h where it defines one.
 
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -35,7 +35,7 @@ pub fn with_next_step(code: u8, error: &dyn Error, next: Option<String>) -> Exit
 }
 
 pub(crate) fn say(error: &dyn Error) {
-    // Nobody is left to be told when standard error is closed.
+    // When standard error is closed, there is nowhere left to report it.
     drop(writeln!(
         io::stderr(),
         "error: {}",

@@ -1,6 +1,6 @@
-//! The end of a process that does not come to its end by itself, because a disk, a file or a pipe hangs.
+//! Ends a process that cannot end by itself because a disk, a file or a pipe hangs.
 //!
-//! Never waits for anything of the rest of the process: it has a thread and a runtime of its own.
+//! It has a thread and a runtime of its own, so that nothing else in the process can hold it up.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -40,7 +40,7 @@ enum Stuck {
 pub fn last_resort(limit: Duration) -> io::Result<LastResort> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let stopping = LastResort(Arc::default());
-    let told = stopping.0.clone();
+    let signalled = stopping.0.clone();
     let mut stop = {
         let _runtime = runtime.enter();
         stop_signal()?
@@ -49,12 +49,12 @@ pub fn last_resort(limit: Duration) -> io::Result<LastResort> {
         let stuck = runtime.block_on(async {
             let twice = async {
                 stop.requested().await;
-                told.notify_one();
+                signalled.notify_one();
                 stop.requested().await;
                 sleep(AT_ONCE).await;
             };
             let too_long = async {
-                told.notified().await;
+                signalled.notified().await;
                 sleep(limit).await;
             };
             tokio::select! {

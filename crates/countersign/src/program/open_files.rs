@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// The soft limit of open files (`RLIMIT_NOFILE`), where the system tells it in `/proc`; none when it does not, or when
+/// The soft limit of open files (`RLIMIT_NOFILE`), where the system reports it in `/proc`; none when it does not, or when
 /// there is no limit.
 pub fn max_open_files() -> Option<usize> {
     parse(&fs::read_to_string("/proc/self/limits").ok()?)

@@ -1,4 +1,4 @@
-//! The threads that a process works with: as many as it was told, and an error instead of a panic when there are none.
+//! The threads that a process works with: as many as configured, and an error instead of a panic when they cannot start.
 
 use std::io;
 use std::num::NonZeroUsize;

@@ -1,5 +1,5 @@
-//! One call, from its first step to the last byte of its response: what else may end it than itself, how it ended, and
-//! that it tells so once.
+//! One call, from its first step to the last byte of its response: what may end it early, how it ended, and
+//! that its end is reported once.
 //!
 //! What may end it is looked at when it has to wait for the first time, since most calls never do: nothing is missed by
 //! that. The policy is compared by its generation, the authority is looked at again, and the deadline counts from the
@@ -313,7 +313,7 @@ impl CallBody {
     }
 
     fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        // The handler goes before anybody is told that it is over.
+        // The handler goes before the end of the call is reported.
         discard(self.body.take());
         self.end(status.code());
         Poll::Ready(Some(call::trailers(status).map(Frame::trailers)))

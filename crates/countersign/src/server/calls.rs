@@ -1,7 +1,7 @@
 //! The layer around every call on the port: what is no gRPC call is refused; request id, trace, span, metrics, deadline, authority, panics. The policy is
 //! inside it.
 //!
-//! Never a rule about who may do what, and never a name of an RPC.
+//! It holds no authorization rule and knows no RPC by name.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! The limits that a call can exceed, and what its caller is told.
+//! The limits that a call can exceed, and the status that its caller gets.
 
 use std::time::Duration;
 

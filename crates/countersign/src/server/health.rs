@@ -1,6 +1,6 @@
-//! What we say of ourselves: one state, told to gRPC health checks, to `/livez` and `/readyz`, and to load balancers.
+//! The health of the server: one state, reported by gRPC health checks, `/livez` and `/readyz`.
 //!
-//! Never a check that costs anything, and never "serving" when a caller would be refused.
+//! A check costs nothing, and the state is never "serving" while callers would be refused.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,7 +35,7 @@ const MAX_REQUEST: usize = 4 << 10;
 /// How long a wall clock that was set may go unnoticed.
 const CLOCK_CHECK: Duration = Duration::from_millis(500);
 
-/// The state, shared by all who tell it.
+/// The state, shared by everything that reports it.
 #[derive(Clone, Debug)]
 pub(crate) struct Health {
     reporter: HealthReporter,

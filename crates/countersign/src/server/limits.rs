@@ -9,7 +9,7 @@ use crate::program::Duration;
 /// again.
 const OWN_FILES: usize = 96;
 
-/// With fewer places than this nobody is served well.
+/// The fewest connections that a server starts with.
 const MIN_CONNECTIONS: usize = 16;
 
 /// The limits of the port, as settings.
@@ -238,10 +238,10 @@ pub struct LimitSettings {
 }
 
 impl LimitSettings {
-    /// Whether these limits let anybody in.
+    /// Checks that a peer can connect and call under these limits.
     ///
     /// # Errors
-    /// The setting that does not.
+    /// Names the setting under which none could.
     pub fn check(&self) -> Result<(), String> {
         let counts = [
             ("--max-connections", self.max_connections),
@@ -294,10 +294,10 @@ impl LimitSettings {
     }
 
     /// These limits, with no more connections than a process that may open `files` can have. Without descriptors left,
-    /// nobody would be let in, and nothing could be read again.
+    /// no connection could be accepted, and no file could be reloaded.
     ///
     /// # Errors
-    /// Too few are left for anybody to be served.
+    /// Too few are left to serve connections.
     pub fn fit(self, files: usize) -> Result<Self, String> {
         let places = files.saturating_sub(OWN_FILES);
         if places < MIN_CONNECTIONS {
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_lets_nobody_in_is_named() {
+    fn a_limit_of_zero_is_an_error_that_names_its_flag() {
         for (args, name) in [
             (["--max-concurrent-calls", "0"], "--max-concurrent-calls"),
             (["--keepalive-timeout", "0s"], "--keepalive-timeout"),

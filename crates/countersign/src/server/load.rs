@@ -2,7 +2,7 @@
 //!
 //! The last quarter of the places is for identities that hold few.
 //!
-//! Never a queue: a call that finds no place is turned away at once, and told when to come back.
+//! Calls do not queue: one over the limit is refused at once, with the time after which to retry.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -1,4 +1,4 @@
-//! The numbers of this service beside those of its transport and its policy, and the page that has them all.
+//! The metrics of the service, its transport and its policy, and the page that exposes them.
 
 use std::sync::Arc;
 

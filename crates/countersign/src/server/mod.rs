@@ -1,4 +1,4 @@
-//! A server: given the services of a program, all that is around them.
+//! Serves the gRPC services of a program, with everything that a server needs around them.
 
 mod call;
 mod calls;

@@ -1,7 +1,5 @@
-//! The request of a call: its messages are counted before anybody reads one, and it ends with its call, also for a task
-//! of the handler's that outlives the call.
-//!
-//! Never a copy of a message.
+//! The request of a call: its messages are counted before the handler reads them, and it ends with its call, even for
+//! a task of the handler that outlives the call. Messages are not copied.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +16,7 @@ use tonic::Status;
 #[derive(Debug)]
 pub(crate) struct Shared {
     call: ServerCall,
-    /// The first message has come, or nobody waits for it.
+    /// The first message has come, or nothing waits for it.
     begun: AtomicBool,
     over: AtomicBool,
     reader: Mutex<Reader>,
@@ -51,7 +49,7 @@ impl Shared {
         &self.call
     }
 
-    /// Whether nobody waits for the first message any more.
+    /// Whether nothing waits for the first message any more.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
@@ -71,7 +69,7 @@ impl Shared {
         }
     }
 
-    /// Wakes whoever polls now when the call is over, unless it already is.
+    /// Wakes the task that polls when the call is over, unless it already is.
     fn wake_at_end(&self, cx: &Context<'_>) -> Poll<()> {
         let mut reader = self.reader();
         if self.over.load(Ordering::Acquire) {

@@ -1,4 +1,4 @@
-//! What a program gives to be served, and the way from its `main` to a running server.
+//! The services of a program, and the way from its `main` to a running server.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -23,7 +23,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Service {
     /// The name in traces, unless `OTEL_SERVICE_NAME` gives another.
     pub name: &'static str,
-    /// The API, as an encoded `google.protobuf.FileDescriptorSet` with its imports. The policy is held against it.
+    /// The API, as an encoded `google.protobuf.FileDescriptorSet` with its imports. The policy is checked against it.
     pub descriptors: &'static [u8],
     /// The default of `--tls-dir`.
     pub tls_dir: &'static str,

@@ -1,4 +1,4 @@
-//! What a server is told: each setting is a flag and an `APP_*` variable of the same name.
+//! The settings of a server: each setting is a flag and an `APP_*` variable of the same name.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -33,7 +33,7 @@ pub struct Settings {
     )]
     pub admin_listen: admin::Address,
 
-    /// Who we are, and the authorities that we believe
+    /// Our credentials and trusted roots
     #[command(flatten)]
     pub credentials: CredentialSettings,
 
@@ -50,7 +50,7 @@ pub struct Settings {
     #[arg(long, env = "APP_SHADOW_POLICY_FILE", value_name = "FILE")]
     pub shadow_policy: Option<PathBuf>,
 
-    /// Serve reflection too, to whom the policy allows it
+    /// Serve reflection too, to callers that the policy allows
     #[arg(long, env = "APP_REFLECTION")]
     pub reflection: bool,
 

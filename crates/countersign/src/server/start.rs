@@ -1,6 +1,6 @@
 //! From settings to a service that runs: everything is read and checked, then bound, then served.
 //!
-//! Never half a start: what cannot work is an error before a port is bound.
+//! Every setting is checked before a port is bound.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -51,13 +51,13 @@ pub enum StartError {
     /// The policy cannot be used.
     #[error(transparent)]
     Policy(#[from] UnusablePolicy),
-    /// Our own API cannot be read, which no setting can mend.
+    /// Our own API cannot be read, which no setting can fix.
     #[error("the descriptors of the API cannot be read: {0}")]
     Api(String),
     /// A variable of OpenTelemetry's cannot be used.
     #[error(transparent)]
     Tracing(#[from] InvalidTracing),
-    /// The API has no service of this name, so that no policy could be held against it.
+    /// The API has no service of this name, so that no policy could be checked against it.
     #[error("the descriptors of the API have no service {0}, which is to be served")]
     NotDescribed(&'static str),
     /// Two services have this name.
@@ -179,7 +179,7 @@ fn fitted(limits: LimitSettings) -> Result<LimitSettings, StartError> {
 }
 
 /// All that can be called on a server whose own API has these descriptors, with health and reflection: what its policy
-/// is held against.
+/// is checked against.
 ///
 /// # Errors
 /// [`InvalidApi`].

@@ -1,6 +1,6 @@
 //! The services of a port, by their names: a call goes straight to its service.
 //!
-//! Never a pattern, and never a decoded path: what the policy saw is, byte for byte, what is looked up.
+//! Paths are looked up byte for byte as the policy saw them, without patterns and without decoding.
 
 use std::any::Any;
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! What the tests stand on: a CA, credentials of a server and of two callers, and a policy that allows one of them.
+//! Fixtures: a CA, credentials of a server and of two callers, and a policy that allows one of them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 pub(crate) const POLICY: &str = r#"{"name": "echo", "allow_rules": [
     {"name": "orders", "source": {"principals": ["spiffe://acme.test/orders"]}}]}"#;
 
-/// A CA, with a directory of credentials for the server and for two callers, of whom the policy allows one.
+/// A CA, with a directory of credentials for the server and for two callers; the policy allows one.
 pub(crate) struct Pki {
     pub(crate) dir: TempDir,
     pub(crate) root: Authority,
@@ -69,7 +69,7 @@ impl Pki {
         EchoServiceClient::new(mtls::connect(target, localhost(), trust, options))
     }
 
-    /// Tells the server, by a revocation list, that the certificate of orders is no longer good.
+    /// Revokes the certificate of orders by a list that the server reads.
     pub(crate) fn revoke_orders(&self) {
         let now = OffsetDateTime::now_utc();
         let minute = time::Duration::minutes(1);

@@ -1,4 +1,4 @@
-//! What is sent again, when, and how often: on a paused clock, so that every pause is exact.
+//! Which calls are retried, when, and how often: on a paused clock, so that every pause is exact.
 
 use std::collections::HashMap;
 use std::future::ready;
