@@ -14,8 +14,6 @@ use uuid::Uuid;
 use crate::audit::{Audit, AuditCounts};
 use crate::caller::Caller;
 use crate::decide::{Cause, Decision, Verdict};
-use crate::enforce::Enforce;
-use crate::gate::Gate;
 use crate::live::{InForce, LivePolicy};
 use crate::policy::Policy;
 
@@ -88,17 +86,6 @@ impl Authorization {
     /// Whether a second policy is asked.
     pub fn has_shadow(&self) -> bool {
         self.shadow.is_some()
-    }
-
-    /// `service` for one connection, behind the policy. There is no other way to a caller than this, so no call can
-    /// lack one.
-    pub fn for_caller<S>(&self, caller: impl Into<Caller>, service: S) -> Enforce<S> {
-        Enforce::new(self.clone(), Arc::new(caller.into()), service)
-    }
-
-    /// The policy before the calls of one connection, for a layer that does more at once than [`Self::for_caller`] does.
-    pub fn gate(&self, caller: impl Into<Caller>) -> Gate {
-        Gate::new(self.clone(), caller.into())
     }
 
     /// The counts since the start.

@@ -3,7 +3,6 @@
 //! For advice only: where it is not sure, it says that they have nothing to do with each other.
 
 use crate::pattern::{Pattern, Patterns};
-use crate::principal::has_scheme;
 use crate::rule::{HeaderRule, Rule};
 
 /// Whether no value matches both of two rules for one header.
@@ -78,4 +77,14 @@ pub(crate) fn kind(text: &str) -> Kind {
         subject if subject.contains('=') => Kind::Subject,
         _ => Kind::Dns,
     }
+}
+
+/// RFC 3986 §3.1.
+pub(crate) fn has_scheme(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    })
 }

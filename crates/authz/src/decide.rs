@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use http::HeaderMap;
 
 use crate::caller::{Caller, Identity};
-use crate::path::{self, MethodPath};
+use crate::path;
 use crate::pattern::Pattern;
+use crate::rpc::Rpc;
 use crate::rule::Rule;
 
 /// Whether an RPC may run.
@@ -73,25 +74,6 @@ impl<'a> Decision<'a> {
             Cause::DenyRule(name) | Cause::AllowRule(name) => Some(name),
             Cause::NoRule | Cause::MalformedPath => None,
         }
-    }
-}
-
-/// What rules are matched against.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rpc<'a> {
-    pub(crate) identity: Identity<'a>,
-    pub(crate) path: MethodPath<'a>,
-    pub(crate) headers: &'a HeaderMap,
-}
-
-impl<'a> Rpc<'a> {
-    /// `None` when `path` is not `/service/method`.
-    pub(crate) fn new(caller: &'a Caller, path: &'a str, headers: &'a HeaderMap) -> Option<Self> {
-        Some(Self {
-            identity: caller.identity(),
-            path: MethodPath::parse(path)?,
-            headers,
-        })
     }
 }
 

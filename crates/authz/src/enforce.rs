@@ -18,6 +18,7 @@ use tower::Service;
 use crate::authorization::Authorization;
 use crate::caller::Caller;
 use crate::live::InForce;
+use crate::path::routed_path;
 
 /// A service whose every call is allowed by the policy, for as long as it runs.
 #[derive(Clone, Debug)]
@@ -25,6 +26,14 @@ pub struct Enforce<S> {
     authorization: Authorization,
     caller: Arc<Caller>,
     service: S,
+}
+
+impl Authorization {
+    /// `service` for one connection, behind the policy. There is no other way to a caller than this, so no call can
+    /// lack one.
+    pub fn for_caller<S>(&self, caller: impl Into<Caller>, service: S) -> Enforce<S> {
+        Enforce::new(self.clone(), Arc::new(caller.into()), service)
+    }
 }
 
 impl<S> Enforce<S> {
@@ -79,17 +88,6 @@ where
         Enforced {
             state: State::Allowed(call),
         }
-    }
-}
-
-/// The path that the router sees, unless there is a query, which the router would ignore: then no method at all.
-pub(crate) fn routed_path<B>(request: &Request<B>) -> &str {
-    match request.uri().query() {
-        None => request.uri().path(),
-        Some(_) => request
-            .uri()
-            .path_and_query()
-            .map_or("", |whole| whole.as_str()),
     }
 }
 

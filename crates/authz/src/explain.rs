@@ -7,8 +7,9 @@ use std::fmt;
 use http::HeaderMap;
 
 use crate::caller::{Caller, Identity};
-use crate::decide::{Decision, Rpc, RuleList};
+use crate::decide::{Decision, RuleList};
 use crate::policy::Policy;
+use crate::rpc::Rpc;
 use crate::rule::{List, Mismatch, Rule};
 
 /// A decision and what each rule had to do with it.
@@ -74,7 +75,19 @@ impl fmt::Display for Outcome<'_> {
     }
 }
 
-pub(crate) fn explain<'a>(
+impl Policy {
+    /// The same decision, and of every rule whether it matches and if not, why.
+    pub fn explain<'a>(
+        &'a self,
+        caller: &'a Caller,
+        path: &'a str,
+        headers: &'a HeaderMap,
+    ) -> Explanation<'a> {
+        explain(self, caller, path, headers)
+    }
+}
+
+fn explain<'a>(
     policy: &'a Policy,
     caller: &'a Caller,
     path: &'a str,

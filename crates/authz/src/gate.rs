@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::authorization::Authorization;
 use crate::caller::Caller;
-use crate::enforce::routed_path;
+use crate::path::routed_path;
 
 /// How many methods are remembered at once, so that a connection's memory does not follow the size of an API.
 const REMEMBERED: usize = 16;
@@ -65,6 +65,13 @@ impl Head {
             headers.append(name.clone(), value.clone());
         }
         headers
+    }
+}
+
+impl Authorization {
+    /// The policy before the calls of one connection, for a layer that does more at once than [`Self::for_caller`] does.
+    pub fn gate(&self, caller: impl Into<Caller>) -> Gate {
+        Gate::new(self.clone(), caller.into())
     }
 }
 

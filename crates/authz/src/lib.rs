@@ -34,6 +34,7 @@
 
 mod api;
 mod audit;
+mod audit_event;
 mod authorization;
 mod caller;
 mod check;
@@ -42,6 +43,7 @@ mod cursor;
 mod decide;
 mod enforce;
 mod explain;
+mod finding;
 mod gate;
 mod invalid;
 mod json;
@@ -56,16 +58,19 @@ mod pattern;
 mod policy;
 mod policy_file;
 mod principal;
+mod rpc;
 mod rule;
 
 pub use api::{Api, InvalidApi};
-pub use audit::{Audit, AuditCondition, AuditCounts, AuditEvent, AuditLogger};
+pub use audit::{Audit, AuditCounts};
+pub use audit_event::{AuditCondition, AuditEvent, AuditLogger};
 pub use authorization::{Authorization, Counts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED};
 pub use caller::{Caller, Identity};
-pub use check::{Finding, Severity, check, lint};
+pub use check::{check, lint};
 pub use decide::{Cause, Decision, Verdict};
 pub use enforce::{Enforce, Enforced};
 pub use explain::{Explanation, Outcome, RuleOutcome};
+pub use finding::{Finding, Severity};
 pub use gate::{Allowed, Gate, Head};
 pub use invalid::{Fault, InvalidPolicy};
 pub use layer::{AuthorizationLayer, Authorized, AuthorizedCall, NO_PEER};

@@ -2,8 +2,8 @@
 //!
 //! Each finding says who gets in, or who escapes.
 
-use crate::check::{Findings, Located};
 use crate::coverage::{Kind, contradict, kind, subsumes};
+use crate::finding::{Findings, Located};
 use crate::path::{self, MethodPath};
 use crate::pattern::{Pattern, Patterns};
 use crate::policy::Policy;
@@ -319,7 +319,7 @@ pub(crate) fn audit(policy: &Policy, findings: &mut Findings) {
     let Some(line) = policy.audit.line else {
         return;
     };
-    let wants = policy.audit.condition != crate::audit::AuditCondition::None;
+    let wants = policy.audit.condition != crate::audit_event::AuditCondition::None;
     if wants == policy.audit.loggers.is_empty() {
         let message = match wants {
             true => "asks for events and has no logger to write them: name one",

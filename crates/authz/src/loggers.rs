@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use crate::audit::{AuditEvent, AuditLogger};
+use crate::audit_event::{AuditEvent, AuditLogger};
 
 type Config = serde_json::Map<String, serde_json::Value>;
 type Built = Result<Arc<dyn AuditLogger>, Box<dyn Error + Send + Sync>>;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::audit::{AuditCondition, AuditLogger, AuditOptions};
+use crate::audit_event::{AuditCondition, AuditLogger, AuditOptions};
 use crate::cursor::{At, Parsed};
 use crate::decide::RuleList;
 use crate::invalid::{Fault, InvalidPolicy};
@@ -17,7 +17,25 @@ use crate::pattern::{Pattern, Patterns, StarAtBothEnds};
 use crate::policy::Policy;
 use crate::rule::{self, HeaderRule, Rule};
 
-pub(crate) fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
+impl Policy {
+    /// Reads the JSON of gRFC A43 and gRFC A59, with the audit loggers that this crate brings.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`], with the place, for anything that the standard does not define.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidPolicy> {
+        Self::parse_with(text, &Loggers::built_in())
+    }
+
+    /// As [`Self::parse`], with other audit loggers to choose from.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_with(text: &[u8], loggers: &Loggers) -> Result<Self, InvalidPolicy> {
+        policy(text, loggers)
+    }
+}
+
+fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
     let root = json::parse(text).map_err(|error| InvalidPolicy {
         pointer: String::new(),
         line: u32::try_from(error.line()).unwrap_or(u32::MAX).max(1),

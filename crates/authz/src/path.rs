@@ -2,6 +2,8 @@
 //!
 //! Never normalizes or decodes: what is authorized is, byte for byte, what is routed.
 
+use http::Request;
+
 /// A path that names a method of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MethodPath<'a> {
@@ -39,6 +41,17 @@ pub(crate) fn is_service_prefix(prefix: &str) -> bool {
         .strip_prefix('/')
         .and_then(|rest| rest.strip_suffix('/'))
         .is_some_and(|service| !service.is_empty() && !service.contains('/'))
+}
+
+/// The path that the router sees, unless there is a query, which the router would ignore: then no method at all.
+pub(crate) fn routed_path<B>(request: &Request<B>) -> &str {
+    match request.uri().query() {
+        None => request.uri().path(),
+        Some(_) => request
+            .uri()
+            .path_and_query()
+            .map_or("", |whole| whole.as_str()),
+    }
 }
 
 #[cfg(test)]

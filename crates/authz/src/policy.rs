@@ -1,18 +1,14 @@
 //! A compiled policy: what it says of an RPC.
 //!
-//! Only [`Policy::parse`] makes one, so whatever is here is whole and valid.
+//! Only `Policy::parse` makes one, so whatever is here is whole and valid.
 
 use std::collections::HashSet;
 
 use http::HeaderMap;
 
-use crate::audit::AuditOptions;
+use crate::audit_event::AuditOptions;
 use crate::caller::Caller;
 use crate::decide::{self, Decision, RuleList};
-use crate::explain::{self, Explanation};
-use crate::invalid::InvalidPolicy;
-use crate::loggers::Loggers;
-use crate::parse;
 use crate::pattern::Patterns;
 use crate::rule::Rule;
 
@@ -32,22 +28,6 @@ pub struct Policy {
 impl Policy {
     /// 16 MiB: who reads a policy from a file stops there, so that no mishap fills the memory.
     pub const MAX_BYTES: u64 = 16 << 20;
-
-    /// Reads the JSON of gRFC A43 and gRFC A59, with the audit loggers that this crate brings.
-    ///
-    /// # Errors
-    /// [`InvalidPolicy`], with the place, for anything that the standard does not define.
-    pub fn parse(text: &[u8]) -> Result<Self, InvalidPolicy> {
-        Self::parse_with(text, &Loggers::built_in())
-    }
-
-    /// As [`Self::parse`], with other audit loggers to choose from.
-    ///
-    /// # Errors
-    /// As [`Self::parse`].
-    pub fn parse_with(text: &[u8], loggers: &Loggers) -> Result<Self, InvalidPolicy> {
-        parse::policy(text, loggers)
-    }
 
     /// The name of the policy; it is in every audit event.
     pub fn name(&self) -> &str {
@@ -84,16 +64,6 @@ impl Policy {
         headers: &'a HeaderMap,
     ) -> Decision<'a> {
         decide::decide(&self.deny, &self.allow, caller, path, headers)
-    }
-
-    /// The same decision, and of every rule whether it matches and if not, why.
-    pub fn explain<'a>(
-        &'a self,
-        caller: &'a Caller,
-        path: &'a str,
-        headers: &'a HeaderMap,
-    ) -> Explanation<'a> {
-        explain::explain(self, caller, path, headers)
     }
 }
 

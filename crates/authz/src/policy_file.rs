@@ -12,7 +12,8 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::api::Api;
-use crate::check::{Finding, Severity, check};
+use crate::check::check;
+use crate::finding::{Finding, Severity};
 use crate::invalid::InvalidPolicy;
 use crate::live::LivePolicy;
 use crate::policy::Policy;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use identity::{SpiffeId, attribute_name, escaped_value};
 
-use crate::coverage::{Kind, kind};
+use crate::coverage::{Kind, has_scheme, kind};
 use crate::pattern::Pattern;
 
 /// Why no certificate has a name that `pattern` fits, and what to write instead.
@@ -76,16 +76,6 @@ fn uri(text: &str) -> Option<(&'static str, String)> {
         return None;
     };
     Some(("malformed-uri", message))
-}
-
-/// RFC 3986 §3.1.
-pub(crate) fn has_scheme(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(scheme, _)| {
-        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-    })
 }
 
 fn spiffe(text: &str, ends: &[&str]) -> Option<(&'static str, String)> {

@@ -7,8 +7,8 @@ use std::fmt;
 use http::HeaderName;
 
 use crate::caller::Identity;
-use crate::decide::Rpc;
 use crate::pattern::{Pattern, Patterns};
+use crate::rpc::Rpc;
 
 /// Which list of a policy a rule is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
