@@ -11,6 +11,7 @@ mod authority;
 mod authorization;
 mod balance;
 mod calling;
+mod circles;
 mod credentials;
 mod demo;
 mod denials;

@@ -8,8 +8,8 @@ use identity::{Peer, Role};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
+use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
-use crate::verify::Refusal;
 
 /// A wall clock may be set while we sleep by the monotonic one, so no sleep is longer than this.
 const MAX_SLEEP: Duration = Duration::from_millis(500);

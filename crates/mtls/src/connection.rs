@@ -23,12 +23,12 @@ use crate::authority::{self, Authority};
 use crate::executor::{InConnection, Running};
 use crate::handshake::Authenticated;
 use crate::limits::Limits;
+use crate::port::{Port, drain};
 use crate::preface::Preface;
+use crate::refusal::Refusal;
 use crate::response::h2_error;
-use crate::serve::{Port, drain};
 use crate::snapshot::Snapshot;
 use crate::unread::{Call, Calls, Watched};
-use crate::verify::Refusal;
 
 /// How long the streams of a connection that lost its authority have to send their status, and a peer that has not
 /// spoken yet has to begin when we are about to stop. What is left is cut.

@@ -26,10 +26,11 @@ use crate::counts::Live;
 use crate::handshake::{self, Authenticated, HandshakeError, Present};
 use crate::options::ChannelOptions;
 use crate::record::Record;
+use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::trust::Trust;
-use crate::verify::{Refusal, ServerIdentity};
+use crate::verify::ServerIdentity;
 use crate::wire::{LastWords, Said, Wire};
 use base::text::timestamp;
 

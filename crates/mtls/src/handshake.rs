@@ -24,11 +24,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use crate::configurations::Configurations;
 use crate::crypto;
 use crate::memo::Memo;
 use crate::presented::Presented;
+use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
-use crate::verify::{Authorities, Refusal, ServerIdentity};
+use crate::verify::{Authorities, ServerIdentity};
 
 /// How long, and how much, a refused peer may go on talking before its socket is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -397,13 +399,6 @@ fn shared(peer: &Peer, chain: &[CertificateDer<'_>]) -> Arc<[CertificateDer<'sta
         CHAINS.put(*peer.fingerprint(), owned.clone());
     }
     owned
-}
-
-/// The rustls configurations of one snapshot, each made when it is first needed.
-#[derive(Default)]
-pub(crate) struct Configurations {
-    server: OnceLock<Arc<ServerConfig>>,
-    client: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Configurations {

@@ -23,9 +23,10 @@ use crate::authority;
 use crate::counts::Live;
 use crate::handshake::Authenticated;
 use crate::limits::Limits;
-use crate::serve::{self, ACCEPT_BACKOFF, Port};
+use crate::port::Port;
+use crate::refusal::Refusal;
+use crate::serve::{self, ACCEPT_BACKOFF};
 use crate::trust::Trust;
-use crate::verify::Refusal;
 
 /// What a server that is not ours accepts: with the feature `tonic-server` it is the stream that
 /// `tonic::transport::Server::serve_with_incoming` takes, and with the feature `axum` a listener of `axum::serve`.

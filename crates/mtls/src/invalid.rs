@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use crate::crl::InvalidCrl;
-use crate::pem_file::Unreadable;
-use crate::verify::Refusal;
+use crate::invalid_crl::InvalidCrl;
+use crate::refusal::Refusal;
+use crate::unreadable::Unreadable;
 
 /// Why a set of credentials cannot be used. The text names the file and says what to do.
 #[derive(Debug, thiserror::Error)]

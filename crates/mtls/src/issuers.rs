@@ -9,7 +9,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::crypto;
 use crate::names::canonical;
-use crate::verify::{MAX_CHAIN, Root};
+use crate::root::{MAX_CHAIN, Root};
 
 pub(crate) struct Issuers<'a>(Vec<Issuer<'a>>);
 

@@ -10,13 +10,14 @@ use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
-use crate::crl::{CrlFacts, InvalidCrl, List, claimed_issuer};
+use crate::crl::{CrlFacts, List, claimed_issuer};
 use crate::faults::{Fault, Part};
 use crate::invalid::InvalidCredentials;
+use crate::invalid_crl::InvalidCrl;
 use crate::issuers::Issuers;
 use crate::pem_file::PemFile;
+use crate::root::Root;
 use crate::source::NoLists;
-use crate::verify::Root;
 
 /// How many lists of one issuer may wait for its certificate; the oldest goes first.
 const MAX_CANDIDATES: usize = 8;

@@ -2,7 +2,6 @@
 //!
 //! Never a judgement about what is in it, never a guess: what another tool would have to convert is named.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject;
@@ -17,8 +16,9 @@ use crate::invalid::InvalidCredentials;
 use crate::issuers;
 use crate::names;
 use crate::pem::{self, Label, Section};
+use crate::root::Root;
 use crate::text;
-use crate::verify::Root;
+use crate::unreadable::Unreadable;
 
 /// A file larger than this is no credential (1 MiB).
 const MAX_FILE: u64 = 1 << 20;
@@ -31,14 +31,6 @@ const MAX_LISTS: u64 = 16 << 20;
 pub struct PemFile {
     pub(crate) path: PathBuf,
     pub(crate) bytes: Vec<u8>,
-}
-
-/// A file that could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {source}", path.display())]
-pub struct Unreadable {
-    pub(crate) path: PathBuf,
-    pub(crate) source: io::Error,
 }
 
 impl PemFile {

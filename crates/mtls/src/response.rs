@@ -18,7 +18,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::dial::{ConnectError, Ending, InFlight, MAX_METADATA};
 use crate::handshake::HandshakeError;
-use crate::verify::Refusal;
+use crate::refusal::Refusal;
 use crate::wire::LastWords;
 
 /// The domain of the reasons in `google.rpc.ErrorInfo` that come from this side of the wire.

@@ -29,6 +29,7 @@ use crate::authority::Authority;
 use crate::connection::{self, Closed};
 use crate::handshake::{self, Authenticated, HandshakeError};
 use crate::limits::Limits;
+use crate::port::{Port, drain};
 use crate::presented::Presented;
 use crate::snapshot::Snapshot;
 use crate::trust::Trust;
@@ -43,15 +44,6 @@ pub enum Drained {
     Clean,
     /// The drain deadline passed, and this many connections were cut.
     Cut(usize),
-}
-
-/// What every connection of one port shares.
-pub(crate) struct Port<M> {
-    pub(crate) trust: Trust,
-    pub(crate) limits: Limits,
-    pub(crate) service_for: M,
-    pub(crate) draining: watch::Receiver<bool>,
-    pub(crate) admission: Admission,
 }
 
 /// Serves until `shutdown` resolves, then lets open calls finish, for [`Limits::drain_timeout`] at most.
@@ -279,13 +271,6 @@ async fn within<T>(
     timeout(limit, work)
         .await
         .unwrap_or(Err(HandshakeError::TimedOut))
-}
-
-/// Resolves when the port begins to drain.
-pub(crate) async fn drain(mut draining: watch::Receiver<bool>) {
-    if draining.wait_for(|draining| *draining).await.is_err() {
-        std::future::pending().await
-    }
 }
 
 /// Binds a listener, with an error that says what to do.

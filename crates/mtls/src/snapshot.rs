@@ -13,16 +13,19 @@ use identity::{Peer, Role};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use crate::configurations::Configurations;
 use crate::crl::CrlFacts;
 use crate::crypto::{self, Digest};
 use crate::faults::{Fault, Part};
-use crate::handshake::Configurations;
 use crate::invalid::InvalidCredentials;
 use crate::issuers::Issuers;
 use crate::lists::{self, InForce, Setting};
-use crate::pem_file::{PemFile, Unreadable};
+use crate::pem_file::PemFile;
+use crate::refusal::Refusal;
+use crate::root::Root;
 use crate::source::Material;
-use crate::verify::{Authorities, ExpiredCrls, Refusal, Root};
+use crate::unreadable::Unreadable;
+use crate::verify::{Authorities, ExpiredCrls};
 
 /// Credentials that were found to be in order, and what they say about their owner.
 pub struct Snapshot {

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::crypto::{self, Digest};
-use crate::pem_file::{PemFile, Unreadable};
+use crate::pem_file::PemFile;
+use crate::unreadable::Unreadable;
 
 /// How often a set that changes while it is read is read again before it is taken as it is.
 const MAX_READS: usize = 5;

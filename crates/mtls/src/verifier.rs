@@ -22,8 +22,9 @@ use tracing::warn;
 use crate::authority;
 use crate::crypto;
 use crate::presented::Presented;
+use crate::refusal::Refusal;
 use crate::trust::Trust;
-use crate::verify::{Refusal, ServerIdentity};
+use crate::verify::ServerIdentity;
 
 /// A whole server configuration: TLS 1.3, client certificates required and judged by the current snapshot, our own
 /// certificate from the same, and no session resumption. Set `alpn_protocols` to what you serve.

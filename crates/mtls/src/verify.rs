@@ -9,18 +9,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{InvalidPeer, Peer, Role, SpiffeId};
+use rustls::DistinguishedName;
 use rustls::pki_types::{
     CertificateDer, Der, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
 };
-use rustls::{CertificateError, DistinguishedName};
 use webpki::{
     EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
     UnknownStatusPolicy, VerifiedPath,
 };
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
-
-use base::text::timestamp;
 
 use crate::crl::List;
 use crate::crypto::{self, Digest};
@@ -29,15 +27,10 @@ use crate::key;
 use crate::lists::InForce;
 use crate::memo::Memo;
 use crate::names::canonical;
+use crate::refusal::Refusal;
+use crate::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
 use crate::signatures::Remembering;
 use crate::text;
-
-/// A chain longer than this is refused before it costs a signature check.
-pub(crate) const MAX_CHAIN: usize = 6;
-
-/// How many certificates of a chain may have one subject, as a cross-signed authority does. Each more doubles the paths
-/// that a stranger can make us try.
-const MAX_NAMESAKES: usize = 2;
 
 /// Of how many authorities it is remembered that they may sign.
 const MAX_AUTHORITIES: usize = 512;
@@ -52,15 +45,6 @@ pub struct Authorities {
     pub(crate) roots: Arc<[Root]>,
     pub(crate) lists: Vec<InForce>,
     pub(crate) expired_crls: ExpiredCrls,
-}
-
-/// A trusted root, with its certificate so that its own end of validity counts too.
-#[derive(Debug)]
-pub(crate) struct Root {
-    pub(crate) der: CertificateDer<'static>,
-    pub(crate) anchor: TrustAnchor<'static>,
-    pub(crate) not_before: SystemTime,
-    pub(crate) not_after: SystemTime,
 }
 
 /// What a revocation list that is past its `nextUpdate` (RFC 5280 §5.1.2.5) is worth.
@@ -106,121 +90,6 @@ impl fmt::Display for ServerIdentity {
             Self::Name(name) => write!(f, "{}", name.to_str()),
             Self::Spiffe(id) => write!(f, "{id}"),
             Self::Both(name, id) => write!(f, "{} and {id}", name.to_str()),
-        }
-    }
-}
-
-/// Why a chain was not believed. [`Refusal::code`] is stable; the text is for people.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// No certificate was presented.
-    #[error("no certificate was presented")]
-    NoCertificate,
-    /// The chain has more certificates than any real one.
-    #[error("the chain has {0} certificates; at most {MAX_CHAIN} are read")]
-    ChainTooLong(usize),
-    /// The chain has more certificates of one subject than any real one.
-    #[error("more than {MAX_NAMESAKES} certificates of the chain have one subject")]
-    ChainAmbiguous,
-    /// A certificate of the path is past its `notAfter`.
-    #[error("the certificate expired at {}", timestamp(*.not_after))]
-    Expired {
-        /// The end of its validity.
-        not_after: SystemTime,
-    },
-    /// A certificate of the path is before its `notBefore`.
-    #[error("the certificate is not valid before {}; is a clock wrong?", timestamp(*.not_before))]
-    NotYetValid {
-        /// The start of its validity.
-        not_before: SystemTime,
-    },
-    /// No path leads from the leaf to a configured root.
-    #[error(
-        "no path leads to a trusted root: unknown issuer, or an intermediate certificate is missing"
-    )]
-    UnknownIssuer,
-    /// A signature of the path does not verify, as when two CAs share a name.
-    #[error("a signature in the chain does not verify")]
-    BadSignature,
-    /// A revocation list names a certificate of the path.
-    #[error("the certificate is revoked")]
-    Revoked,
-    /// The revocation list of the issuer is past its `nextUpdate` and [`ExpiredCrls::Refuse`] is set.
-    #[error("the revocation list of the issuer expired at {}", timestamp(*.next_update))]
-    CrlExpired {
-        /// When a new list was due.
-        next_update: SystemTime,
-    },
-    /// The revocation list of the issuer cannot be used, so the status is unknown.
-    #[error("the revocation status is unknown: {0}")]
-    RevocationUnknown(String),
-    /// The certificate is meant for the other side.
-    #[error("the certificate lacks the extended key usage {0}")]
-    WrongPurpose(&'static str),
-    /// The server is expected by name and has none that counts.
-    #[error(
-        "the server is to be {expected}, and its certificate has no subjectAltName; a common name does not count"
-    )]
-    NoAlternativeName {
-        /// Who it should have been.
-        expected: String,
-    },
-    /// The server is somebody else.
-    #[error("the server is not {expected}: its certificate names {presented}")]
-    WrongServer {
-        /// Who it should have been.
-        expected: String,
-        /// The names it has.
-        presented: String,
-    },
-    /// The path verifies, and the leaf cannot name a peer all the same.
-    #[error(transparent)]
-    InvalidPeer(#[from] InvalidPeer),
-    /// The leaf has a key with which no handshake of ours can be made.
-    #[error("the key of the certificate is not accepted: {0}")]
-    UnusableKey(String),
-    /// It is not the leaf that the refusal is about.
-    #[error("{place}: {refusal}")]
-    At {
-        /// Which certificate: its position or that it is a root, and its subject.
-        place: String,
-        /// What is wrong with it.
-        refusal: Box<Self>,
-    },
-    /// A certificate does not parse, or breaks a rule of RFC 5280.
-    #[error("the certificate is malformed: {0}")]
-    Malformed(String),
-}
-
-impl Refusal {
-    /// The reason itself, without the certificate that it is about.
-    pub fn cause(&self) -> &Self {
-        if let Self::At { refusal, .. } = self {
-            return refusal.cause();
-        }
-        self
-    }
-
-    /// The stable name of this reason, as docs/errors.md lists it.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoCertificate => "CERTIFICATE_MISSING",
-            Self::ChainTooLong(_) | Self::ChainAmbiguous => "CHAIN_TOO_LONG",
-            Self::Expired { .. } => "CERTIFICATE_EXPIRED",
-            Self::NotYetValid { .. } => "CERTIFICATE_NOT_YET_VALID",
-            Self::UnknownIssuer => "UNKNOWN_ISSUER",
-            Self::BadSignature => "BAD_SIGNATURE",
-            Self::Revoked => "CERTIFICATE_REVOKED",
-            Self::CrlExpired { .. } => "CRL_EXPIRED",
-            Self::RevocationUnknown(_) => "REVOCATION_UNKNOWN",
-            Self::WrongPurpose(_) => "WRONG_PURPOSE",
-            Self::NoAlternativeName { .. } => "NO_SUBJECT_ALT_NAME",
-            Self::WrongServer { .. } => "WRONG_SERVER",
-            Self::InvalidPeer(invalid) => invalid.code(),
-            Self::At { refusal, .. } => refusal.code(),
-            Self::UnusableKey(_) => "KEY_NOT_ACCEPTED",
-            Self::Malformed(_) => "CERTIFICATE_MALFORMED",
         }
     }
 }
@@ -746,37 +615,5 @@ fn refusal(role: Role, error: &webpki::Error) -> Refusal {
         }
         E::CaUsedAsEndEntity => Refusal::InvalidPeer(InvalidPeer::LeafIsCa),
         other => Refusal::Malformed(text::of_webpki(other)),
-    }
-}
-
-/// The alert that tells the peer as much as TLS can (RFC 8446 §6.2).
-impl From<&Refusal> for rustls::Error {
-    fn from(refusal: &Refusal) -> Self {
-        let reason = match refusal {
-            Refusal::At { refusal, .. } => return Self::from(&**refusal),
-            Refusal::NoCertificate => return Self::NoCertificatesPresented,
-            Refusal::Expired { .. } => CertificateError::Expired,
-            Refusal::NotYetValid { .. } => CertificateError::NotValidYet,
-            Refusal::UnknownIssuer => CertificateError::UnknownIssuer,
-            Refusal::BadSignature => CertificateError::BadSignature,
-            Refusal::Revoked => CertificateError::Revoked,
-            Refusal::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
-            Refusal::RevocationUnknown(_) => CertificateError::UnknownRevocationStatus,
-            Refusal::WrongPurpose(_)
-            | Refusal::UnusableKey(_)
-            | Refusal::InvalidPeer(
-                InvalidPeer::WrongPurpose(_)
-                | InvalidPeer::NoDigitalSignature
-                | InvalidPeer::LeafIsCa,
-            ) => CertificateError::InvalidPurpose,
-            Refusal::NoAlternativeName { .. } | Refusal::WrongServer { .. } => {
-                CertificateError::NotValidForName
-            }
-            Refusal::InvalidPeer(_) => CertificateError::ApplicationVerificationFailure,
-            Refusal::ChainTooLong(_) | Refusal::ChainAmbiguous | Refusal::Malformed(_) => {
-                CertificateError::BadEncoding
-            }
-        };
-        Self::InvalidCertificate(reason)
     }
 }

@@ -21,6 +21,7 @@ mod observer;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod process;
+mod request_id;
 mod server_call;
 mod trace;
 mod traces;
@@ -30,8 +31,9 @@ pub use calls::{Calls, Side};
 pub use code::code_name;
 pub use invalid::InvalidTracing;
 pub use log::{LogFormat, Logs, init_logs, register_log};
-pub use observer::{CallFacts, Observer, REQUEST_ID, RequestId};
+pub use observer::{CallFacts, Observer};
 pub use process::register_process;
+pub use request_id::{REQUEST_ID, RequestId};
 pub use server_call::{CallLines, Entered, IsServerCall, ServerCall, enter};
 pub use trace::{Malformed, TraceContext};
 pub use traces::{CallSpan, Traces};

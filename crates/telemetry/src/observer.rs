@@ -3,18 +3,16 @@
 //!
 //! It decides nothing about a call, and of its metadata it records the two ids only.
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus_client::registry::Registry;
 use tonic::Code;
 use tracing::{Span, debug, error_span, info};
-use uuid::{Builder, Uuid};
 
 use crate::calls::{Calls, Side, named};
 use crate::code::code_name;
+use crate::request_id::RequestId;
 use crate::server_call::{CallLines, ServerCall};
 use crate::trace::TraceContext;
 use crate::traces::{CallSpan, Traces};
@@ -24,9 +22,6 @@ const MAX_SHOWN_PATH: usize = 128;
 
 /// The target of the one line for each call, so that it can be left out alone.
 const TARGET: &str = "calls";
-
-/// By which caller and server name one call to each other.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Sees every call of one side. Clones share what they count.
 #[derive(Clone, Debug)]
@@ -208,48 +203,5 @@ impl Observer {
         let Self(inner) = self.clone();
         base::metrics::register(registry, move |families| inner.calls.metrics(families));
         self.0.traces.register(registry);
-    }
-}
-
-/// The id of a request: a UUID, so that nothing else gets into a log by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId(Uuid);
-
-impl RequestId {
-    /// A new one, of version 7: they sort by time.
-    ///
-    /// It tells calls apart and protects nothing, so that it need not come from the system's generator, which would be
-    /// asked for each call.
-    pub fn random() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let millis = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
-        let mut random = [0; 10];
-        fastrand::fill(&mut random);
-        Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
-    }
-
-    /// The one that the caller gave, if that is a UUID, else a new one.
-    pub fn from_headers(headers: &HeaderMap) -> Self {
-        let given = headers
-            .get(&REQUEST_ID)
-            .and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok());
-        given.map_or_else(Self::random, Self)
-    }
-
-    /// As a header has it. It never comes again, so that a compressor shall not keep it (RFC 7541 §6.2.3).
-    pub fn value(&self) -> HeaderValue {
-        let mut text = Uuid::encode_buffer();
-        let text: &str = self.0.hyphenated().encode_lower(&mut text);
-        // A hyphenated UUID is visible ASCII.
-        let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"));
-        value.set_sensitive(true);
-        value
-    }
-}
-
-/// As a header has it.
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use tonic::Code;
 
-use crate::observer::RequestId;
+use crate::request_id::RequestId;
 use crate::trace::TraceContext;
 
 /// Which calls have a line when they end.

@@ -6,7 +6,7 @@
 //! start. A response of many pieces is looked at from the second one on, whether it waits or not.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use std::time::Duration;
 use authz::{Allowed, Gate, Head};
 use base::call;
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use mtls::Authority;
 use telemetry::{CallSpan, Entered, REQUEST_ID};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -32,6 +32,10 @@ use crate::server::load::Place;
 use crate::server::metrics::Metrics;
 use crate::server::request_body::Shared;
 use crate::server::table::Answer;
+
+/// How much of a refused request is read, and how long it may take.
+const MAX_REST: usize = 64 << 10;
+const LINGER: Duration = Duration::from_millis(100);
 
 /// How many pieces a response may have before what ends it is looked at: the message of a call that has one.
 const UNWATCHED: usize = 1;
@@ -196,6 +200,41 @@ pub(crate) enum Work {
     Answered(Response<Body>),
     /// Its handler.
     Running(Answer),
+    /// The rest of its request, before this answer. Without that, HTTP/2 resets the stream of each refused call, and
+    /// takes a caller who is refused often for one that breaks the protocol.
+    Refused(Response<Body>, Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl Work {
+    /// Answers with `status`, whatever the request still says.
+    pub(crate) fn refused<B>(status: &Status, request: Request<B>) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        Self::Refused(
+            status.clone().into_http(),
+            Box::pin(read(request.into_body())),
+        )
+    }
+}
+
+/// Reads the rest of a refused request, as far as it is there soon and is short.
+async fn read<B>(mut body: B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let rest = async {
+        let mut left = MAX_REST;
+        while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            left = match left.checked_sub(bytes) {
+                Some(left) => left,
+                None => break,
+            };
+        }
+    };
+    // What comes later is nobody's to read.
+    drop(timeout(LINGER, rest).await);
 }
 
 /// The future of a call. What is no call has no [`Run`].
@@ -235,12 +274,19 @@ impl Call {
         let work = match self.work.take() {
             Some(Work::Answered(answer)) => return Poll::Ready(answer),
             Some(Work::Running(work)) => work,
+            Some(Work::Refused(answer, mut rest)) => {
+                if rest.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(answer);
+                }
+                self.work = Some(Work::Refused(answer, rest));
+                return Poll::Pending;
+            }
             None => return Poll::Pending,
         };
         let work = self.work.insert(Work::Running(work));
         let polled = catch_unwind(AssertUnwindSafe(|| match work {
             Work::Running(work) => work.as_mut().poll(cx),
-            Work::Answered(_) => Poll::Pending,
+            Work::Answered(_) | Work::Refused(..) => Poll::Pending,
         }));
         match polled {
             Ok(Poll::Ready(Ok(answer))) => {

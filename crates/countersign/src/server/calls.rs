@@ -204,17 +204,16 @@ impl Calls {
                 .then(|| self.port.bounds.draining.clone()),
         };
         let (held, work) = match self.admit(request.headers()) {
-            Err(status) => (None, Work::Answered(status.into_http())),
+            Err(status) => (None, Work::refused(&status, request)),
             Ok((held, limit)) => {
                 ends.limit = limit;
-                let work = match self.gate.admit(place, &request) {
-                    Err(refusal) => Work::Answered(refusal.into_http()),
+                match self.gate.admit(place, &request) {
+                    Err(refusal) => (None, Work::refused(&refusal, request)),
                     Ok(allowed) => {
                         ends.allowed = Some((allowed, Head::of(&request)));
-                        self.run(place, request, &shared)
+                        (Some(held), self.run(place, request, &shared))
                     }
-                };
-                (Some(held), work)
+                }
             }
         };
         let run = Run::new(shared, metrics.clone(), recorded, held, ends);
