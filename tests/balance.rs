@@ -187,7 +187,7 @@ async fn serve(
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
-    let service_for = move |_: &Arc<Peer>, _: mtls::Authority| {
+    let service_for = move |_: &Arc<Peer>, _: mtls::Lease| {
         counted.fetch_add(1, Ordering::Relaxed);
         let answer = answer.clone();
         service_fn(move |_request| {

@@ -31,7 +31,7 @@ async fn a_handler_that_hogs_its_connection_leaves_the_others_undisturbed() {
     let (began, hogging) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
-    let service_for = move |_: &Arc<Peer>, _: mtls::Authority| {
+    let service_for = move |_: &Arc<Peer>, _: mtls::Lease| {
         let (began, released) = (began.clone(), released.clone());
         service_fn(move |request: Request<Body>| {
             let (began, released) = (began.clone(), released.clone());

@@ -215,7 +215,7 @@ impl Port {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let noted = seen.clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let service_for = move |_: &Arc<Peer>, _: mtls::Authority| {
+        let service_for = move |_: &Arc<Peer>, _: mtls::Lease| {
             let (routes, seen) = (routes.clone(), noted.clone());
             service_fn(move |request| noting(routes.clone(), seen.clone(), request))
         };

@@ -37,9 +37,9 @@ async fn serve(trust: Trust, limits: Limits) -> Port {
     let shutdown = async {
         stopped.await.ok();
     };
-    let service_for = |_: &Arc<Peer>, authority: mtls::Authority| {
+    let service_for = |_: &Arc<Peer>, lease: mtls::Lease| {
         service_fn(move |request: Request<Body>| {
-            let lost = authority.clone().lost();
+            let lost = lease.clone().lost();
             base::call::until(answer(request), async {
                 Status::unauthenticated(lost.await.code())
             })

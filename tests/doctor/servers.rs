@@ -72,7 +72,7 @@ pub(super) async fn answering(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let trust = pki.trust("inventory", Role::Server);
-    let service = move |_: &Arc<identity::Peer>, _: mtls::Authority| {
+    let service = move |_: &Arc<identity::Peer>, _: mtls::Lease| {
         service_fn(move |_request| async move {
             let mut response = Response::builder().header("content-type", "application/grpc");
             if let Some(date) = date {

@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::Status;
 
-use crate::authority::{self, Authority};
 use crate::executor::{InConnection, Running};
 use crate::handshake::Authenticated;
+use crate::lease::{self, Lease};
 use crate::limits::Limits;
 use crate::port::{Port, drain};
 use crate::preface::Preface;
@@ -86,7 +86,7 @@ pub(crate) async fn drive<M, S, B, IO>(
     snapshots: watch::Receiver<Arc<Snapshot>>,
 ) -> Closed
 where
-    M: Fn(&Arc<Peer>, Authority) -> S,
+    M: Fn(&Arc<Peer>, Lease) -> S,
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Send
         + 'static,
@@ -100,8 +100,8 @@ where
         peer,
         chain,
     } = authenticated;
-    let (lose, authority) = Authority::new();
-    let service = (port.service_for)(&peer, authority);
+    let (lose, lease) = Lease::new();
+    let service = (port.service_for)(&peer, lease);
     let own_expiry = snapshots.borrow().own().map(Peer::not_after).ok();
     let age = age(limits.max_connection_age, peer.not_after(), own_expiry);
     let calls = Calls::new();
@@ -110,7 +110,7 @@ where
     let events = Events::new();
     // Authority first: what was lost during the handshake is lost before a call is read.
     events.push(Box::pin(async {
-        Event::Lost(authority::loss(Role::Client, &peer, &chain, snapshots).await)
+        Event::Lost(lease::loss(Role::Client, &peer, &chain, snapshots).await)
     }));
     events.push(Box::pin(async move {
         match spoken.await {

@@ -21,9 +21,9 @@ use tokio::time::timeout;
 use tonic::body::Body;
 use tracing::debug;
 
-use crate::authority;
 use crate::counts::Live;
 use crate::handshake::{self, Authenticated, HandshakeError, Present};
+use crate::lease;
 use crate::options::ChannelOptions;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -292,7 +292,7 @@ async fn drive<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut loss = pin!(authority::loss(Role::Server, &server, &chain, snapshots));
+    let mut loss = pin!(lease::loss(Role::Server, &server, &chain, snapshots));
     let ending = tokio::select! {
         // Authority first: what was lost during the handshake is lost before a call is sent.
         biased;

@@ -19,9 +19,9 @@ use tokio_rustls::server::TlsStream;
 use tracing::{error, info};
 
 use crate::admission::{Admission, Admitted};
-use crate::authority;
 use crate::counts::Live;
 use crate::handshake::Authenticated;
+use crate::lease;
 use crate::limits::Limits;
 use crate::port::Port;
 use crate::refusal::Refusal;
@@ -144,8 +144,7 @@ async fn authenticate(
     } = authenticated;
     let live = port.trust.counts().connection(&peer);
     let judged = peer.clone();
-    let loss =
-        Box::pin(async move { authority::loss(Role::Client, &judged, &chain, snapshots).await });
+    let loss = Box::pin(async move { lease::loss(Role::Client, &judged, &chain, snapshots).await });
     Some(PeerStream {
         stream,
         peer,

@@ -28,7 +28,6 @@
 
 mod admission;
 mod authorities;
-mod authority;
 mod balance;
 mod channel;
 mod configurations;
@@ -47,6 +46,7 @@ mod invalid;
 mod invalid_crl;
 mod issuers;
 mod key;
+mod lease;
 mod limits;
 mod lists;
 mod memo;
@@ -78,7 +78,6 @@ mod verifier;
 mod verify;
 mod wire;
 
-pub use authority::Authority;
 pub use channel::{Channel, connect, connect_any};
 pub use crl::CrlFacts;
 pub use crowd::{Crowd, Place};
@@ -89,6 +88,7 @@ pub use incoming::{ConnectedPeer, OfPeer, WithPeer, with_peer};
 pub use incoming::{Incoming, PeerStream};
 pub use invalid::InvalidCredentials;
 pub use invalid_crl::InvalidCrl;
+pub use lease::Lease;
 pub use limits::Limits;
 pub use metrics::register;
 pub use options::ChannelOptions;

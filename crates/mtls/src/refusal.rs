@@ -44,7 +44,7 @@ pub enum Refusal {
     /// A revocation list names a certificate of the path.
     #[error("the certificate is revoked")]
     Revoked,
-    /// The revocation list of the issuer is past its `nextUpdate` and [`ExpiredCrls::Refuse`] is set.
+    /// The revocation list of the issuer is past its `nextUpdate` and [`ExpiredCrls::Refuse`](crate::ExpiredCrls::Refuse) is set.
     #[error("the revocation list of the issuer expired at {}", timestamp(*.next_update))]
     CrlExpired {
         /// When a new list was due.

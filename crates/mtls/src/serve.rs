@@ -25,9 +25,9 @@ use tower::{Service, ServiceExt};
 use tracing::{error, info, warn};
 
 use crate::admission::{Admission, Admitted};
-use crate::authority::Authority;
 use crate::connection::{self, Closed};
 use crate::handshake::{self, Authenticated, HandshakeError};
+use crate::lease::Lease;
 use crate::limits::Limits;
 use crate::port::{Port, drain};
 use crate::presented::Presented;
@@ -48,7 +48,7 @@ pub enum Drained {
 
 /// Serves until `shutdown` resolves, then lets open calls finish, for [`Limits::drain_timeout`] at most.
 ///
-/// Every connection gets its own service from `service_for`, made of who the peer is and of the [`Authority`] under
+/// Every connection gets its own service from `service_for`, made of who the peer is and of the [`Lease`] under
 /// which it may go on. Requests carry the peer as an extension of type `Arc<Peer>`.
 pub async fn serve<M, S>(
     listener: TcpListener,
@@ -58,15 +58,15 @@ pub async fn serve<M, S>(
     shutdown: impl Future<Output = ()>,
 ) -> Drained
 where
-    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
+    M: Fn(&Arc<Peer>, Lease) -> S + Send + Sync + 'static,
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + Clone
         + Send
         + 'static,
     S::Future: Send,
 {
-    let service_for = move |peer: &Arc<Peer>, authority: Authority| {
-        let service = service_for(peer, authority);
+    let service_for = move |peer: &Arc<Peer>, lease: Lease| {
+        let service = service_for(peer, lease);
         service_fn(move |request: Request<Incoming>| {
             service.clone().oneshot(request.map(Body::new))
         })
@@ -87,7 +87,7 @@ pub async fn serve_incoming<M, S, B>(
     shutdown: impl Future<Output = ()>,
 ) -> Drained
 where
-    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
+    M: Fn(&Arc<Peer>, Lease) -> S + Send + Sync + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Send
         + 'static,
@@ -214,7 +214,7 @@ async fn one<M, S, B>(
     address: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) where
-    M: Fn(&Arc<Peer>, Authority) -> S + Send + Sync + 'static,
+    M: Fn(&Arc<Peer>, Lease) -> S + Send + Sync + 'static,
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Send
         + 'static,
@@ -300,7 +300,7 @@ mod tests {
 
     type Calls =
         TowerToHyperService<BoxCloneService<Request<Incoming>, Response<Body>, Infallible>>;
-    type Maker = fn(&Arc<Peer>, Authority) -> Calls;
+    type Maker = fn(&Arc<Peer>, Lease) -> Calls;
 
     /// The bytes of what a function of three or four parameters returns.
     fn bytes_of_3<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {

@@ -19,8 +19,8 @@ use rustls::{
 };
 use tracing::warn;
 
-use crate::authority;
 use crate::crypto;
+use crate::lease;
 use crate::presented::Presented;
 use crate::refusal::Refusal;
 use crate::trust::Trust;
@@ -113,7 +113,7 @@ pub async fn authority_lost(
     // The first look is at the current snapshot, in case it is newer than the one that `peer` was judged by.
     snapshots.mark_changed();
     let role = other(trust.current().role());
-    authority::loss(role, peer, chain, snapshots).await
+    lease::loss(role, peer, chain, snapshots).await
 }
 
 /// What the other side does when we do this.

@@ -18,7 +18,7 @@ use base::call;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
-use mtls::Authority;
+use mtls::Lease;
 use telemetry::{CallSpan, Entered, REQUEST_ID};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -50,7 +50,7 @@ pub(crate) struct Ends {
     pub(crate) gate: Arc<Gate>,
     /// By which policy it began, and what it asked, unless it was not let begin.
     pub(crate) allowed: Option<(Allowed, Head)>,
-    pub(crate) authority: Authority,
+    pub(crate) lease: Lease,
     pub(crate) limit: Duration,
     pub(crate) first_message: Duration,
     /// Of a stream that only the server can end.
@@ -100,7 +100,7 @@ impl Run {
 
     /// Whether there is no time to wait for.
     fn is_over(&self) -> bool {
-        let is_over = |ends: &Ends| ends.limit.is_zero() || ends.authority.is_lost();
+        let is_over = |ends: &Ends| ends.limit.is_zero() || ends.lease.is_lost();
         self.ends.as_ref().is_some_and(is_over)
     }
 
@@ -137,7 +137,7 @@ async fn ended(ends: Ends, shared: Arc<Shared>, began: Instant) -> Status {
     let Ends {
         gate,
         allowed,
-        authority,
+        lease,
         limit,
         first_message,
         draining,
@@ -156,7 +156,7 @@ async fn ended(ends: Ends, shared: Arc<Shared>, began: Instant) -> Status {
     };
     tokio::select! {
         biased;
-        refusal = authority.lost() => authority_lost(&refusal),
+        refusal = lease.lost() => authority_lost(&refusal),
         refusal = refused => refusal,
         status = drained(draining) => status,
         () = late => Exceeded::FirstMessageTooSlow { limit: first_message }.into(),

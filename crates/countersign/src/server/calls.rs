@@ -16,7 +16,7 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use identity::Peer;
-use mtls::Authority;
+use mtls::Lease;
 use telemetry::{REQUEST_ID, RequestId, TraceContext};
 use tokio::sync::watch;
 use tonic::Status;
@@ -116,7 +116,7 @@ pub(crate) struct Calls {
     port: Arc<Port>,
     peer: Arc<str>,
     gate: Arc<Gate>,
-    authority: Authority,
+    lease: Lease,
     places: Places,
 }
 
@@ -125,14 +125,14 @@ impl Calls {
         port: Arc<Port>,
         peer: &Peer,
         gate: Gate,
-        authority: Authority,
+        lease: Lease,
         places: Places,
     ) -> Self {
         Self {
             port,
             peer: peer.to_string().into(),
             gate: Arc::new(gate),
-            authority,
+            lease,
             places,
         }
     }
@@ -195,7 +195,7 @@ impl Calls {
         let mut ends = Ends {
             gate: self.gate.clone(),
             allowed: None,
-            authority: self.authority.clone(),
+            lease: self.lease.clone(),
             limit: self.port.deadlines.max,
             first_message: self.port.deadlines.first_message,
             draining: self
@@ -324,7 +324,7 @@ mod tests {
             Arc::new(port),
             &peer,
             Authorization::new(policy).gate(&peer),
-            Authority::never_lost_for_tests(),
+            Lease::never_lost_for_tests(),
             Load::new(10, 10).caller(&peer),
         )
     }

@@ -299,9 +299,9 @@ where
         listener,
         trust,
         limits,
-        move |peer, authority| {
+        move |peer, lease| {
             let (gate, places) = (authorization.gate(peer), load.caller(peer));
-            Calls::new(port.clone(), peer, gate, authority, places)
+            Calls::new(port.clone(), peer, gate, lease, places)
         },
         shutdown,
     );

@@ -16,11 +16,11 @@ const MAX_SLEEP: Duration = Duration::from_millis(500);
 
 /// The right of one connection to go on. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Authority {
+pub struct Lease {
     lost: watch::Receiver<Option<Refusal>>,
 }
 
-impl Authority {
+impl Lease {
     pub(crate) fn new() -> (watch::Sender<Option<Refusal>>, Self) {
         let (lose, lost) = watch::channel(None);
         (lose, Self { lost })
