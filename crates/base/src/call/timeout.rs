@@ -12,7 +12,7 @@ pub struct MalformedTimeout;
 
 impl From<MalformedTimeout> for Status {
     fn from(malformed: MalformedTimeout) -> Self {
-        Self::invalid_argument(malformed.to_string())
+        Self::internal(malformed.to_string())
     }
 }
 
