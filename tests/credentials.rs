@@ -276,6 +276,21 @@ async fn a_list_of_an_issuer_that_nobody_here_has_changes_nothing() {
 /// As Kubernetes mounts a Secret: links to files in a directory that is itself a link, which is swapped.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
+async fn as_many_roots_as_a_file_holds_keep_no_caller_out() {
+    let pki = Pki::new();
+    // Their names take more room than a handshake has for the names of authorities (RFC 8446 §4.2.4).
+    let mut roots = pki.root.certificate_pem().to_owned();
+    for number in 0..900 {
+        let name = format!("{number:03} {}", "a long name ".repeat(5));
+        let root = Authority::root(name.trim_end(), hour()).unwrap();
+        roots.push_str(root.certificate_pem());
+    }
+    pki.put("inventory", "ca.crt", roots);
+    let server = Server::start(&pki, &[]);
+    answered(&pki, &server, "orders").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mounted_secret_is_read_through_its_swapped_link() {
     use std::os::unix::fs::symlink;
     let pki = Pki::new();

@@ -49,13 +49,19 @@ fn try_threads(number: usize) -> io::Result<()> {
     let mut waiting = Vec::with_capacity(number);
     for started in 0..number {
         let (release, released) = mpsc::channel::<()>();
-        let thread = thread::Builder::new().spawn(move || released.recv().is_ok());
+        let (begin, begun) = mpsc::channel::<()>();
+        let thread = thread::Builder::new().spawn(move || {
+            drop(begin);
+            released.recv().is_ok()
+        });
         let thread = thread.map_err(|source| {
             let text = format!(
                 "{number} threads are needed and the system gives {started} ({source}); raise the limit of threads or of memory, or lower --worker-threads"
             );
             io::Error::new(source.kind(), text)
         })?;
+        // One after the other: a thread whose own room goes to the next one would abort the process.
+        begun.recv().ok();
         waiting.push((release, thread));
     }
     for (release, thread) in waiting {
