@@ -266,7 +266,7 @@ fn only_the_verifier_makes_a_peer() {
         let text = read(&path);
         let (text, _unit_tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
         assert!(
-            !text.contains("from_verified_path(") || inside.ends_with("mtls/src/verify.rs"),
+            !text.contains("from_verified_path(") || inside.ends_with("mtls/src/trust/verify.rs"),
             "{} makes a peer of bytes that it did not verify: use Claims",
             path.display()
         );

@@ -32,50 +32,28 @@
 //! - [`AuthorizationLayer`]: all of that before a tower service that exists already
 //! - [`Audit`], [`AuditLogger`]: who called what (gRFC A59)
 
-mod api;
 mod audit;
-mod audit_event;
-mod authorization;
-mod caller;
-mod check;
-mod coverage;
-mod cursor;
-mod decide;
-mod enforce;
-mod explain;
-mod finding;
-mod gate;
-mod invalid;
-mod json;
-mod layer;
-mod lints;
-mod live;
-mod loggers;
-mod metrics;
-mod parse;
-mod path;
-mod pattern;
+mod enforcement;
+mod lint;
 mod policy;
-mod policy_file;
-mod principal;
-mod rpc;
-mod rule;
 
-pub use api::{Api, InvalidApi};
-pub use audit::{Audit, AuditCounts};
-pub use audit_event::{AuditCondition, AuditEvent, AuditLogger};
-pub use authorization::{Authorization, Counts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED};
-pub use caller::{Caller, Identity};
-pub use check::{check, lint};
-pub use decide::{Cause, Decision, Verdict};
-pub use enforce::{Enforce, Enforced};
-pub use explain::{Explanation, Outcome, RuleOutcome};
-pub use finding::{Finding, Severity};
-pub use gate::{Allowed, Gate, Head};
-pub use invalid::{Fault, InvalidPolicy};
-pub use layer::{AuthorizationLayer, Authorized, AuthorizedCall, NO_PEER};
-pub use live::{InForce, LivePolicy};
-pub use loggers::Loggers;
-pub use policy::Policy;
-pub use policy_file::{PolicyFile, UnusablePolicy};
-pub use rule::List;
+pub use audit::event::{AuditCondition, AuditEvent, AuditLogger};
+pub use audit::log::{Audit, AuditCounts};
+pub use audit::loggers::Loggers;
+pub use enforcement::authorization::{
+    Authorization, Counts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED,
+};
+pub use enforcement::enforce::{Enforce, Enforced};
+pub use enforcement::gate::{Allowed, Gate, Head};
+pub use enforcement::layer::{AuthorizationLayer, Authorized, AuthorizedCall, NO_PEER};
+pub use enforcement::live::{InForce, LivePolicy};
+pub use enforcement::policy_file::{PolicyFile, UnusablePolicy};
+pub use lint::api::{Api, InvalidApi};
+pub use lint::check::{check, lint};
+pub use lint::finding::{Finding, Severity};
+pub use policy::caller::{Caller, Identity};
+pub use policy::compiled::Policy;
+pub use policy::decide::{Cause, Decision, Verdict};
+pub use policy::explain::{Explanation, Outcome, RuleOutcome};
+pub use policy::invalid::{Fault, InvalidPolicy};
+pub use policy::rule::List;

@@ -24,13 +24,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use crate::configurations::Configurations;
 use crate::crypto;
-use crate::memo::Memo;
 use crate::presented::Presented;
 use crate::refusal::Refusal;
-use crate::snapshot::Snapshot;
-use crate::verify::{Authorities, ServerIdentity};
+use crate::trust::configurations::Configurations;
+use crate::trust::memo::Memo;
+use crate::trust::snapshot::Snapshot;
+use crate::trust::verify::{Authorities, ServerIdentity};
 
 /// How long, and how much, a refused peer may go on talking before its socket is closed.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::refusal::Refusal;
-use crate::snapshot::Snapshot;
+use crate::trust::snapshot::Snapshot;
 
 /// A wall clock may be set while we sleep by the monotonic one, so no sleep is longer than this.
 const MAX_SLEEP: Duration = Duration::from_millis(500);

@@ -13,7 +13,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::counts::Counts;
 use crate::text::hexadecimal;
-use crate::trust::Trust;
+use crate::trust::live::Trust;
 
 /// Registers the families of all credentials of a process, at most one for each side.
 pub fn register(trusts: Vec<Trust>, registry: &mut Registry) {

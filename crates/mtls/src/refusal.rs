@@ -6,7 +6,7 @@ use base::text::timestamp;
 use identity::InvalidPeer;
 use rustls::CertificateError;
 
-use crate::root::{MAX_CHAIN, MAX_NAMESAKES};
+use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES};
 
 /// Why a chain was not believed. [`Refusal::code`] is stable; the text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

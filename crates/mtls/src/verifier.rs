@@ -23,8 +23,8 @@ use crate::crypto;
 use crate::lease;
 use crate::presented::Presented;
 use crate::refusal::Refusal;
-use crate::trust::Trust;
-use crate::verify::ServerIdentity;
+use crate::trust::live::Trust;
+use crate::trust::verify::ServerIdentity;
 
 /// A whole server configuration: TLS 1.3, client certificates required and judged by the current snapshot, our own
 /// certificate from the same, and no session resumption. Set `alpn_protocols` to what you serve.

@@ -1,0 +1,251 @@
+//! The audit log of gRFC A59: one event per decided RPC, if the policy asks for it.
+//!
+//! Never waits and never fails an RPC: events queue for a writer thread, and what does not fit is counted. Denials of one
+//! principal are bounded, and the rest of them is a number in the last of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base::queue::FairQueue;
+use base::quota::{Quota, Quotas};
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use crate::audit::event::AuditEvent;
+use crate::policy::caller::Identity;
+use crate::policy::compiled::Policy;
+use crate::policy::decide::Decision;
+
+/// How many events may wait for the writer.
+const QUEUE: usize = 8192;
+
+/// Denials of one principal that are written, each. What is beyond is counted in the next one, or in the last of them,
+/// which is written after ten seconds or at the end.
+const DENIALS: Quota = Quota {
+    burst: 100,
+    refill: Duration::from_secs(1),
+    parties: 4096,
+};
+
+/// How often to look whether denials that were left out are due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The queue of events and its writer.
+#[derive(Debug, Default)]
+pub struct Audit {
+    /// Started by the first event, so that a policy without audit costs no thread.
+    writer: OnceLock<Option<Arc<Shared>>>,
+    counters: Arc<Counters>,
+}
+
+/// The kind and the name of a caller.
+type Party = (&'static str, String);
+type Event = (Arc<Policy>, AuditEvent);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: FairQueue<Party, Event>,
+    denials: Quotas<Party, Event>,
+    /// Who waits until all is written.
+    flushes: Vec<SyncSender<()>>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of audit events, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditCounts {
+    /// Events that a logger wrote; an event with two loggers counts twice.
+    pub written: u64,
+    /// Events that a logger failed to write.
+    pub failed: u64,
+    /// Events that found the queue full.
+    pub dropped: u64,
+    /// Denials that are a number in another event, since their principal had too many.
+    pub left_out: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    written: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Audit {
+    /// Queues the event of a decision, or leaves it to be counted, or drops one and counts.
+    pub(crate) fn record(
+        &self,
+        policy: &Arc<Policy>,
+        caller: Identity<'_>,
+        decision: Decision<'_>,
+        path: &str,
+        id: Uuid,
+    ) {
+        if policy.audit.loggers.is_empty() {
+            return;
+        }
+        let event = AuditEvent {
+            timestamp: base::text::now(),
+            rpc_method: path.to_owned(),
+            principal: decision.principal.to_owned(),
+            policy_name: policy.name().to_owned(),
+            matched_rule: decision.rule().unwrap_or_default().to_owned(),
+            authorized: decision.is_allowed(),
+            decision_id: id,
+            left_out: 0,
+        };
+        let party = (caller.kind(), caller.principal().to_owned());
+        let writer = self
+            .writer
+            .get_or_init(|| start_writer(Arc::clone(&self.counters)));
+        let Some(shared) = writer else {
+            self.drop_one(id);
+            return;
+        };
+        let mut state = shared.state();
+        let mut event = (Arc::clone(policy), event);
+        if !decision.is_allowed() {
+            let Some((admitted, left_out)) = state.denials.admit(&party, event, Instant::now())
+            else {
+                self.counters.left_out.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
+            event = admitted;
+            event.1.left_out = left_out;
+        }
+        let idle = state.queue.is_empty();
+        let pushed = state.queue.push(Some(party), event);
+        drop(state);
+        if idle {
+            shared.wake.notify_one();
+        }
+        if let Err((_, lost)) = pushed {
+            self.drop_one(lost.decision_id);
+        }
+    }
+
+    fn drop_one(&self, id: Uuid) {
+        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        warn!(decision_id = %id, "an audit event was dropped: the loggers do not keep up");
+    }
+
+    /// What became of the events so far.
+    pub fn counts(&self) -> AuditCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters {
+            written,
+            failed,
+            dropped,
+            left_out,
+        } = &*self.counters;
+        AuditCounts {
+            written: read(written),
+            failed: read(failed),
+            dropped: read(dropped),
+            left_out: read(left_out),
+        }
+    }
+
+    /// Blocks until everything queued so far is written, at most for `patience`. Whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let Some(writer) = self.writer.get() else {
+            return true;
+        };
+        let Some(shared) = writer else { return false };
+        let (done, written) = mpsc::sync_channel(1);
+        let mut state = shared.state();
+        // A full queue means that the writer is stuck or far behind: then there is nothing to wait for.
+        if state.queue.is_full() {
+            return false;
+        }
+        state.flushes.push(done);
+        drop(state);
+        shared.wake.notify_one();
+        written.recv_timeout(patience).is_ok()
+    }
+}
+
+/// `None` when the system has no thread to give; then every event is counted as dropped.
+fn start_writer(counters: Arc<Counters>) -> Option<Arc<Shared>> {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            queue: FairQueue::new(QUEUE),
+            denials: Quotas::new(DENIALS),
+            flushes: Vec::new(),
+        }),
+        wake: Condvar::new(),
+    });
+    let seen = Arc::clone(&shared);
+    let work = move || work(&seen, &counters);
+    match thread::Builder::new().name("audit".to_owned()).spawn(work) {
+        Ok(_detached) => Some(shared),
+        Err(error) => {
+            error!(%error, "no thread for the audit log: its events are dropped");
+            None
+        }
+    }
+}
+
+fn work(shared: &Shared, counters: &Counters) {
+    loop {
+        let waiting = |state: &mut State| state.queue.is_empty() && state.flushes.is_empty();
+        let (state, _timeout) = shared
+            .wake
+            .wait_timeout_while(shared.state(), LOOK, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(state);
+        loop {
+            let Some((policy, event)) = shared.state().queue.pop() else {
+                break;
+            };
+            write(&policy, &event, counters);
+        }
+        let mut state = shared.state();
+        let flushes = std::mem::take(&mut state.flushes);
+        let due = state.denials.left_out(!flushes.is_empty(), Instant::now());
+        drop(state);
+        for (_, (policy, mut event), count) in due.parties {
+            // It is one of them itself.
+            event.left_out = count.saturating_sub(1);
+            write(&policy, &event, counters);
+        }
+        if due.others > 0 {
+            warn!(
+                count = due.others,
+                "denials of further principals are in no audit log: too many were denied too much at once"
+            );
+        }
+        for done in flushes {
+            // Whoever asked may have lost patience.
+            done.try_send(()).ok();
+        }
+    }
+}
+
+fn write(policy: &Policy, event: &AuditEvent, counters: &Counters) {
+    for logger in &policy.audit.loggers {
+        let counter = match logger.log(event) {
+            Ok(()) => &counters.written,
+            Err(error) => {
+                error!(%error, ?logger, decision_id = %event.decision_id, "an audit event was not written");
+                &counters.failed
+            }
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,254 @@
+//! What stands behind every call: the policy, a policy in shadow, the audit log, and counts.
+//!
+//! Decides nothing itself, and tells a caller no more than that it may not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderMap;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::audit::log::{Audit, AuditCounts};
+use crate::enforcement::live::{InForce, LivePolicy};
+use crate::policy::caller::Caller;
+use crate::policy::compiled::Policy;
+use crate::policy::decide::{Cause, Decision, Verdict};
+
+/// The domain of the reasons in `google.rpc.ErrorInfo` that come from a policy.
+pub const ERROR_DOMAIN: &str = "authz.countersign";
+/// The reason of a call that the policy did not let begin.
+pub const POLICY_DENIED: &str = "POLICY_DENIED";
+/// The reason of a call that a new policy ended.
+pub const POLICY_CHANGED: &str = "POLICY_CHANGED";
+
+/// Authorization for all connections of a server; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Authorization {
+    policy: LivePolicy,
+    shadow: Option<LivePolicy>,
+    audit: Arc<Audit>,
+    counters: Arc<Counters>,
+}
+
+/// How often what was decided, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls that were let begin.
+    pub allowed: u64,
+    /// Calls that were not.
+    pub denied: u64,
+    /// Calls whose path is not `/service/method`, so that no rule was asked.
+    pub malformed: u64,
+    /// Running calls that a new policy ended.
+    pub ended: u64,
+    /// Calls that the policy denied and the shadow policy would allow.
+    pub shadow_would_allow: u64,
+    /// Calls that the policy allowed and the shadow policy would deny.
+    pub shadow_would_deny: u64,
+    /// What became of the audit events.
+    pub audit: AuditCounts,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    allowed: AtomicU64,
+    denied: AtomicU64,
+    malformed: AtomicU64,
+    ended: AtomicU64,
+    shadow_would_allow: AtomicU64,
+    shadow_would_deny: AtomicU64,
+}
+
+impl Authorization {
+    /// Authorization by `policy`.
+    pub fn new(policy: LivePolicy) -> Self {
+        Self {
+            policy,
+            shadow: None,
+            audit: Arc::default(),
+            counters: Arc::default(),
+        }
+    }
+
+    /// With a second policy that is asked beside the first, changes nothing, and whose differences are logged and
+    /// counted.
+    #[must_use]
+    pub fn with_shadow(self, shadow: LivePolicy) -> Self {
+        Self {
+            shadow: Some(shadow),
+            ..self
+        }
+    }
+
+    /// Whether a second policy is asked.
+    pub fn has_shadow(&self) -> bool {
+        self.shadow.is_some()
+    }
+
+    /// The counts since the start.
+    pub fn counts(&self) -> Counts {
+        let counters = &*self.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            allowed: read(&counters.allowed),
+            denied: read(&counters.denied),
+            malformed: read(&counters.malformed),
+            ended: read(&counters.ended),
+            shadow_would_allow: read(&counters.shadow_would_allow),
+            shadow_would_deny: read(&counters.shadow_would_deny),
+            audit: self.audit.counts(),
+        }
+    }
+
+    /// The audit log, to be flushed before the process ends.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    pub(crate) fn policy(&self) -> &LivePolicy {
+        &self.policy
+    }
+
+    /// Whether an allow by `policy` leaves nothing behind but its count, whatever the headers of the call.
+    pub(crate) fn is_silent(&self, policy: &Policy) -> bool {
+        let is_audited = policy.audit.condition.wants(Verdict::Allow);
+        self.shadow.is_none() && !is_audited && !policy.reads_metadata()
+    }
+
+    /// Counts a call that is let begin by a decision of before.
+    pub(crate) fn admit_again(&self) {
+        count(&self.counters.allowed);
+    }
+
+    /// Decides a call that is about to begin, and records it.
+    pub(crate) fn admit(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), Status> {
+        let decision = in_force.policy.decide(caller, path, headers);
+        if decision.cause == Cause::MalformedPath {
+            count(&self.counters.malformed);
+            warn!(
+                principal = decision.principal,
+                path = shown(path),
+                "a path that is not /service/method"
+            );
+            return Err(Status::unimplemented("the path is not /service/method"));
+        }
+        self.compare(decision, caller, path, headers);
+        let verdict = decision.verdict();
+        let audited = in_force.policy.audit.condition.wants(verdict);
+        let id = match verdict {
+            Verdict::Allow => audited.then(Uuid::now_v7),
+            Verdict::Deny => Some(Uuid::now_v7()),
+        };
+        if let Some(id) = id.filter(|_| audited) {
+            self.audit.record(
+                &in_force.policy,
+                caller.identity(),
+                decision,
+                shown(path),
+                id,
+            );
+        }
+        match (verdict, id) {
+            (Verdict::Allow, _) => {
+                count(&self.counters.allowed);
+                Ok(())
+            }
+            (Verdict::Deny, id) => {
+                count(&self.counters.denied);
+                Err(refuse(
+                    POLICY_DENIED,
+                    "the policy does not allow this call",
+                    in_force,
+                    decision,
+                    path,
+                    id,
+                ))
+            }
+        }
+    }
+
+    /// Decides a call that runs once more, by a new policy.
+    pub(crate) fn keep(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), Status> {
+        let decision = in_force.policy.decide(caller, path, headers);
+        match decision.verdict() {
+            Verdict::Allow => Ok(()),
+            Verdict::Deny => {
+                count(&self.counters.ended);
+                let id = Some(Uuid::now_v7());
+                let text = "the policy changed and no longer allows this call";
+                Err(refuse(POLICY_CHANGED, text, in_force, decision, path, id))
+            }
+        }
+    }
+
+    fn compare(&self, decision: Decision<'_>, caller: &Caller, path: &str, headers: &HeaderMap) {
+        let Some(shadow) = &self.shadow else { return };
+        let shadow = shadow.current();
+        let would = shadow.decide(caller, path, headers);
+        let counter = match (decision.verdict(), would.verdict()) {
+            (Verdict::Allow, Verdict::Allow) | (Verdict::Deny, Verdict::Deny) => return,
+            (Verdict::Deny, Verdict::Allow) => &self.counters.shadow_would_allow,
+            (Verdict::Allow, Verdict::Deny) => &self.counters.shadow_would_deny,
+        };
+        count(counter);
+        info!(
+            method = shown(path),
+            principal = would.principal,
+            verdict = decision.verdict().as_str(),
+            rule = decision.rule(),
+            shadow_policy = shadow.name(),
+            shadow_verdict = would.verdict().as_str(),
+            shadow_rule = would.rule(),
+            "the shadow policy decides otherwise"
+        );
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The beginning of a path. A caller chooses all of it, and no method that is served is as long as this.
+fn shown(path: &str) -> &str {
+    &path[..path.floor_char_boundary(256)]
+}
+
+/// Tells the log why, and the caller only an id to ask with.
+fn refuse(
+    reason: &'static str,
+    text: &'static str,
+    in_force: &InForce,
+    decision: Decision<'_>,
+    path: &str,
+    id: Option<Uuid>,
+) -> Status {
+    let id = id.unwrap_or_default().to_string();
+    warn!(
+        reason,
+        decision_id = id,
+        method = shown(path),
+        principal = decision.principal,
+        rule = decision.rule(),
+        policy = in_force.policy.name(),
+        generation = in_force.generation,
+        "call refused"
+    );
+    let metadata = [("decision_id".to_owned(), id)];
+    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
+    Status::with_error_details(Code::PermissionDenied, text, details)
+}

@@ -1,0 +1,10 @@
+//! What is probably wrong with a valid policy: held against itself, and against the API that it is for.
+//!
+//! - `check`: the whole policy, by `coverage` and `api`; `lints`: one rule by itself, by `principal`; `finding`: what they say
+
+pub(crate) mod api;
+pub(crate) mod check;
+pub(crate) mod coverage;
+pub(crate) mod finding;
+pub(crate) mod lints;
+pub(crate) mod principal;

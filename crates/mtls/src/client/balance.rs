@@ -1,0 +1,29 @@
+//! Which connection a call goes to: the less busy of two, and never one whose calls all fail while others are there.
+
+use crate::client::dial::Connection;
+
+/// One of `ready`: the least busy of two picked at random ("power of two choices"). One that was left alone long enough
+/// gets a single call, to see.
+pub(crate) fn pick(mut ready: Vec<Connection>) -> Option<Connection> {
+    if ready.len() > 1 {
+        if let Some(due) = ready.iter().find(|one| one.record.is_to_be_probed()) {
+            return Some(due.clone());
+        }
+        if ready.iter().any(|one| one.record.is_good()) {
+            ready.retain(|one| one.record.is_good());
+        }
+    }
+    if ready.is_empty() {
+        return None;
+    }
+    let one = ready.swap_remove(fastrand::usize(..ready.len()));
+    if ready.is_empty() {
+        return Some(one);
+    }
+    let other = ready.swap_remove(fastrand::usize(..ready.len()));
+    Some(if other.in_flight() < one.in_flight() {
+        other
+    } else {
+        one
+    })
+}

@@ -1,0 +1,281 @@
+//! The client's door: a channel to the server that proves to be the expected one.
+//!
+//! A call goes to the least busy connection. One that was provably not processed is sent again once (gRFC A6, transparent
+//! retry), and one that never left, on another connection; any other error is the caller's, with a text that says what
+//! happened. Never a call without a verified server, never an answer that is not gRPC's.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri, header};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::task::coop::consume_budget;
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use crate::client::balance;
+use crate::client::dial::{Connection, Dialer};
+use crate::client::endpoint::{Endpoint, State};
+use crate::client::options::ChannelOptions;
+use crate::client::replay::Replay;
+use crate::client::resolve::{self, Addresses};
+use crate::client::response::{self, Progress};
+use crate::client::target::Target;
+use crate::trust::live::Trust;
+use crate::trust::verify::ServerIdentity;
+
+/// How many connections one call may find closed before a byte of it has left.
+const MAX_UNSENT: u32 = 5;
+
+/// By which a caller says how often its policy has sent the call before. Transparent retries do not count, and only the
+/// first attempt has one (gRFC A6).
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+
+/// A channel for generated clients. Clones share its connections; they end when the last clone is gone.
+#[derive(Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    targets: Vec<String>,
+    trust: Trust,
+    wait_for_ready: bool,
+    addresses: watch::Receiver<Addresses>,
+    resolver: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.resolver.abort();
+    }
+}
+
+/// A channel to `target`, whose server must prove to be `expected`. Nothing is dialled before the first call.
+///
+/// Call it within a tokio runtime. Every connection uses the credentials that are current when it is made.
+pub fn connect(
+    target: Target,
+    expected: ServerIdentity,
+    trust: Trust,
+    options: ChannelOptions,
+) -> Channel {
+    connect_any([(target, expected)], trust, options)
+}
+
+/// A channel to the servers of one service, each of which must prove to be who is expected there. Otherwise as
+/// [`connect`].
+pub fn connect_any(
+    servers: impl IntoIterator<Item = (Target, ServerIdentity)>,
+    trust: Trust,
+    options: ChannelOptions,
+) -> Channel {
+    let dialers: Vec<_> = servers
+        .into_iter()
+        .map(|(target, expected)| {
+            Arc::new(Dialer {
+                target,
+                expected,
+                trust: trust.clone(),
+                options,
+            })
+        })
+        .collect();
+    let (publish, addresses) = watch::channel(Addresses::Resolving);
+    let targets = dialers
+        .iter()
+        .map(|dialer| dialer.target.to_string())
+        .collect();
+    let resolver = tokio::spawn(resolve::resolve(dialers, publish)).abort_handle();
+    Channel {
+        shared: Arc::new(Shared {
+            targets,
+            trust,
+            wait_for_ready: options.wait_for_ready,
+            addresses,
+            resolver,
+        }),
+    }
+}
+
+impl Channel {
+    async fn send(self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let deadline = response::deadline(request.headers())?;
+        let send = self.send_until_processed(request, deadline);
+        match deadline {
+            Some(at) => timeout_at(at, send)
+                .await
+                .unwrap_or_else(|_late| Err(response::deadline_exceeded())),
+            None => send.await,
+        }
+    }
+
+    async fn send_until_processed(
+        &self,
+        request: Request<Body>,
+        deadline: Option<Instant>,
+    ) -> Result<Response<Body>, Status> {
+        let (mut parts, body) = request.into_parts();
+        parts.headers.insert(header::USER_AGENT, USER_AGENT);
+        let replay = Replay::new(body);
+        let mut refused = parts.headers.contains_key(PREVIOUS_ATTEMPTS);
+        let mut unsent = 0;
+        loop {
+            let connection = self.connection().await?;
+            let body = replay.body().ok_or_else(|| {
+                Status::unavailable("the connection ended while the request was being sent")
+            })?;
+            parts.uri = absolute(&connection, &parts.uri)?;
+            let request = Request::from_parts(parts.clone(), body);
+            let ending = connection.ending();
+            let sent = tokio::select! {
+                sent = connection.send(request) => sent,
+                refusal = response::lost(ending.clone()) => return Err(response::no_longer_believed(&refusal)),
+            };
+            connection.record.observe(match &sent {
+                Ok((response, _)) => response::is_served(response),
+                Err(_) => false,
+            });
+            match sent {
+                Ok((response, in_flight)) => {
+                    if let Some(status) = response::not_grpc(&response, connection.address) {
+                        return Err(status);
+                    }
+                    let last_words = connection.last_words;
+                    return Ok(response.map(|incoming| {
+                        let from = response::Sender {
+                            address: connection.address,
+                            last_words,
+                        };
+                        response::body(incoming, from, in_flight, ending, deadline)
+                    }));
+                }
+                Err(error) => {
+                    match response::progress(&error) {
+                        Progress::NeverSent if unsent < MAX_UNSENT => unsent += 1,
+                        // Once: a server that refuses again is not to be flooded, and the caller's policy has pauses.
+                        Progress::Refused if !refused => refused = true,
+                        Progress::NeverSent | Progress::Refused | Progress::Unknown => {
+                            let from = response::Sender {
+                                address: connection.address,
+                                last_words: connection.last_words,
+                            };
+                            return Err(response::status(error.error(), &from));
+                        }
+                    }
+                    self.shared.trust.counts().resent.inc();
+                }
+            }
+        }
+    }
+
+    /// The least busy of two usable connections picked at random ("power of two choices"), or the first there is.
+    async fn connection(&self) -> Result<Connection, Status> {
+        let wait_for_ready = self.shared.wait_for_ready;
+        let mut addresses = self.shared.addresses.clone();
+        // A caller that tries again in a loop must not keep its thread from the very task that dials.
+        consume_budget().await;
+        loop {
+            let known = addresses.borrow_and_update().clone();
+            let endpoints = match known {
+                Addresses::Known(endpoints) => endpoints,
+                Addresses::Failed(error) if !wait_for_ready => {
+                    return Err(response::unreachable(&error));
+                }
+                Addresses::Failed(_) | Addresses::Resolving => {
+                    changed(&mut addresses).await;
+                    continue;
+                }
+            };
+            // Listened to before it is looked at, so that no change is missed.
+            let change = any_changed(&endpoints);
+            let mut ready = Vec::new();
+            let mut failed = None;
+            let mut pending = false;
+            for endpoint in endpoints.iter() {
+                match endpoint.state() {
+                    State::Ready(connection) => ready.push(connection),
+                    State::Failed(error) => failed = Some(error),
+                    State::Connecting | State::Idle => pending = true,
+                }
+            }
+            if let Some(connection) = balance::pick(ready) {
+                return Ok(connection);
+            }
+            match failed {
+                Some(error) if !pending && !wait_for_ready => {
+                    return Err(response::unreachable(&error));
+                }
+                Some(_) | None => tokio::select! {
+                    () = change => {}
+                    () = changed(&mut addresses) => {}
+                },
+            }
+        }
+    }
+}
+
+/// The target of a request, in the form that HTTP/2 wants it.
+fn absolute(connection: &Connection, uri: &Uri) -> Result<Uri, Status> {
+    let path = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Uri::builder()
+        .scheme(Scheme::HTTPS)
+        .authority(connection.authority.clone())
+        .path_and_query(path)
+        .build()
+        .map_err(|e| Status::internal(e.to_string()))
+}
+
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("countersign/", env!("CARGO_PKG_VERSION")));
+
+async fn changed(addresses: &mut watch::Receiver<Addresses>) {
+    if addresses.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Resolves at the first change of any endpoint after this call.
+fn any_changed(endpoints: &[Endpoint]) -> impl Future<Output = ()> + Send + use<> {
+    let mut changes: Vec<_> = endpoints.iter().map(Endpoint::watch).collect();
+    std::future::poll_fn(move |cx| {
+        for change in &mut changes {
+            if change.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    })
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().send(request))
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("targets", &self.shared.targets)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,339 @@
+//! One attempt to reach one address of a server: TCP, TLS, HTTP/2, all before one deadline.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use identity::{Peer, Role};
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::body::Body;
+use tracing::debug;
+
+use crate::client::options::ChannelOptions;
+use crate::client::record::Record;
+use crate::client::target::Target;
+use crate::client::wire::{LastWords, Said, Wire};
+use crate::counts::Live;
+use crate::handshake::{self, Authenticated, HandshakeError, Present};
+use crate::lease;
+use crate::refusal::Refusal;
+use crate::trust::live::Trust;
+use crate::trust::snapshot::Snapshot;
+use crate::trust::verify::ServerIdentity;
+use base::text::timestamp;
+
+/// Bytes of the metadata of one answer, headers or trailers (RFC 9113 §6.5.2).
+pub(crate) const MAX_METADATA: u32 = 16 << 10;
+
+/// What it takes to dial.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    pub(crate) target: Target,
+    pub(crate) expected: ServerIdentity,
+    pub(crate) trust: Trust,
+    pub(crate) options: ChannelOptions,
+}
+
+/// A server could not be reached, or was not the one, or did not want us.
+#[derive(Clone, Debug)]
+pub struct ConnectError {
+    target: String,
+    address: Option<SocketAddr>,
+    expected: String,
+    own: String,
+    cause: Cause,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    Resolve(Arc<io::Error>),
+    NoAddress,
+    Tcp(Arc<io::Error>),
+    Handshake(HandshakeError),
+    TimedOut,
+    /// Connections are made, and each of them is closed at once.
+    ClosedAtOnce(Option<Said>),
+}
+
+impl ConnectError {
+    /// The stable name of the cause, as docs/errors.md lists it.
+    pub fn code(&self) -> &'static str {
+        match &self.cause {
+            Cause::Resolve(_) | Cause::NoAddress => "NAME_NOT_RESOLVED",
+            Cause::Tcp(_) => "UNREACHABLE",
+            Cause::Handshake(cause) => cause.code(),
+            Cause::TimedOut => "CONNECT_TIMEOUT",
+            Cause::ClosedAtOnce(_) => "CLOSED_AT_ONCE",
+        }
+    }
+
+    /// How the handshake failed, if it got that far.
+    pub fn handshake(&self) -> Option<&HandshakeError> {
+        match &self.cause {
+            Cause::Handshake(cause) => Some(cause),
+            Cause::Resolve(_)
+            | Cause::NoAddress
+            | Cause::Tcp(_)
+            | Cause::TimedOut
+            | Cause::ClosedAtOnce(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot reach {}", self.target)?;
+        if let Some(address) = self.address {
+            write!(f, " at {address}")?;
+        }
+        match &self.cause {
+            Cause::Resolve(error) => write!(f, ": its name does not resolve: {error}"),
+            Cause::NoAddress => f.write_str(": its name has no address"),
+            Cause::Tcp(error) => write!(f, ": {error}; is it running, and is this its port?"),
+            Cause::TimedOut => f.write_str(": no connection in time"),
+            Cause::ClosedAtOnce(last_words) => {
+                f.write_str(": each connection ends as soon as it is made; ")?;
+                match last_words {
+                    Some(said) => said.fmt(f),
+                    None => f.write_str("the server closed it without a word"),
+                }
+            }
+            Cause::Handshake(cause @ HandshakeError::RefusedByPeer(_)) => {
+                write!(f, ": {cause}; ours is {}", self.own)
+            }
+            Cause::Handshake(cause) => write!(f, " (expected {}): {cause}", self.expected),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.cause {
+            Cause::Resolve(error) | Cause::Tcp(error) => Some(error.as_ref()),
+            Cause::Handshake(cause) => Some(cause),
+            Cause::NoAddress | Cause::TimedOut | Cause::ClosedAtOnce(_) => None,
+        }
+    }
+}
+
+impl Dialer {
+    pub(crate) fn error(&self, address: Option<SocketAddr>, cause: Cause) -> ConnectError {
+        let own = match self.trust.current().own() {
+            Ok(own) => format!("{own}, valid until {}", timestamp(own.not_after())),
+            Err(refusal) => format!("doubtful: {refusal}"),
+        };
+        ConnectError {
+            target: self.target.to_string(),
+            address,
+            expected: self.expected.to_string(),
+            own,
+            cause,
+        }
+    }
+
+    pub(crate) async fn dial(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
+        let dialled = self.attempt(address).await;
+        let counts = self.trust.counts();
+        match &dialled {
+            Ok(_) => drop(counts.accepted.inc()),
+            Err(error) => counts.refused.add(error.code()),
+        }
+        dialled
+    }
+
+    async fn attempt(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
+        // Before the handshake, so that a change of trust while it runs is not missed.
+        let mut snapshots = self.trust.subscribe();
+        let snapshot = snapshots.borrow_and_update().clone();
+        let attempt = timeout(self.options.connect_timeout, async {
+            let tcp = TcpStream::connect(address)
+                .await
+                .map_err(|e| Cause::Tcp(Arc::new(e)))?;
+            tcp.set_nodelay(true).map_err(|e| Cause::Tcp(Arc::new(e)))?;
+            let sni = self.target.server_name();
+            handshake::connect(
+                tcp,
+                sni,
+                self.expected.clone(),
+                &snapshot,
+                Present::Certificate,
+            )
+            .await
+            .map_err(Cause::Handshake)
+        });
+        let authenticated = attempt
+            .await
+            .unwrap_or(Err(Cause::TimedOut))
+            .map_err(|cause| self.error(Some(address), cause))?;
+        let Authenticated {
+            stream,
+            peer,
+            chain,
+        } = authenticated;
+        let (stream, last_words) = Wire::new(stream);
+        let (send, conn) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.options.keepalive_interval)
+            .keep_alive_timeout(self.options.keepalive_timeout)
+            .max_header_list_size(MAX_METADATA)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| self.error(Some(address), Cause::Handshake(ended(&e))))?;
+        let (end, ending) = watch::channel(Ending::Open);
+        let live = self.trust.counts().connection(&peer);
+        tokio::spawn(drive(conn, peer, chain, snapshots, end, live));
+        Ok(Connection {
+            address,
+            send,
+            authority: self.target.authority.clone(),
+            record: Arc::default(),
+            last_words,
+            ending,
+            snapshot,
+            in_flight: Arc::default(),
+        })
+    }
+}
+
+/// An authenticated HTTP/2 connection. It ends when the last clone is gone and the last call is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) address: SocketAddr,
+    pub(crate) authority: http::uri::Authority,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) record: Arc<Record>,
+    /// What the server says when it closes the connection.
+    pub(crate) last_words: LastWords,
+    send: http2::SendRequest<Body>,
+    ending: watch::Receiver<Ending>,
+    in_flight: Arc<AtomicUsize>,
+}
+
+/// Whether, and why, a connection is over.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    Open,
+    /// It was closed.
+    Closed,
+    /// The server is no longer believed.
+    Lost(Refusal),
+}
+
+impl Connection {
+    pub(crate) fn is_usable(&self) -> bool {
+        self.send.is_ready() && matches!(*self.ending.borrow(), Ending::Open)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ending(&self) -> watch::Receiver<Ending> {
+        self.ending.clone()
+    }
+
+    /// Resolves when no new call can be sent.
+    pub(crate) async fn closed(&self) {
+        // A watcher that is gone means that the connection is.
+        drop(
+            self.ending
+                .clone()
+                .wait_for(|ending| !matches!(ending, Ending::Open))
+                .await,
+        );
+    }
+
+    pub(crate) async fn send(
+        &self,
+        request: Request<Body>,
+    ) -> Result<(Response<Incoming>, InFlight), TrySendError<Request<Body>>> {
+        let in_flight = InFlight::new(&self.in_flight);
+        let response = self.send.clone().try_send_request(request).await?;
+        Ok((response, in_flight))
+    }
+}
+
+/// Counts a call from its start to the end of its response.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn drive<IO>(
+    conn: http2::Connection<TokioIo<IO>, Body, TokioExecutor>,
+    server: Arc<Peer>,
+    chain: Arc<[CertificateDer<'static>]>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    end: watch::Sender<Ending>,
+    live: Live,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut loss = pin!(lease::loss(Role::Server, &server, &chain, snapshots));
+    let ending = tokio::select! {
+        // Authority first: what was lost during the handshake is lost before a call is sent.
+        biased;
+        refusal = &mut loss => Ending::Lost(refusal),
+        closed = conn => {
+            if let Err(error) = closed {
+                let reason = ended(&error);
+                debug!(peer.identity = %server, code = reason.code(), %reason, "connection ended");
+            }
+            Ending::Closed
+        }
+    };
+    let lost = matches!(ending, Ending::Lost(_));
+    live.end(match &ending {
+        Ending::Lost(refusal) => refusal.code(),
+        Ending::Open | Ending::Closed => "CLOSED",
+    });
+    end.send_replace(ending);
+    if lost {
+        return;
+    }
+    // Calls that go on after the server's GOAWAY still depend on its authority.
+    tokio::select! {
+        () = end.closed() => {}
+        refusal = loss => { end.send_replace(Ending::Lost(refusal)); }
+    }
+}
+
+/// What the end of a connection says about why: an alert may be hidden in it.
+fn ended(error: &hyper::Error) -> HandshakeError {
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = source {
+        let io = error.downcast_ref::<io::Error>().or_else(|| {
+            error
+                .downcast_ref::<h2::Error>()
+                .and_then(h2::Error::get_io)
+        });
+        if let Some(io) = io {
+            return handshake::read_error(io);
+        }
+        source = error.source();
+    }
+    HandshakeError::Failed(error.to_string())
+}

@@ -1,0 +1,197 @@
+//! One address of a server, and the connection to it: made when it is wanted, replaced when our own certificate is.
+//!
+//! Never a dial without backoff, never two calls that dial at once.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base::backoff::Backoff;
+use identity::Peer;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use crate::client::dial::{Cause, ConnectError, Connection, Dialer};
+
+/// The longest that a client keeps its old certificate in use after a new one is there.
+const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
+
+/// How much longer each pause between attempts is than the last one (gRPC connection backoff protocol).
+const FACTOR: f64 = 1.6;
+
+/// A connection that does not live longer than this counts as a failed attempt: a server that takes everybody and keeps
+/// nobody must not be dialled without a pause.
+const SHORT_LIFE: Duration = Duration::from_millis(100);
+
+/// So many of them on end, and calls are told. One may happen to whoever connects while the server moves to a new
+/// certificate, and its calls wait for the next connection.
+const SHORT_LIVES: u32 = 2;
+
+/// A handle to one address. The connection goes when the last clone does.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    state: watch::Receiver<State>,
+    wanted: Arc<Notify>,
+    _task: Arc<AbortOnDrop>,
+}
+
+/// What is known of an address.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    /// Nobody has wanted it since its last connection ended.
+    Idle,
+    /// It is being dialled for the first time since then.
+    Connecting,
+    /// It can take calls.
+    Ready(Connection),
+    /// The last attempt failed, and the next one is due after a pause.
+    Failed(ConnectError),
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(address: SocketAddr, dialer: Arc<Dialer>) -> Self {
+        let (publish, state) = watch::channel(State::Idle);
+        let wanted = Arc::new(Notify::new());
+        let task = tokio::spawn(keep(address, dialer, publish, wanted.clone()));
+        Self {
+            state,
+            wanted,
+            _task: Arc::new(AbortOnDrop(task.abort_handle())),
+        }
+    }
+
+    /// The state now. Asking wakes an idle address.
+    pub(crate) fn state(&self) -> State {
+        let state = self.state.borrow().clone();
+        match state {
+            State::Ready(connection) if connection.is_usable() => State::Ready(connection),
+            State::Ready(_) | State::Idle => {
+                self.wanted.notify_one();
+                State::Connecting
+            }
+            State::Connecting => State::Connecting,
+            State::Failed(error) => State::Failed(error),
+        }
+    }
+
+    /// Resolves at the first change of state after this call.
+    pub(crate) fn watch(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut state = self.state.clone();
+        state.mark_unchanged();
+        Box::pin(async move {
+            if state.changed().await.is_err() {
+                std::future::pending().await
+            }
+        })
+    }
+}
+
+async fn keep(
+    address: SocketAddr,
+    dialer: Arc<Dialer>,
+    publish: watch::Sender<State>,
+    wanted: Arc<Notify>,
+) {
+    let mut backoff = Backoff::new(
+        dialer.options.min_backoff,
+        dialer.options.max_backoff,
+        FACTOR,
+    );
+    let mut short_lives = 0_u32;
+    loop {
+        wanted.notified().await;
+        if short_lives < SHORT_LIVES {
+            publish.send_replace(State::Connecting);
+        }
+        let mut connection = loop {
+            match dialer.dial(address).await {
+                Ok(connection) => break connection,
+                Err(error) => {
+                    let pause = backoff.pause();
+                    warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection failed");
+                    publish.send_replace(State::Failed(error));
+                    sleep(pause).await;
+                }
+            }
+        };
+        let connected = Instant::now();
+        loop {
+            debug!(%address, "connected");
+            publish.send_replace(State::Ready(connection.clone()));
+            tokio::select! {
+                () = connection.closed() => break,
+                () = rotated(&dialer, &connection) => {}
+            }
+            // The old connection serves until the new one is there, and then finishes its calls.
+            match dialer.dial(address).await {
+                Ok(next) => {
+                    info!(%address, generation = next.snapshot.generation(), "moved to a connection with the new certificate");
+                    connection = next;
+                }
+                Err(error) => {
+                    let pause = backoff.pause();
+                    warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection with the new certificate failed; the old one stays");
+                    sleep(pause).await;
+                }
+            }
+        }
+        if connected.elapsed() > SHORT_LIFE {
+            backoff.reset();
+            short_lives = 0;
+            publish.send_replace(State::Idle);
+            continue;
+        }
+        let pause = backoff.pause();
+        short_lives = short_lives.saturating_add(1);
+        if short_lives < SHORT_LIVES {
+            sleep(pause).await;
+            publish.send_replace(State::Idle);
+            continue;
+        }
+        let last_words = connection.last_words.get().cloned();
+        let error = dialer.error(Some(address), Cause::ClosedAtOnce(last_words));
+        warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection failed");
+        publish.send_replace(State::Failed(error));
+        sleep(pause).await;
+        // As after an attempt that failed, the next one is made whether or not somebody waits.
+        wanted.notify_one();
+    }
+}
+
+/// Waits until our certificate is another than the one that the connection was made with, and then a little, so that
+/// not all clients move at once.
+async fn rotated(dialer: &Dialer, connection: &Connection) {
+    let mut snapshots = dialer.trust.subscribe();
+    let mine = connection.snapshot.leaf().cloned();
+    let gone = snapshots
+        .wait_for(|current| current.leaf().cloned() != mine)
+        .await
+        .is_err();
+    if gone {
+        return std::future::pending().await;
+    }
+    let left = connection
+        .snapshot
+        .own()
+        .map(Peer::not_after)
+        .ok()
+        .and_then(|not_after| not_after.duration_since(SystemTime::now()).ok());
+    let most = left
+        .unwrap_or_default()
+        .mul_f64(0.1)
+        .min(MAX_ROTATION_JITTER);
+    sleep(most.mul_f64(fastrand::f64())).await;
+}

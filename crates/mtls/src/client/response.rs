@@ -1,0 +1,282 @@
+//! What a caller gets back: the response under its deadline, and errors in gRPC's terms that say what happened.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::client::dial::{ConnectError, Ending, InFlight, MAX_METADATA};
+use crate::client::wire::LastWords;
+use crate::h2_error::h2_error;
+use crate::handshake::HandshakeError;
+use crate::refusal::Refusal;
+
+/// The domain of the reasons in `google.rpc.ErrorInfo` that come from this side of the wire.
+pub const ERROR_DOMAIN: &str = "mtls.countersign";
+
+/// The deadline that a request asks for by `grpc-timeout`, from now on.
+pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
+    let timeout = base::call::timeout(headers)?;
+    Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+}
+
+pub(crate) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the deadline passed before the response was complete")
+}
+
+/// No connection, and so no call. Our own refused certificate is ours to mend; the rest may mend itself.
+pub(crate) fn unreachable(error: &ConnectError) -> Status {
+    let code = match error.handshake() {
+        Some(HandshakeError::RefusedByPeer(_)) => Code::Unauthenticated,
+        Some(_) | None => Code::Unavailable,
+    };
+    with_reason(code, error.to_string(), error.code())
+}
+
+/// The server lost our trust while the call was open.
+pub(crate) fn no_longer_believed(refusal: &Refusal) -> Status {
+    let text =
+        format!("the call was given up, because the server is no longer believed: {refusal}");
+    with_reason(Code::Unavailable, text, refusal.code())
+}
+
+fn with_reason(code: Code, message: String, reason: &str) -> Status {
+    Status::with_error_details(
+        code,
+        message,
+        ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []),
+    )
+}
+
+/// Resolves when the server of a connection is no longer believed.
+pub(crate) async fn lost(mut ending: watch::Receiver<Ending>) -> Refusal {
+    loop {
+        if let Ending::Lost(refusal) = &*ending.borrow_and_update() {
+            return refusal.clone();
+        }
+        if ending.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// How far a request that failed can have come (gRFC A6, "transparent retries").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// No byte of it left: the connection was closed before.
+    NeverSent,
+    /// The server said that it did not process it: it was above the last stream of a GOAWAY (RFC 9113 §6.8), or was
+    /// refused (§8.7).
+    Refused,
+    /// It may have been processed.
+    Unknown,
+}
+
+pub(crate) fn progress(error: &TrySendError<Request<Body>>) -> Progress {
+    if error.message().is_some() || error.error().is_canceled() {
+        return Progress::NeverSent;
+    }
+    let refused = h2_error(error.error()).is_some_and(|h2| {
+        let goaway = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
+        let reset = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+        h2.is_remote() && (goaway || reset)
+    });
+    if refused {
+        Progress::Refused
+    } else {
+        Progress::Unknown
+    }
+}
+
+/// Whether a response says that the server does its work, be it by an error of the call.
+pub(crate) fn is_served<B>(response: &Response<B>) -> bool {
+    let unavailable = Code::Unavailable as i32;
+    if !is_grpc(response) {
+        return code_of_http(response.status()) != Code::Unavailable;
+    }
+    response
+        .headers()
+        .get(Status::GRPC_STATUS)
+        .is_none_or(|status| status.as_bytes() != unavailable.to_string().as_bytes())
+}
+
+/// The status for a response that no gRPC server gave, with a body or without (gRPC's http-grpc-status-mapping.md).
+pub(crate) fn not_grpc<B>(response: &Response<B>, address: SocketAddr) -> Option<Status> {
+    if is_grpc(response) {
+        return None;
+    }
+    let content_type = match response.headers().get(header::CONTENT_TYPE) {
+        // As it is in Rust's quotes, so that no peer writes a line.
+        Some(content_type) => format!("content type {content_type:?}"),
+        None => "no content type".to_owned(),
+    };
+    let status = response.status();
+    let text = format!(
+        "what answered at {address} is no gRPC server: HTTP status {} with {content_type}",
+        status.as_u16()
+    );
+    Some(with_reason(code_of_http(status), text, "NOT_GRPC"))
+}
+
+/// Whether a response says that it is one of gRPC. One with a `grpc-status` may leave the content type out.
+fn is_grpc<B>(response: &Response<B>) -> bool {
+    let has_status = response.headers().contains_key(Status::GRPC_STATUS);
+    match response.headers().get(header::CONTENT_TYPE) {
+        Some(content_type) => {
+            let rest = content_type
+                .as_bytes()
+                .split_at_checked(GRPC.len())
+                .filter(|(grpc, _)| grpc.eq_ignore_ascii_case(GRPC))
+                .map(|(_, rest)| rest);
+            matches!(rest, Some([] | [b'+' | b';' | b' ', ..]))
+                && (has_status || response.status() == StatusCode::OK)
+        }
+        None => has_status,
+    }
+}
+
+const GRPC: &[u8] = b"application/grpc";
+
+fn code_of_http(status: StatusCode) -> Code {
+    match status.as_u16() {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
+    }
+}
+
+/// Which connection an answer came over.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender {
+    pub(crate) address: SocketAddr,
+    pub(crate) last_words: LastWords,
+}
+
+/// A failed HTTP/2 stream in gRPC's terms ("HTTP2 Transport Mapping" of the gRPC over HTTP/2 protocol).
+pub(crate) fn status(error: &hyper::Error, from: &Sender) -> Status {
+    let address = from.address;
+    let h2 = h2_error(error);
+    if let Some(h2) = h2.filter(|h2| h2.is_library()) {
+        return refused_by_us(h2, address);
+    }
+    let goaway = h2
+        .filter(|h2| h2.is_go_away())
+        .and_then(|_| from.last_words.get())
+        .map_or_else(String::new, |said| format!(": {said}"));
+    let reason = h2.and_then(h2::Error::reason);
+    match reason {
+        Some(h2::Reason::CANCEL) => Status::cancelled(format!("{address} cancelled the call")),
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => {
+            Status::resource_exhausted(format!("{address} asks for fewer calls{goaway}"))
+        }
+        Some(h2::Reason::INADEQUATE_SECURITY) => {
+            Status::permission_denied(format!("{address} asks for a safer connection{goaway}"))
+        }
+        Some(h2::Reason::REFUSED_STREAM | h2::Reason::NO_ERROR) => {
+            Status::unavailable(format!("{address} did not take the call{goaway}"))
+        }
+        Some(reason) => Status::internal(format!("{address} broke the stream: {reason}{goaway}")),
+        None => Status::unavailable(format!(
+            "the connection to {address} was lost during the call: {}",
+            innermost(error)
+        )),
+    }
+}
+
+/// What we broke off ourselves, because of what the server sent.
+fn refused_by_us(error: &h2::Error, address: SocketAddr) -> Status {
+    let text = error.to_string();
+    // h2 has no other way to tell these.
+    let too_large = ["header_list_way_too_large", "too_many_continuations"]
+        .iter()
+        .any(|name| text.contains(name));
+    if too_large {
+        let text = format!(
+            "the metadata of the answer of {address} has more than the {MAX_METADATA} bytes that this client takes"
+        );
+        return with_reason(Code::ResourceExhausted, text, "ANSWER_METADATA_TOO_LARGE");
+    }
+    let text = format!(
+        "the answer of {address} is not as HTTP/2 has it, or its metadata has more than the {MAX_METADATA} bytes that \
+         this client takes: {text}"
+    );
+    with_reason(Code::Internal, text, "ANSWER_MALFORMED")
+}
+
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// The body of a response, under the deadline of its call and the authority of its connection.
+pub(crate) fn body(
+    incoming: Incoming,
+    from: Sender,
+    in_flight: InFlight,
+    ending: watch::Receiver<Ending>,
+    deadline: Option<Instant>,
+) -> Body {
+    let incoming = Body::new(CallBody {
+        incoming,
+        from,
+        _in_flight: in_flight,
+    });
+    base::call::until_body(incoming, async move {
+        let late = async {
+            match deadline {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = late => deadline_exceeded(),
+            refusal = lost(ending) => no_longer_believed(&refusal),
+        }
+    })
+}
+
+/// A response as it arrives, with its errors in gRPC's terms; counted as in flight until it is dropped.
+struct CallBody {
+    incoming: Incoming,
+    from: Sender,
+    _in_flight: InFlight,
+}
+
+impl http_body::Body for CallBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        frame.map(|frame| frame.map(|frame| frame.map_err(|error| status(&error, &this.from))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

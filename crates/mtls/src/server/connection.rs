@@ -1,0 +1,307 @@
+//! The life of one authenticated connection: HTTP/2 until it ends, grows old, drains, or loses its authority.
+
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, Stream};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use identity::{Peer, Role};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tonic::Status;
+
+use crate::h2_error::h2_error;
+use crate::handshake::Authenticated;
+use crate::lease::{self, Lease};
+use crate::refusal::Refusal;
+use crate::server::executor::{InConnection, Running};
+use crate::server::limits::Limits;
+use crate::server::port::{Port, drain};
+use crate::server::preface::Preface;
+use crate::server::unread::{Call, Calls, Watched};
+use crate::trust::snapshot::Snapshot;
+
+/// How long the streams of a connection that lost its authority have to send their status, and a peer that has not
+/// spoken yet has to begin when we are about to stop. What is left is cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long before a certificate expires its connection is asked to move, as a share of the time that is left.
+const MOVE_AT: f64 = 0.9;
+
+/// Bytes that a peer may send ahead of what is read, on one stream and on one connection (RFC 9113 §5.2), and bytes of
+/// one stream that wait for a peer to read. A message is smaller than each.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+const SEND_BUFFER: usize = 64 << 10;
+
+/// How many times the header list that a call may have is read, to be answered by whoever counts it.
+const MORE_HEADERS: u32 = 4;
+
+/// Why a connection is over.
+pub(crate) enum Closed {
+    /// The peer went away, or all was said; the stable name of who began to leave.
+    Ended(&'static str),
+    /// It may not go on.
+    Lost(Refusal),
+    /// A deadline passed or a limit was met; the stable name of which.
+    Cut(&'static str),
+}
+
+impl Closed {
+    /// The stable name of the reason.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Lost(refusal) => refusal.code(),
+            Self::Ended(code) | Self::Cut(code) => code,
+        }
+    }
+}
+
+/// What rarely happens to a connection. Nothing of it is looked at unless it was woken.
+enum Event {
+    Lost(Refusal),
+    Spoke,
+    Silent,
+    Unread,
+    Aged,
+    Idle,
+    Draining,
+    Over,
+}
+
+type Events<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + 'a>>>;
+
+pub(crate) async fn drive<M, S, B, IO>(
+    port: &Port<M>,
+    authenticated: Authenticated<IO>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+) -> Closed
+where
+    M: Fn(&Arc<Peer>, Lease) -> S,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = &port.limits;
+    let Authenticated {
+        stream,
+        peer,
+        chain,
+    } = authenticated;
+    let (lose, lease) = Lease::new();
+    let service = (port.service_for)(&peer, lease);
+    let own_expiry = snapshots.borrow().own().map(Peer::not_after).ok();
+    let age = age(limits.max_connection_age, peer.not_after(), own_expiry);
+    let calls = Calls::new();
+    let (io, spoken) = Preface::new(stream);
+
+    let events = Events::new();
+    // Authority first: what was lost during the handshake is lost before a call is read.
+    events.push(Box::pin(async {
+        Event::Lost(lease::loss(Role::Client, &peer, &chain, snapshots).await)
+    }));
+    events.push(Box::pin(async move {
+        match spoken.await {
+            Ok(()) => Event::Spoke,
+            // The connection is over, which it tells itself.
+            Err(_over) => pending().await,
+        }
+    }));
+    events.push(after(limits.preface_timeout, Event::Silent));
+    events.push(Box::pin(async {
+        calls.clone().stuck(limits.unread_timeout).await;
+        Event::Unread
+    }));
+    events.push(after(age, Event::Aged));
+    events.push(Box::pin(async {
+        calls.clone().idle(limits.max_connection_idle).await;
+        Event::Idle
+    }));
+    let draining = drain(port.draining.clone());
+    events.push(Box::pin(async {
+        draining.await;
+        Event::Draining
+    }));
+    let mut events = pin!(events);
+
+    let mut running = Running::default();
+    let service = PeerService {
+        service,
+        peer: peer.clone(),
+        calls: calls.clone(),
+    };
+    let mut conn =
+        pin!(http2(limits, running.executor()).serve_connection(TokioIo::new(io), service));
+    let mut speaking = false;
+    let mut leaving = None;
+    let mut lost: Option<Refusal> = None;
+    let mut over = "";
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(event)) = events.as_mut().poll_next(cx) {
+            match event {
+                Event::Lost(refusal) => {
+                    lose.send_replace(Some(refusal.clone()));
+                    lost = Some(refusal);
+                    conn.as_mut().graceful_shutdown();
+                    leaving = leaving.or(Some("CLOSED"));
+                    over = "LAST_WORDS_TIMEOUT";
+                    events.push(after(LAST_WORDS, Event::Over));
+                }
+                Event::Spoke => speaking = true,
+                Event::Silent if !speaking => return Poll::Ready(Closed::Cut("PREFACE_TIMEOUT")),
+                Event::Unread => return Poll::Ready(Closed::Cut("RESPONSE_UNREAD")),
+                Event::Aged | Event::Idle if leaving.is_none() => {
+                    conn.as_mut().graceful_shutdown();
+                    let is_idle = matches!(event, Event::Idle);
+                    leaving = Some(if is_idle { "IDLE" } else { "AGED" });
+                    over = "CONNECTION_TOO_OLD";
+                    events.push(after(limits.max_connection_age_grace, Event::Over));
+                }
+                Event::Draining if leaving.is_none() => {
+                    conn.as_mut().graceful_shutdown();
+                    leaving = Some("DRAINED");
+                    // Who has not spoken yet must not hold up the end.
+                    events.push(after(LAST_WORDS, Event::Silent));
+                }
+                Event::Over => {
+                    return Poll::Ready(match lost.take() {
+                        Some(refusal) => Closed::Lost(refusal),
+                        None => Closed::Cut(over),
+                    });
+                }
+                Event::Silent | Event::Aged | Event::Idle | Event::Draining => {}
+            }
+        }
+        loop {
+            if let Poll::Ready(ended) = conn.as_mut().poll(cx) {
+                return Poll::Ready(match (lost.take(), ended.err().as_ref().and_then(fault)) {
+                    (Some(refusal), _) => Closed::Lost(refusal),
+                    (None, Some(fault)) => Closed::Cut(fault),
+                    (None, None) => Closed::Ended(leaving.unwrap_or("CLOSED")),
+                });
+            }
+            // What a call has said is sent at once, with what the others have.
+            if !running.poll(cx) {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
+
+fn after<'a>(pause: Duration, event: Event) -> Pin<Box<dyn Future<Output = Event> + Send + 'a>> {
+    Box::pin(async move {
+        sleep(pause).await;
+        event
+    })
+}
+
+/// HTTP/2 within our limits. What hyper would leave open by default is set here, all of it.
+fn http2(limits: &Limits, executor: InConnection) -> http2::Builder<InConnection> {
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        // No caller of gRPC asks for it.
+        .auto_date_header(false)
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_pending_accept_reset_streams(limits.max_pending_resets)
+        .max_local_error_reset_streams(limits.max_local_resets)
+        // Some more than is allowed, so that who sends it gets a status of gRPC's: hyper's own answer is in no log.
+        .max_header_list_size(limits.max_header_list_size.saturating_mul(MORE_HEADERS))
+        .max_frame_size(limits.max_frame_size)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// What we hold against a peer whose connection ended by our doing.
+fn fault(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_timeout() {
+        return Some("KEEPALIVE_TIMEOUT");
+    }
+    let h2 = h2_error(error).filter(|h2| !h2.is_remote())?;
+    match h2.reason()? {
+        h2::Reason::NO_ERROR => None,
+        h2::Reason::ENHANCE_YOUR_CALM => Some("FLOODED"),
+        _ => Some("PROTOCOL_BROKEN"),
+    }
+}
+
+/// How long a connection lives before it is asked to go: jittered, so that many do not come back at once, and early
+/// enough to move before either side's certificate expires.
+fn age(max: Duration, peer_expiry: SystemTime, own_expiry: Option<SystemTime>) -> Duration {
+    let left = |expiry: SystemTime| {
+        expiry
+            .duration_since(SystemTime::now())
+            .unwrap_or(Duration::ZERO)
+            .mul_f64(MOVE_AT)
+    };
+    let jittered = max.mul_f64(0.9 + 0.2 * fastrand::f64());
+    let expiring = own_expiry.map_or(left(peer_expiry), |own| left(own).min(left(peer_expiry)));
+    jittered.min(expiring.mul_f64(0.9 + 0.1 * fastrand::f64()))
+}
+
+/// Puts the peer into every request, hands it on, and knows which calls are open.
+struct PeerService<S> {
+    service: S,
+    peer: Arc<Peer>,
+    calls: Calls,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for PeerService<S>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
+    type Response = Response<Watched<B>>;
+    type Error = Infallible;
+    type Future = Watching<S::Future>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        Watching {
+            answer: Box::pin(self.service.call(request)),
+            call: Some(self.calls.begin()),
+        }
+    }
+}
+
+/// A call whose response is watched.
+struct Watching<F> {
+    answer: Pin<Box<F>>,
+    call: Option<Call>,
+}
+
+impl<F, B> Future for Watching<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
+    type Output = Result<Response<Watched<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = match ready!(self.answer.as_mut().poll(cx)) {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        match self.call.take() {
+            Some(call) => Poll::Ready(Ok(response.map(|body| call.watch(body)))),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! From the files of roots and revocation lists to the [`Authorities`] that judge by them.
+
+use rustls::pki_types::CertificateDer;
+
+use crate::trust::invalid::InvalidCredentials;
+use crate::trust::issuers::Issuers;
+use crate::trust::lists::InForce;
+use crate::trust::pem_file::PemFile;
+use crate::trust::verify::{Authorities, ExpiredCrls};
+
+impl Authorities {
+    /// The roots of `roots` and the revocation lists of `crls`, of which none may be in doubt.
+    ///
+    /// The signature of a list is checked at once when its issuer is a root or in `chain`.
+    ///
+    /// # Errors
+    /// [`InvalidCredentials`], which names the file and what is wrong with it.
+    pub fn of_files(
+        roots: &[PemFile],
+        crls: &[PemFile],
+        chain: &[CertificateDer<'_>],
+        expired_crls: ExpiredCrls,
+    ) -> Result<Self, InvalidCredentials> {
+        let mut all = Vec::new();
+        for file in roots {
+            all.extend(file.roots()?);
+        }
+        let mut lists: Vec<InForce> = Vec::new();
+        for file in crls {
+            for (index, der) in file.revocation_lists()?.iter().enumerate() {
+                let issuers = Issuers::new(chain.get(1..).unwrap_or_default(), &all);
+                let read = InForce::alone(der, &lists, &issuers);
+                lists.push(read.map_err(|source| InvalidCredentials::Crl {
+                    path: file.path.clone(),
+                    position: index + 1,
+                    source,
+                })?);
+            }
+        }
+        Ok(Self {
+            roots: all.into(),
+            lists,
+            expired_crls,
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! What a revocation list says about itself, and whether it may take the place of another.
+//!
+//! Which certificates it revokes is webpki's business; the rules here are about the list (RFC 5280 §5).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::num_bigint::BigUint;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::time::ASN1Time;
+
+use crate::crypto::{self, Digest};
+use crate::text;
+use crate::trust::invalid_crl::InvalidCrl;
+use crate::trust::issuers::{Issuer, Issuers};
+use crate::trust::names::canonical;
+
+/// How far the clock of an issuer may be ahead of ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
+/// A message that is longer cannot be of a certificate that a peer presented: TLS takes no longer one (RFC 8446 §5.1).
+const MAX_PRESENTED: usize = 64 << 10;
+
+/// For how many keys it is remembered whether they signed a list. An issuer has one or two.
+const MAX_KEYS: usize = 16;
+
+/// The facts of one revocation list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlFacts {
+    /// Who issued it, RFC 4514.
+    pub issuer: String,
+    /// Its number (RFC 5280 §5.2.3).
+    pub number: String,
+    /// When it was issued.
+    pub this_update: SystemTime,
+    /// When a newer one is due. RFC 5280 requires it.
+    pub next_update: SystemTime,
+    /// How many certificates it revokes.
+    pub revoked: usize,
+    ordinal: BigUint,
+    pub(crate) raw_issuer: Vec<u8>,
+    pub(crate) canonical_issuer: Vec<u8>,
+    scope: Option<Vec<u8>>,
+}
+
+impl CrlFacts {
+    pub(crate) fn covers_the_same_as(&self, other: &Self) -> bool {
+        self.canonical_issuer == other.canonical_issuer && self.scope == other.scope
+    }
+}
+
+/// A revocation list with what proves it.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) facts: CrlFacts,
+    pub(crate) crl: CertRevocationList<'static>,
+    /// What was read, to be known again without being read again.
+    pub(crate) content: Digest,
+    /// What was signed, and by what.
+    signed: Vec<u8>,
+    pub(crate) signed_digest: Digest,
+    signed_at: OnceLock<usize>,
+    signature: Vec<u8>,
+    /// What was found of a key, so that a large list is held against it once.
+    keys: Mutex<HashMap<Digest, bool>>,
+}
+
+impl List {
+    /// Reads a list. Who signed it is another question.
+    pub(crate) fn read(der: &CertificateRevocationListDer<'_>) -> Result<Self, InvalidCrl> {
+        let (_, crl) = CertificateRevocationList::from_der(der)
+            .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
+        // RFC 5280 §5.1.2.1: the field is there, with the value 1, in version 2 alone.
+        if crl.version().is_none() {
+            return Err(InvalidCrl::Version1);
+        }
+        let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
+        let next_update = crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?;
+        let list = OwnedCertRevocationList::from_der(der)
+            .map(CertRevocationList::from)
+            .map_err(|e| InvalidCrl::Unsupported(text::of_webpki(&e)))?;
+        let raw_issuer = crl.issuer().as_raw().to_vec();
+        let facts = CrlFacts {
+            issuer: identity::distinguished_name(&raw_issuer)
+                .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?,
+            number: ordinal.to_string(),
+            this_update: system_time(crl.last_update()),
+            next_update: system_time(next_update),
+            revoked: crl.iter_revoked_certificates().count(),
+            ordinal,
+            scope: list.issuing_distribution_point().map(<[u8]>::to_vec),
+            canonical_issuer: canonical(&raw_issuer),
+            raw_issuer,
+        };
+        Ok(Self {
+            facts,
+            crl: list,
+            content: crypto::digest([der.as_ref()]),
+            signed: crl.tbs_cert_list.as_ref().to_vec(),
+            signed_digest: crypto::digest([crl.tbs_cert_list.as_ref()]),
+            signed_at: OnceLock::new(),
+            signature: crl.signature_value.data.to_vec(),
+            keys: Mutex::default(),
+        })
+    }
+
+    /// The roots above those of `issuers` that signed it: `None` when its issuer is not among them, so that nobody
+    /// knows yet.
+    pub(crate) fn proven(
+        &self,
+        issuers: &Issuers<'_>,
+    ) -> Result<Option<Vec<CertificateDer<'static>>>, InvalidCrl> {
+        let issuer = || self.facts.issuer.clone();
+        let namesakes: Vec<_> = issuers.named(&self.facts.raw_issuer).collect();
+        if namesakes.is_empty() {
+            return Ok(None);
+        }
+        let signers: Vec<_> = namesakes
+            .into_iter()
+            .filter(|namesake| self.is_signed_by(namesake))
+            .collect();
+        if signers.is_empty() {
+            return Err(InvalidCrl::BadSignature { issuer: issuer() });
+        }
+        if !signers.iter().any(|signer| signer.may_sign_lists()) {
+            return Err(InvalidCrl::SignerUnfit { issuer: issuer() });
+        }
+        let mut roots = Vec::new();
+        for root in signers.iter().flat_map(|it| issuers.roots_above(it)) {
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        Ok(Some(roots))
+    }
+
+    /// Whether the key of `issuer` signed it.
+    pub(crate) fn is_signed_by(&self, issuer: &Issuer<'_>) -> bool {
+        let key = crypto::digest([issuer.key()]);
+        let known = |keys: &HashMap<Digest, bool>| keys.get(&key).copied();
+        if let Some(known) = known(&self.keys.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return known;
+        }
+        let signed = issuer.key_signed(&self.signed, &self.signature);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() < MAX_KEYS {
+            keys.insert(key, signed);
+        }
+        signed
+    }
+
+    /// Whether `message` is what was signed of this list, in the place where `crl` keeps it. That place lasts and stays
+    /// as it is while the list does.
+    pub(crate) fn holds(&self, message: &[u8]) -> bool {
+        self.is_as_long_as(message) && self.signed_at.get() == Some(&message.as_ptr().addr())
+    }
+
+    pub(crate) fn is_as_long_as(&self, message: &[u8]) -> bool {
+        self.signed.len() == message.len()
+    }
+
+    /// Tells a long list where `crl` keeps what was signed, which webpki shows only when it asks for a check. The caller
+    /// knows that no other list in use is as long, so that the message is of this one if it has its bytes.
+    pub(crate) fn found_at(&self, message: &[u8], digest: &Digest) {
+        if message.len() > MAX_PRESENTED && self.signed_digest == *digest {
+            self.signed_at.get_or_init(|| message.as_ptr().addr());
+        }
+    }
+
+    /// None makes way for an older one, which may not name what was revoked since (RFC 5280 §5.2.3).
+    pub(crate) fn may_replace(&self, before: &Self) -> Result<(), InvalidCrl> {
+        let (new, old) = (&self.facts, &before.facts);
+        let issuer = || new.issuer.clone();
+        if old.ordinal > new.ordinal {
+            return Err(InvalidCrl::Older {
+                issuer: issuer(),
+                number: new.number.clone(),
+                in_force: old.number.clone(),
+            });
+        }
+        // One content may have several signatures.
+        if old.ordinal == new.ordinal && before.signed != self.signed {
+            return Err(InvalidCrl::SameNumber {
+                issuer: issuer(),
+                number: new.number.clone(),
+            });
+        }
+        if old.this_update > new.this_update {
+            return Err(InvalidCrl::IssuedEarlier {
+                issuer: issuer(),
+                this_update: new.this_update,
+                in_force: old.this_update,
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a list of the future: nothing could replace it until then.
+    pub(crate) fn is_issued(&self, now: SystemTime) -> Result<(), InvalidCrl> {
+        if self.facts.this_update > now + CLOCK_SKEW {
+            return Err(InvalidCrl::NotYetValid {
+                issuer: self.facts.issuer.clone(),
+                this_update: self.facts.this_update,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Whom a list says that it is of, even if it is refused for something else.
+pub(crate) fn claimed_issuer(der: &CertificateRevocationListDer<'_>) -> Option<Vec<u8>> {
+    let (_, crl) = CertificateRevocationList::from_der(der).ok()?;
+    Some(canonical(crl.issuer().as_raw()))
+}
+
+fn number(crl: &CertificateRevocationList<'_>) -> Option<BigUint> {
+    crl.extensions().iter().find_map(|extension| {
+        if let ParsedExtension::CRLNumber(number) = extension.parsed_extension() {
+            return Some(number.clone());
+        }
+        None
+    })
+}
+
+pub(crate) fn system_time(at: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(at.timestamp().try_into().unwrap_or(0))
+}

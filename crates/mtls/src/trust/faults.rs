@@ -1,0 +1,153 @@
+//! What is wrong with a part of the credentials, and what was said of it: one fault is one line.
+//!
+//! Never a word about a file that is still being written: a fault is said when it was found twice in a row.
+
+use crate::trust::invalid::InvalidCredentials;
+
+/// How many reads in a row must find a fault before it is said.
+const SAID_AFTER: u32 = 2;
+
+/// How many must find another fault of a part whose fault was said: a slow writer makes one after the other.
+const SAID_AGAIN_AFTER: u32 = 30;
+
+/// What keeps its own last good content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Our chain and its key.
+    Own,
+    /// The roots.
+    Roots,
+    /// The file of revocation lists as a whole.
+    Lists,
+    /// The lists of one issuer, by its name in DER.
+    ListOf(Vec<u8>),
+}
+
+/// Why the new content of a part is not in use.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    part: Part,
+    pub(crate) error: InvalidCredentials,
+}
+
+impl Fault {
+    pub(crate) fn new(part: Part, error: InvalidCredentials) -> Self {
+        Self { part, error }
+    }
+}
+
+/// The faults that there are, and what was said of them.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<Met>);
+
+#[derive(Debug)]
+struct Met {
+    part: Part,
+    code: &'static str,
+    text: String,
+    /// How many reads in a row found it.
+    reads: u32,
+    said: Option<String>,
+}
+
+impl Faults {
+    /// What one more read found, in place of what the last one did.
+    pub(crate) fn found(&mut self, faults: &[Fault]) {
+        let mut met: Vec<Met> = Vec::new();
+        for Fault { part, error } in faults {
+            if met.iter().any(|other| other.part == *part) {
+                continue;
+            }
+            let (code, text) = (error.code(), error.to_string());
+            let before = self.0.iter().find(|before| before.part == *part);
+            met.push(Met {
+                part: part.clone(),
+                code,
+                reads: before
+                    .filter(|before| before.text == text)
+                    .map_or(1, |before| before.reads.saturating_add(1)),
+                said: before.and_then(|before| before.said.clone()),
+                text,
+            });
+        }
+        self.0 = met;
+    }
+
+    /// The same was found once more.
+    pub(crate) fn found_again(&mut self) {
+        for met in &mut self.0 {
+            met.reads = met.reads.saturating_add(1);
+        }
+    }
+
+    /// The faults to say now, by code and text; each is given once.
+    pub(crate) fn take_due(&mut self) -> Vec<(&'static str, String)> {
+        let due = |met: &&mut Met| match &met.said {
+            None => met.reads >= SAID_AFTER,
+            Some(said) => *said != met.text && met.reads >= SAID_AGAIN_AFTER,
+        };
+        let say = |met: &mut Met| {
+            met.said = Some(met.text.clone());
+            (met.code, met.text.clone())
+        };
+        self.0.iter_mut().filter(due).map(say).collect()
+    }
+
+    /// Whether there is none that was said.
+    pub(crate) fn are_gone(&self) -> bool {
+        self.0.iter().all(|met| met.said.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(part: Part, reason: &str) -> Fault {
+        let error = InvalidCredentials::Pem {
+            path: "file".into(),
+            reason: reason.to_owned(),
+        };
+        Fault::new(part, error)
+    }
+
+    #[test]
+    fn a_slow_write_makes_one_line_and_what_was_whole_at_the_next_read_none() {
+        let mut faults = Faults::default();
+        let mut said = 0;
+        // Each read finds another half, some of them twice in a row.
+        for half in ["a", "b", "b", "c", "c", "c", "d", "d"] {
+            faults.found(&[fault(Part::Own, half)]);
+            said += faults.take_due().len();
+        }
+        assert_eq!(said, 1);
+        faults.found(&[]);
+        assert!(faults.are_gone());
+        faults.found(&[fault(Part::Own, "e")]);
+        assert_eq!((faults.take_due().len(), faults.are_gone()), (0, true));
+    }
+
+    #[test]
+    fn each_part_has_its_own_line_and_another_fault_that_stays_is_said_too() {
+        let mut faults = Faults::default();
+        let of = |issuer: &[u8]| Part::ListOf(issuer.to_vec());
+        faults.found(&[
+            fault(of(b"x"), "a"),
+            fault(of(b"y"), "b"),
+            fault(Part::Roots, "c"),
+        ]);
+        assert_eq!(faults.take_due().len(), 0);
+        faults.found_again();
+        assert_eq!(faults.take_due().len(), 3);
+        faults.found_again();
+        assert_eq!(faults.take_due().len(), 0);
+        faults.found(&[fault(Part::Roots, "d")]);
+        for _ in 0..SAID_AGAIN_AFTER {
+            faults.found_again();
+        }
+        let said = faults.take_due();
+        assert_eq!(said.len(), 1);
+        assert!(said.iter().all(|(_, text)| text.contains('d')), "{said:?}");
+        assert!(!faults.are_gone());
+    }
+}

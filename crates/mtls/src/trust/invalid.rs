@@ -1,0 +1,168 @@
+//! Why credentials are refused: which file, which part of it, and what to do. Never a byte of a key.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use crate::refusal::Refusal;
+use crate::trust::invalid_crl::InvalidCrl;
+use crate::trust::unreadable::Unreadable;
+
+/// Why a set of credentials cannot be used. The text names the file and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidCredentials {
+    /// A file is missing, not readable by this user, not a file, or too large.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The file is of another form.
+    #[error("{} is {form}, not PEM: convert it with `{command}`", path.display())]
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// What it looks like.
+        form: &'static str,
+        /// The command that makes PEM of it.
+        command: &'static str,
+    },
+    /// The text between the PEM markers does not decode.
+    #[error("{} is not well-formed PEM: {reason}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A section of the file does not belong into it.
+    #[error("{}, line {line}: a section of {label} is not read here: {advice}", path.display())]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// Where the section begins, from 1.
+        line: usize,
+        /// What it says that it is.
+        label: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The file holds nothing of the kind that it is for.
+    #[error("{} holds no {what}{}", path.display(), instead(found))]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// The labels of what it does hold.
+        found: Vec<String>,
+    },
+    /// The key is protected by a passphrase.
+    #[error("{} is an encrypted private key: decrypt it with `openssl pkey -in … -out …`", path.display())]
+    EncryptedKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is of a kind or form that is not supported, or there are several.
+    #[error("{} holds no usable private key: {reason}", path.display())]
+    UnusableKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The key is not that of the first certificate.
+    #[error(
+        "the key in {} is not that of the first certificate in {}: the pair is mixed, or the chain is in the wrong order (the leaf comes first)",
+        key.display(), chain.display()
+    )]
+    KeyMismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The chain's file.
+        chain: PathBuf,
+    },
+    /// A certificate is malformed.
+    #[error("certificate {position} in {} is not usable: {reason}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Its place in the file, from 1.
+        position: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A certificate was not issued by the one after it.
+    #[error("certificate {position} in {} was not issued by the next one: the order is leaf, then each issuer", path.display())]
+    ChainOrder {
+        /// The file.
+        path: PathBuf,
+        /// Its place in the file, from 1.
+        position: usize,
+    },
+    /// A revocation list is malformed, of an unsupported kind, badly signed, or older than the one in force.
+    #[error("revocation list {position} in {}: {source}", path.display())]
+    Crl {
+        /// The file.
+        path: PathBuf,
+        /// Its place in the file, from 1.
+        position: usize,
+        /// What is wrong with it.
+        source: InvalidCrl,
+    },
+    /// An issuer had a revocation list and has none any more. Checking is not switched off while running.
+    #[error("{} no longer holds the revocation list of {issuer}: put a current one back, or restart to stop checking", path.display())]
+    CrlGone {
+        /// The file.
+        path: PathBuf,
+        /// The issuer, RFC 4514.
+        issuer: String,
+    },
+    /// An issuer was met after its list was taken, and had not signed it.
+    #[error("{}: a caller's certificate of {issuer} shows that it did not sign the newest list of that name, so the last good one counts: publish the list of the CA itself", path.display())]
+    CrlDisowned {
+        /// The file.
+        path: PathBuf,
+        /// The issuer, RFC 4514.
+        issuer: String,
+    },
+    /// Peers with the same roots would refuse the chain.
+    #[error("{}: peers would refuse it: {refusal}", path.display())]
+    SelfCheck {
+        /// The chain's file.
+        path: PathBuf,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+impl InvalidCredentials {
+    /// Whether a file is not there at all.
+    pub fn is_missing_file(&self) -> bool {
+        matches!(self, Self::Unreadable(unreadable) if unreadable.source.kind() == ErrorKind::NotFound)
+    }
+
+    /// The stable name of this reason, as docs/errors.md lists it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "CREDENTIALS_UNREADABLE",
+            Self::Binary { .. } => "CREDENTIALS_NOT_PEM",
+            Self::Pem { .. } => "PEM_MALFORMED",
+            Self::Unexpected { .. } => "PEM_UNEXPECTED",
+            Self::Missing { .. } => "CREDENTIALS_EMPTY",
+            Self::EncryptedKey { .. } => "KEY_ENCRYPTED",
+            Self::UnusableKey { .. } => "KEY_UNUSABLE",
+            Self::KeyMismatch { .. } => "KEY_MISMATCH",
+            Self::Certificate { .. } => "CERTIFICATE_MALFORMED",
+            Self::ChainOrder { .. } => "CHAIN_OUT_OF_ORDER",
+            Self::Crl { source, .. } => source.code(),
+            Self::CrlGone { .. } => "CRL_GONE",
+            Self::CrlDisowned { .. } => "CRL_FORGED",
+            Self::SelfCheck { refusal, .. } => refusal.code(),
+        }
+    }
+}
+
+fn instead(found: &[String]) -> String {
+    if found.is_empty() {
+        return ": there is no PEM section in it".to_owned();
+    }
+    format!(", but {}", found.join(", "))
+}

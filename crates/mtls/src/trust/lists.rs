@@ -1,0 +1,350 @@
+//! The revocation lists in force: those of each issuer keep their own last good one.
+//!
+//! Never less revocation than before: a list leaves for a newer one of its issuer, or with the roots above it. A list
+//! whose issuer no certificate here has stands beside the one before it until that issuer is met in a verified path,
+//! which tells whose it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+
+use crate::trust::crl::{CrlFacts, List, claimed_issuer};
+use crate::trust::faults::{Fault, Part};
+use crate::trust::invalid::InvalidCredentials;
+use crate::trust::invalid_crl::InvalidCrl;
+use crate::trust::issuers::Issuers;
+use crate::trust::pem_file::PemFile;
+use crate::trust::root::Root;
+use crate::trust::source::NoLists;
+
+/// How many lists of one issuer may wait for its certificate; the oldest goes first.
+const MAX_CANDIDATES: usize = 8;
+
+/// What is in force for one issuer and scope.
+#[derive(Clone, Debug)]
+pub(crate) struct InForce {
+    newest: Arc<List>,
+    /// Those that count where the newest is found to be forged, the newer first.
+    before: Vec<Arc<List>>,
+    /// Whether that issuer was not checked at all before these lists came.
+    unchecked_before: bool,
+    standing: Standing,
+    /// The roots that the issuer stands under, as far as the credentials show.
+    roots: Vec<CertificateDer<'static>>,
+}
+
+/// Whether the issuer signed the newest list.
+#[derive(Clone, Debug)]
+enum Standing {
+    Proven,
+    /// No certificate here is that of the issuer. What was found when it was met is shared by all snapshots.
+    Unproven(Arc<Met>),
+}
+
+#[derive(Debug, Default)]
+struct Met {
+    owned: AtomicBool,
+    disowned: AtomicBool,
+}
+
+impl InForce {
+    pub(crate) fn facts(&self) -> &CrlFacts {
+        &self.newest.facts
+    }
+
+    /// Whether no certificate here is that of its issuer.
+    pub(crate) fn is_of_a_stranger(&self) -> bool {
+        matches!(self.standing, Standing::Unproven(_))
+    }
+
+    /// Whether there is nothing left to be found out about it.
+    pub(crate) fn is_settled(&self) -> bool {
+        match &self.standing {
+            Standing::Proven => true,
+            Standing::Unproven(met) => met.owned.load(Ordering::Relaxed),
+        }
+    }
+
+    fn is_disowned(&self) -> bool {
+        match &self.standing {
+            Standing::Proven => false,
+            Standing::Unproven(met) => {
+                met.disowned.load(Ordering::Relaxed) && !met.owned.load(Ordering::Relaxed)
+            }
+        }
+    }
+
+    /// The list that counts on a path through `issuers`.
+    pub(crate) fn on_path(&self, issuers: &Issuers<'_>) -> Option<&List> {
+        if self.is_settled() {
+            return Some(&self.newest);
+        }
+        let namesakes: Vec<_> = issuers.named(&self.facts().raw_issuer).collect();
+        if namesakes.is_empty() {
+            return Some(&self.newest);
+        }
+        let signed = |list: &&Arc<List>| {
+            let mut namesakes = namesakes.iter();
+            namesakes.any(|issuer| issuer.may_sign_lists() && list.is_signed_by(issuer))
+        };
+        match [&self.newest].into_iter().chain(&self.before).find(signed) {
+            Some(list) => Some(list),
+            None if self.unchecked_before => None,
+            // None is the issuer's, so that nobody of that issuer is believed.
+            None => Some(&self.newest),
+        }
+    }
+
+    /// Learns from a verified path whether its issuer signed the newest list.
+    pub(crate) fn meet(&self, issuers: &Issuers<'_>) {
+        let Standing::Unproven(met) = &self.standing else {
+            return;
+        };
+        for issuer in issuers.named(&self.facts().raw_issuer) {
+            let signed = issuer.may_sign_lists() && self.newest.is_signed_by(issuer);
+            let found = if signed { &met.owned } else { &met.disowned };
+            found.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a set with these roots may do without it: all that its issuer stood under are gone.
+    fn may_go(&self, roots: &[Root]) -> bool {
+        let gone = |old: &CertificateDer<'_>| roots.iter().all(|root| root.der != *old);
+        !self.roots.is_empty() && self.roots.iter().all(gone)
+    }
+
+    fn is_the_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.newest, &other.newest)
+            && self.is_of_a_stranger() == other.is_of_a_stranger()
+            && self.roots == other.roots
+    }
+}
+
+/// Whether nothing changed from one to the other.
+pub(crate) fn are_the_same(some: &[InForce], others: &[InForce]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| a.is_the_same_as(b))
+}
+
+/// What a file of lists is held against.
+pub(crate) struct Setting<'a> {
+    /// What is in force; `None` at the start, when there is nothing to fall back on.
+    pub(crate) in_force: Option<&'a [InForce]>,
+    pub(crate) issuers: &'a Issuers<'a>,
+    pub(crate) roots: &'a [Root],
+    pub(crate) now: SystemTime,
+}
+
+/// The lists that are in force from now on: the good ones of `file`, and the last good ones where there is none.
+pub(crate) fn renew(
+    file: Result<PemFile, NoLists>,
+    setting: &Setting<'_>,
+) -> (Vec<InForce>, Vec<Fault>) {
+    let before = setting.in_force.unwrap_or_default();
+    let mut faults = Vec::new();
+    let (lists, path, whole) = match file {
+        Ok(file) => match file.revocation_lists() {
+            Ok(lists) => (lists, file.path, true),
+            Err(error) => {
+                faults.push(Fault::new(Part::Lists, error));
+                (salvaged(&file), file.path, false)
+            }
+        },
+        Err(NoLists::Absent(path)) => (Vec::new(), path, true),
+        Err(NoLists::Unreadable(unreadable)) => {
+            let path = unreadable.path.clone();
+            faults.push(Fault::new(Part::Lists, unreadable.into()));
+            (Vec::new(), path, false)
+        }
+    };
+
+    let mut renewed: Vec<InForce> = Vec::new();
+    let (mut refused, mut doubled) = (Vec::new(), Vec::new());
+    for (index, der) in lists.iter().enumerate() {
+        if !doubled.is_empty() && claimed_issuer(der).is_some_and(|it| doubled.contains(&it)) {
+            continue;
+        }
+        let taken = take(der, whole, &renewed, setting);
+        match taken {
+            Ok(Some(list)) => renewed.push(list),
+            Ok(None) => {}
+            Err(source) => {
+                let issuer = claimed_issuer(der).unwrap_or_default();
+                if matches!(source, InvalidCrl::Duplicate { .. }) {
+                    // Neither: which of them is meant is not for us to guess.
+                    renewed.retain(|other| other.facts().canonical_issuer != issuer);
+                    doubled.push(issuer.clone());
+                }
+                refused.push(issuer.clone());
+                let position = index + 1;
+                let path = path.clone();
+                let error = InvalidCredentials::Crl {
+                    path,
+                    position,
+                    source,
+                };
+                faults.push(Fault::new(Part::ListOf(issuer), error));
+            }
+        }
+    }
+    for old in before {
+        let replaced = |new: &&InForce| new.facts().covers_the_same_as(old.facts());
+        if renewed.iter().any(|new| replaced(&new)) {
+            continue;
+        }
+        let issuer = &old.facts().canonical_issuer;
+        if whole && !refused.contains(issuer) {
+            if old.may_go(setting.roots) {
+                continue;
+            }
+            let error = InvalidCredentials::CrlGone {
+                path: path.clone(),
+                issuer: old.facts().issuer.clone(),
+            };
+            faults.push(Fault::new(Part::ListOf(issuer.clone()), error));
+        }
+        renewed.push(kept(old, setting));
+    }
+    for list in renewed.iter().filter(|list| list.is_disowned()) {
+        let issuer = list.facts().issuer.clone();
+        let error = InvalidCredentials::CrlDisowned {
+            path: path.clone(),
+            issuer,
+        };
+        let part = Part::ListOf(list.facts().canonical_issuer.clone());
+        faults.push(Fault::new(part, error));
+    }
+    (renewed, faults)
+}
+
+/// A list of the file, if it may be in force. Of a file that is damaged, only what is proven.
+fn take(
+    der: &CertificateRevocationListDer<'_>,
+    whole: bool,
+    taken: &[InForce],
+    setting: &Setting<'_>,
+) -> Result<Option<InForce>, InvalidCrl> {
+    let before = setting.in_force.unwrap_or_default();
+    let content = crate::crypto::digest([der.as_ref()]);
+    let same = before.iter().find(|old| old.newest.content == content);
+    let list = match same {
+        Some(same) => same.newest.clone(),
+        None => Arc::new(List::read(der)?),
+    };
+    let of_the_same = |other: &&InForce| other.facts().covers_the_same_as(&list.facts);
+    if taken.iter().any(|other| of_the_same(&other)) {
+        let issuer = list.facts.issuer.clone();
+        return Err(InvalidCrl::Duplicate { issuer });
+    }
+    list.is_issued(setting.now)?;
+    let proof = list.proven(setting.issuers)?;
+    if let Some(same) = same {
+        return Ok(Some(kept(same, setting)));
+    }
+    if proof.is_none() && !whole {
+        return Ok(None);
+    }
+    let old = before.iter().find(of_the_same);
+    // What was found to be forged holds nobody back.
+    let standing_before = old.into_iter().flat_map(|old| {
+        let newest = (!old.is_disowned()).then_some(&old.newest);
+        newest.into_iter().chain(&old.before)
+    });
+    let standing_before: Vec<_> = standing_before.cloned().collect();
+    if let Some(last) = standing_before.first() {
+        list.may_replace(last)?;
+    }
+    let is_proven = proof.is_some();
+    let roots = proof
+        .or_else(|| old.map(|old| old.roots.clone()))
+        .unwrap_or_default();
+    if is_proven {
+        return Ok(Some(InForce::proven(list, roots)));
+    }
+    // Nothing older counts than what its issuer is known to have signed.
+    let settled = old.is_some_and(InForce::is_settled);
+    let kept = if settled { 1 } else { MAX_CANDIDATES };
+    let forgets = settled || standing_before.len() > kept;
+    Ok(Some(InForce {
+        newest: list,
+        unchecked_before: match (setting.in_force, old) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(_), Some(old)) => old.unchecked_before && !forgets,
+        },
+        before: standing_before.into_iter().take(kept).collect(),
+        standing: Standing::Unproven(Arc::default()),
+        roots,
+    }))
+}
+
+/// What stays in force, looked at with the certificates that there are now.
+fn kept(old: &InForce, setting: &Setting<'_>) -> InForce {
+    match old.newest.proven(setting.issuers) {
+        Ok(Some(roots)) => InForce::proven(old.newest.clone(), roots),
+        // A list that is in force stays, though the authority of that name is another one now.
+        Ok(None) | Err(_) => old.clone(),
+    }
+}
+
+impl InForce {
+    /// A list that takes the place of none, beside `others`.
+    pub(crate) fn alone(
+        der: &CertificateRevocationListDer<'_>,
+        others: &[Self],
+        issuers: &Issuers<'_>,
+    ) -> Result<Self, InvalidCrl> {
+        let list = List::read(der)?;
+        if others
+            .iter()
+            .any(|other| other.facts().covers_the_same_as(&list.facts))
+        {
+            return Err(InvalidCrl::Duplicate {
+                issuer: list.facts.issuer,
+            });
+        }
+        let proof = list.proven(issuers)?;
+        let list = Arc::new(list);
+        Ok(match proof {
+            Some(roots) => Self::proven(list, roots),
+            None => Self {
+                newest: list,
+                before: Vec::new(),
+                unchecked_before: false,
+                standing: Standing::Unproven(Arc::default()),
+                roots: Vec::new(),
+            },
+        })
+    }
+
+    fn proven(list: Arc<List>, roots: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            newest: list,
+            before: Vec::new(),
+            unchecked_before: false,
+            standing: Standing::Proven,
+            roots,
+        }
+    }
+}
+
+/// The lists of a damaged file that are whole by themselves.
+fn salvaged(file: &PemFile) -> Vec<CertificateRevocationListDer<'static>> {
+    const BEGIN: &[u8] = b"-----BEGIN X509 CRL-----";
+    const END: &[u8] = b"-----END X509 CRL-----";
+    let find =
+        |text: &[u8], what: &[u8]| text.windows(what.len()).position(|window| window == what);
+    let mut lists = Vec::new();
+    let mut rest = &*file.bytes;
+    while let Some(start) = find(rest, BEGIN) {
+        let (_, section) = rest.split_at(start);
+        let Some(end) = find(section, END) else { break };
+        let (section, after) = section.split_at(end + END.len());
+        if let Ok(whole) = PemFile::new(&file.path, section.to_vec()).revocation_lists() {
+            lists.extend(whole);
+        }
+        rest = after;
+    }
+    lists
+}

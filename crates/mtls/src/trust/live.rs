@@ -1,0 +1,221 @@
+//! Live credentials: the last good [`Snapshot`] of a [`Source`], kept current while anybody uses it.
+//!
+//! Never a moment without credentials: what is bad is reported, once, and not published; what is good beside it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use base::reload::{Input, on_a_thread};
+use identity::Role;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::counts::Counts;
+use crate::trust::faults::{Fault, Faults};
+use crate::trust::invalid::InvalidCredentials;
+use crate::trust::snapshot::Snapshot;
+use crate::trust::source::{Contents, Source};
+use crate::trust::verify::ExpiredCrls;
+
+/// How long unchanged files are not looked at again: what is in them may be good at another time, or a handshake may
+/// have shown that a list is forged.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A handle to live credentials. Clones share them; the files are watched until the last clone is gone.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    current: watch::Receiver<Arc<Snapshot>>,
+    counts: Arc<Counts>,
+}
+
+/// How credentials are kept current.
+#[derive(Clone, Copy, Debug)]
+pub struct Reload {
+    /// How soon a change of the files is in use, at the latest: they are read three times as often. They are compared by
+    /// content, so that a swapped symbolic link counts.
+    pub interval: Duration,
+    /// What an expired revocation list is worth.
+    pub expired_crls: ExpiredCrls,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            expired_crls: ExpiredCrls::default(),
+        }
+    }
+}
+
+impl Trust {
+    /// Reads and validates the credentials of `role`, and watches them from then on. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`InvalidCredentials`], which names the file: at the start there is no last good set to fall back on.
+    pub fn open(role: Role, source: Source, reload: Reload) -> Result<Self, InvalidCredentials> {
+        let first = Arc::new(Snapshot::first(role, source.read(), reload.expired_crls)?);
+        announce(&first);
+        let (publish, current) = watch::channel(first);
+        let counts = Arc::<Counts>::default();
+        tokio::spawn(keep_current(source, reload, publish, counts.clone()));
+        Ok(Self { current, counts })
+    }
+
+    /// The credentials to use for a connection that begins now.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.borrow().clone()
+    }
+
+    /// A receiver that sees each snapshot from the current one on.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.current.clone()
+    }
+
+    /// What became of reading the files again.
+    pub fn input(&self) -> Arc<Input> {
+        self.counts.input.clone()
+    }
+
+    /// How many calls were sent again because they were provably not processed.
+    pub fn resent_calls(&self) -> u64 {
+        self.counts.resent.get()
+    }
+
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+}
+
+async fn keep_current(
+    source: Source,
+    reload: Reload,
+    publish: watch::Sender<Arc<Snapshot>>,
+    counts: Arc<Counts>,
+) {
+    let mut faults = Faults::default();
+    let mut last = None;
+    loop {
+        tokio::select! {
+            () = publish.closed() => return,
+            // A root goes at the second read that misses it, and within the interval all the same.
+            () = tokio::time::sleep(reload.interval / 3) => {}
+        }
+        let before = publish.borrow().clone();
+        let source = source.clone();
+        let reading = on_a_thread(
+            "credentials",
+            reload.interval,
+            move || look(&source, &before, last),
+            || {
+                warn!(
+                    "reading the credentials takes longer than a reload interval: does a file or a disk hang? The last good ones stay in use"
+                );
+                counts.input.refused();
+            },
+        );
+        let looked = tokio::select! {
+            () = publish.closed() => return,
+            looked = reading => looked,
+        };
+        let Some(looked) = looked else {
+            counts.input.refused();
+            error!("reading credentials failed; the last good ones stay in use");
+            continue;
+        };
+        last = Some(looked.last);
+        match looked.found {
+            Some((snapshot, found)) => {
+                faults.found(&found);
+                if let Some(snapshot) = snapshot {
+                    announce(&snapshot);
+                    publish.send_replace(Arc::new(snapshot));
+                    counts.input.accepted();
+                }
+            }
+            None => faults.found_again(),
+        }
+        for (code, reason) in faults.take_due() {
+            error!(
+                code,
+                reason, "new credentials refused; the last good ones stay in use"
+            );
+            counts.input.refused();
+        }
+        if faults.are_gone() {
+            counts.input.unchanged();
+        } else {
+            counts.input.still_refused();
+        }
+    }
+}
+
+/// What the last look at the files was about.
+#[derive(Clone, Copy)]
+struct Look {
+    contents: Contents,
+    roots_agree: bool,
+    at: Instant,
+}
+
+struct Looked {
+    last: Look,
+    /// `None` when there was nothing that the last look did not see.
+    found: Option<(Option<Snapshot>, Vec<Fault>)>,
+}
+
+/// Reads the files, and looks at what is in them if that may come to something else than last time.
+fn look(source: &Source, current: &Snapshot, last: Option<Look>) -> Looked {
+    let material = source.read();
+    let contents = material.contents();
+    let roots_agree = last.is_some_and(|last| last.contents.has_the_roots_of(&contents));
+    let seen = last.filter(|last| {
+        last.contents == contents
+            && last.roots_agree == roots_agree
+            && last.at.elapsed() < LOOK_AGAIN
+    });
+    if let Some(last) = seen {
+        return Looked { last, found: None };
+    }
+    Looked {
+        last: Look {
+            contents,
+            roots_agree,
+            at: Instant::now(),
+        },
+        found: Some(current.next(material, roots_agree)),
+    }
+}
+
+fn announce(snapshot: &Snapshot) {
+    let generation = snapshot.generation();
+    match snapshot.own() {
+        Ok(own) => info!(
+            generation,
+            identity = %own,
+            serial = own.serial(),
+            not_after = base::text::timestamp(own.not_after()),
+            crls = snapshot.crls().len(),
+            "credentials in use"
+        ),
+        Err(refusal) => warn!(
+            generation,
+            code = refusal.code(),
+            reason = %refusal,
+            "credentials in use, though peers with the same roots would refuse our certificate"
+        ),
+    }
+    for crl in snapshot.crls_of_strangers() {
+        warn!(
+            issuer = crl.issuer,
+            "a revocation list is of an issuer whose certificate is in no file here: it counts only for peers that present it"
+        );
+    }
+    let now = SystemTime::now();
+    for crl in snapshot.crls().filter(|crl| crl.next_update < now) {
+        warn!(
+            issuer = crl.issuer,
+            next_update = base::text::timestamp(crl.next_update),
+            "a revocation list has expired: publish a current one"
+        );
+    }
+}

@@ -1,0 +1,309 @@
+//! A file of certificates, revocation lists or a key: read whole, taken apart, and blamed by its path.
+//!
+//! Never a judgement about what is in it, never a guess: what another tool would have to convert is named.
+
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use webpki::EndEntityCert;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::crypto::{self, Digest};
+use crate::text;
+use crate::trust::crl::system_time;
+use crate::trust::invalid::InvalidCredentials;
+use crate::trust::issuers;
+use crate::trust::names;
+use crate::trust::pem::{self, Label, Section};
+use crate::trust::root::Root;
+use crate::trust::unreadable::Unreadable;
+
+/// A file larger than this is no credential (1 MiB).
+const MAX_FILE: u64 = 1 << 20;
+
+/// A file of revocation lists larger than this is none (16 MiB; a list of 100,000 entries has about 5 MiB).
+const MAX_LISTS: u64 = 16 << 20;
+
+/// The bytes of one file, and its path for messages.
+#[derive(Clone)]
+pub struct PemFile {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl PemFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it is missing, not readable by this user, not a regular file, or larger than 1 MiB.
+    pub fn read(path: &Path) -> Result<Self, Unreadable> {
+        Self::read_at_most(path, MAX_FILE)
+    }
+
+    /// Reads a file of revocation lists, which may be larger than others.
+    ///
+    /// # Errors
+    /// As [`PemFile::read`], with 16 MiB in place of 1 MiB.
+    pub fn read_lists(path: &Path) -> Result<Self, Unreadable> {
+        Self::read_at_most(path, MAX_LISTS)
+    }
+
+    fn read_at_most(path: &Path, max: u64) -> Result<Self, Unreadable> {
+        let unreadable = |source| Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        let bytes = base::file::read(path, max).map_err(unreadable)?;
+        Ok(Self::new(path, bytes))
+    }
+
+    /// What is not in a file, with a name to blame.
+    pub fn new(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Self {
+        Self {
+            path: path.into(),
+            bytes,
+        }
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        crypto::digest([&*self.bytes])
+    }
+
+    /// Where it came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The certificates of a chain, in order. A key may stand beside them, as in a bundle; what is between the sections
+    /// is commentary (RFC 7468 §2), unless it looks like a section.
+    ///
+    /// # Errors
+    /// When the file is not PEM, holds no certificate, or holds what cannot be read or is not expected in it.
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, InvalidCredentials> {
+        let sections = self.sections(Contents::Chain)?.into_iter();
+        Ok(sections
+            .filter(|section| section.label == Label::Certificate)
+            .map(|section| CertificateDer::from(section.der))
+            .collect())
+    }
+
+    /// The certificates of a chain: each can be read, and names the one after it as its issuer.
+    ///
+    /// # Errors
+    /// As [`PemFile::certificates`], or the place at which the chain breaks.
+    pub fn chain(&self) -> Result<Vec<CertificateDer<'static>>, InvalidCredentials> {
+        let chain = self.certificates()?;
+        let mut parsed = Vec::with_capacity(chain.len());
+        for (index, der) in chain.iter().enumerate() {
+            parsed.push(EndEntityCert::try_from(der).map_err(|e| {
+                InvalidCredentials::Certificate {
+                    path: self.path.clone(),
+                    position: index + 1,
+                    reason: text::of_unreadable(der, &e),
+                }
+            })?);
+        }
+        let mismatch = parsed.windows(2).position(|pair| match pair {
+            [cert, issuer] => names::canonical(cert.issuer()) != names::canonical(issuer.subject()),
+            _ => false,
+        });
+        match mismatch {
+            None => Ok(chain),
+            Some(index) => Err(InvalidCredentials::ChainOrder {
+                path: self.path.clone(),
+                position: index + 1,
+            }),
+        }
+    }
+
+    pub(crate) fn roots(&self) -> Result<Vec<Root>, InvalidCredentials> {
+        let root = |(index, der): (usize, CertificateDer<'static>)| {
+            let unusable = |reason| InvalidCredentials::Certificate {
+                path: self.path.clone(),
+                position: index + 1,
+                reason,
+            };
+            let anchor = webpki::anchor_from_trusted_cert(&der)
+                .map_err(|e| unusable(text::of_unreadable(&der, &e)))?
+                .to_owned();
+            let (_, certificate) =
+                X509Certificate::from_der(&der).map_err(|e| unusable(e.to_string()))?;
+            issuers::check_root(&certificate).map_err(|reason| unusable(reason.to_owned()))?;
+            let validity = certificate.validity();
+            Ok(Root {
+                not_before: system_time(validity.not_before),
+                not_after: system_time(validity.not_after),
+                der: der.clone(),
+                anchor,
+            })
+        };
+        self.sections(Contents::Roots)?
+            .into_iter()
+            .map(|section| CertificateDer::from(section.der))
+            .enumerate()
+            .map(root)
+            .collect()
+    }
+
+    pub(crate) fn revocation_lists(
+        &self,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, InvalidCredentials> {
+        let sections = self.sections(Contents::RevocationLists)?.into_iter();
+        Ok(sections
+            .map(|section| CertificateRevocationListDer::from(section.der))
+            .collect())
+    }
+
+    /// The one key, in PKCS#8, SEC1 or PKCS#1.
+    pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, InvalidCredentials> {
+        let mut keys = Vec::new();
+        for section in self.sections(Contents::Key)? {
+            match section.label {
+                Label::PrivateKey(kind) => keys.extend(PrivateKeyDer::from_pem(kind, section.der)),
+                Label::EncryptedPrivateKey => {
+                    return Err(InvalidCredentials::EncryptedKey {
+                        path: self.path.clone(),
+                    });
+                }
+                Label::Certificate
+                | Label::RevocationList
+                | Label::EcParameters
+                | Label::Other(_) => {}
+            }
+        }
+        let [key] = <[_; 1]>::try_from(keys).map_err(|keys| InvalidCredentials::UnusableKey {
+            path: self.path.clone(),
+            reason: format!("it has {} keys, and one is needed", keys.len()),
+        })?;
+        Ok(key)
+    }
+
+    /// All sections, of which at least one is what the file is for and each may stand in it.
+    fn sections(&self, contents: Contents) -> Result<Vec<Section>, InvalidCredentials> {
+        /// More labels than these are not worth a longer line.
+        const SHOWN: usize = 3;
+        self.not_binary(contents.conversion())?;
+        let sections = pem::sections(&self.bytes).map_err(|fault| InvalidCredentials::Pem {
+            path: self.path.clone(),
+            reason: format!("line {}: {}", fault.line, fault.reason),
+        })?;
+        let is_empty = !sections.iter().any(|it| contents.is_for(&it.label));
+        let unexpected = sections.iter().find(|it| !contents.admits(&it.label));
+        match unexpected {
+            Some(section) if !is_empty || advice(&section.name).is_some() => {
+                Err(InvalidCredentials::Unexpected {
+                    path: self.path.clone(),
+                    line: section.line,
+                    label: section.name.clone(),
+                    advice: advice(&section.name).unwrap_or("move it to its own file"),
+                })
+            }
+            Some(_) | None if is_empty => Err(InvalidCredentials::Missing {
+                path: self.path.clone(),
+                what: contents.name(),
+                found: sections.into_iter().map(|it| it.name).take(SHOWN).collect(),
+            }),
+            Some(_) | None => Ok(sections),
+        }
+    }
+
+    /// Names what is not text, by its first bytes, and the command that makes PEM of it.
+    fn not_binary(&self, command: &'static str) -> Result<(), InvalidCredentials> {
+        let (form, command) = match self.bytes[..] {
+            // A PFX begins with its version, 3 (RFC 7292 §4).
+            [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] => {
+                ("PKCS#12", "openssl pkcs12 -in … -nodes -out …")
+            }
+            [0xfe, 0xed, 0xfe, 0xed, ..] => (
+                "a Java keystore",
+                "keytool -importkeystore -srckeystore … -destkeystore ….p12 -deststoretype PKCS12",
+            ),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("UTF-16", "iconv -f UTF-16 -t ASCII"),
+            [0x30, 0x81..=0x84, ..] | [0x30, _, 0x02, 0x01, ..] => ("DER", command),
+            _ => return Ok(()),
+        };
+        Err(InvalidCredentials::Binary {
+            path: self.path.clone(),
+            form,
+            command,
+        })
+    }
+}
+
+/// Never the bytes: they may be a key.
+impl std::fmt::Debug for PemFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PemFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a file is for, and so what may stand in it.
+#[derive(Clone, Copy)]
+enum Contents {
+    /// A leaf and its issuers; in a bundle, their key too.
+    Chain,
+    /// Roots and nothing else: a key in it was meant for nobody to read.
+    Roots,
+    /// Revocation lists and nothing else.
+    RevocationLists,
+    /// One key; in a bundle, its chain too.
+    Key,
+}
+
+impl Contents {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chain | Self::Roots => "certificate",
+            Self::RevocationLists => "revocation list",
+            Self::Key => "private key",
+        }
+    }
+
+    /// How it is made of DER.
+    fn conversion(self) -> &'static str {
+        match self {
+            Self::Chain | Self::Roots => "openssl x509 -inform DER -in … -out …",
+            Self::RevocationLists => "openssl crl -inform DER -in … -out …",
+            Self::Key => "openssl pkey -inform DER -in … -out …",
+        }
+    }
+
+    fn is_for(self, label: &Label) -> bool {
+        match label {
+            Label::Certificate => matches!(self, Self::Chain | Self::Roots),
+            Label::RevocationList => matches!(self, Self::RevocationLists),
+            Label::PrivateKey(_) | Label::EncryptedPrivateKey => matches!(self, Self::Key),
+            Label::EcParameters | Label::Other(_) => false,
+        }
+    }
+
+    fn admits(self, label: &Label) -> bool {
+        let bundle = matches!(self, Self::Chain | Self::Key);
+        match label {
+            Label::Certificate
+            | Label::PrivateKey(_)
+            | Label::EncryptedPrivateKey
+            | Label::EcParameters => bundle || self.is_for(label),
+            Label::RevocationList => self.is_for(label),
+            Label::Other(_) => false,
+        }
+    }
+}
+
+/// How a section is made one that is read, for those that are mistaken for it.
+fn advice(label: &str) -> Option<&'static str> {
+    Some(match label {
+        "TRUSTED CERTIFICATE" => "convert it with `openssl x509 -in … -out …`",
+        "X509 CERTIFICATE" | "X.509 CERTIFICATE" => "write CERTIFICATE in both markers",
+        "CRL" | "X.509 CRL" => "write X509 CRL in both markers",
+        "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => {
+            "convert it with `openssl pkcs7 -print_certs -in … -out …`"
+        }
+        "OPENSSH PRIVATE KEY" => "convert it with `ssh-keygen -p -m PKCS8 -f …`",
+        _ => return None,
+    })
+}

@@ -1,0 +1,619 @@
+//! Whether a certificate chain is to be believed: one function, asked by both sides of every handshake, by every
+//! connection that outlives a change of trust, by each new snapshot about itself, and by the tools.
+//!
+//! Never a network fetch, never a default root store, never a cached "yes".
+
+use std::cell::LazyCell;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use identity::{InvalidPeer, Peer, Role, SpiffeId};
+use rustls::DistinguishedName;
+use rustls::pki_types::{
+    CertificateDer, Der, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
+};
+use webpki::{
+    EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
+    UnknownStatusPolicy, VerifiedPath,
+};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::crypto::{self, Digest};
+use crate::refusal::Refusal;
+use crate::text;
+use crate::trust::crl::List;
+use crate::trust::issuers::{self, Issuers};
+use crate::trust::key;
+use crate::trust::lists::InForce;
+use crate::trust::memo::Memo;
+use crate::trust::names::canonical;
+use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
+use crate::trust::signatures::Remembering;
+
+/// Of how many authorities it is remembered that they may sign.
+const MAX_AUTHORITIES: usize = 512;
+
+/// How many leaves are remembered as read, and how long their paths are at most.
+const MAX_LEAVES: usize = 1024;
+const MAX_PATH: usize = 8 << 10;
+
+/// What decides whether a chain is believed: the roots and the revocation lists of one snapshot.
+#[derive(Debug, Default)]
+pub struct Authorities {
+    pub(crate) roots: Arc<[Root]>,
+    pub(crate) lists: Vec<InForce>,
+    pub(crate) expired_crls: ExpiredCrls,
+}
+
+/// What a revocation list that is past its `nextUpdate` (RFC 5280 §5.1.2.5) is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpiredCrls {
+    /// It still revokes what it names, and vouches for the rest: an old list beats none. A warning is logged.
+    #[default]
+    Honour,
+    /// Nobody of that issuer is accepted until a current list arrives.
+    Refuse,
+}
+
+/// What a server must prove, beside a chain to one of the roots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerIdentity {
+    /// A DNS or IP subject alternative name (RFC 9525); the common name never counts.
+    Name(ServerName<'static>),
+    /// Exactly one URI name, equal to this (SPIFFE X509-SVID §2); host names are not looked at.
+    Spiffe(SpiffeId),
+    /// Both of the above.
+    Both(ServerName<'static>, SpiffeId),
+}
+
+impl ServerIdentity {
+    fn name(&self) -> Option<&ServerName<'static>> {
+        match self {
+            Self::Name(name) | Self::Both(name, _) => Some(name),
+            Self::Spiffe(_) => None,
+        }
+    }
+
+    fn spiffe_id(&self) -> Option<&SpiffeId> {
+        match self {
+            Self::Spiffe(id) | Self::Both(_, id) => Some(id),
+            Self::Name(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ServerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{}", name.to_str()),
+            Self::Spiffe(id) => write!(f, "{id}"),
+            Self::Both(name, id) => write!(f, "{} and {id}", name.to_str()),
+        }
+    }
+}
+
+impl Authorities {
+    /// Decides whether `chain` (leaf first) makes its holder a `role` at the time `at`, and who that is.
+    ///
+    /// The path must lead to a root, be valid at `at` in every certificate including the root, carry the extended key
+    /// usage of the role, be revoked nowhere, and end in a leaf from which a [`Peer`] can be read. A certificate whose
+    /// issuer has no revocation list here is not checked for revocation; one whose issuer has a list must pass it.
+    ///
+    /// # Errors
+    /// The [`Refusal`] with the most specific reason that path building found.
+    pub fn judge(
+        &self,
+        role: Role,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+    ) -> Result<Peer, Refusal> {
+        self.peer_of(role, chain, at).map(Arc::unwrap_or_clone)
+    }
+
+    /// As [`Authorities::judge`]; connections of one certificate share what was read from it.
+    pub(crate) fn peer_of(
+        &self,
+        role: Role,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+    ) -> Result<Arc<Peer>, Refusal> {
+        let (leaf, intermediates) = chain.split_first().ok_or(Refusal::NoCertificate)?;
+        if chain.len() > MAX_CHAIN {
+            return Err(Refusal::ChainTooLong(chain.len()));
+        }
+        let leaf_der = leaf;
+        let leaf = EndEntityCert::try_from(leaf)
+            .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
+        few_namesakes(intermediates)?;
+        let reading = Reading::of(role, leaf_der)?;
+        let anchors: Vec<_> = self
+            .roots
+            .iter()
+            .map(|root| borrowed(&root.anchor))
+            .collect();
+        let verify = |lists: &[&List], depth, unknown| {
+            let crls: Vec<_> = lists.iter().map(|list| &list.crl).collect();
+            let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
+                options
+                    .with_depth(depth)
+                    .with_status_policy(unknown)
+                    .with_expiration_policy(match self.expired_crls {
+                        ExpiredCrls::Honour => ExpirationPolicy::Ignore,
+                        ExpiredCrls::Refuse => ExpirationPolicy::Enforce,
+                    })
+                    .build()
+            });
+            let algorithms = Remembering::all(lists);
+            let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+                algorithms.iter().map(|it| it as _).collect();
+            leaf.verify_for_usage(
+                &algorithms,
+                &anchors,
+                intermediates,
+                unix_time(at),
+                match role {
+                    Role::Client => KeyUsage::client_auth(),
+                    Role::Server => KeyUsage::server_auth(),
+                },
+                revocation,
+                Some(&|path: &VerifiedPath<'_>| self.check_path(path, lists, at)),
+            )
+            .map_err(|e| self.placed(chain, refusal(role, &e)))
+        };
+        let settled = self.lists.iter().all(InForce::is_settled);
+        let lists: Vec<_> = if settled {
+            let nobody = Issuers::new(&[], &[]);
+            let lists = self.lists.iter();
+            lists.filter_map(|list| list.on_path(&nobody)).collect()
+        } else {
+            // Whose lists they are is known when the issuers are: first the path, then what counts on it.
+            let path = verify(&[], RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)?;
+            let met = self.issuers_of(&path);
+            let issuers = Issuers::new(&met, &[]);
+            let lists = self.lists.iter();
+            lists.filter_map(|list| list.on_path(&issuers)).collect()
+        };
+        let path = verify(
+            &lists,
+            RevocationCheckDepth::Chain,
+            UnknownStatusPolicy::Allow,
+        )?;
+        if are_only_partial(&lists_of(&lists, leaf.issuer())) {
+            // A list of one distribution point is about the certificates that name it (RFC 5280 §6.3.3 (b)(2)(i)).
+            // Whether one of them is about the leaf is else webpki's to say: then its status is known.
+            if !names_distribution_points(leaf_der) {
+                return Err(refusal(role, &webpki::Error::UnknownRevocationStatus));
+            }
+            verify(
+                &lists,
+                RevocationCheckDepth::EndEntity,
+                UnknownStatusPolicy::Deny,
+            )?;
+        }
+        if !settled {
+            let met = self.issuers_of(&path);
+            let issuers = Issuers::new(&met, &[]);
+            self.lists.iter().for_each(|list| list.meet(&issuers));
+        }
+
+        let mut verified: Vec<&[u8]> = vec![leaf_der];
+        let issuers: Vec<_> = path
+            .intermediate_certificates()
+            .map(|cert| cert.der())
+            .collect();
+        verified.extend(issuers.iter().map(|der| der.as_ref()));
+        verified.extend(self.root(path.anchor()).map(|root| root.der.as_ref()));
+
+        let peer = reading.peer(&verified)?;
+        if at > peer.not_after() {
+            return Err(Refusal::Expired {
+                not_after: peer.not_after(),
+            });
+        }
+        if at < peer.not_before() {
+            return Err(Refusal::NotYetValid {
+                not_before: peer.not_before(),
+            });
+        }
+        Ok(peer)
+    }
+
+    /// The refusal with the certificate that it is about, when that is not the leaf.
+    fn placed(&self, chain: &[CertificateDer<'_>], refusal: Refusal) -> Refusal {
+        let roots = self.roots.iter().map(|root| root.der.as_ref());
+        let parsed: Vec<_> = chain
+            .iter()
+            .map(AsRef::as_ref)
+            .chain(roots)
+            .enumerate()
+            .filter_map(|(index, der)| Some((index, X509Certificate::from_der(der).ok()?.1)))
+            .collect();
+        if refusal == Refusal::UnknownIssuer {
+            let differs = |child: &X509Certificate<'_>| {
+                let name = child.issuer().as_raw();
+                parsed.iter().any(|(_, it)| {
+                    let subject = it.subject().as_raw();
+                    subject != name && canonical(subject) == canonical(name)
+                })
+            };
+            let found = parsed.iter().find(|(_, child)| differs(child));
+            return found.map_or(refusal.clone(), |(index, _)| Refusal::At {
+                place: format!(
+                    "certificate {} names its issuer in another encoding than the issuer itself, and only identical \
+                     ones are matched: issue it anew",
+                    index + 1
+                ),
+                refusal: Box::new(refusal),
+            });
+        }
+        let is_it = |index: usize, certificate: &X509Certificate<'_>| match &refusal {
+            Refusal::Expired { not_after } => {
+                crate::trust::crl::system_time(certificate.validity().not_after) == *not_after
+            }
+            Refusal::NotYetValid { not_before } => {
+                crate::trust::crl::system_time(certificate.validity().not_before) == *not_before
+            }
+            Refusal::WrongPurpose(purpose) => {
+                let usage = certificate.extended_key_usage().ok().flatten();
+                usage.is_some_and(|usage| match *purpose {
+                    "clientAuth" => !usage.value.client_auth,
+                    _ => !usage.value.server_auth,
+                }) || (index == 0 && certificate.extended_key_usage().ok().flatten().is_none())
+            }
+            Refusal::Malformed(_) => {
+                index > 0
+                    && (issuers::check_usage(certificate).is_err()
+                        || text::of_critical(certificate).is_some())
+            }
+            Refusal::NoCertificate
+            | Refusal::ChainTooLong(_)
+            | Refusal::ChainAmbiguous
+            | Refusal::UnknownIssuer
+            | Refusal::BadSignature
+            | Refusal::Revoked
+            | Refusal::CrlExpired { .. }
+            | Refusal::RevocationUnknown(_)
+            | Refusal::NoAlternativeName { .. }
+            | Refusal::WrongServer { .. }
+            | Refusal::InvalidPeer(_)
+            | Refusal::UnusableKey(_)
+            | Refusal::At { .. } => false,
+        };
+        let found = parsed.iter().find(|(index, it)| is_it(*index, it));
+        let Some((index @ 1.., certificate)) = found else {
+            return refusal;
+        };
+        let name = identity::distinguished_name(certificate.subject().as_raw()).unwrap_or_default();
+        let place = if *index < chain.len() {
+            format!("certificate {} ({name})", index + 1)
+        } else {
+            format!("the root {name} of ca.crt")
+        };
+        let refusal = match (issuers::check_usage(certificate), refusal) {
+            (Err(reason), Refusal::Malformed(_)) => Refusal::Malformed(reason.to_owned()),
+            (Ok(()), Refusal::Malformed(reason)) => {
+                Refusal::Malformed(text::of_critical(certificate).unwrap_or(reason))
+            }
+            (_, refusal) => refusal,
+        };
+        Refusal::At {
+            place,
+            refusal: Box::new(refusal),
+        }
+    }
+
+    /// What webpki leaves open, for each path that it finds, so that it can go on to another one.
+    fn check_path(
+        &self,
+        path: &VerifiedPath<'_>,
+        lists: &[&List],
+        at: SystemTime,
+    ) -> Result<(), webpki::Error> {
+        let time = unix_time(at);
+        if let Some(root) = self.root(path.anchor()) {
+            if at > root.not_after {
+                let not_after = unix_time(root.not_after);
+                return Err(webpki::Error::CertExpired { time, not_after });
+            }
+            if at < root.not_before {
+                let not_before = unix_time(root.not_before);
+                return Err(webpki::Error::CertNotValidYet { time, not_before });
+            }
+        }
+        for der in path.intermediate_certificates().map(|cert| cert.der()) {
+            check_authority(&der)?;
+        }
+        if lists.is_empty() {
+            return Ok(());
+        }
+        let leaf = path.end_entity();
+        let certificates = path
+            .intermediate_certificates()
+            .map(|cert| (cert.issuer(), cert.serial(), true));
+        for (issuer, serial, authority) in
+            std::iter::once((leaf.issuer(), leaf.serial(), false)).chain(certificates)
+        {
+            let lists = lists_of(lists, issuer);
+            // webpki asks one list of an issuer, and only if its scope fits; to be named in any of them is enough.
+            for list in &lists {
+                if list.crl.find_serial(serial)?.is_some() {
+                    return Err(webpki::Error::CertRevoked);
+                }
+            }
+            // webpki asks no list whose issuer is encoded otherwise, so that its end was not looked at.
+            let unasked = lists.iter().any(|list| list.crl.issuer() != issuer);
+            if unasked && self.expired_crls == ExpiredCrls::Refuse {
+                return Err(webpki::Error::UnknownRevocationStatus);
+            }
+            if authority && are_only_partial(&lists) {
+                return Err(webpki::Error::UnknownRevocationStatus);
+            }
+        }
+        Ok(())
+    }
+
+    /// The certificates of the authorities of a path, its root last.
+    fn issuers_of(&self, path: &VerifiedPath<'_>) -> Vec<CertificateDer<'static>> {
+        let intermediates = path.intermediate_certificates();
+        let root = self.root(path.anchor()).map(|root| root.der.clone());
+        intermediates
+            .map(|cert| cert.der().into_owned())
+            .chain(root)
+            .collect()
+    }
+
+    /// The root of an anchor. Of those with one name and key, as after a renewal, the one that lasts longest.
+    fn root(&self, anchor: &TrustAnchor<'_>) -> Option<&Root> {
+        let same = self.roots.iter().filter(|root| root.anchor == *anchor);
+        same.max_by_key(|root| root.not_after)
+    }
+
+    /// Decides whether `chain` is that of the expected server.
+    ///
+    /// # Errors
+    /// As [`Authorities::judge`], or [`Refusal::WrongServer`].
+    pub fn judge_server(
+        &self,
+        expected: &ServerIdentity,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+    ) -> Result<Peer, Refusal> {
+        self.server_of(expected, chain, at)
+            .map(Arc::unwrap_or_clone)
+    }
+
+    /// As [`Authorities::judge_server`]; connections of one certificate share what was read from it.
+    pub(crate) fn server_of(
+        &self,
+        expected: &ServerIdentity,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+    ) -> Result<Arc<Peer>, Refusal> {
+        let server = self.peer_of(Role::Server, chain, at)?;
+        let leaf = chain.first().ok_or(Refusal::NoCertificate)?;
+        let leaf = EndEntityCert::try_from(leaf).map_err(|e| refusal(Role::Server, &e))?;
+        let named = expected
+            .name()
+            .is_none_or(|name| leaf.verify_is_valid_for_subject_name(name).is_ok());
+        let identified = expected
+            .spiffe_id()
+            .is_none_or(|id| server.uri_sans().len() == 1 && server.spiffe_id() == Some(id));
+        if named && identified {
+            return Ok(server);
+        }
+        let (expected, presented) = (expected.to_string(), names(&server));
+        if presented.is_empty() {
+            return Err(Refusal::NoAlternativeName { expected });
+        }
+        Err(Refusal::WrongServer {
+            expected,
+            presented,
+        })
+    }
+
+    /// The subjects of the roots, from which a client may choose its certificate; none when they are too many to be
+    /// sent: they are a hint (RFC 8446 §4.2.4), and no client reads more.
+    pub(crate) fn subjects(&self) -> Vec<DistinguishedName> {
+        const MAX_HINT: usize = 8 << 10;
+        let size: usize = self
+            .roots
+            .iter()
+            .map(|root| root.anchor.subject.len() + 6)
+            .sum();
+        if size > MAX_HINT {
+            return Vec::new();
+        }
+        self.roots
+            .iter()
+            .map(|root| DistinguishedName::in_sequence(&root.anchor.subject))
+            .collect()
+    }
+}
+
+/// What is read from a leaf: functions of its bytes and of those of its path, found once for each. Whether they are
+/// believed is asked before and after, each time.
+struct Reading {
+    role: Role,
+    id: Digest,
+    known: Option<Arc<Read>>,
+}
+
+/// A path, and the peer that it names.
+struct Read {
+    path: Vec<Box<[u8]>>,
+    peer: Arc<Peer>,
+}
+
+static READ: LazyLock<Memo<Arc<Read>>> = LazyLock::new(|| Memo::new(MAX_LEAVES));
+
+impl Reading {
+    /// A leaf whose key a handshake can be made with.
+    fn of(role: Role, leaf: &CertificateDer<'_>) -> Result<Self, Refusal> {
+        let name: &[u8] = match role {
+            Role::Client => b"client",
+            Role::Server => b"server",
+        };
+        let id = crypto::digest([name, leaf]);
+        let known = READ.get(&id);
+        if known.is_none() {
+            key::check(leaf).map_err(Refusal::UnusableKey)?;
+        }
+        Ok(Self { role, id, known })
+    }
+
+    fn peer(&self, verified: &[&[u8]]) -> Result<Arc<Peer>, InvalidPeer> {
+        let same = |known: &&Arc<Read>| {
+            known
+                .path
+                .iter()
+                .map(|der| &**der)
+                .eq(verified.iter().copied())
+        };
+        if let Some(known) = self.known.as_ref().filter(same) {
+            return Ok(known.peer.clone());
+        }
+        let peer = Arc::new(Peer::from_verified_path(self.role, verified)?);
+        if verified.iter().map(|der| der.len()).sum::<usize>() <= MAX_PATH {
+            let path = verified.iter().map(|der| Box::from(*der)).collect();
+            let peer = peer.clone();
+            READ.put(self.id, Arc::new(Read { path, peer }));
+        }
+        Ok(peer)
+    }
+}
+
+/// The same anchor without a copy of what it holds.
+fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
+    TrustAnchor {
+        subject: Der::from_slice(&anchor.subject),
+        subject_public_key_info: Der::from_slice(&anchor.subject_public_key_info),
+        name_constraints: anchor
+            .name_constraints
+            .as_ref()
+            .map(|it| Der::from_slice(it)),
+    }
+}
+
+/// Whether an authority of a path may sign certificates: a function of its bytes, found once for each.
+fn check_authority(der: &CertificateDer<'_>) -> Result<(), webpki::Error> {
+    static FIT: LazyLock<Memo<()>> = LazyLock::new(|| Memo::new(MAX_AUTHORITIES));
+    let id = crypto::digest([der.as_ref()]);
+    if FIT.get(&id).is_some() {
+        return Ok(());
+    }
+    let (_, authority) =
+        X509Certificate::from_der(der).map_err(|_unreadable| webpki::Error::BadDer)?;
+    issuers::check_usage(&authority).map_err(|_reason| webpki::Error::EndEntityUsedAsCa)?;
+    FIT.put(id, ());
+    Ok(())
+}
+
+/// The lists of `issuer`, however its name is encoded in each.
+fn lists_of<'l>(lists: &[&'l List], issuer: &[u8]) -> Vec<&'l List> {
+    let name = LazyCell::new(|| canonical(issuer));
+    let lists = lists.iter().copied();
+    lists
+        .filter(|list| list.crl.issuer() == issuer || list.facts.canonical_issuer == *name)
+        .collect()
+}
+
+/// Whether there are revocation lists of an issuer, and each is about some of its certificates only (RFC 5280 §5.2.5).
+fn are_only_partial(lists: &[&List]) -> bool {
+    !lists.is_empty()
+        && lists
+            .iter()
+            .all(|list| list.crl.issuing_distribution_point().is_some())
+}
+
+fn names_distribution_points(certificate: &CertificateDer<'_>) -> bool {
+    const DISTRIBUTION_POINTS: &str = "2.5.29.31";
+    X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
+        let mut extensions = certificate.extensions().iter();
+        extensions.any(|extension| extension.oid.to_id_string() == DISTRIBUTION_POINTS)
+    })
+}
+
+fn few_namesakes(intermediates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+    let subjects: Vec<_> = intermediates
+        .iter()
+        .filter_map(|der| EndEntityCert::try_from(der).ok())
+        .map(|cert| cert.subject().to_vec())
+        .collect();
+    let namesakes = |subject| subjects.iter().filter(|other| *other == subject).count();
+    if subjects
+        .iter()
+        .map(namesakes)
+        .any(|count| count > MAX_NAMESAKES)
+    {
+        return Err(Refusal::ChainAmbiguous);
+    }
+    Ok(())
+}
+
+fn names(peer: &Peer) -> String {
+    let ips = peer.ip_sans().iter().map(|ip| format!("IP:{ip}"));
+    let emails = peer
+        .email_sans()
+        .iter()
+        .map(|email| format!("email:{email}"));
+    let names: Vec<String> = (peer.uri_sans().iter().map(|uri| format!("URI:{uri}")))
+        .chain(peer.dns_sans().iter().map(|dns| format!("DNS:{dns}")))
+        .chain(ips)
+        .chain(emails)
+        .collect();
+    names.join(", ")
+}
+
+fn unix_time(at: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
+}
+
+fn system_time(at: UnixTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(at.as_secs())
+}
+
+/// webpki's reasons in our words. Its error enum is open: what is not singled out here is malformed.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "webpki::Error is non_exhaustive; every other reason is a malformed certificate, with its text kept"
+)]
+fn refusal(role: Role, error: &webpki::Error) -> Refusal {
+    use webpki::Error as E;
+    match error {
+        E::CertExpired { not_after, .. } => Refusal::Expired {
+            not_after: system_time(*not_after),
+        },
+        E::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
+            not_before: system_time(*not_before),
+        },
+        E::UnknownIssuer => Refusal::UnknownIssuer,
+        E::InvalidSignatureForPublicKey => Refusal::BadSignature,
+        E::CertRevoked => Refusal::Revoked,
+        E::CrlExpired { next_update, .. } => Refusal::CrlExpired {
+            next_update: system_time(*next_update),
+        },
+        E::InvalidCrlSignatureForPublicKey => {
+            Refusal::RevocationUnknown("the issuer did not sign its revocation list".to_owned())
+        }
+        E::IssuerNotCrlSigner => {
+            Refusal::RevocationUnknown("the issuer's key usage lacks cRLSign".to_owned())
+        }
+        E::UnknownRevocationStatus => {
+            Refusal::RevocationUnknown("no list of its issuer is about it".to_owned())
+        }
+        E::UnsupportedCrlSignatureAlgorithmContext(_)
+        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Refusal::RevocationUnknown(
+            "the list is signed by an algorithm or a key that is not accepted".to_owned(),
+        ),
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
+            Refusal::WrongPurpose(match role {
+                Role::Client => "clientAuth",
+                Role::Server => "serverAuth",
+            })
+        }
+        E::CaUsedAsEndEntity => Refusal::InvalidPeer(InvalidPeer::LeafIsCa),
+        other => Refusal::Malformed(text::of_webpki(other)),
+    }
+}
