@@ -43,7 +43,6 @@ pub use audit::loggers::Loggers;
 pub use enforcement::authorization::{
     Authorization, Counts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED,
 };
-pub use enforcement::enforce::{Enforce, Enforced};
 pub use enforcement::gate::{Allowed, Gate, Head};
 pub use enforcement::layer::{AuthorizationLayer, Authorized, AuthorizedCall, NO_PEER};
 pub use enforcement::live::{InForce, LivePolicy};

@@ -8,16 +8,20 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use countersign_authz::{Authorization, Caller, Enforce, LivePolicy, Policy};
+use countersign_authz::{
+    Authorization, AuthorizationLayer, Authorized, Caller, LivePolicy, Policy,
+};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
+use identity::Peer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use tower::{Service, ServiceExt as _, service_fn};
+use tower::util::MapRequest;
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use uuid::Uuid;
 
 const GET: &str = "/shop.v1.Shop/Get";
@@ -34,12 +38,19 @@ fn policy(text: &str) -> Policy {
     Policy::parse(text.as_bytes()).unwrap()
 }
 
-fn caller(name: &str) -> Caller {
-    Caller::Authenticated {
-        uri_sans: vec![format!("spiffe://a.test/{name}")],
-        dns_sans: vec![],
-        subject: String::new(),
-    }
+/// `service` behind the layer, for the calls of one peer.
+fn behind<S>(
+    authorization: &Authorization,
+    name: &str,
+    service: S,
+) -> MapRequest<Authorized<S>, impl Fn(Request<Body>) -> Request<Body> + Clone> {
+    let peer = Peer::unverified_for_tests().uri(format!("spiffe://a.test/{name}"));
+    let peer = Arc::new(peer.build().unwrap());
+    let service = AuthorizationLayer::new(authorization.clone()).layer(service);
+    MapRequest::new(service, move |mut request: Request<Body>| {
+        request.extensions_mut().insert(Arc::clone(&peer));
+        request
+    })
 }
 
 fn request(uri: &str) -> Request<Body> {
@@ -72,7 +83,7 @@ impl Service<Request<Body>> for Handler {
     }
 }
 
-async fn status<S>(service: Enforce<S>, request: Request<Body>) -> Option<Status>
+async fn status<S>(service: S, request: Request<Body>) -> Option<Status>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
@@ -83,8 +94,7 @@ where
 async fn an_allowed_call_passes_and_a_denied_one_never_reaches_the_handler() {
     let authorization = Authorization::new(LivePolicy::new(policy(ALLOWS)));
     let handler = Handler::default();
-    let answer = authorization
-        .for_caller(caller("op"), handler.clone())
+    let answer = behind(&authorization, "op", handler.clone())
         .oneshot(request(GET))
         .await
         .unwrap();
@@ -93,11 +103,7 @@ async fn an_allowed_call_passes_and_a_denied_one_never_reaches_the_handler() {
         "done"
     );
     for (name, path) in [("op", "/shop.v1.Shop/Put"), ("stranger", GET)] {
-        let refusal = status(
-            authorization.for_caller(caller(name), handler.clone()),
-            request(path),
-        )
-        .await;
+        let refusal = status(behind(&authorization, name, handler.clone()), request(path)).await;
         assert_eq!(
             refusal.unwrap().code(),
             Code::PermissionDenied,
@@ -105,12 +111,8 @@ async fn an_allowed_call_passes_and_a_denied_one_never_reaches_the_handler() {
         );
     }
     for caller in [Caller::Plaintext, Caller::Anonymous] {
-        let refusal = status(
-            authorization.for_caller(caller, handler.clone()),
-            request(GET),
-        )
-        .await;
-        assert_eq!(refusal.unwrap().code(), Code::PermissionDenied);
+        let refusal = authorization.gate(caller).admit(None, &request(GET));
+        assert_eq!(refusal.unwrap_err().code(), Code::PermissionDenied);
     }
     assert_eq!(*handler.reached.lock().unwrap(), [GET]);
     let counts = authorization.counts();
@@ -137,7 +139,7 @@ async fn a_path_that_is_no_method_is_unimplemented_before_any_rule() {
         "http://host",
         "http://host/shop.v1.Shop/Get?x",
     ] {
-        let service = authorization.for_caller(caller("op"), handler.clone());
+        let service = behind(&authorization, "op", handler.clone());
         assert_eq!(
             status(service, request(uri)).await.unwrap().code(),
             Code::Unimplemented,
@@ -151,7 +153,7 @@ async fn a_path_that_is_no_method_is_unimplemented_before_any_rule() {
 #[tokio::test]
 async fn a_denial_tells_an_id_and_no_rule() {
     let authorization = Authorization::new(LivePolicy::new(policy(ALLOWS)));
-    let service = authorization.for_caller(caller("op"), Handler::default());
+    let service = behind(&authorization, "op", Handler::default());
     let answer = service.oneshot(request("/shop.v1.Shop/Put")).await.unwrap();
     let refusal = Status::from_header_map(answer.headers()).unwrap();
     let info = refusal.get_details_error_info().unwrap();
@@ -178,7 +180,7 @@ async fn a_denial_tells_an_id_and_no_rule() {
 async fn a_new_policy_decides_the_next_call() {
     let live = LivePolicy::new(policy(DENIES));
     let authorization = Authorization::new(live.clone());
-    let service = || authorization.for_caller(caller("op"), Handler::default());
+    let service = || behind(&authorization, "op", Handler::default());
     let connection = service();
     assert_eq!(
         status(connection.clone(), request(GET))
@@ -234,14 +236,12 @@ async fn a_stream_that_loses_its_right_ends_and_its_siblings_go_on() {
     let authorization = Authorization::new(live.clone());
     let (losing, losing_request) = streaming();
     let (keeping, keeping_request) = streaming();
-    let mut lost = authorization
-        .for_caller(caller("op"), echo())
+    let mut lost = behind(&authorization, "op", echo())
         .oneshot(losing_request)
         .await
         .unwrap()
         .into_body();
-    let mut kept = authorization
-        .for_caller(caller("other"), echo())
+    let mut kept = behind(&authorization, "other", echo())
         .oneshot(keeping_request)
         .await
         .unwrap()
@@ -279,9 +279,7 @@ async fn a_call_without_an_answer_yet_ends_too() {
     let live = LivePolicy::new(policy(ALLOWS));
     let authorization = Authorization::new(live.clone());
     let handler = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
-    let mut call = authorization
-        .for_caller(caller("op"), handler)
-        .oneshot(request(GET));
+    let mut call = behind(&authorization, "op", handler).oneshot(request(GET));
     tokio::select! {
         biased;
         _ = &mut call => panic!("the handler never answers"),
@@ -302,11 +300,7 @@ async fn a_task_of_the_handler_reads_nothing_more_once_the_right_is_lost() {
         pending::<Result<Response<Body>, Infallible>>()
     });
     let (frames, request) = streaming();
-    let call = tokio::spawn(
-        authorization
-            .for_caller(caller("op"), handler)
-            .oneshot(request),
-    );
+    let call = tokio::spawn(behind(&authorization, "op", handler).oneshot(request));
     let mut kept_by_task = taken.recv().await.unwrap();
     frames.send(data("before")).unwrap();
     assert_eq!(next_data(&mut kept_by_task).await, "before");
@@ -331,7 +325,7 @@ async fn a_shadow_policy_changes_nothing_and_its_differences_are_counted() {
         ("other", "/shop.v1.Shop/Put", true),
         ("x", GET, true),
     ] {
-        let service = authorization.for_caller(caller(name), Handler::default());
+        let service = behind(&authorization, name, Handler::default());
         assert_eq!(
             status(service, request(path)).await.is_some(),
             refused,

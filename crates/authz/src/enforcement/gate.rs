@@ -69,7 +69,7 @@ impl Head {
 }
 
 impl Authorization {
-    /// The policy before the calls of one connection, for a layer that does more at once than [`Self::for_caller`] does.
+    /// The policy before the calls of `caller`, whose connection this is.
     pub fn gate(&self, caller: impl Into<Caller>) -> Gate {
         Gate::new(self.clone(), caller.into())
     }

@@ -1,15 +1,18 @@
-//! The policy as a layer before a service that is not ours, such as one of tonic's own server or of axum.
+//! The policy as a layer before any tower service, such as one of tonic's own server or of axum.
 //!
-//! The rules are those of [`Enforce`]; what is added is where the caller comes from: the extensions of the request.
+//! The caller comes from the extensions of the request. A [`Gate`] decides.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use base::call::{self, Until};
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
 use identity::Peer;
+use tokio::sync::oneshot;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -17,8 +20,7 @@ use tower::{Layer, Service};
 use tracing::warn;
 
 use crate::enforcement::authorization::{Authorization, ERROR_DOMAIN};
-use crate::enforcement::enforce::{Enforce, Enforced};
-use crate::policy::caller::Caller;
+use crate::enforcement::gate::{Allowed, Gate, Head};
 
 /// The reason of a call whose request carries no verified peer.
 pub const NO_PEER: &str = "NO_PEER";
@@ -91,24 +93,55 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (gate, allowed) = match self.admit(&request) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                return AuthorizedCall {
+                    state: State::Refused(Some(refusal)),
+                };
+            }
+        };
+        let head = Head::of(&request);
+        let (cut, call_over) = oneshot::channel();
+        let refused = async move {
+            let refusal = gate.refused(&allowed, &head).await;
+            // The handler may have dropped the request already.
+            drop(cut.send(refusal.clone()));
+            refusal
+        };
+        let request = request.map(|body| {
+            Body::new(RequestBody {
+                body: Body::new(body),
+                call_over: Some(call_over),
+            })
+        });
+        let call = TonicBodyCall {
+            call: Box::pin(self.service.call(request)),
+        };
+        AuthorizedCall {
+            state: State::Allowed(call::until(call, refused)),
+        }
+    }
+}
+
+impl<S> Authorized<S> {
+    fn admit<B>(&self, request: &Request<B>) -> Result<(Gate, Allowed), Status> {
         let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
             warn!(
                 code = NO_PEER,
-                "a request came with no verified peer, so it is refused"
+                "request refused: it carries no verified peer"
             );
             let details = ErrorDetails::with_error_info(NO_PEER, ERROR_DOMAIN, []);
             let text = "the call carries no verified identity";
-            let refusal = Status::with_error_details(Code::Unauthenticated, text, details);
-            return AuthorizedCall {
-                state: State::Unauthenticated(Some(refusal)),
-            };
+            return Err(Status::with_error_details(
+                Code::Unauthenticated,
+                text,
+                details,
+            ));
         };
-        let caller = Arc::new(Caller::from(peer));
-        let service = OneBody(&mut self.service);
-        let mut enforce = Enforce::new(self.authorization.clone(), caller, service);
-        AuthorizedCall {
-            state: State::Authenticated(enforce.call(request.map(Body::new))),
-        }
+        let gate = self.authorization.gate(peer);
+        let allowed = gate.admit(None, request)?;
+        Ok((gate, allowed))
     }
 }
 
@@ -119,8 +152,8 @@ pub struct AuthorizedCall<F> {
 }
 
 enum State<F> {
-    Unauthenticated(Option<Status>),
-    Authenticated(Enforced<OneBodyCall<F>>),
+    Refused(Option<Status>),
+    Allowed(Until<TonicBodyCall<F>>),
 }
 
 impl<F, R, E> Future for AuthorizedCall<F>
@@ -133,8 +166,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.state {
-            State::Authenticated(call) => Pin::new(call).poll(cx),
-            State::Unauthenticated(refusal) => match refusal.take() {
+            State::Allowed(call) => Pin::new(call).poll(cx),
+            State::Refused(refusal) => match refusal.take() {
                 Some(refusal) => Poll::Ready(Ok(refusal.into_http())),
                 None => Poll::Pending,
             },
@@ -148,35 +181,12 @@ impl<F> std::fmt::Debug for AuthorizedCall<F> {
     }
 }
 
-/// A service whose responses all have the one type of body that [`Enforce`] knows.
-struct OneBody<'a, S>(&'a mut S);
-
-impl<S, R> Service<Request<Body>> for OneBody<'_, S>
-where
-    S: Service<Request<Body>, Response = Response<R>>,
-    R: http_body::Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = OneBodyCall<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        OneBodyCall {
-            call: Box::pin(self.0.call(request)),
-        }
-    }
-}
-
-struct OneBodyCall<F> {
+/// A call whose response has tonic's body, whatever body the service answers with.
+struct TonicBodyCall<F> {
     call: Pin<Box<F>>,
 }
 
-impl<F, R, E> Future for OneBodyCall<F>
+impl<F, R, E> Future for TonicBodyCall<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
     R: http_body::Body<Data = Bytes> + Send + 'static,
@@ -187,5 +197,39 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.call.as_mut().poll(cx));
         Poll::Ready(response.map(|response| response.map(Body::new)))
+    }
+}
+
+/// A request body that ends with its call: a handler's task that outlives the call must not read on.
+struct RequestBody {
+    body: Body,
+    call_over: Option<oneshot::Receiver<Status>>,
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(call_over) = self.call_over.as_mut() else {
+            return Poll::Ready(None);
+        };
+        if let Poll::Ready(end) = Pin::new(call_over).poll(cx) {
+            (self.body, self.call_over) = (Body::empty(), None);
+            let end = end.unwrap_or_else(|_dropped| Status::cancelled("the call is over"));
+            return Poll::Ready(Some(Err(end)));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.call_over.is_none() || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

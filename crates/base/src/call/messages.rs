@@ -3,30 +3,10 @@
 //! A method that takes one message gets exactly one, and none gets one that is too large; the statuses are those of gRPC's
 //! statuscodes.md.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use tonic::Status;
-use tonic::body::Body;
 
 /// The flag and the length before each message.
 const PREFIX: usize = 5;
-
-/// Passes `body` on, up to a message of more than `max_bytes`. With `only_one`, up to a second message too, and not to the
-/// end when there was none.
-pub fn messages(body: Body, max_bytes: usize, only_one: bool) -> Body {
-    Body::new(Messages {
-        body,
-        count: MessageCount::new(max_bytes, only_one),
-    })
-}
-
-struct Messages {
-    body: Body,
-    count: MessageCount,
-}
 
 /// The messages of a request, as they come.
 #[derive(Debug)]
@@ -124,60 +104,25 @@ impl MessageCount {
     }
 }
 
-impl http_body::Body for Messages {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                let looked = match frame.data_ref() {
-                    Some(data) => self.count.look(data),
-                    None => Ok(()),
-                };
-                Some(looked.map(|()| frame))
-            }
-            Some(Err(status)) => Some(Err(status)),
-            None => self.count.end().err().map(Err),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && self.count.may_end()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use http_body_util::{BodyExt, StreamBody};
     use tonic::Code;
 
     use super::*;
 
-    async fn code(frames: &[&[u8]], only_one: bool) -> Code {
-        let frames: Vec<_> = frames
-            .iter()
-            .map(|data| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(data))))
-            .collect();
-        let body = Body::new(StreamBody::new(tonic::codegen::tokio_stream::iter(frames)));
-        let read = messages(body, 3, only_one).collect().await;
-        read.map_or_else(|status| status.code(), |_| Code::Ok)
+    fn code(pieces: &[&[u8]], only_one: bool) -> Code {
+        let mut count = MessageCount::new(3, only_one);
+        let looked = pieces.iter().try_for_each(|data| count.look(data));
+        let read = looked.and_then(|()| count.end());
+        read.map_or_else(|status| status.code(), |()| Code::Ok)
     }
 
-    #[tokio::test]
-    async fn messages_are_counted_however_they_are_cut() {
+    #[test]
+    fn messages_are_counted_however_they_are_cut() {
         let two: &[u8] = &[0, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0];
         let one = two.get(..6).unwrap();
         let bytes: Vec<&[u8]> = two.chunks(1).collect();
-        for (frames, only_one, expected) in [
+        for (pieces, only_one, expected) in [
             (&[one][..], true, Code::Ok),
             (&bytes[..6], true, Code::Ok),
             (&[one, &[]], true, Code::Ok),
@@ -194,7 +139,7 @@ mod tests {
                 Code::ResourceExhausted,
             ),
         ] {
-            assert_eq!(code(frames, only_one).await, expected, "{frames:?}");
+            assert_eq!(code(pieces, only_one), expected, "{pieces:?}");
         }
     }
 }

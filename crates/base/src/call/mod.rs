@@ -1,10 +1,7 @@
-//! Whether a request is a gRPC call, and the end of one: what else may end it than itself, a deadline, a lost right, a panic, and how it ended.
+//! A gRPC call: what makes a request one, how long the caller waits, how a call ends early, and the code it ended with.
 //!
-//! Every side of a call ends it by the same rule: whoever waits for it gets a status, also in the middle of a stream,
-//! and what worked for it is dropped. This crate knows no peer, no policy, no clock and no socket.
+//! A call that ends early ends with a status, also in the middle of a stream, and its work is dropped.
 
-mod contain;
-mod first_message;
 mod messages;
 mod observed;
 mod one_answer;
@@ -12,11 +9,9 @@ mod protocol;
 mod timeout;
 mod until;
 
-pub use contain::{Contained, ContainedBody, contain, panicked};
-pub use first_message::first_message;
-pub use messages::{MessageCount, messages};
+pub use messages::MessageCount;
 pub use observed::{Failed, Observed, code, observed};
 pub use one_answer::one_answer;
 pub use protocol::{NotACall, is_call};
 pub use timeout::{MalformedTimeout, timeout};
-pub use until::{Until, UntilBody, trailers, until, until_body};
+pub use until::{Until, trailers, until, until_body};

@@ -10,6 +10,8 @@ use http_body::{Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use crate::call::messages::MessageCount;
+
 /// Passes a response on, unless it turns out to have another number of messages than one.
 ///
 /// # Errors
@@ -21,7 +23,7 @@ pub fn one_answer(response: Response<Body>) -> Result<Response<Body>, Status> {
     Ok(response.map(|body| {
         Body::new(OneAnswer {
             body,
-            messages: Messages::default(),
+            messages: MessageCount::new(usize::MAX, true),
         })
     }))
 }
@@ -41,40 +43,7 @@ fn several() -> Status {
 /// The body of [`one_answer`].
 struct OneAnswer {
     body: Body,
-    messages: Messages,
-}
-
-/// How many messages have begun, by their prefixes: a flag and four bytes of length (gRPC's PROTOCOL-HTTP2.md).
-#[derive(Debug, Default)]
-struct Messages {
-    begun: usize,
-    prefix: Vec<u8>,
-    left: usize,
-}
-
-impl Messages {
-    fn read(&mut self, mut bytes: &[u8]) {
-        // The second one says enough.
-        while !bytes.is_empty() && self.begun < 2 {
-            if self.left > 0 {
-                let (message, rest) = bytes.split_at(self.left.min(bytes.len()));
-                self.left -= message.len();
-                bytes = rest;
-                continue;
-            }
-            if self.prefix.is_empty() {
-                self.begun += 1;
-            }
-            let (prefix, rest) = bytes.split_at((5 - self.prefix.len()).min(bytes.len()));
-            bytes = rest;
-            self.prefix.extend_from_slice(prefix);
-            if let [_, a, b, c, d] = self.prefix[..] {
-                self.prefix.clear();
-                let length = u32::from_be_bytes([a, b, c, d]);
-                self.left = usize::try_from(length).unwrap_or(usize::MAX);
-            }
-        }
-    }
+    messages: MessageCount,
 }
 
 impl http_body::Body for OneAnswer {
@@ -88,13 +57,12 @@ impl http_body::Body for OneAnswer {
         let this = &mut *self;
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
-            if let Some(data) = frame.data_ref() {
-                this.messages.read(data);
-            }
-            if this.messages.begun > 1 {
+            if let Some(data) = frame.data_ref()
+                && this.messages.look(data).is_err()
+            {
                 return Poll::Ready(Some(Err(several())));
             }
-            if this.messages.begun == 0 && frame.trailers_ref().is_some_and(is_ok) {
+            if !this.messages.may_end() && frame.trailers_ref().is_some_and(is_ok) {
                 return Poll::Ready(Some(Err(none())));
             }
         }
@@ -112,26 +80,44 @@ impl http_body::Body for OneAnswer {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::{BodyExt as _, StreamBody};
+
     use super::*;
 
-    #[test]
-    fn messages_are_counted_however_they_are_cut_into_pieces() {
+    /// The code that a caller sees when the server answers with `pieces` and then with OK.
+    async fn code(pieces: &[&[u8]]) -> Code {
+        let data = pieces.iter().map(|data| Bytes::copy_from_slice(data));
+        let mut frames: Vec<_> = data
+            .map(|data| Ok::<_, Status>(Frame::data(data)))
+            .collect();
+        let ok =
+            HeaderMap::from_iter([(Status::GRPC_STATUS.parse().unwrap(), "0".parse().unwrap())]);
+        frames.push(Ok(Frame::trailers(ok)));
+        let body = Body::new(StreamBody::new(tonic::codegen::tokio_stream::iter(frames)));
+        let answer = one_answer(Response::new(body)).unwrap();
+        let read = answer.into_body().collect().await;
+        read.map_or_else(|status| status.code(), |_| Code::Ok)
+    }
+
+    #[tokio::test]
+    async fn one_answer_passes_and_none_and_several_do_not() {
         let empty = [0; 5];
         let long = [&[0, 0, 0, 0, 3][..], &[7; 3]].concat();
-        for (messages, begun) in [
-            (vec![], 0),
-            (vec![&empty[..]], 1),
-            (vec![&long], 1),
-            (vec![&empty, &empty], 2),
-            (vec![&long, &empty[..1]], 2),
-            (vec![&long, &long, &long], 2),
+        for (pieces, expected) in [
+            (vec![], Code::Unimplemented),
+            (vec![&empty[..]], Code::Ok),
+            (vec![&long], Code::Ok),
+            (vec![&long[..2], &long[2..7], &long[7..]], Code::Ok),
+            (vec![&empty, &empty[..1]], Code::Unimplemented),
+            (vec![&long, &long], Code::Unimplemented),
         ] {
-            let bytes = messages.concat();
-            for size in 1..=bytes.len().max(1) {
-                let mut counted = Messages::default();
-                bytes.chunks(size).for_each(|piece| counted.read(piece));
-                assert_eq!(counted.begun, begun, "{bytes:?} in pieces of {size}");
-            }
+            assert_eq!(code(&pieces).await, expected, "{pieces:?}");
         }
+    }
+
+    #[test]
+    fn ok_without_a_body_is_no_answer() {
+        let refused = one_answer(Status::ok("").into_http()).unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented);
     }
 }

@@ -81,7 +81,7 @@ impl<F> std::fmt::Debug for Until<F> {
 }
 
 /// The body of [`until_body`].
-pub struct UntilBody {
+struct UntilBody {
     state: State,
 }
 
@@ -125,12 +125,6 @@ impl http_body::Body for UntilBody {
     fn size_hint(&self) -> SizeHint {
         // The end may come at any byte, so no size is promised.
         SizeHint::default()
-    }
-}
-
-impl std::fmt::Debug for UntilBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UntilBody").finish_non_exhaustive()
     }
 }
 

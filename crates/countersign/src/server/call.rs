@@ -13,21 +13,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use authz::{Allowed, Gate, Head};
 use base::call;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
-use mtls::Lease;
 use telemetry::{CallSpan, Entered, REQUEST_ID};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::server::exceeded::{DRAINING, ERROR_DOMAIN, Exceeded};
+use crate::server::ends::{Ends, ended};
 use crate::server::load::Place;
 use crate::server::metrics::Metrics;
 use crate::server::request_body::Shared;
@@ -39,23 +35,6 @@ const LINGER: Duration = Duration::from_millis(100);
 
 /// How many pieces a response may have before what ends it is looked at: the message of a call that has one.
 const UNWATCHED: usize = 1;
-
-/// Within this, once a drain begins, streams end that only the server can end: not all at once, so that their callers do
-/// not come to the other servers all at once.
-const DRAIN_SPREAD: Duration = Duration::from_secs(1);
-
-/// What may end a call before its time.
-#[derive(Debug)]
-pub(crate) struct Ends {
-    pub(crate) gate: Arc<Gate>,
-    /// By which policy it began, and what it asked, unless it was not let begin.
-    pub(crate) allowed: Option<(Allowed, Head)>,
-    pub(crate) lease: Lease,
-    pub(crate) limit: Duration,
-    pub(crate) first_message: Duration,
-    /// Of a stream that only the server can end.
-    pub(crate) draining: Option<watch::Receiver<bool>>,
-}
 
 /// A call that runs.
 pub(crate) struct Run {
@@ -131,67 +110,6 @@ impl Drop for Run {
             self.finish(Code::Cancelled);
         }
     }
-}
-
-async fn ended(ends: Ends, shared: Arc<Shared>, began: Instant) -> Status {
-    let Ends {
-        gate,
-        allowed,
-        lease,
-        limit,
-        first_message,
-        draining,
-    } = ends;
-    let refused = async {
-        match &allowed {
-            Some((allowed, head)) => gate.refused(allowed, head).await,
-            None => std::future::pending().await,
-        }
-    };
-    let late = async {
-        after(began, first_message).await;
-        if shared.has_begun() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        biased;
-        refusal = lease.lost() => authority_lost(&refusal),
-        refusal = refused => refusal,
-        status = drained(draining) => status,
-        () = late => Exceeded::FirstMessageTooSlow { limit: first_message }.into(),
-        () = after(began, limit) => {
-            Status::deadline_exceeded("the call took longer than its deadline allows")
-        }
-    }
-}
-
-/// Ends a stream some time after the drain has begun.
-async fn drained(draining: Option<watch::Receiver<bool>>) -> Status {
-    let begun = match draining {
-        Some(mut draining) => draining.wait_for(|draining| *draining).await.is_ok(),
-        None => false,
-    };
-    if !begun {
-        std::future::pending::<()>().await;
-    }
-    sleep(DRAIN_SPREAD.mul_f64(fastrand::f64())).await;
-    let details = ErrorDetails::with_error_info(DRAINING, ERROR_DOMAIN, []);
-    let text = "the server is stopping; call again, and another one answers";
-    Status::with_error_details(Code::Unavailable, text, details)
-}
-
-async fn after(began: Instant, limit: Duration) {
-    match began.checked_add(limit) {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn authority_lost(refusal: &mtls::Refusal) -> Status {
-    let details = ErrorDetails::with_error_info(refusal.code(), mtls::ERROR_DOMAIN, []);
-    let text = format!("the connection lost its authority: {refusal}");
-    Status::with_error_details(Code::Unauthenticated, text, details)
 }
 
 /// What a call waits for.
@@ -305,7 +223,7 @@ impl Call {
             }
             Err(_panic) => {
                 discard(self.work.take());
-                Poll::Ready(call::panicked().into_http())
+                Poll::Ready(panicked().into_http())
             }
         }
     }
@@ -408,7 +326,7 @@ impl http_body::Body for CallBody {
                 let status = ready!(run.poll_end(cx));
                 this.end_with(&status)
             }
-            Err(_panic) => this.end_with(&call::panicked()),
+            Err(_panic) => this.end_with(&panicked()),
         }
     }
 
@@ -436,4 +354,10 @@ fn discard<T>(made: T) {
     if catch_unwind(AssertUnwindSafe(|| drop(made))).is_err() {
         error!("a handler panicked when its call was over");
     }
+}
+
+/// What a caller gets whose call panicked; it is also said in the log.
+pub(crate) fn panicked() -> Status {
+    error!("a handler panicked; its call was answered INTERNAL");
+    Status::internal("the server failed; the operator has the details")
 }

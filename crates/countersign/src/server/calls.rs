@@ -23,7 +23,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tracing::warn;
 
-use crate::server::call::{Call, CallBody, Ends, Run, Work};
+use crate::server::call::{Call, CallBody, Run, Work, panicked};
+use crate::server::ends::Ends;
 use crate::server::exceeded::Exceeded;
 use crate::server::load::{Place, Places};
 use crate::server::metrics::Metrics;
@@ -238,7 +239,7 @@ impl Calls {
         match catch_unwind(AssertUnwindSafe(|| self.port.services.call(request))) {
             Ok(Some(answer)) => Work::Running(answer),
             Ok(None) => Work::Answered(table::unserved()),
-            Err(_panic) => Work::Answered(call::panicked().into_http()),
+            Err(_panic) => Work::Answered(panicked().into_http()),
         }
     }
 }

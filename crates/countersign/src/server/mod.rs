@@ -2,6 +2,7 @@
 
 mod call;
 mod calls;
+mod ends;
 mod exceeded;
 mod health;
 mod limits;

@@ -1,0 +1,93 @@
+//! What may end a call early: the policy, the connection's lease, the drain, and the deadlines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use authz::{Allowed, Gate, Head};
+use mtls::Lease;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::server::exceeded::{DRAINING, ERROR_DOMAIN, Exceeded};
+use crate::server::request_body::Shared;
+
+/// Within this, once a drain begins, streams end that only the server can end: not all at once, so that their callers do
+/// not come to the other servers all at once.
+const DRAIN_SPREAD: Duration = Duration::from_secs(1);
+
+/// What may end a call before its time.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) gate: Arc<Gate>,
+    /// By which policy it began, and what it asked, unless it was not let begin.
+    pub(crate) allowed: Option<(Allowed, Head)>,
+    pub(crate) lease: Lease,
+    pub(crate) limit: Duration,
+    pub(crate) first_message: Duration,
+    /// Of a stream that only the server can end.
+    pub(crate) draining: Option<watch::Receiver<bool>>,
+}
+
+/// Resolves when one of `ends` has come, with the status that ends the call.
+pub(crate) async fn ended(ends: Ends, shared: Arc<Shared>, began: Instant) -> Status {
+    let Ends {
+        gate,
+        allowed,
+        lease,
+        limit,
+        first_message,
+        draining,
+    } = ends;
+    let refused = async {
+        match &allowed {
+            Some((allowed, head)) => gate.refused(allowed, head).await,
+            None => std::future::pending().await,
+        }
+    };
+    let late = async {
+        after(began, first_message).await;
+        if shared.has_begun() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        refusal = lease.lost() => authority_lost(&refusal),
+        refusal = refused => refusal,
+        status = drained(draining) => status,
+        () = late => Exceeded::FirstMessageTooSlow { limit: first_message }.into(),
+        () = after(began, limit) => {
+            Status::deadline_exceeded("the call took longer than its deadline allows")
+        }
+    }
+}
+
+/// Ends a stream some time after the drain has begun.
+async fn drained(draining: Option<watch::Receiver<bool>>) -> Status {
+    let begun = match draining {
+        Some(mut draining) => draining.wait_for(|draining| *draining).await.is_ok(),
+        None => false,
+    };
+    if !begun {
+        std::future::pending::<()>().await;
+    }
+    sleep(DRAIN_SPREAD.mul_f64(fastrand::f64())).await;
+    let details = ErrorDetails::with_error_info(DRAINING, ERROR_DOMAIN, []);
+    let text = "the server is stopping; call again, and another one answers";
+    Status::with_error_details(Code::Unavailable, text, details)
+}
+
+async fn after(began: Instant, limit: Duration) {
+    match began.checked_add(limit) {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn authority_lost(refusal: &mtls::Refusal) -> Status {
+    let details = ErrorDetails::with_error_info(refusal.code(), mtls::ERROR_DOMAIN, []);
+    let text = format!("the connection lost its authority: {refusal}");
+    Status::with_error_details(Code::Unauthenticated, text, details)
+}
