@@ -43,7 +43,7 @@ fn behind<S>(
     authorization: &Authorization,
     name: &str,
     service: S,
-) -> MapRequest<Authorized<S>, impl Fn(Request<Body>) -> Request<Body> + Clone> {
+) -> MapRequest<Authorized<S>, impl Fn(Request<Body>) -> Request<Body> + Clone + use<S>> {
     let peer = Peer::unverified_for_tests().uri(format!("spiffe://a.test/{name}"));
     let peer = Arc::new(peer.build().unwrap());
     let service = AuthorizationLayer::new(authorization.clone()).layer(service);

@@ -4,29 +4,25 @@
 //! past the verifier, and a verdict is written to the handshake that asked for it and to nothing else. Never a retry,
 //! never a log line: the caller knows the context.
 
-use std::fmt;
 use std::io;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use identity::{Peer, Role};
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::NoServerSessionStorage;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    AlertDescription, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerIncompatible,
-    ServerConfig, SignatureScheme,
-};
+use rustls::{ClientConfig, DistinguishedName, ServerConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::crypto;
+use crate::handshake_error::{HandshakeError, read_error};
 use crate::presented::Presented;
 use crate::refusal::Refusal;
+use crate::rustls_verifier::{Verifier, VerifyChain};
 use crate::trust::configurations::Configurations;
 use crate::trust::memo::Memo;
 use crate::trust::snapshot::Snapshot;
@@ -49,56 +45,6 @@ pub(crate) struct Authenticated<S> {
     pub(crate) stream: S,
     pub(crate) peer: Arc<Peer>,
     pub(crate) chain: Arc<[CertificateDer<'static>]>,
-}
-
-/// Why a handshake came to nothing. [`HandshakeError::code`] is stable; the text is for people.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HandshakeError {
-    /// We do not believe the other side's certificate.
-    #[error("we refused its certificate: {0}")]
-    Refused(#[from] Refusal),
-    /// The other side does not believe ours, and said so by this alert.
-    #[error("it refused our certificate (TLS alert {})", alert_name(*.0))]
-    RefusedByPeer(AlertDescription),
-    /// What arrived is not TLS.
-    #[error("it does not speak TLS")]
-    NotTls,
-    /// No common protocol: HTTP/2 was not negotiated by ALPN (RFC 7301).
-    #[error("it did not negotiate HTTP/2 (ALPN h2)")]
-    NoHttp2,
-    /// TLS 1.3 was not offered.
-    #[error("it does not offer TLS 1.3")]
-    TooOld,
-    /// The other side went away during the handshake.
-    #[error("it closed the connection during the handshake")]
-    Closed,
-    /// The deadline passed first.
-    #[error("it did not complete the handshake in time")]
-    TimedOut,
-    /// It was silent while newer sockets waited for its place.
-    #[error("it was silent too long while others waited")]
-    Evicted,
-    /// Anything else that TLS or the socket reports.
-    #[error("the handshake failed: {0}")]
-    Failed(String),
-}
-
-impl HandshakeError {
-    /// The stable name of this reason, as docs/errors.md lists it.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Refused(refusal) => refusal.code(),
-            Self::RefusedByPeer(_) => "REFUSED_BY_PEER",
-            Self::NotTls => "NOT_TLS",
-            Self::NoHttp2 => "NO_HTTP2",
-            Self::TooOld => "NO_TLS13",
-            Self::Closed => "HANDSHAKE_CLOSED",
-            Self::TimedOut => "HANDSHAKE_TIMEOUT",
-            Self::Evicted => "EVICTED",
-            Self::Failed(_) => "HANDSHAKE_FAILED",
-        }
-    }
 }
 
 /// The server's side of a handshake on an accepted socket. `refused` is told what a certificate says that was refused.
@@ -194,102 +140,6 @@ async fn farewell(mut tcp: TcpStream) {
     drop(timeout(FAREWELL, linger).await);
 }
 
-/// What an error of an established stream says about the handshake before it.
-pub(crate) fn read_error(error: &io::Error) -> HandshakeError {
-    let tls = error
-        .get_ref()
-        .and_then(|source| source.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::AlertReceived(alert)) if is_refusal(*alert) => {
-            HandshakeError::RefusedByPeer(*alert)
-        }
-        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-            HandshakeError::NoHttp2
-        }
-        Some(rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)) => {
-            HandshakeError::TooOld
-        }
-        Some(rustls::Error::InvalidMessage(_)) => HandshakeError::NotTls,
-        Some(rustls::Error::PeerIncompatible(
-            PeerIncompatible::SupportedVersionsExtensionRequired
-            | PeerIncompatible::ServerDoesNotSupportTls12Or13
-            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-            | PeerIncompatible::Tls13RequiredForQuic
-            | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls12NotOffered,
-        )) => HandshakeError::TooOld,
-        Some(rustls::Error::NoApplicationProtocol) => HandshakeError::NoHttp2,
-        Some(other) => HandshakeError::Failed(other.to_string()),
-        None if closed(error.kind()) => HandshakeError::Closed,
-        None => HandshakeError::Failed(error.to_string()),
-    }
-}
-
-fn closed(kind: io::ErrorKind) -> bool {
-    matches!(
-        kind,
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-    )
-}
-
-/// The alerts by which a server says that it is our certificate (RFC 8446 §6.2).
-fn is_refusal(alert: AlertDescription) -> bool {
-    matches!(
-        alert,
-        AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-            | AlertDescription::CertificateRequired
-            | AlertDescription::DecryptError
-    )
-}
-
-const MEANINGS: [(AlertDescription, &str); 8] = [
-    (
-        AlertDescription::CertificateRequired,
-        "it wants one and got none",
-    ),
-    (
-        AlertDescription::UnknownCA,
-        "it does not know our CA, or our intermediate is missing",
-    ),
-    (
-        AlertDescription::CertificateExpired,
-        "it is expired, or not valid yet, by the server's clock",
-    ),
-    (AlertDescription::CertificateRevoked, "it is revoked"),
-    (
-        AlertDescription::UnsupportedCertificate,
-        "it is not meant for a client, or its key is of a kind that is not accepted",
-    ),
-    (
-        AlertDescription::DecryptError,
-        "another CA of the same name signed it",
-    ),
-    (
-        AlertDescription::AccessDenied,
-        "it names nobody that the server can accept",
-    ),
-    (
-        AlertDescription::BadCertificate,
-        "it is malformed or badly signed, or not valid yet by the server's clock",
-    ),
-];
-
-/// The alert as RFC 8446 spells it, with its number, and what a server means by it.
-fn alert_name(alert: AlertDescription) -> String {
-    let meaning = MEANINGS.iter().find(|(known, _)| *known == alert);
-    let meaning = meaning.map_or("it gave no reason", |(_, meaning)| meaning);
-    format!("{} {alert:?}: {meaning}", u8::from(alert))
-}
-
 #[derive(Debug)]
 enum Side {
     /// We are the server and judge a client.
@@ -348,7 +198,9 @@ impl Handshake {
             peer,
         });
         // TLS 1.3 presents one chain in a handshake (RFC 8446 §4.4.2). A second one is nobody's.
-        self.verdict.set(verdict).map_err(|_second| unasked())?;
+        self.verdict
+            .set(verdict)
+            .map_err(|_second| no_handshake())?;
         result
     }
 
@@ -407,7 +259,7 @@ impl Configurations {
             return Ok(config.clone());
         }
         let mut config: ServerConfig = crypto::server_config()?
-            .with_client_cert_verifier(Arc::new(Verifier::of(snapshot)))
+            .with_client_cert_verifier(OfHandshake::verifier(snapshot))
             .with_cert_resolver(snapshot.resolver());
         config.alpn_protocols = vec![crypto::ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -426,7 +278,7 @@ impl Configurations {
         }
         let config = crypto::client_config()?
             .dangerous() // the verifier is ours, on purpose: it is the one in verify.rs
-            .with_custom_certificate_verifier(Arc::new(Verifier::of(snapshot)));
+            .with_custom_certificate_verifier(OfHandshake::verifier(snapshot));
         let mut config: ClientConfig = match present {
             Present::Certificate => config.with_client_cert_resolver(snapshot.resolver()),
             Present::Nothing => config.with_no_client_auth(),
@@ -442,125 +294,38 @@ impl Configurations {
 }
 
 /// The verifier of all handshakes of one snapshot. It decides, and remembers nothing.
-struct Verifier {
+struct OfHandshake {
     authorities: Arc<Authorities>,
     subjects: Vec<DistinguishedName>,
 }
 
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").finish_non_exhaustive()
+impl OfHandshake {
+    fn verifier(snapshot: &Snapshot) -> Arc<Verifier<Self>> {
+        let authorities = snapshot.authorities().clone();
+        Arc::new(Verifier(Self {
+            subjects: authorities.subjects(),
+            authorities,
+        }))
     }
 }
 
-impl Verifier {
-    fn of(snapshot: &Snapshot) -> Self {
-        let authorities = snapshot.authorities().clone();
-        Self {
-            subjects: authorities.subjects(),
-            authorities,
-        }
-    }
-
-    fn judge(
+impl VerifyChain for OfHandshake {
+    fn verify_chain(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
         CURRENT
             .try_with(|handshake| handshake.judge(&self.authorities, leaf, intermediates))
-            .unwrap_or_else(|_nobody| Err(unasked()))
+            .unwrap_or_else(|_no_handshake| Err(no_handshake()))
     }
 
-    fn signature(
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, crypto::signature_algorithms())
-    }
-}
-
-/// A verdict that no handshake would keep is none.
-fn unasked() -> rustls::Error {
-    rustls::Error::General("no handshake is there to keep the verdict".to_owned())
-}
-
-/// TLS 1.2 is never negotiated; should it be, nothing verifies.
-fn no_tls12() -> rustls::Error {
-    PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig.into()
-}
-
-impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.subjects
     }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.judge(leaf, intermediates)
-            .map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crypto::signature_algorithms().supported_schemes()
-    }
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge(leaf, intermediates)
-            .map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crypto::signature_algorithms().supported_schemes()
-    }
+/// A verdict counts only where a handshake keeps it.
+fn no_handshake() -> rustls::Error {
+    rustls::Error::General("no handshake is in progress that could keep the verdict".to_owned())
 }

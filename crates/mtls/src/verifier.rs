@@ -7,22 +7,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use identity::{Peer, Role};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, PeerIncompatible,
-    ServerConfig, SignatureScheme,
-};
+use rustls::{ClientConfig, CommonState, DistinguishedName, ServerConfig};
 use tracing::warn;
 
 use crate::crypto;
 use crate::lease;
 use crate::presented::Presented;
 use crate::refusal::Refusal;
+use crate::rustls_verifier::{Verifier, VerifyChain};
 use crate::trust::live::Trust;
 use crate::trust::verify::ServerIdentity;
 
@@ -65,10 +63,10 @@ pub fn client_config(
 /// **Turn session resumption off** in the configuration that it goes into (`send_tls13_tickets = 0` and
 /// `NoServerSessionStorage`): a resumed handshake never asks a verifier. [`server_config`] has it off.
 pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
-    Arc::new(LiveVerifier {
+    Arc::new(Verifier(Current {
         trust: trust.clone(),
         side: Side::Server,
-    })
+    }))
 }
 
 /// Judges servers by the snapshot that is current at each handshake: each must prove to be `expected`, whatever name it
@@ -77,10 +75,10 @@ pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
 /// **Turn session resumption off** in the configuration that it goes into (`Resumption::disabled()`): a resumed
 /// handshake never asks a verifier. [`client_config`] has it off.
 pub fn server_verifier(trust: &Trust, expected: ServerIdentity) -> Arc<dyn ServerCertVerifier> {
-    Arc::new(LiveVerifier {
+    Arc::new(Verifier(Current {
         trust: trust.clone(),
         side: Side::Client(expected),
-    })
+    }))
 }
 
 /// Who the other side of an established connection is. `connection` is what rustls' connections dereference to; with
@@ -157,14 +155,14 @@ enum Side {
     Client(ServerIdentity),
 }
 
-#[derive(Debug)]
-struct LiveVerifier {
+/// Verifies by the snapshot that is current at each handshake.
+struct Current {
     trust: Trust,
     side: Side,
 }
 
-impl LiveVerifier {
-    fn judge(
+impl VerifyChain for Current {
+    fn verify_chain(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -195,93 +193,9 @@ impl LiveVerifier {
             }
         }
     }
-}
 
-fn signature(
-    message: &[u8],
-    certificate: &CertificateDer<'_>,
-    dss: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, rustls::Error> {
-    let algorithms = crypto::signature_algorithms();
-    rustls::crypto::verify_tls13_signature(message, certificate, dss, algorithms)
-}
-
-/// TLS 1.2 verifies nothing here, also in a configuration that allows it.
-fn no_tls12() -> rustls::Error {
-    PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig.into()
-}
-
-impl ClientCertVerifier for LiveVerifier {
     /// No hints: they would be those of one snapshot, and a client has one certificate to show anyway.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.judge(leaf, intermediates)
-            .map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature(message, certificate, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crypto::signature_algorithms().supported_schemes()
-    }
-}
-
-impl ServerCertVerifier for LiveVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge(leaf, intermediates)
-            .map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        signature(message, certificate, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crypto::signature_algorithms().supported_schemes()
     }
 }

@@ -129,7 +129,7 @@ impl<S> Authorized<S> {
         let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
             warn!(
                 code = NO_PEER,
-                "request refused: it carries no verified peer"
+                "a request came with no verified peer, so it is refused"
             );
             let details = ErrorDetails::with_error_info(NO_PEER, ERROR_DOMAIN, []);
             let text = "the call carries no verified identity";

@@ -26,7 +26,8 @@ use crate::client::record::Record;
 use crate::client::target::Target;
 use crate::client::wire::{LastWords, Said, Wire};
 use crate::counts::Live;
-use crate::handshake::{self, Authenticated, HandshakeError, Present};
+use crate::handshake::{self, Authenticated, Present};
+use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease;
 use crate::refusal::Refusal;
 use crate::trust::live::Trust;
@@ -331,7 +332,7 @@ fn ended(error: &hyper::Error) -> HandshakeError {
                 .and_then(h2::Error::get_io)
         });
         if let Some(io) = io {
-            return handshake::read_error(io);
+            return read_error(io);
         }
         source = error.source();
     }

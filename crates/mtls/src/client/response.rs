@@ -19,7 +19,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::client::dial::{ConnectError, Ending, InFlight, MAX_METADATA};
 use crate::client::wire::LastWords;
 use crate::h2_error::h2_error;
-use crate::handshake::HandshakeError;
+use crate::handshake_error::HandshakeError;
 use crate::refusal::Refusal;
 
 /// The domain of the reasons in `google.rpc.ErrorInfo` that come from this side of the wire.

@@ -24,7 +24,8 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 use tracing::{error, info, warn};
 
-use crate::handshake::{self, Authenticated, HandshakeError};
+use crate::handshake::{self, Authenticated};
+use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease::Lease;
 use crate::presented::Presented;
 use crate::server::admission::{Admission, Admitted};
@@ -253,9 +254,9 @@ async fn authenticate<M>(
     let (newcomer, evicted) = port.admission.newcomer(address.ip());
     tokio::select! {
         authenticated = within(port.limits.handshake_timeout, async {
-            tcp.set_nodelay(true).map_err(|e| handshake::read_error(&e))?;
+            tcp.set_nodelay(true).map_err(|e| read_error(&e))?;
             // A silent socket costs no more than its place.
-            tcp.readable().await.map_err(|e| handshake::read_error(&e))?;
+            tcp.readable().await.map_err(|e| read_error(&e))?;
             newcomer.spoke();
             handshake::accept(tcp, snapshot, presented).await
         }) => Some(authenticated),

@@ -1,0 +1,153 @@
+//! Why a handshake failed, as an error with a stable code.
+
+use std::io;
+
+use rustls::{AlertDescription, PeerIncompatible};
+
+use crate::refusal::Refusal;
+
+/// Why a handshake came to nothing. [`HandshakeError::code`] is stable; the text is for people.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// We do not believe the other side's certificate.
+    #[error("we refused its certificate: {0}")]
+    Refused(#[from] Refusal),
+    /// The other side does not believe ours, and said so by this alert.
+    #[error("it refused our certificate (TLS alert {})", alert_name(*.0))]
+    RefusedByPeer(AlertDescription),
+    /// What arrived is not TLS.
+    #[error("it does not speak TLS")]
+    NotTls,
+    /// No common protocol: HTTP/2 was not negotiated by ALPN (RFC 7301).
+    #[error("it did not negotiate HTTP/2 (ALPN h2)")]
+    NoHttp2,
+    /// TLS 1.3 was not offered.
+    #[error("it does not offer TLS 1.3")]
+    TooOld,
+    /// The other side went away during the handshake.
+    #[error("it closed the connection during the handshake")]
+    Closed,
+    /// The deadline passed first.
+    #[error("it did not complete the handshake in time")]
+    TimedOut,
+    /// It was silent while newer sockets waited for its place.
+    #[error("it was silent too long while others waited")]
+    Evicted,
+    /// Anything else that TLS or the socket reports.
+    #[error("the handshake failed: {0}")]
+    Failed(String),
+}
+
+impl HandshakeError {
+    /// The stable name of this reason, as docs/errors.md lists it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::RefusedByPeer(_) => "REFUSED_BY_PEER",
+            Self::NotTls => "NOT_TLS",
+            Self::NoHttp2 => "NO_HTTP2",
+            Self::TooOld => "NO_TLS13",
+            Self::Closed => "HANDSHAKE_CLOSED",
+            Self::TimedOut => "HANDSHAKE_TIMEOUT",
+            Self::Evicted => "EVICTED",
+            Self::Failed(_) => "HANDSHAKE_FAILED",
+        }
+    }
+}
+
+/// What an error of an established stream says about the handshake before it.
+pub(crate) fn read_error(error: &io::Error) -> HandshakeError {
+    let tls = error
+        .get_ref()
+        .and_then(|source| source.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::AlertReceived(alert)) if is_refusal(*alert) => {
+            HandshakeError::RefusedByPeer(*alert)
+        }
+        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            HandshakeError::NoHttp2
+        }
+        Some(rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)) => {
+            HandshakeError::TooOld
+        }
+        Some(rustls::Error::InvalidMessage(_)) => HandshakeError::NotTls,
+        Some(rustls::Error::PeerIncompatible(
+            PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls13RequiredForQuic
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::Tls12NotOffered,
+        )) => HandshakeError::TooOld,
+        Some(rustls::Error::NoApplicationProtocol) => HandshakeError::NoHttp2,
+        Some(other) => HandshakeError::Failed(other.to_string()),
+        None if closed(error.kind()) => HandshakeError::Closed,
+        None => HandshakeError::Failed(error.to_string()),
+    }
+}
+
+fn closed(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// The alerts by which a server says that it is our certificate (RFC 8446 §6.2).
+fn is_refusal(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired
+            | AlertDescription::DecryptError
+    )
+}
+
+const MEANINGS: [(AlertDescription, &str); 8] = [
+    (
+        AlertDescription::CertificateRequired,
+        "it wants one and got none",
+    ),
+    (
+        AlertDescription::UnknownCA,
+        "it does not know our CA, or our intermediate is missing",
+    ),
+    (
+        AlertDescription::CertificateExpired,
+        "it is expired, or not valid yet, by the server's clock",
+    ),
+    (AlertDescription::CertificateRevoked, "it is revoked"),
+    (
+        AlertDescription::UnsupportedCertificate,
+        "it is not meant for a client, or its key is of a kind that is not accepted",
+    ),
+    (
+        AlertDescription::DecryptError,
+        "another CA of the same name signed it",
+    ),
+    (
+        AlertDescription::AccessDenied,
+        "it names nobody that the server can accept",
+    ),
+    (
+        AlertDescription::BadCertificate,
+        "it is malformed or badly signed, or not valid yet by the server's clock",
+    ),
+];
+
+/// The alert as RFC 8446 spells it, with its number, and what a server means by it.
+fn alert_name(alert: AlertDescription) -> String {
+    let meaning = MEANINGS.iter().find(|(known, _)| *known == alert);
+    let meaning = meaning.map_or("it gave no reason", |(_, meaning)| meaning);
+    format!("{} {alert:?}: {meaning}", u8::from(alert))
+}
