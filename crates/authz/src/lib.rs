@@ -41,7 +41,7 @@ pub use audit::event::{AuditCondition, AuditEvent, AuditLogger};
 pub use audit::log::{Audit, AuditCounts};
 pub use audit::loggers::Loggers;
 pub use enforcement::authorization::{
-    Authorization, Counts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED,
+    Authorization, DecisionCounts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED,
 };
 pub use enforcement::gate::{Allowed, Gate, Head};
 pub use enforcement::layer::{AuthorizationLayer, Authorized, AuthorizedCall, NO_PEER};

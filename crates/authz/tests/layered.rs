@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use countersign_authz::{
-    Authorization, AuthorizationLayer, Counts, LivePolicy, NO_PEER, POLICY_CHANGED, POLICY_DENIED,
-    Policy,
+    Authorization, AuthorizationLayer, DecisionCounts, LivePolicy, NO_PEER, POLICY_CHANGED,
+    POLICY_DENIED, Policy,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -75,12 +75,12 @@ async fn a_call_is_allowed_denied_or_of_nobody_by_the_peer_in_its_extensions() {
         assert_eq!(details.error_info().unwrap().reason, reason, "{name:?}");
     }
     assert_eq!(reached.load(Ordering::Relaxed), 1);
-    let expected = Counts {
+    let expected = DecisionCounts {
         allowed: 1,
         denied: 1,
         shadow_would_allow: 1,
         shadow_would_deny: 1,
-        ..Counts::default()
+        ..DecisionCounts::default()
     };
     assert_eq!(authorization.counts(), expected);
 }

@@ -22,18 +22,20 @@ pub fn register(
     registry: &mut Registry,
     write: impl Fn(&mut Families<'_>) -> fmt::Result + Send + Sync + 'static,
 ) {
-    registry.register_collector(Box::new(Written(write)));
+    registry.register_collector(Box::new(MetricSource(write)));
 }
 
-struct Written<F>(F);
+struct MetricSource<F>(F);
 
-impl<F: Fn(&mut Families<'_>) -> fmt::Result + Send + Sync + 'static> Collector for Written<F> {
+impl<F: Fn(&mut Families<'_>) -> fmt::Result + Send + Sync + 'static> Collector
+    for MetricSource<F>
+{
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         (self.0)(&mut Families(encoder))
     }
 }
 
-impl<F> fmt::Debug for Written<F> {
+impl<F> fmt::Debug for MetricSource<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Written").finish_non_exhaustive()
     }
@@ -59,7 +61,7 @@ impl Families<'_> {
             .encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
             family
-                .encode_family(&Labels(labels))?
+                .encode_family(&LabelPairs(labels))?
                 .encode_counter::<NoLabelSet, V, f64>(&value, None)?;
         }
         Ok(())
@@ -80,7 +82,7 @@ impl Families<'_> {
             .encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
             family
-                .encode_family(&Labels(labels))?
+                .encode_family(&LabelPairs(labels))?
                 .encode_gauge(&value)?;
         }
         Ok(())
@@ -106,9 +108,9 @@ pub fn seconds(at: SystemTime) -> f64 {
         .as_secs_f64()
 }
 
-struct Labels<const N: usize, T>([(&'static str, T); N]);
+struct LabelPairs<const N: usize, T>([(&'static str, T); N]);
 
-impl<const N: usize, T: AsRef<str>> EncodeLabelSet for Labels<N, T> {
+impl<const N: usize, T: AsRef<str>> EncodeLabelSet for LabelPairs<N, T> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
         for (name, value) in &self.0 {
             (*name, visible(value.as_ref())).encode(encoder.encode_label())?;

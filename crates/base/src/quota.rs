@@ -24,12 +24,12 @@ pub struct Quota {
 #[derive(Debug)]
 pub struct Quotas<K, T> {
     quota: Quota,
-    parties: HashMap<K, Party<T>>,
+    parties: HashMap<K, PartyQuota<T>>,
     others: u64,
 }
 
 #[derive(Debug)]
-struct Party<T> {
+struct PartyQuota<T> {
     tokens: u32,
     refilled: Instant,
     left_out: u64,
@@ -73,7 +73,7 @@ impl<K: Clone + Eq + Hash, T> Quotas<K, T> {
                 }
             }
         }
-        let party = self.parties.entry(key.clone()).or_insert(Party {
+        let party = self.parties.entry(key.clone()).or_insert(PartyQuota {
             tokens: burst,
             refilled: now,
             left_out: 0,
@@ -110,7 +110,7 @@ impl<K: Clone + Eq + Hash, T> Quotas<K, T> {
     }
 }
 
-impl<T> Party<T> {
+impl<T> PartyQuota<T> {
     fn refill(&mut self, burst: u32, refill: Duration, now: Instant) {
         let passed = now.duration_since(self.refilled).as_nanos();
         let tokens = passed / refill.as_nanos().max(1);

@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 
 /// The numbers of one [`Trust`].
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct TransportCounts {
     /// Handshakes that gave a peer.
     pub(crate) accepted: Counter,
     /// Handshakes, and on the client's side attempts to connect, that came to nothing.
@@ -26,44 +26,44 @@ pub(crate) struct Counts {
     /// What became of reading the credentials.
     pub(crate) input: Arc<Input>,
     pub(crate) ended: CountBy,
-    live: Mutex<BTreeMap<Root, u64>>,
+    live: Mutex<BTreeMap<RootName, u64>>,
 }
 
 /// A root by its subject and its SHA-256 digest: during a roll-over two may have one name.
-type Root = (String, [u8; 32]);
+type RootName = (String, [u8; 32]);
 
-impl Counts {
+impl TransportCounts {
     /// Counts a connection as live until the guard goes.
-    pub(crate) fn connection(self: &Arc<Self>, peer: &Peer) -> Live {
+    pub(crate) fn connection(self: &Arc<Self>, peer: &Peer) -> CountedConnection {
         let root = (peer.root_subject().to_owned(), *peer.root_fingerprint());
         *self.live().entry(root.clone()).or_default() += 1;
-        Live {
+        CountedConnection {
             counts: self.clone(),
             root,
             reason: "CUT",
         }
     }
 
-    pub(crate) fn live(&self) -> MutexGuard<'_, BTreeMap<Root, u64>> {
+    pub(crate) fn live(&self) -> MutexGuard<'_, BTreeMap<RootName, u64>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The place of a live connection. One that goes without a reason was cut.
 #[derive(Debug)]
-pub(crate) struct Live {
-    counts: Arc<Counts>,
-    root: Root,
+pub(crate) struct CountedConnection {
+    counts: Arc<TransportCounts>,
+    root: RootName,
     reason: &'static str,
 }
 
-impl Live {
+impl CountedConnection {
     pub(crate) fn end(mut self, reason: &'static str) {
         self.reason = reason;
     }
 }
 
-impl Drop for Live {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.counts.ended.add(self.reason);
         let mut live = self.counts.live();

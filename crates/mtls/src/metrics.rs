@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::counts::Counts;
+use crate::counts::TransportCounts;
 use crate::text::hexadecimal;
 use crate::trust::live::Trust;
 
@@ -25,7 +25,7 @@ pub fn register(trusts: Vec<Trust>, registry: &mut Registry) {
 }
 
 /// The credentials and their numbers, with the name of their side.
-fn sides(trusts: &[Trust]) -> impl Iterator<Item = (&'static str, &Trust, &Counts)> {
+fn sides(trusts: &[Trust]) -> impl Iterator<Item = (&'static str, &Trust, &TransportCounts)> {
     trusts.iter().map(|trust| {
         let side = match trust.current().role() {
             Role::Client => "client",
@@ -52,7 +52,7 @@ fn handshakes(trusts: &[Trust], families: &mut Families<'_>) -> fmt::Result {
 }
 
 fn connections(trusts: &[Trust], families: &mut Families<'_>) -> fmt::Result {
-    let by_reason = |count: fn(&Counts) -> &CountBy| {
+    let by_reason = |count: fn(&TransportCounts) -> &CountBy| {
         sides(trusts).flat_map(move |(side, _, counts)| {
             let samples = count(counts).samples("reason");
             samples.map(move |([reason], n)| ([("side", side), reason], n))

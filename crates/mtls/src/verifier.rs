@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, CommonState, DistinguishedName, ServerConfig};
+use rustls::{ClientConfig, CommonState, DistinguishedName, ServerConfig, SignatureScheme};
 use tracing::warn;
 
 use crate::crypto;
@@ -35,7 +35,7 @@ use crate::trust::verify::ServerIdentity;
 pub fn server_config(trust: &Trust) -> Result<ServerConfig, rustls::Error> {
     let mut config = crypto::server_config()?
         .with_client_cert_verifier(client_verifier(trust))
-        .with_cert_resolver(Arc::new(Live(trust.clone())));
+        .with_cert_resolver(Arc::new(CurrentCredentials(trust.clone())));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
@@ -53,7 +53,7 @@ pub fn client_config(
     let mut config = crypto::client_config()?
         .dangerous() // the verifier is ours, on purpose: it is the one in verify.rs
         .with_custom_certificate_verifier(server_verifier(trust, expected))
-        .with_client_cert_resolver(Arc::new(Live(trust.clone())));
+        .with_client_cert_resolver(Arc::new(CurrentCredentials(trust.clone())));
     config.resumption = Resumption::disabled();
     Ok(config)
 }
@@ -124,15 +124,15 @@ fn other(ours: Role) -> Role {
 
 /// Our certificate and key, as they are now.
 #[derive(Debug)]
-struct Live(Trust);
+struct CurrentCredentials(Trust);
 
-impl ResolvesServerCert for Live {
+impl ResolvesServerCert for CurrentCredentials {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         ResolvesServerCert::resolve(&*self.0.current().resolver(), hello)
     }
 }
 
-impl ResolvesClientCert for Live {
+impl ResolvesClientCert for CurrentCredentials {
     fn resolve(
         &self,
         root_hint_subjects: &[&[u8]],

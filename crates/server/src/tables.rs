@@ -84,17 +84,17 @@ impl Tables {
             .found_schema()
             .map_err(|source| damaged(path, source))?
         {
-            Found::Schema(SCHEMA) => Ok(tables),
-            Found::Schema(found) => Err(OpenError::Schema {
+            WriteOutcome::Schema(SCHEMA) => Ok(tables),
+            WriteOutcome::Schema(found) => Err(OpenError::Schema {
                 path: path.to_owned(),
                 found,
                 known: SCHEMA,
             }),
-            Found::Nothing => {
+            WriteOutcome::Nothing => {
                 create_schema(&tables.database).map_err(|source| damaged(path, source))?;
                 Ok(tables)
             }
-            Found::SomethingElse => Err(OpenError::Foreign {
+            WriteOutcome::SomethingElse => Err(OpenError::Foreign {
                 path: path.to_owned(),
             }),
         }
@@ -181,22 +181,24 @@ impl Tables {
         Ok((done, written))
     }
 
-    fn found_schema(&self) -> Result<Found, Fault> {
+    fn found_schema(&self) -> Result<WriteOutcome, Fault> {
         let transaction = self.database.begin_read()?;
         let tables: Vec<String> = transaction
             .list_tables()?
             .map(|table| table.name().to_owned())
             .collect();
         if tables.is_empty() {
-            return Ok(Found::Nothing);
+            return Ok(WriteOutcome::Nothing);
         }
         if !tables.iter().any(|table| table == META.name()) {
-            return Ok(Found::SomethingElse);
+            return Ok(WriteOutcome::SomethingElse);
         }
         let meta = transaction.open_table(META)?;
         Ok(meta
             .get(SCHEMA_KEY)?
-            .map_or(Found::SomethingElse, |schema| Found::Schema(schema.value())))
+            .map_or(WriteOutcome::SomethingElse, |schema| {
+                WriteOutcome::Schema(schema.value())
+            }))
     }
 }
 
@@ -281,7 +283,7 @@ fn unusable(path: &Path) -> impl Fn(io::Error) -> OpenError {
     }
 }
 
-enum Found {
+enum WriteOutcome {
     Schema(u64),
     Nothing,
     SomethingElse,

@@ -68,18 +68,18 @@ const BOUNDS: [f64; 14] = [
 
 /// The calls of one side, since the start.
 #[derive(Debug)]
-pub struct Calls {
+pub struct CallMetrics {
     side: Side,
     /// The place of each path among `methods`: `/package.Service/Method`, as a request has it.
     places: HashMap<String, usize>,
-    methods: Vec<Method>,
-    other: Method,
-    times: Family<Labels, Histogram, fn() -> Histogram>,
+    methods: Vec<NamedMethod>,
+    other: NamedMethod,
+    times: Family<CallLabels, Histogram, fn() -> Histogram>,
     open: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
+struct CallLabels {
     rpc_system_name: &'static str,
     rpc_method: Arc<str>,
     rpc_status_code: &'static str,
@@ -87,7 +87,7 @@ struct Labels {
 
 /// A method, and its distributions by the number of their code, each found once.
 #[derive(Debug)]
-struct Method {
+struct NamedMethod {
     name: Arc<str>,
     times: [OnceLock<Histogram>; CODES],
 }
@@ -95,7 +95,7 @@ struct Method {
 /// How many codes there are.
 const CODES: usize = 17;
 
-impl Method {
+impl NamedMethod {
     fn named(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -104,16 +104,16 @@ impl Method {
     }
 }
 
-impl Calls {
+impl CallMetrics {
     /// None yet, of methods with these paths: `/package.Service/Method`.
     pub fn new(side: Side, paths: impl IntoIterator<Item = String>) -> Self {
         let paths: Vec<String> = paths.into_iter().collect();
-        let method = |path: &String| Method::named(path.trim_start_matches('/'));
+        let method = |path: &String| NamedMethod::named(path.trim_start_matches('/'));
         Self {
             side,
             methods: paths.iter().map(method).collect(),
             places: paths.into_iter().zip(0..).collect(),
-            other: Method::named(OTHER),
+            other: NamedMethod::named(OTHER),
             times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             open: Gauge::default(),
         }
@@ -154,7 +154,7 @@ impl Calls {
             return;
         };
         let times = times.get_or_init(|| {
-            let labels = Labels {
+            let labels = CallLabels {
                 rpc_system_name: "grpc",
                 rpc_method: method.name.clone(),
                 rpc_status_code: code_name(code),
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    fn text(calls: Calls) -> String {
+    fn text(calls: CallMetrics) -> String {
         let mut registry = Registry::default();
         base::metrics::register(&mut registry, move |families| calls.metrics(families));
         let mut page = String::new();
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_thousand_unknown_paths_are_one_series() {
-        let calls = Calls::new(Side::Server, ["/a.B/C".to_owned()]);
+        let calls = CallMetrics::new(Side::Server, ["/a.B/C".to_owned()]);
         for n in 0..1000 {
             calls.began();
             calls.ended(&format!("/x.Y/{n}"), Code::Unimplemented, Duration::ZERO);
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_call_counts_under_its_method_and_code() {
-        let calls = Calls::new(Side::Client, ["/a.B/C".to_owned()]);
+        let calls = CallMetrics::new(Side::Client, ["/a.B/C".to_owned()]);
         calls.began();
         calls.began();
         calls.ended("/a.B/C", Code::PermissionDenied, Duration::from_millis(7));

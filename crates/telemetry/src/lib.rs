@@ -27,7 +27,7 @@ mod trace;
 mod traces;
 mod writer;
 
-pub use calls::{Calls, Side};
+pub use calls::{CallMetrics, Side};
 pub use code::code_name;
 pub use invalid::InvalidTracing;
 pub use log::{LogFormat, Logs, init_logs, register_log};
@@ -35,5 +35,5 @@ pub use observer::{CallFacts, Observer};
 pub use process::register_process;
 pub use request_id::{REQUEST_ID, RequestId};
 pub use server_call::{CallLines, Entered, IsServerCall, ServerCall, enter};
-pub use trace::{Malformed, TraceContext};
+pub use trace::{MalformedTraceContext, TraceContext};
 pub use traces::{CallSpan, Traces};

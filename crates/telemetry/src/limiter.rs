@@ -63,7 +63,7 @@ impl Who {
 
 /// Lines of one kind about one peer: what they say, the code in them, and the peer they are about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Kind {
+pub(crate) struct LineKind {
     pub(crate) who: Who,
     pub(crate) message: String,
     pub(crate) code: Option<String>,
@@ -72,13 +72,13 @@ pub(crate) struct Kind {
 /// Knows what has been said about each peer, and what each place in the code has said in the current second.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    places: Mutex<HashMap<Identifier, Said>>,
-    peers: Mutex<Peers>,
+    places: Mutex<HashMap<Identifier, Repeats>>,
+    peers: Mutex<PeerQuotas>,
 }
 
 #[derive(Debug)]
-struct Peers {
-    each: Quotas<Kind, ()>,
+struct PeerQuotas {
+    each: Quotas<LineKind, ()>,
     addresses: Quotas<String, ()>,
 }
 
@@ -86,7 +86,7 @@ impl Default for Limiter {
     fn default() -> Self {
         Self {
             places: Mutex::default(),
-            peers: Mutex::new(Peers {
+            peers: Mutex::new(PeerQuotas {
                 each: Quotas::new(PER_PEER),
                 addresses: Quotas::new(ALL_ADDRESSES),
             }),
@@ -95,7 +95,7 @@ impl Default for Limiter {
 }
 
 #[derive(Debug)]
-struct Said {
+struct Repeats {
     second: Instant,
     lines: u32,
     suppressed: u64,
@@ -103,7 +103,7 @@ struct Said {
 
 impl Limiter {
     /// How many lines of this kind were left out since the last one, or `None` when this one is.
-    pub(crate) fn admit_peer(&self, kind: &Kind, now: Instant) -> Option<u64> {
+    pub(crate) fn admit_peer(&self, kind: &LineKind, now: Instant) -> Option<u64> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = peers.each.admit(kind, (), now);
         let admitted = match (&kind.who, admitted) {
@@ -121,7 +121,7 @@ impl Limiter {
     }
 
     /// What was left out and is due to be said: of each kind, of addresses together, and of further peers.
-    pub(crate) fn left_out(&self, all: bool, now: Instant) -> (LeftOut<Kind, ()>, u64) {
+    pub(crate) fn left_out(&self, all: bool, now: Instant) -> (LeftOut<LineKind, ()>, u64) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let each = peers.each.left_out(all, now);
         let addresses = peers.addresses.left_out(all, now);
@@ -140,7 +140,7 @@ impl Limiter {
 
     fn at(&self, place: Identifier, now: Instant) -> Option<u64> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = places.entry(place).or_insert(Said {
+        let said = places.entry(place).or_insert(Repeats {
             second: now,
             lines: 0,
             suppressed: 0,
@@ -175,8 +175,8 @@ mod tests {
 
     static PLACE: Place = Place;
 
-    fn refused(who: Who) -> Kind {
-        Kind {
+    fn refused(who: Who) -> LineKind {
+        LineKind {
             who,
             message: "connection refused".to_owned(),
             code: Some("NOT_TLS".to_owned()),

@@ -23,30 +23,30 @@ pub(crate) enum Style {
 
 /// The fields of an event or a span, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Fields(Vec<(&'static str, Value)>);
+pub(crate) struct LineFields(Vec<(&'static str, FieldValue)>);
 
 #[derive(Debug)]
-enum Value {
+enum FieldValue {
     Text(String),
     /// A number or a truth value, which both styles write as it is.
     Plain(String),
 }
 
-impl Fields {
+impl LineFields {
     /// The value of a field, as text.
     pub(crate) fn get(&self, wanted: &str) -> Option<&str> {
         let found = self.0.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, Value::Text(value) | Value::Plain(value))| value.as_str())
+        found.map(|(_, FieldValue::Text(value) | FieldValue::Plain(value))| value.as_str())
     }
 
     /// Those of the call that this thread works for.
     pub(crate) fn of_call(call: &ServerCall) -> Self {
         let mut fields = Vec::with_capacity(6);
-        call.fields(|name, value| fields.push((name, Value::Text(value))));
+        call.fields(|name, value| fields.push((name, FieldValue::Text(value))));
         Self(fields)
     }
 
-    fn put(&mut self, field: &Field, value: Value) {
+    fn put(&mut self, field: &Field, value: FieldValue) {
         match self.0.iter_mut().find(|(name, _)| *name == field.name()) {
             Some((_, old)) => *old = value,
             None => self.0.push((field.name(), value)),
@@ -54,21 +54,21 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for LineFields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, Value::Text(value.to_owned()));
+        self.put(field, FieldValue::Text(value.to_owned()));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, Value::Plain(value.to_string()));
+        self.put(field, FieldValue::Plain(value.to_string()));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, Value::Plain(value.to_string()));
+        self.put(field, FieldValue::Plain(value.to_string()));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, Value::Plain(value.to_string()));
+        self.put(field, FieldValue::Plain(value.to_string()));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
@@ -76,19 +76,19 @@ impl Visit for Fields {
         self.put(
             field,
             if value.is_finite() {
-                Value::Plain(text)
+                FieldValue::Plain(text)
             } else {
-                Value::Text(text)
+                FieldValue::Text(text)
             },
         );
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.put(field, Value::Text(text::in_one_line(value)));
+        self.put(field, FieldValue::Text(text::in_one_line(value)));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.put(field, Value::Text(format!("{value:?}")));
+        self.put(field, FieldValue::Text(format!("{value:?}")));
     }
 }
 
@@ -134,9 +134,9 @@ impl Line {
     }
 
     /// All fields whose names are not in the line yet; a message comes first.
-    pub(crate) fn fields(&mut self, Fields(fields): &Fields) {
+    pub(crate) fn fields(&mut self, LineFields(fields): &LineFields) {
         for (_, value) in fields.iter().filter(|(name, _)| *name == "message") {
-            let (Value::Text(message) | Value::Plain(message)) = value;
+            let (FieldValue::Text(message) | FieldValue::Plain(message)) = value;
             self.message(message);
         }
         for (name, value) in fields {
@@ -145,8 +145,8 @@ impl Line {
             }
             self.names.push(name);
             match value {
-                Value::Text(value) => self.text(name, value),
-                Value::Plain(value) => self.plain(name, value),
+                FieldValue::Text(value) => self.text(name, value),
+                FieldValue::Plain(value) => self.plain(name, value),
             }
         }
     }
@@ -218,13 +218,13 @@ mod tests {
 
     fn line(style: Style, message: &str, value: &str) -> String {
         let mut line = Line::new(style, "now", Level::WARN, "here");
-        line.fields(&Fields(vec![
-            ("who", Value::Text(value.to_owned())),
-            ("message", Value::Text(message.to_owned())),
+        line.fields(&LineFields(vec![
+            ("who", FieldValue::Text(value.to_owned())),
+            ("message", FieldValue::Text(message.to_owned())),
         ]));
-        line.fields(&Fields(vec![
-            ("who", Value::Text("the outer span".to_owned())),
-            ("n", Value::Plain("3".to_owned())),
+        line.fields(&LineFields(vec![
+            ("who", FieldValue::Text("the outer span".to_owned())),
+            ("n", FieldValue::Plain("3".to_owned())),
         ]));
         line.end()
     }

@@ -18,9 +18,9 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{self, LookupSpan};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::limiter::{Kind, Limiter, Who};
-use crate::line::{Fields, Line, Style};
-use crate::writer::Writer;
+use crate::limiter::{Limiter, LineKind, Who};
+use crate::line::{Line, LineFields, Style};
+use crate::writer::QueueWriter;
 
 /// How long the last lines may take to be written when the program ends.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub enum LogFormat {
 #[derive(Debug)]
 #[must_use = "the last lines are written when it is dropped"]
 pub struct Logs {
-    writer: Writer,
+    writer: QueueWriter,
 }
 
 /// Starts logging at `RUST_LOG`, or at `default` when that is unset or not readable.
@@ -63,12 +63,12 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
         line.number("count", lost);
         line.end()
     };
-    let writer = Writer::in_batches(TOGETHER, write, sorry, move |all| {
+    let writer = QueueWriter::in_batches(TOGETHER, write, sorry, move |all| {
         left_out(style, &limited, all)
     });
     let filter = EnvFilter::try_from_default_env();
     let unreadable = filter.as_ref().is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
-    let lines = Lines {
+    let lines = LogLayer {
         style,
         writer: writer.clone(),
         limiter,
@@ -118,16 +118,16 @@ pub fn register_log(registry: &mut Registry) {
 }
 
 /// Makes a line of each event, with the fields of the spans that it is in.
-struct Lines {
+struct LogLayer {
     style: Style,
-    writer: Writer,
+    writer: QueueWriter,
     limiter: Arc<Limiter>,
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
-            let mut fields = Fields::default();
+            let mut fields = LineFields::default();
             attributes.record(&mut fields);
             span.extensions_mut().insert(fields);
         }
@@ -135,7 +135,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+            && let Some(fields) = span.extensions_mut().get_mut::<LineFields>()
         {
             values.record(fields);
         }
@@ -143,7 +143,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        let mut fields = Fields::default();
+        let mut fields = LineFields::default();
         event.record(&mut fields);
         let who = who(&fields, event, &context);
         let is_good = fields
@@ -167,13 +167,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         }
         // From the inside out: what the inner span says counts.
         for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(fields) = span.extensions().get::<Fields>() {
+            if let Some(fields) = span.extensions().get::<LineFields>() {
                 line.fields(fields);
             }
         }
         server_call::current(|call| {
             if let Some(call) = call {
-                line.fields(&Fields::of_call(call));
+                line.fields(&LineFields::of_call(call));
             }
         });
         self.writer.write(who, line.end());
@@ -182,7 +182,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 
 /// Whom a line is about: the identity that it names or that the call around it has, else the address.
 fn who<S: Subscriber + for<'a> LookupSpan<'a>>(
-    fields: &Fields,
+    fields: &LineFields,
     event: &Event<'_>,
     context: &Context<'_, S>,
 ) -> Option<Who> {
@@ -190,7 +190,7 @@ fn who<S: Subscriber + for<'a> LookupSpan<'a>>(
         return Some(Who::Identity(identity.to_owned()));
     }
     for span in context.event_scope(event).into_iter().flatten() {
-        if let Some(fields) = span.extensions().get::<Fields>()
+        if let Some(fields) = span.extensions().get::<LineFields>()
             && let Some(identity) = fields.get("peer.identity")
         {
             return Some(Who::Identity(identity.to_owned()));
@@ -202,8 +202,8 @@ fn who<S: Subscriber + for<'a> LookupSpan<'a>>(
         .or_else(|| fields.get("peer.address").and_then(Who::at))
 }
 
-fn kind(who: &Who, fields: &Fields) -> Kind {
-    Kind {
+fn kind(who: &Who, fields: &LineFields) -> LineKind {
+    LineKind {
         who: who.clone(),
         message: fields.get("message").unwrap_or_default().to_owned(),
         code: fields.get("code").map(str::to_owned),

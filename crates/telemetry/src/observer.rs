@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use tonic::Code;
 use tracing::{Span, debug, error_span, info};
 
-use crate::calls::{Calls, Side, named};
+use crate::calls::{CallMetrics, Side, named};
 use crate::code::code_name;
 use crate::request_id::RequestId;
 use crate::server_call::{CallLines, ServerCall};
@@ -30,7 +30,7 @@ pub struct Observer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     side: Side,
-    calls: Calls,
+    calls: CallMetrics,
     traces: Traces,
     lines: CallLines,
 }
@@ -53,7 +53,7 @@ impl Observer {
     pub fn new(side: Side, paths: impl IntoIterator<Item = String>, traces: Traces) -> Self {
         Self(Arc::new(Inner {
             side,
-            calls: Calls::new(side, paths),
+            calls: CallMetrics::new(side, paths),
             traces,
             lines: CallLines::All,
         }))
@@ -68,7 +68,7 @@ impl Observer {
         let side = Side::Server;
         Self(Arc::new(Inner {
             side,
-            calls: Calls::new(side, paths),
+            calls: CallMetrics::new(side, paths),
             traces,
             lines,
         }))

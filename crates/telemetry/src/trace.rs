@@ -28,7 +28,7 @@ pub struct TraceContext {
 
 /// A `traceparent` that is not as the standard writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub struct MalformedTraceContext;
 
 impl TraceContext {
     /// A span in a new trace.
@@ -65,16 +65,16 @@ impl TraceContext {
     /// The caller's span.
     ///
     /// # Errors
-    /// [`Malformed`], also when the header comes twice, since then it is ambiguous.
-    pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Malformed> {
+    /// [`MalformedTraceContext`], also when the header comes twice, since then it is ambiguous.
+    pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, MalformedTraceContext> {
         let mut values = headers.get_all(&TRACEPARENT).iter();
         let (Some(value), more) = (values.next(), values.next()) else {
             return Ok(None);
         };
         if more.is_some() {
-            return Err(Malformed);
+            return Err(MalformedTraceContext);
         }
-        let mut context = parse(value.as_bytes()).ok_or(Malformed)?;
+        let mut context = parse(value.as_bytes()).ok_or(MalformedTraceContext)?;
         context.state = state(headers);
         Ok(Some(context))
     }
@@ -206,7 +206,7 @@ mod tests {
         headers
     }
 
-    fn read(value: &str) -> Result<Option<TraceContext>, Malformed> {
+    fn read(value: &str) -> Result<Option<TraceContext>, MalformedTraceContext> {
         TraceContext::from_headers(&headers(&[("traceparent", value)]))
     }
 
@@ -244,10 +244,13 @@ mod tests {
             "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01more",
             " 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         ] {
-            assert_eq!(read(bad), Err(Malformed), "{bad:?}");
+            assert_eq!(read(bad), Err(MalformedTraceContext), "{bad:?}");
         }
         let twice = headers(&[("traceparent", GOOD), ("traceparent", GOOD)]);
-        assert_eq!(TraceContext::from_headers(&twice), Err(Malformed));
+        assert_eq!(
+            TraceContext::from_headers(&twice),
+            Err(MalformedTraceContext)
+        );
         assert_eq!(TraceContext::from_headers(&HeaderMap::new()), Ok(None));
     }
 

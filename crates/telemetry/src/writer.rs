@@ -44,21 +44,21 @@ pub(crate) fn lost() -> Lost {
 
 /// The queue of lines. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Writer(Arc<Shared>);
+pub(crate) struct QueueWriter(Arc<WriterShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct WriterShared {
+    state: Mutex<WriterState>,
     wake: Condvar,
 }
 
-struct State {
+struct WriterState {
     lines: FairQueue<Who, String>,
     dropped: u64,
     /// Who waits until nothing is queued.
     flushes: Vec<SyncSender<()>>,
 }
 
-impl Writer {
+impl QueueWriter {
     /// Starts the thread. `sorry` makes the line that says how many others were dropped, and `rest` the lines that have
     /// come due by themselves: all of them when asked.
     ///
@@ -71,8 +71,8 @@ impl Writer {
         sorry: impl Fn(u64) -> String + Send + 'static,
         rest: impl Fn(bool) -> Vec<String> + Send + 'static,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(WriterShared {
+            state: Mutex::new(WriterState {
                 lines: FairQueue::new(QUEUE),
                 dropped: 0,
                 flushes: Vec::new(),
@@ -80,7 +80,7 @@ impl Writer {
             wake: Condvar::new(),
         });
         let seen = shared.clone();
-        let work = move || work(&seen, Batch::new(together, write), sorry, rest);
+        let work = move || work(&seen, WriteBatch::new(together, write), sorry, rest);
         let thread = thread::Builder::new().name("log".to_owned()).spawn(work);
         if thread.is_err() {
             shared.state().lines = FairQueue::new(0);
@@ -117,27 +117,27 @@ impl Writer {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl WriterShared {
+    fn state(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Writer {
+impl fmt::Debug for QueueWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").finish_non_exhaustive()
     }
 }
 
 /// Lines that are written together, since each write costs more than what it writes.
-struct Batch<W> {
+struct WriteBatch<W> {
     write: W,
     together: usize,
     text: String,
     lines: u64,
 }
 
-impl<W: Fn(&str) -> io::Result<()>> Batch<W> {
+impl<W: Fn(&str) -> io::Result<()>> WriteBatch<W> {
     fn new(together: usize, write: W) -> Self {
         Self {
             write,
@@ -168,14 +168,14 @@ impl<W: Fn(&str) -> io::Result<()>> Batch<W> {
 }
 
 fn work<W: Fn(&str) -> io::Result<()>>(
-    shared: &Shared,
-    mut batch: Batch<W>,
+    shared: &WriterShared,
+    mut batch: WriteBatch<W>,
     sorry: impl Fn(u64) -> String,
     rest: impl Fn(bool) -> Vec<String>,
 ) {
     loop {
         let state = shared.state();
-        let waiting = |state: &mut State| state.lines.is_empty() && state.flushes.is_empty();
+        let waiting = |state: &mut WriterState| state.lines.is_empty() && state.flushes.is_empty();
         let (state, _timeout) = shared
             .wake
             .wait_timeout_while(state, LOOK, waiting)
@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    impl Writer {
+    impl QueueWriter {
         /// Each line by itself.
         fn start(
             write: impl Fn(&str) -> io::Result<()> + Send + 'static,
@@ -232,7 +232,7 @@ mod tests {
             stuck.recv().map_err(io::Error::other)?;
             read.send(line.to_owned()).map_err(io::Error::other)
         };
-        let writer = Writer::start(write, |lost| format!("{lost} lost"), |_| Vec::new());
+        let writer = QueueWriter::start(write, |lost| format!("{lost} lost"), |_| Vec::new());
         // One is in the hands of the thread, or still in the queue.
         for n in 0..QUEUE + 101 {
             writer.write(None, n.to_string());
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_closed_reader_is_nobodys_trouble() {
-        let writer = Writer::start(
+        let writer = QueueWriter::start(
             |_| Err(io::ErrorKind::BrokenPipe.into()),
             |_| String::new(),
             |_| Vec::new(),

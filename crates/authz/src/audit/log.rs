@@ -37,30 +37,30 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Audit {
     /// Started by the first event, so that a policy without audit costs no thread.
-    writer: OnceLock<Option<Arc<Shared>>>,
-    counters: Arc<Counters>,
+    writer: OnceLock<Option<Arc<AuditShared>>>,
+    counters: Arc<AuditCounters>,
 }
 
 /// The kind and the name of a caller.
-type Party = (&'static str, String);
-type Event = (Arc<Policy>, AuditEvent);
+type DeniedPrincipal = (&'static str, String);
+type QueuedEvent = (Arc<Policy>, AuditEvent);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct AuditShared {
+    state: Mutex<AuditState>,
     wake: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
-    queue: FairQueue<Party, Event>,
-    denials: Quotas<Party, Event>,
+struct AuditState {
+    queue: FairQueue<DeniedPrincipal, QueuedEvent>,
+    denials: Quotas<DeniedPrincipal, QueuedEvent>,
     /// Who waits until all is written.
     flushes: Vec<SyncSender<()>>,
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl AuditShared {
+    fn state(&self) -> MutexGuard<'_, AuditState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,7 +79,7 @@ pub struct AuditCounts {
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct AuditCounters {
     written: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
@@ -147,7 +147,7 @@ impl Audit {
     /// What became of the events so far.
     pub fn counts(&self) -> AuditCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters {
+        let AuditCounters {
             written,
             failed,
             dropped,
@@ -181,9 +181,9 @@ impl Audit {
 }
 
 /// `None` when the system has no thread to give; then every event is counted as dropped.
-fn start_writer(counters: Arc<Counters>) -> Option<Arc<Shared>> {
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State {
+fn start_writer(counters: Arc<AuditCounters>) -> Option<Arc<AuditShared>> {
+    let shared = Arc::new(AuditShared {
+        state: Mutex::new(AuditState {
             queue: FairQueue::new(QUEUE),
             denials: Quotas::new(DENIALS),
             flushes: Vec::new(),
@@ -201,9 +201,9 @@ fn start_writer(counters: Arc<Counters>) -> Option<Arc<Shared>> {
     }
 }
 
-fn work(shared: &Shared, counters: &Counters) {
+fn work(shared: &AuditShared, counters: &AuditCounters) {
     loop {
-        let waiting = |state: &mut State| state.queue.is_empty() && state.flushes.is_empty();
+        let waiting = |state: &mut AuditState| state.queue.is_empty() && state.flushes.is_empty();
         let (state, _timeout) = shared
             .wake
             .wait_timeout_while(shared.state(), LOOK, waiting)
@@ -237,7 +237,7 @@ fn work(shared: &Shared, counters: &Counters) {
     }
 }
 
-fn write(policy: &Policy, event: &AuditEvent, counters: &Counters) {
+fn write(policy: &Policy, event: &AuditEvent, counters: &AuditCounters) {
     for logger in &policy.audit.loggers {
         let counter = match logger.log(event) {
             Ok(()) => &counters.written,

@@ -30,12 +30,12 @@ pub struct Authorization {
     policy: LivePolicy,
     shadow: Option<LivePolicy>,
     audit: Arc<Audit>,
-    counters: Arc<Counters>,
+    counters: Arc<DecisionCounters>,
 }
 
 /// How often what was decided, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct DecisionCounts {
     /// Calls that were let begin.
     pub allowed: u64,
     /// Calls that were not.
@@ -53,7 +53,7 @@ pub struct Counts {
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct DecisionCounters {
     allowed: AtomicU64,
     denied: AtomicU64,
     malformed: AtomicU64,
@@ -89,10 +89,10 @@ impl Authorization {
     }
 
     /// The counts since the start.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> DecisionCounts {
         let counters = &*self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
+        DecisionCounts {
             allowed: read(&counters.allowed),
             denied: read(&counters.denied),
             malformed: read(&counters.malformed),

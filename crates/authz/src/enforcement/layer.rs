@@ -97,7 +97,7 @@ where
             Ok(admitted) => admitted,
             Err(refusal) => {
                 return AuthorizedCall {
-                    state: State::Refused(Some(refusal)),
+                    state: AdmittedCall::Refused(Some(refusal)),
                 };
             }
         };
@@ -119,7 +119,7 @@ where
             call: Box::pin(self.service.call(request)),
         };
         AuthorizedCall {
-            state: State::Allowed(call::until(call, refused)),
+            state: AdmittedCall::Allowed(call::until(call, refused)),
         }
     }
 }
@@ -148,10 +148,10 @@ impl<S> Authorized<S> {
 /// The future of [`Authorized`].
 #[must_use = "a call runs when it is polled"]
 pub struct AuthorizedCall<F> {
-    state: State<F>,
+    state: AdmittedCall<F>,
 }
 
-enum State<F> {
+enum AdmittedCall<F> {
     Refused(Option<Status>),
     Allowed(Until<TonicBodyCall<F>>),
 }
@@ -166,8 +166,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.state {
-            State::Allowed(call) => Pin::new(call).poll(cx),
-            State::Refused(refusal) => match refusal.take() {
+            AdmittedCall::Allowed(call) => Pin::new(call).poll(cx),
+            AdmittedCall::Refused(refusal) => match refusal.take() {
                 Some(refusal) => Poll::Ready(Ok(refusal.into_http())),
                 None => Poll::Pending,
             },

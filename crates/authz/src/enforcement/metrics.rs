@@ -3,14 +3,14 @@
 use base::metrics::{self, NONE};
 use prometheus_client::registry::Registry;
 
-use crate::enforcement::authorization::{Authorization, Counts};
+use crate::enforcement::authorization::{Authorization, DecisionCounts};
 
 impl Authorization {
     /// Registers the families of decisions and of the audit log.
     pub fn register(&self, registry: &mut Registry) {
         let authorization = self.clone();
         metrics::register(registry, move |families| {
-            let Counts {
+            let DecisionCounts {
                 allowed,
                 denied,
                 malformed,

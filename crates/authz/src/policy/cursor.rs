@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::policy::invalid::{Fault, InvalidPolicy};
-use crate::policy::json::{Node, Value};
+use crate::policy::json::{JsonValue, Node};
 
 pub(crate) type Parsed<T> = Result<T, InvalidPolicy>;
 
@@ -71,27 +71,27 @@ impl<'a> At<'a> {
 
     fn entries(&self) -> Parsed<&'a [(String, Node)]> {
         match &self.node.value {
-            Value::Object(entries) => Ok(entries),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_) => Err(self.wrong_type("an object")),
+            JsonValue::Object(entries) => Ok(entries),
+            JsonValue::Null
+            | JsonValue::Bool(_)
+            | JsonValue::Number(_)
+            | JsonValue::String(_)
+            | JsonValue::Array(_) => Err(self.wrong_type("an object")),
         }
     }
 
     pub(crate) fn items(&self) -> Parsed<Vec<Self>> {
         match &self.node.value {
-            Value::Array(items) => Ok(items
+            JsonValue::Array(items) => Ok(items
                 .iter()
                 .enumerate()
                 .map(|(at, item)| self.step(&at.to_string(), item))
                 .collect()),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Object(_) => Err(self.wrong_type("an array")),
+            JsonValue::Null
+            | JsonValue::Bool(_)
+            | JsonValue::Number(_)
+            | JsonValue::String(_)
+            | JsonValue::Object(_) => Err(self.wrong_type("an array")),
         }
     }
 
@@ -105,23 +105,23 @@ impl<'a> At<'a> {
 
     pub(crate) fn string(&self) -> Parsed<&'a str> {
         match &self.node.value {
-            Value::String(text) => Ok(text),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::Array(_)
-            | Value::Object(_) => Err(self.wrong_type("a string")),
+            JsonValue::String(text) => Ok(text),
+            JsonValue::Null
+            | JsonValue::Bool(_)
+            | JsonValue::Number(_)
+            | JsonValue::Array(_)
+            | JsonValue::Object(_) => Err(self.wrong_type("a string")),
         }
     }
 
     pub(crate) fn boolean(&self) -> Parsed<bool> {
         match &self.node.value {
-            Value::Bool(value) => Ok(*value),
-            Value::Null
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_) => Err(self.wrong_type("a boolean")),
+            JsonValue::Bool(value) => Ok(*value),
+            JsonValue::Null
+            | JsonValue::Number(_)
+            | JsonValue::String(_)
+            | JsonValue::Array(_)
+            | JsonValue::Object(_) => Err(self.wrong_type("a boolean")),
         }
     }
 
@@ -145,12 +145,14 @@ impl<'a> At<'a> {
 
     fn refuse_duplicates(&self) -> Parsed<()> {
         match &self.node.value {
-            Value::Object(_) => self
+            JsonValue::Object(_) => self
                 .unique_fields()?
                 .values()
                 .try_for_each(Self::refuse_duplicates),
-            Value::Array(_) => self.items()?.iter().try_for_each(Self::refuse_duplicates),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+            JsonValue::Array(_) => self.items()?.iter().try_for_each(Self::refuse_duplicates),
+            JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::String(_) => {
+                Ok(())
+            }
         }
     }
 }

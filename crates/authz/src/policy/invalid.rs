@@ -6,7 +6,7 @@ use std::fmt;
 
 /// Why a text is not a policy, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {}{fault}", Place(pointer))]
+#[error("line {line}: {}{fault}", PathInFile(pointer))]
 pub struct InvalidPolicy {
     /// The JSON pointer (RFC 6901) of the value at fault; empty for the whole text.
     pub pointer: String,
@@ -16,9 +16,9 @@ pub struct InvalidPolicy {
     pub fault: Fault,
 }
 
-struct Place<'a>(&'a str);
+struct PathInFile<'a>(&'a str);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for PathInFile<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             "" => Ok(()),

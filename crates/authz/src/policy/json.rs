@@ -12,11 +12,11 @@ use serde_json::Number;
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) line: u32,
-    pub(crate) value: Value,
+    pub(crate) value: JsonValue,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub(crate) enum JsonValue {
     Null,
     Bool(bool),
     Number(Number),
@@ -26,7 +26,7 @@ pub(crate) enum Value {
     Object(Vec<(String, Node)>),
 }
 
-impl Value {
+impl JsonValue {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -42,12 +42,12 @@ impl Value {
 impl From<&Node> for serde_json::Value {
     fn from(node: &Node) -> Self {
         match &node.value {
-            Value::Null => Self::Null,
-            Value::Bool(value) => Self::Bool(*value),
-            Value::Number(value) => Self::Number(value.clone()),
-            Value::String(value) => Self::String(value.clone()),
-            Value::Array(items) => items.iter().map(Self::from).collect(),
-            Value::Object(fields) => fields
+            JsonValue::Null => Self::Null,
+            JsonValue::Bool(value) => Self::Bool(*value),
+            JsonValue::Number(value) => Self::Number(value.clone()),
+            JsonValue::String(value) => Self::String(value.clone()),
+            JsonValue::Array(items) => items.iter().map(Self::from).collect(),
+            JsonValue::Object(fields) => fields
                 .iter()
                 .map(|(key, field)| (key.clone(), Self::from(field)))
                 .collect(),
@@ -141,52 +141,52 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 }
 
 impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Value;
+    type Value = JsonValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<JsonValue, E> {
+        Ok(JsonValue::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<JsonValue, E> {
+        Ok(JsonValue::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<JsonValue, E> {
+        Ok(JsonValue::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<JsonValue, E> {
+        Ok(JsonValue::Number(value.into()))
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<JsonValue, E> {
         Number::from_f64(value)
-            .map(Value::Number)
+            .map(JsonValue::Number)
             .ok_or_else(|| E::custom("number out of range"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<JsonValue, E> {
+        Ok(JsonValue::String(value.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<JsonValue, A::Error> {
         let mut array = Vec::new();
         while let Some(item) = items.next_element_seed(self)? {
             array.push(item);
         }
-        Ok(Value::Array(array))
+        Ok(JsonValue::Array(array))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<JsonValue, A::Error> {
         let mut object = Vec::new();
         while let Some(key) = fields.next_key()? {
             object.push((key, fields.next_value_seed(self)?));
         }
-        Ok(Value::Object(object))
+        Ok(JsonValue::Object(object))
     }
 }
 
@@ -197,9 +197,9 @@ mod tests {
     fn lines(node: &Node, into: &mut Vec<u32>) {
         into.push(node.line);
         match &node.value {
-            Value::Array(items) => items.iter().for_each(|item| lines(item, into)),
-            Value::Object(fields) => fields.iter().for_each(|(_, field)| lines(field, into)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            JsonValue::Array(items) => items.iter().for_each(|item| lines(item, into)),
+            JsonValue::Object(fields) => fields.iter().for_each(|(_, field)| lines(field, into)),
+            JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) | JsonValue::String(_) => {}
         }
     }
 

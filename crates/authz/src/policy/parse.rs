@@ -44,7 +44,7 @@ fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
             None => error.to_string(),
         }),
     })?;
-    if let (json::Value::String(_), Some(instead)) = (&root.value, base::json::instead(text)) {
+    if let (json::JsonValue::String(_), Some(instead)) = (&root.value, base::json::instead(text)) {
         return Err(InvalidPolicy {
             pointer: String::new(),
             line: root.line,

@@ -18,7 +18,7 @@ use tracing::Span;
 pub fn observed<F>(call: F, span: Span, ended: impl FnOnce(Code) + Send + 'static) -> Observed<F> {
     Observed {
         call: Box::pin(call),
-        watch: Some(Watch {
+        watch: Some(CallEnd {
             span,
             ended: Some(Box::new(ended)),
         }),
@@ -47,7 +47,7 @@ impl Failed for Status {
 #[must_use = "a call runs when it is polled"]
 pub struct Observed<F> {
     call: Pin<Box<F>>,
-    watch: Option<Watch>,
+    watch: Option<CallEnd>,
 }
 
 impl<F, E> Future for Observed<F>
@@ -86,12 +86,12 @@ impl<F> std::fmt::Debug for Observed<F> {
     }
 }
 
-struct Watch {
+struct CallEnd {
     span: Span,
     ended: Option<Box<dyn FnOnce(Code) + Send>>,
 }
 
-impl Watch {
+impl CallEnd {
     fn end(&mut self, code: Code) {
         if let Some(ended) = self.ended.take() {
             self.span.in_scope(|| ended(code));
@@ -99,7 +99,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for CallEnd {
     fn drop(&mut self) {
         self.end(Code::Cancelled);
     }
@@ -107,7 +107,7 @@ impl Drop for Watch {
 
 struct ObservedBody {
     body: Body,
-    watch: Watch,
+    watch: CallEnd,
 }
 
 impl http_body::Body for ObservedBody {

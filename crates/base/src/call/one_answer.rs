@@ -90,8 +90,7 @@ mod tests {
         let mut frames: Vec<_> = data
             .map(|data| Ok::<_, Status>(Frame::data(data)))
             .collect();
-        let ok =
-            HeaderMap::from_iter([(Status::GRPC_STATUS.parse().unwrap(), "0".parse().unwrap())]);
+        let ok = HeaderMap::from_iter([(Status::GRPC_STATUS, "0".parse().unwrap())]);
         frames.push(Ok(Frame::trailers(ok)));
         let body = Body::new(StreamBody::new(tonic::codegen::tokio_stream::iter(frames)));
         let answer = one_answer(Response::new(body)).unwrap();

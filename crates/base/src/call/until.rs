@@ -26,7 +26,7 @@ pub fn until<F>(call: F, end: impl Future<Output = Status> + Send + 'static) -> 
 /// Passes `body` on until `end` resolves, and then ends it with the status as trailers.
 pub fn until_body(body: Body, end: impl Future<Output = Status> + Send + 'static) -> Body {
     Body::new(UntilBody {
-        state: State::Open {
+        state: UntilState::Open {
             body,
             end: Box::pin(end),
         },
@@ -67,7 +67,7 @@ where
             }
             response.map(|body| {
                 Body::new(UntilBody {
-                    state: State::Open { body, end },
+                    state: UntilState::Open { body, end },
                 })
             })
         }))
@@ -82,10 +82,10 @@ impl<F> std::fmt::Debug for Until<F> {
 
 /// The body of [`until_body`].
 struct UntilBody {
-    state: State,
+    state: UntilState,
 }
 
-enum State {
+enum UntilState {
     Open { body: Body, end: End },
     Ended,
 }
@@ -98,11 +98,11 @@ impl http_body::Body for UntilBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let State::Open { body, end } = &mut self.state else {
+        let UntilState::Open { body, end } = &mut self.state else {
             return Poll::Ready(None);
         };
         if let Poll::Ready(status) = end.as_mut().poll(cx) {
-            self.state = State::Ended;
+            self.state = UntilState::Ended;
             return Poll::Ready(Some(trailers(&status).map(Frame::trailers)));
         }
         let frame = ready!(Pin::new(body).poll_frame(cx));
@@ -110,15 +110,15 @@ impl http_body::Body for UntilBody {
             .as_ref()
             .is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers))
         {
-            self.state = State::Ended;
+            self.state = UntilState::Ended;
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
-            State::Open { body, .. } => body.is_end_stream(),
-            State::Ended => true,
+            UntilState::Open { body, .. } => body.is_end_stream(),
+            UntilState::Ended => true,
         }
     }
 

@@ -14,7 +14,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::client::methods::Methods;
-use crate::client::observed::{CallId, Observed};
+use crate::client::observed::{CallId, ObservedChannel};
 use crate::client::retry::Retry;
 
 /// A channel of one client; clones share its connections and its retry budget.
@@ -26,7 +26,7 @@ use crate::client::retry::Retry;
 /// if there is one: a server that calls another puts its own there.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    pub(crate) sendings: Observed,
+    pub(crate) sendings: ObservedChannel,
     pub(crate) methods: Arc<Methods>,
     pub(crate) retry: Retry,
     pub(crate) deadline: Option<Duration>,

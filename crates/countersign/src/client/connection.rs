@@ -12,7 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::client::channel::Channel;
 use crate::client::methods::{InvalidDescriptors, Methods};
-use crate::client::observed::Observed;
+use crate::client::observed::ObservedChannel;
 use crate::client::retry::Retry;
 use crate::client::rpc_error::RpcError;
 use crate::credentials::credentials_next_step;
@@ -112,7 +112,7 @@ pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, Con
     let observer = Observer::new(Side::Client, paths, traces);
     let retry = Retry::default();
     let channel = Channel {
-        sendings: Observed::new(
+        sendings: ObservedChannel::new(
             channel,
             methods.clone(),
             observer.clone(),

@@ -9,7 +9,7 @@ use prost_types::method_options::IdempotencyLevel;
 
 /// One method, as its contract describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Method {
+pub(crate) struct MethodOptions {
     /// The client sends a stream of messages.
     pub(crate) sends_many: bool,
     /// The server answers with a stream of messages.
@@ -20,7 +20,7 @@ pub(crate) struct Method {
 
 /// The methods of an API, by their paths.
 #[derive(Debug)]
-pub(crate) struct Methods(HashMap<String, Method>);
+pub(crate) struct Methods(HashMap<String, MethodOptions>);
 
 /// Bytes that are no `google.protobuf.FileDescriptorSet`.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ impl Methods {
                     let path = format!("/{package}{}/{}", service.name(), method.name());
                     methods.insert(
                         path,
-                        Method {
+                        MethodOptions {
                             sends_many: method.client_streaming(),
                             answers_many: method.server_streaming(),
                             idempotent: level != IdempotencyLevel::IdempotencyUnknown,
@@ -59,7 +59,7 @@ impl Methods {
         Ok(Self(methods))
     }
 
-    pub(crate) fn get(&self, path: &str) -> Option<Method> {
+    pub(crate) fn get(&self, path: &str) -> Option<MethodOptions> {
         self.0.get(path).copied()
     }
 

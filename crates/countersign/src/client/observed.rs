@@ -37,14 +37,14 @@ impl CallId {
 /// A call is under the [`TraceContext`] among its request's extensions, if there is one: a server that calls another
 /// puts its own there.
 #[derive(Clone, Debug)]
-pub(crate) struct Observed {
+pub(crate) struct ObservedChannel {
     channel: mtls::Channel,
     methods: Arc<Methods>,
     observer: Observer,
     server: Arc<str>,
 }
 
-impl Observed {
+impl ObservedChannel {
     pub(crate) fn new(
         channel: mtls::Channel,
         methods: Arc<Methods>,
@@ -60,7 +60,7 @@ impl Observed {
     }
 }
 
-impl Service<Request<Body>> for Observed {
+impl Service<Request<Body>> for ObservedChannel {
     type Response = Response<Body>;
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;

@@ -24,10 +24,10 @@ use tonic::{Code, Status};
 use tracing::error;
 
 use crate::server::ends::{Ends, ended};
-use crate::server::load::Place;
+use crate::server::load::CallSlot;
 use crate::server::metrics::Metrics;
-use crate::server::request_body::Shared;
-use crate::server::table::Answer;
+use crate::server::request_body::CallState;
+use crate::server::table::BoxedAnswer;
 
 /// How much of a refused request is read, and how long it may take.
 const MAX_REST: usize = 64 << 10;
@@ -38,10 +38,10 @@ const UNWATCHED: usize = 1;
 
 /// A call that runs.
 pub(crate) struct Run {
-    shared: Arc<Shared>,
+    shared: Arc<CallState>,
     metrics: Arc<Metrics>,
     /// Until it is known how it ended.
-    open: Option<(CallSpan, Option<Place>)>,
+    open: Option<(CallSpan, Option<CallSlot>)>,
     began: Instant,
     ends: Option<Ends>,
     /// Resolves when one of `ends` has come.
@@ -50,10 +50,10 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<CallState>,
         metrics: Arc<Metrics>,
         recorded: CallSpan,
-        place: Option<Place>,
+        place: Option<CallSlot>,
         ends: Ends,
     ) -> Self {
         Self {
@@ -113,17 +113,17 @@ impl Drop for Run {
 }
 
 /// What a call waits for.
-pub(crate) enum Work {
+pub(crate) enum CallWork {
     /// Nothing: this is its answer.
     Answered(Response<Body>),
     /// Its handler.
-    Running(Answer),
+    Running(BoxedAnswer),
     /// The rest of its request, before this answer. Without that, HTTP/2 resets the stream of each refused call, and
     /// takes a caller who is refused often for one that breaks the protocol.
     Refused(Response<Body>, Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
-impl Work {
+impl CallWork {
     /// Answers with `status`, whatever the request still says.
     pub(crate) fn refused<B>(status: &Status, request: Request<B>) -> Self
     where
@@ -158,13 +158,13 @@ where
 /// The future of a call. What is no call has no [`Run`].
 #[must_use = "a call runs when it is polled"]
 pub(crate) struct Call {
-    work: Option<Work>,
+    work: Option<CallWork>,
     run: Option<Run>,
 }
 
 impl Call {
     /// A call that does this.
-    pub(crate) fn new(work: Work, run: Run) -> Self {
+    pub(crate) fn new(work: CallWork, run: Run) -> Self {
         Self {
             work: Some(work),
             run: Some(run),
@@ -174,7 +174,7 @@ impl Call {
     /// The answer to what is no call.
     pub(crate) fn none(answer: Response<Body>) -> Self {
         Self {
-            work: Some(Work::Answered(answer)),
+            work: Some(CallWork::Answered(answer)),
             run: None,
         }
     }
@@ -190,21 +190,21 @@ impl Call {
             }
         }
         let work = match self.work.take() {
-            Some(Work::Answered(answer)) => return Poll::Ready(answer),
-            Some(Work::Running(work)) => work,
-            Some(Work::Refused(answer, mut rest)) => {
+            Some(CallWork::Answered(answer)) => return Poll::Ready(answer),
+            Some(CallWork::Running(work)) => work,
+            Some(CallWork::Refused(answer, mut rest)) => {
                 if rest.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(answer);
                 }
-                self.work = Some(Work::Refused(answer, rest));
+                self.work = Some(CallWork::Refused(answer, rest));
                 return Poll::Pending;
             }
             None => return Poll::Pending,
         };
-        let work = self.work.insert(Work::Running(work));
+        let work = self.work.insert(CallWork::Running(work));
         let polled = catch_unwind(AssertUnwindSafe(|| match work {
-            Work::Running(work) => work.as_mut().poll(cx),
-            Work::Answered(_) | Work::Refused(..) => Poll::Pending,
+            CallWork::Running(work) => work.as_mut().poll(cx),
+            CallWork::Answered(_) | CallWork::Refused(..) => Poll::Pending,
         }));
         match polled {
             Ok(Poll::Ready(Ok(answer))) => {

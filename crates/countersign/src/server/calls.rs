@@ -23,12 +23,12 @@ use tonic::Status;
 use tonic::body::Body;
 use tracing::warn;
 
-use crate::server::call::{Call, CallBody, Run, Work, panicked};
+use crate::server::call::{Call, CallBody, CallWork, Run, panicked};
 use crate::server::ends::Ends;
 use crate::server::exceeded::Exceeded;
-use crate::server::load::{Place, Places};
+use crate::server::load::{CallSlot, CallSlots};
 use crate::server::metrics::Metrics;
-use crate::server::request_body::{RequestBody, Shared};
+use crate::server::request_body::{CallState, RequestBody};
 use crate::server::service::BoxError;
 use crate::server::table::{self, Table};
 
@@ -64,7 +64,7 @@ pub(crate) struct Bounds {
 
 /// What the messages of a method are.
 #[derive(Clone, Copy, Debug, Default)]
-struct Method {
+struct ServedMethod {
     takes_one_message: bool,
     /// It answers one message with a stream, so that only the server can end it.
     is_feed: bool,
@@ -72,16 +72,16 @@ struct Method {
 
 /// What all calls of one port have.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub(crate) struct ServicePort {
     services: Table,
     deadlines: Deadlines,
     bounds: Bounds,
     /// By the place of a method.
-    methods: Vec<Method>,
+    methods: Vec<ServedMethod>,
     metrics: Arc<Metrics>,
 }
 
-impl Port {
+impl ServicePort {
     pub(crate) fn new(
         services: Table,
         deadlines: Deadlines,
@@ -92,9 +92,9 @@ impl Port {
         let mut methods = Vec::new();
         for path in api.paths() {
             if let Some(place) = metrics.calls.place(path) {
-                methods.resize(methods.len().max(place + 1), Method::default());
+                methods.resize(methods.len().max(place + 1), ServedMethod::default());
                 if let Some(method) = methods.get_mut(place) {
-                    *method = Method {
+                    *method = ServedMethod {
                         takes_one_message: api.takes_one_message(path),
                         is_feed: api.is_feed(path),
                     };
@@ -113,21 +113,21 @@ impl Port {
 
 /// All calls of one connection.
 #[derive(Debug)]
-pub(crate) struct Calls {
-    port: Arc<Port>,
+pub(crate) struct ConnectionService {
+    port: Arc<ServicePort>,
     peer: Arc<str>,
     gate: Arc<Gate>,
     lease: Lease,
-    places: Places,
+    places: CallSlots,
 }
 
-impl Calls {
+impl ConnectionService {
     pub(crate) fn new(
-        port: Arc<Port>,
+        port: Arc<ServicePort>,
         peer: &Peer,
         gate: Gate,
         lease: Lease,
-        places: Places,
+        places: CallSlots,
     ) -> Self {
         Self {
             port,
@@ -139,7 +139,7 @@ impl Calls {
     }
 
     /// A place for a call, and how long it may take; or the answer that turns it away.
-    fn admit(&self, headers: &HeaderMap) -> Result<(Place, Duration), Status> {
+    fn admit(&self, headers: &HeaderMap) -> Result<(CallSlot, Duration), Status> {
         let shed = |exceeded: &Exceeded| self.port.metrics.shed.add(exceeded.reason());
         let max_bytes = self.port.bounds.metadata_bytes;
         if metadata_bytes(headers) > max_bytes {
@@ -169,7 +169,7 @@ impl Calls {
     }
 }
 
-impl Calls {
+impl ConnectionService {
     /// Begins a call, or refuses it.
     pub(crate) fn begin<B>(&self, mut request: Request<B>) -> Call
     where
@@ -191,7 +191,7 @@ impl Calls {
             .answer(place, path, &self.peer, id, caller.as_ref());
         // For the calls that a handler makes in turn.
         request.extensions_mut().insert(facts.context().clone());
-        let shared = Arc::new(Shared::new(facts));
+        let shared = Arc::new(CallState::new(facts));
         let _entered = telemetry::enter(shared.clone());
         let mut ends = Ends {
             gate: self.gate.clone(),
@@ -205,11 +205,11 @@ impl Calls {
                 .then(|| self.port.bounds.draining.clone()),
         };
         let (held, work) = match self.admit(request.headers()) {
-            Err(status) => (None, Work::refused(&status, request)),
+            Err(status) => (None, CallWork::refused(&status, request)),
             Ok((held, limit)) => {
                 ends.limit = limit;
                 match self.gate.admit(place, &request) {
-                    Err(refusal) => (None, Work::refused(&refusal, request)),
+                    Err(refusal) => (None, CallWork::refused(&refusal, request)),
                     Ok(allowed) => {
                         ends.allowed = Some((allowed, Head::of(&request)));
                         (Some(held), self.run(place, request, &shared))
@@ -221,13 +221,13 @@ impl Calls {
         Call::new(work, run)
     }
 
-    fn method(&self, place: Option<usize>) -> Method {
+    fn method(&self, place: Option<usize>) -> ServedMethod {
         let method = place.and_then(|place| self.port.methods.get(place));
         method.copied().unwrap_or_default()
     }
 
     /// Gives the call to its service.
-    fn run<B>(&self, place: Option<usize>, request: Request<B>, shared: &Arc<Shared>) -> Work
+    fn run<B>(&self, place: Option<usize>, request: Request<B>, shared: &Arc<CallState>) -> CallWork
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -237,14 +237,14 @@ impl Calls {
         let count = MessageCount::new(max_bytes, one);
         let request = request.map(|body| Body::new(RequestBody::new(body, count, shared.clone())));
         match catch_unwind(AssertUnwindSafe(|| self.port.services.call(request))) {
-            Ok(Some(answer)) => Work::Running(answer),
-            Ok(None) => Work::Answered(table::unserved()),
-            Err(_panic) => Work::Answered(panicked().into_http()),
+            Ok(Some(answer)) => CallWork::Running(answer),
+            Ok(None) => CallWork::Answered(table::unserved()),
+            Err(_panic) => CallWork::Answered(panicked().into_http()),
         }
     }
 }
 
-impl Service<Request<Incoming>> for Calls {
+impl Service<Request<Incoming>> for ConnectionService {
     type Response = Response<CallBody>;
     type Error = Infallible;
     type Future = Call;
@@ -291,7 +291,7 @@ mod tests {
     }
 
     /// The calls of a connection that may call [`CHECK`], which answers at once with one message.
-    fn calls(deadlines: Deadlines) -> Calls {
+    fn calls(deadlines: Deadlines) -> ConnectionService {
         let api = crate::server::api(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
         let metrics = Metrics::new(&api, Traces::default(), CallLines::Failed);
         let mut services = Table::default();
@@ -313,7 +313,7 @@ mod tests {
             message_bytes: 1 << 20,
             metadata_bytes: 1 << 14,
         };
-        let port = Port::new(services, deadlines, bounds, Arc::new(metrics));
+        let port = ServicePort::new(services, deadlines, bounds, Arc::new(metrics));
         let policy = format!(
             r#"{{"name": "p", "allow_rules": [{{"name": "orders",
                 "source": {{"principals": ["spiffe://acme.test/orders"]}},
@@ -321,7 +321,7 @@ mod tests {
         );
         let policy = LivePolicy::new(Policy::parse(policy.as_bytes()).unwrap());
         let peer = peer();
-        Calls::new(
+        ConnectionService::new(
             Arc::new(port),
             &peer,
             Authorization::new(policy).gate(&peer),
@@ -347,7 +347,7 @@ mod tests {
     }
 
     /// Runs a call that never waits, to its end, and gives the code of its trailers.
-    fn run(calls: &Calls, request: Request<Full<Bytes>>) -> tonic::Code {
+    fn run(calls: &ConnectionService, request: Request<Full<Bytes>>) -> tonic::Code {
         let mut cx = Context::from_waker(Waker::noop());
         let mut call = pin!(calls.begin(request));
         let Poll::Ready(Ok(response)) = call.as_mut().poll(&mut cx) else {

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::server::exceeded::{DRAINING, ERROR_DOMAIN, Exceeded};
-use crate::server::request_body::Shared;
+use crate::server::request_body::CallState;
 
 /// Within this, once a drain begins, streams end that only the server can end: not all at once, so that their callers do
 /// not come to the other servers all at once.
@@ -31,7 +31,7 @@ pub(crate) struct Ends {
 }
 
 /// Resolves when one of `ends` has come, with the status that ends the call.
-pub(crate) async fn ended(ends: Ends, shared: Arc<Shared>, began: Instant) -> Status {
+pub(crate) async fn ended(ends: Ends, shared: Arc<CallState>, began: Instant) -> Status {
     let Ends {
         gate,
         allowed,

@@ -29,7 +29,7 @@ pub(crate) struct Load {
 
 /// The places that the calls of one identity compete for, over all of its connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub(crate) struct CallSlots {
     all: Arc<Semaphore>,
     reserve: usize,
     own: Arc<Semaphore>,
@@ -40,7 +40,7 @@ pub(crate) struct Places {
 
 /// The place of one call, until it ends.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct CallSlot {
     _all: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
 }
@@ -57,7 +57,7 @@ impl Load {
     }
 
     /// The places of a connection of `peer`. Identities without a connection are forgotten.
-    pub(crate) fn caller(&self, peer: &Peer) -> Places {
+    pub(crate) fn caller(&self, peer: &Peer) -> CallSlots {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let name = peer.principal();
         let own = peers.get(&name).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -66,7 +66,7 @@ impl Load {
             peers.insert(name, Arc::downgrade(&own));
             own
         });
-        Places {
+        CallSlots {
             all: self.all.clone(),
             reserve: self.reserve,
             own,
@@ -76,9 +76,9 @@ impl Load {
     }
 }
 
-impl Places {
+impl CallSlots {
     /// A place, if there is one.
-    pub(crate) fn take(&self) -> Result<Place, Exceeded> {
+    pub(crate) fn take(&self) -> Result<CallSlot, Exceeded> {
         let own = self.own.clone().try_acquire_owned();
         let own = own.map_err(|_full| Exceeded::CallerBusy)?;
         // The one that was just taken is not counted.
@@ -88,7 +88,7 @@ impl Places {
         }
         let all = self.all.clone().try_acquire_owned();
         let all = all.map_err(|_full| Exceeded::ServerBusy)?;
-        Ok(Place {
+        Ok(CallSlot {
             _all: all,
             _own: own,
         })

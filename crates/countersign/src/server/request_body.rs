@@ -14,7 +14,7 @@ use tonic::Status;
 
 /// What a call and its request share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct CallState {
     call: ServerCall,
     /// The first message has come, or nothing waits for it.
     begun: AtomicBool,
@@ -29,13 +29,13 @@ struct Reader {
     waker: Option<Waker>,
 }
 
-impl IsServerCall for Shared {
+impl IsServerCall for CallState {
     fn server_call(&self) -> &ServerCall {
         &self.call
     }
 }
 
-impl Shared {
+impl CallState {
     pub(crate) fn new(call: ServerCall) -> Self {
         Self {
             call,
@@ -93,11 +93,11 @@ pub(crate) struct RequestBody<B> {
     /// Until it has ended.
     body: Option<B>,
     count: MessageCount,
-    shared: Arc<Shared>,
+    shared: Arc<CallState>,
 }
 
 impl<B> RequestBody<B> {
-    pub(crate) fn new(body: B, count: MessageCount, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(body: B, count: MessageCount, shared: Arc<CallState>) -> Self {
         Self {
             body: Some(body),
             count,

@@ -48,11 +48,11 @@ impl Service {
 #[must_use]
 pub struct Services {
     pub(crate) table: Table,
-    pub(crate) failed: Failed,
+    pub(crate) failed: ServiceFailure,
 }
 
 /// Resolves to the reason why the program cannot go on.
-pub(crate) type Failed = Pin<Box<dyn Future<Output = String> + Send>>;
+pub(crate) type ServiceFailure = Pin<Box<dyn Future<Output = String> + Send>>;
 
 impl Services {
     /// None yet.

@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Pages};
 use crate::credentials::credentials_next_step;
 use crate::program::{self, Stop, exit};
-use crate::server::calls::{Bounds, Calls, Deadlines, Port};
+use crate::server::calls::{Bounds, ConnectionService, Deadlines, ServicePort};
 use crate::server::health::Health;
 use crate::server::limits::LimitSettings;
 use crate::server::load::Load;
@@ -294,14 +294,14 @@ where
         drain_streams.send_replace(true);
         health.end().await;
     };
-    let port = Arc::new(Port::new(table, deadlines, bounds, metrics));
+    let port = Arc::new(ServicePort::new(table, deadlines, bounds, metrics));
     let served = mtls::serve_incoming(
         listener,
         trust,
         limits,
         move |peer, lease| {
             let (gate, places) = (authorization.gate(peer), load.caller(peer));
-            Calls::new(port.clone(), peer, gate, lease, places)
+            ConnectionService::new(port.clone(), peer, gate, lease, places)
         },
         shutdown,
     );

@@ -15,11 +15,11 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 /// What generated services answer with.
-pub(crate) type Answer =
+pub(crate) type BoxedAnswer =
     Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send + 'static>>;
 
 trait Serve: Send + Sync {
-    fn answer(&self, request: Request<Body>) -> Answer;
+    fn answer(&self, request: Request<Body>) -> BoxedAnswer;
 }
 
 impl<S> Serve for S
@@ -31,7 +31,7 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    fn answer(&self, request: Request<Body>) -> Answer {
+    fn answer(&self, request: Request<Body>) -> BoxedAnswer {
         let mut service = self.clone();
         // Generated services are always ready.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
@@ -40,7 +40,7 @@ where
         }
         // And what they answer with is in a box already.
         let mut answer = Some(service.call(request));
-        let boxed = (&mut answer as &mut dyn Any).downcast_mut::<Option<Answer>>();
+        let boxed = (&mut answer as &mut dyn Any).downcast_mut::<Option<BoxedAnswer>>();
         match (boxed.and_then(Option::take), answer) {
             (Some(boxed), _) => boxed,
             (None, Some(answer)) => Box::pin(answer),
@@ -72,7 +72,7 @@ impl Table {
     }
 
     /// What the service of this path answers, or `None` when there is no such service.
-    pub(crate) fn call(&self, request: Request<Body>) -> Option<Answer> {
+    pub(crate) fn call(&self, request: Request<Body>) -> Option<BoxedAnswer> {
         let path = request.uri().path().strip_prefix('/')?;
         let (name, _method) = path.split_once('/')?;
         let (_, service) = self.0.iter().find(|(known, _)| *known == name)?;

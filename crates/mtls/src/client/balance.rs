@@ -1,10 +1,10 @@
 //! Which connection a call goes to: the less busy of two, and never one whose calls all fail while others are there.
 
-use crate::client::dial::Connection;
+use crate::client::dial::OpenConnection;
 
 /// One of `ready`: the least busy of two picked at random ("power of two choices"). One that was left alone long enough
 /// gets a single call, to see.
-pub(crate) fn pick(mut ready: Vec<Connection>) -> Option<Connection> {
+pub(crate) fn pick(mut ready: Vec<OpenConnection>) -> Option<OpenConnection> {
     if ready.len() > 1 {
         if let Some(due) = ready.iter().find(|one| one.record.is_to_be_probed()) {
             return Some(due.clone());

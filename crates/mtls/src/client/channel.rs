@@ -21,7 +21,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::client::balance;
-use crate::client::dial::{Connection, Dialer};
+use crate::client::dial::{Dialer, OpenConnection};
 use crate::client::endpoint::{Endpoint, State};
 use crate::client::options::ChannelOptions;
 use crate::client::replay::Replay;
@@ -41,10 +41,10 @@ const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 /// A channel for generated clients. Clones share its connections; they end when the last clone is gone.
 #[derive(Clone)]
 pub struct Channel {
-    shared: Arc<Shared>,
+    shared: Arc<Endpoints>,
 }
 
-struct Shared {
+struct Endpoints {
     targets: Vec<String>,
     trust: Trust,
     wait_for_ready: bool,
@@ -52,7 +52,7 @@ struct Shared {
     resolver: AbortHandle,
 }
 
-impl Drop for Shared {
+impl Drop for Endpoints {
     fn drop(&mut self) {
         self.resolver.abort();
     }
@@ -95,7 +95,7 @@ pub fn connect_any(
         .collect();
     let resolver = tokio::spawn(resolve::resolve(dialers, publish)).abort_handle();
     Channel {
-        shared: Arc::new(Shared {
+        shared: Arc::new(Endpoints {
             targets,
             trust,
             wait_for_ready: options.wait_for_ready,
@@ -177,7 +177,7 @@ impl Channel {
     }
 
     /// The least busy of two usable connections picked at random ("power of two choices"), or the first there is.
-    async fn connection(&self) -> Result<Connection, Status> {
+    async fn connection(&self) -> Result<OpenConnection, Status> {
         let wait_for_ready = self.shared.wait_for_ready;
         let mut addresses = self.shared.addresses.clone();
         // A caller that tries again in a loop must not keep its thread from the very task that dials.
@@ -223,7 +223,7 @@ impl Channel {
 }
 
 /// The target of a request, in the form that HTTP/2 wants it.
-fn absolute(connection: &Connection, uri: &Uri) -> Result<Uri, Status> {
+fn absolute(connection: &OpenConnection, uri: &Uri) -> Result<Uri, Status> {
     let path = uri
         .path_and_query()
         .cloned()

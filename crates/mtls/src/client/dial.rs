@@ -24,8 +24,8 @@ use tracing::debug;
 use crate::client::options::ChannelOptions;
 use crate::client::record::Record;
 use crate::client::target::Target;
-use crate::client::wire::{LastWords, Said, Wire};
-use crate::counts::Live;
+use crate::client::wire::{LastMessage, LastWords, Wire};
+use crate::counts::CountedConnection;
 use crate::handshake::{self, Authenticated, Present};
 use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease;
@@ -54,41 +54,41 @@ pub struct ConnectError {
     address: Option<SocketAddr>,
     expected: String,
     own: String,
-    cause: Cause,
+    cause: ConnectCause,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Cause {
+pub(crate) enum ConnectCause {
     Resolve(Arc<io::Error>),
     NoAddress,
     Tcp(Arc<io::Error>),
     Handshake(HandshakeError),
     TimedOut,
     /// Connections are made, and each of them is closed at once.
-    ClosedAtOnce(Option<Said>),
+    ClosedAtOnce(Option<LastMessage>),
 }
 
 impl ConnectError {
     /// The stable name of the cause, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
         match &self.cause {
-            Cause::Resolve(_) | Cause::NoAddress => "NAME_NOT_RESOLVED",
-            Cause::Tcp(_) => "UNREACHABLE",
-            Cause::Handshake(cause) => cause.code(),
-            Cause::TimedOut => "CONNECT_TIMEOUT",
-            Cause::ClosedAtOnce(_) => "CLOSED_AT_ONCE",
+            ConnectCause::Resolve(_) | ConnectCause::NoAddress => "NAME_NOT_RESOLVED",
+            ConnectCause::Tcp(_) => "UNREACHABLE",
+            ConnectCause::Handshake(cause) => cause.code(),
+            ConnectCause::TimedOut => "CONNECT_TIMEOUT",
+            ConnectCause::ClosedAtOnce(_) => "CLOSED_AT_ONCE",
         }
     }
 
     /// How the handshake failed, if it got that far.
     pub fn handshake(&self) -> Option<&HandshakeError> {
         match &self.cause {
-            Cause::Handshake(cause) => Some(cause),
-            Cause::Resolve(_)
-            | Cause::NoAddress
-            | Cause::Tcp(_)
-            | Cause::TimedOut
-            | Cause::ClosedAtOnce(_) => None,
+            ConnectCause::Handshake(cause) => Some(cause),
+            ConnectCause::Resolve(_)
+            | ConnectCause::NoAddress
+            | ConnectCause::Tcp(_)
+            | ConnectCause::TimedOut
+            | ConnectCause::ClosedAtOnce(_) => None,
         }
     }
 }
@@ -100,21 +100,23 @@ impl fmt::Display for ConnectError {
             write!(f, " at {address}")?;
         }
         match &self.cause {
-            Cause::Resolve(error) => write!(f, ": its name does not resolve: {error}"),
-            Cause::NoAddress => f.write_str(": its name has no address"),
-            Cause::Tcp(error) => write!(f, ": {error}; is it running, and is this its port?"),
-            Cause::TimedOut => f.write_str(": no connection in time"),
-            Cause::ClosedAtOnce(last_words) => {
+            ConnectCause::Resolve(error) => write!(f, ": its name does not resolve: {error}"),
+            ConnectCause::NoAddress => f.write_str(": its name has no address"),
+            ConnectCause::Tcp(error) => {
+                write!(f, ": {error}; is it running, and is this its port?")
+            }
+            ConnectCause::TimedOut => f.write_str(": no connection in time"),
+            ConnectCause::ClosedAtOnce(last_words) => {
                 f.write_str(": each connection ends as soon as it is made; ")?;
                 match last_words {
                     Some(said) => said.fmt(f),
                     None => f.write_str("the server closed it without a word"),
                 }
             }
-            Cause::Handshake(cause @ HandshakeError::RefusedByPeer(_)) => {
+            ConnectCause::Handshake(cause @ HandshakeError::RefusedByPeer(_)) => {
                 write!(f, ": {cause}; ours is {}", self.own)
             }
-            Cause::Handshake(cause) => write!(f, " (expected {}): {cause}", self.expected),
+            ConnectCause::Handshake(cause) => write!(f, " (expected {}): {cause}", self.expected),
         }
     }
 }
@@ -122,15 +124,17 @@ impl fmt::Display for ConnectError {
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.cause {
-            Cause::Resolve(error) | Cause::Tcp(error) => Some(error.as_ref()),
-            Cause::Handshake(cause) => Some(cause),
-            Cause::NoAddress | Cause::TimedOut | Cause::ClosedAtOnce(_) => None,
+            ConnectCause::Resolve(error) | ConnectCause::Tcp(error) => Some(error.as_ref()),
+            ConnectCause::Handshake(cause) => Some(cause),
+            ConnectCause::NoAddress | ConnectCause::TimedOut | ConnectCause::ClosedAtOnce(_) => {
+                None
+            }
         }
     }
 }
 
 impl Dialer {
-    pub(crate) fn error(&self, address: Option<SocketAddr>, cause: Cause) -> ConnectError {
+    pub(crate) fn error(&self, address: Option<SocketAddr>, cause: ConnectCause) -> ConnectError {
         let own = match self.trust.current().own() {
             Ok(own) => format!("{own}, valid until {}", timestamp(own.not_after())),
             Err(refusal) => format!("doubtful: {refusal}"),
@@ -144,7 +148,7 @@ impl Dialer {
         }
     }
 
-    pub(crate) async fn dial(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
+    pub(crate) async fn dial(&self, address: SocketAddr) -> Result<OpenConnection, ConnectError> {
         let dialled = self.attempt(address).await;
         let counts = self.trust.counts();
         match &dialled {
@@ -154,15 +158,16 @@ impl Dialer {
         dialled
     }
 
-    async fn attempt(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
+    async fn attempt(&self, address: SocketAddr) -> Result<OpenConnection, ConnectError> {
         // Before the handshake, so that a change of trust while it runs is not missed.
         let mut snapshots = self.trust.subscribe();
         let snapshot = snapshots.borrow_and_update().clone();
         let attempt = timeout(self.options.connect_timeout, async {
             let tcp = TcpStream::connect(address)
                 .await
-                .map_err(|e| Cause::Tcp(Arc::new(e)))?;
-            tcp.set_nodelay(true).map_err(|e| Cause::Tcp(Arc::new(e)))?;
+                .map_err(|e| ConnectCause::Tcp(Arc::new(e)))?;
+            tcp.set_nodelay(true)
+                .map_err(|e| ConnectCause::Tcp(Arc::new(e)))?;
             let sni = self.target.server_name();
             handshake::connect(
                 tcp,
@@ -172,11 +177,11 @@ impl Dialer {
                 Present::Certificate,
             )
             .await
-            .map_err(Cause::Handshake)
+            .map_err(ConnectCause::Handshake)
         });
         let authenticated = attempt
             .await
-            .unwrap_or(Err(Cause::TimedOut))
+            .unwrap_or(Err(ConnectCause::TimedOut))
             .map_err(|cause| self.error(Some(address), cause))?;
         let Authenticated {
             stream,
@@ -191,11 +196,11 @@ impl Dialer {
             .max_header_list_size(MAX_METADATA)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|e| self.error(Some(address), Cause::Handshake(ended(&e))))?;
+            .map_err(|e| self.error(Some(address), ConnectCause::Handshake(ended(&e))))?;
         let (end, ending) = watch::channel(Ending::Open);
         let live = self.trust.counts().connection(&peer);
         tokio::spawn(drive(conn, peer, chain, snapshots, end, live));
-        Ok(Connection {
+        Ok(OpenConnection {
             address,
             send,
             authority: self.target.authority.clone(),
@@ -210,7 +215,7 @@ impl Dialer {
 
 /// An authenticated HTTP/2 connection. It ends when the last clone is gone and the last call is over.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct OpenConnection {
     pub(crate) address: SocketAddr,
     pub(crate) authority: http::uri::Authority,
     pub(crate) snapshot: Arc<Snapshot>,
@@ -232,7 +237,7 @@ pub(crate) enum Ending {
     Lost(Refusal),
 }
 
-impl Connection {
+impl OpenConnection {
     pub(crate) fn is_usable(&self) -> bool {
         self.send.is_ready() && matches!(*self.ending.borrow(), Ending::Open)
     }
@@ -289,7 +294,7 @@ async fn drive<IO>(
     chain: Arc<[CertificateDer<'static>]>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     end: watch::Sender<Ending>,
-    live: Live,
+    live: CountedConnection,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::client::dial::{Cause, ConnectError, Connection, Dialer};
+use crate::client::dial::{ConnectCause, ConnectError, Dialer, OpenConnection};
 
 /// The longest that a client keeps its old certificate in use after a new one is there.
 const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ pub(crate) enum State {
     /// It is being dialled for the first time since then.
     Connecting,
     /// It can take calls.
-    Ready(Connection),
+    Ready(OpenConnection),
     /// The last attempt failed, and the next one is due after a pause.
     Failed(ConnectError),
 }
@@ -162,7 +162,7 @@ async fn keep(
             continue;
         }
         let last_words = connection.last_words.get().cloned();
-        let error = dialer.error(Some(address), Cause::ClosedAtOnce(last_words));
+        let error = dialer.error(Some(address), ConnectCause::ClosedAtOnce(last_words));
         warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection failed");
         publish.send_replace(State::Failed(error));
         sleep(pause).await;
@@ -173,7 +173,7 @@ async fn keep(
 
 /// Waits until our certificate is another than the one that the connection was made with, and then a little, so that
 /// not all clients move at once.
-async fn rotated(dialer: &Dialer, connection: &Connection) {
+async fn rotated(dialer: &Dialer, connection: &OpenConnection) {
     let mut snapshots = dialer.trust.subscribe();
     let mine = connection.snapshot.leaf().cloned();
     let gone = snapshots

@@ -17,10 +17,10 @@ const MAX_KEPT: usize = 64 << 10;
 /// A body, and what was taken from it so far.
 #[derive(Clone)]
 pub(crate) struct Replay {
-    source: Arc<Mutex<Source>>,
+    source: Arc<Mutex<SharedBody>>,
 }
 
-struct Source {
+struct SharedBody {
     body: Body,
     kept: Vec<Bytes>,
     size: usize,
@@ -30,7 +30,7 @@ struct Source {
 
 impl Replay {
     pub(crate) fn new(body: Body) -> Self {
-        let source = Source {
+        let source = SharedBody {
             body,
             kept: Vec::new(),
             size: 0,
@@ -49,7 +49,7 @@ impl Replay {
             return None;
         }
         source.attempt += 1;
-        let attempt = Attempt {
+        let attempt = ReplayedBody {
             number: source.attempt,
             again: source.kept.iter().cloned().collect(),
             source: self.source.clone(),
@@ -58,19 +58,19 @@ impl Replay {
         Some(Body::new(attempt))
     }
 
-    fn source(&self) -> MutexGuard<'_, Source> {
+    fn source(&self) -> MutexGuard<'_, SharedBody> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One pass over the body: what was kept, then the rest.
-struct Attempt {
+struct ReplayedBody {
     number: usize,
     again: VecDeque<Bytes>,
-    source: Arc<Mutex<Source>>,
+    source: Arc<Mutex<SharedBody>>,
 }
 
-impl http_body::Body for Attempt {
+impl http_body::Body for ReplayedBody {
     type Data = Bytes;
     type Error = tonic::Status;
 

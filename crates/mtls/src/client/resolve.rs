@@ -10,7 +10,7 @@ use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::client::dial::{Cause, ConnectError, Dialer};
+use crate::client::dial::{ConnectCause, ConnectError, Dialer};
 use crate::client::endpoint::Endpoint;
 
 /// What the targets of a channel stand for.
@@ -49,11 +49,13 @@ pub(crate) async fn resolve(dialers: Vec<Arc<Dialer>>, publish: watch::Sender<Ad
 async fn look_up(
     dialer: &Arc<Dialer>,
     known: &mut HashMap<SocketAddr, Endpoint>,
-) -> Result<(), Cause> {
+) -> Result<(), ConnectCause> {
     let found = lookup_host((dialer.target.host.as_str(), dialer.target.port)).await;
-    let found: Vec<_> = found.map_err(|e| Cause::Resolve(Arc::new(e)))?.collect();
+    let found: Vec<_> = found
+        .map_err(|e| ConnectCause::Resolve(Arc::new(e)))?
+        .collect();
     if found.is_empty() {
-        return Err(Cause::NoAddress);
+        return Err(ConnectCause::NoAddress);
     }
     known.retain(|address, _| found.contains(address));
     for address in found {

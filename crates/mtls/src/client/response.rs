@@ -233,7 +233,7 @@ pub(crate) fn body(
     ending: watch::Receiver<Ending>,
     deadline: Option<Instant>,
 ) -> Body {
-    let incoming = Body::new(CallBody {
+    let incoming = Body::new(ResponseBody {
         incoming,
         from,
         _in_flight: in_flight,
@@ -253,13 +253,13 @@ pub(crate) fn body(
 }
 
 /// A response as it arrives, with its errors in gRPC's terms; counted as in flight until it is dropped.
-struct CallBody {
+struct ResponseBody {
     incoming: Incoming,
     from: Sender,
     _in_flight: InFlight,
 }
 
-impl http_body::Body for CallBody {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 

@@ -36,11 +36,11 @@ pub(crate) struct Wire<S> {
 
 /// Why a connection ends, once that was said.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LastWords(Arc<OnceLock<Said>>);
+pub(crate) struct LastWords(Arc<OnceLock<LastMessage>>);
 
 /// Who ended a connection, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum LastMessage {
     /// The server, by a GOAWAY (RFC 9113 §6.8).
     GoAway {
         /// Its error code.
@@ -53,12 +53,12 @@ pub(crate) enum Said {
 }
 
 impl LastWords {
-    pub(crate) fn get(&self) -> Option<&Said> {
+    pub(crate) fn get(&self) -> Option<&LastMessage> {
         self.0.get()
     }
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for LastMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::GoAway { code, debug_data } => {
@@ -148,7 +148,7 @@ impl Frames {
                 *answers = answers.saturating_add(1);
                 // The answer itself is one.
                 if *answers > MAX_INTERIM + 1 {
-                    self.last_words.0.set(Said::TooManyInterim).ok();
+                    self.last_words.0.set(LastMessage::TooManyInterim).ok();
                     return Err(TooManyInterim);
                 }
                 if self.answers.len() > MAX_COUNTED {
@@ -175,7 +175,7 @@ impl Frames {
             // The first one says why; the last of a graceful end only repeats it.
             self.last_words
                 .0
-                .set(Said::GoAway {
+                .set(LastMessage::GoAway {
                     code: u32::from_be_bytes(code),
                     debug_data: String::from_utf8_lossy(debug_data).into_owned(),
                 })

@@ -23,11 +23,11 @@ use crate::h2_error::h2_error;
 use crate::handshake::Authenticated;
 use crate::lease::{self, Lease};
 use crate::refusal::Refusal;
-use crate::server::executor::{InConnection, Running};
+use crate::server::executor::{ConnectionTasks, InConnection};
 use crate::server::limits::Limits;
 use crate::server::port::{Port, drain};
 use crate::server::preface::Preface;
-use crate::server::unread::{Call, Calls, Watched};
+use crate::server::unread::{OpenResponse, OpenResponses, Watched};
 use crate::trust::snapshot::Snapshot;
 
 /// How long the streams of a connection that lost its authority have to send their status, and a peer that has not
@@ -67,7 +67,7 @@ impl Closed {
 }
 
 /// What rarely happens to a connection. Nothing of it is looked at unless it was woken.
-enum Event {
+enum ConnectionEvent {
     Lost(Refusal),
     Spoke,
     Silent,
@@ -78,7 +78,7 @@ enum Event {
     Over,
 }
 
-type Events<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + 'a>>>;
+type Events<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ConnectionEvent> + Send + 'a>>>;
 
 pub(crate) async fn drive<M, S, B, IO>(
     port: &Port<M>,
@@ -104,39 +104,39 @@ where
     let service = (port.service_for)(&peer, lease);
     let own_expiry = snapshots.borrow().own().map(Peer::not_after).ok();
     let age = age(limits.max_connection_age, peer.not_after(), own_expiry);
-    let calls = Calls::new();
+    let calls = OpenResponses::new();
     let (io, spoken) = Preface::new(stream);
 
     let events = Events::new();
     // Authority first: what was lost during the handshake is lost before a call is read.
     events.push(Box::pin(async {
-        Event::Lost(lease::loss(Role::Client, &peer, &chain, snapshots).await)
+        ConnectionEvent::Lost(lease::loss(Role::Client, &peer, &chain, snapshots).await)
     }));
     events.push(Box::pin(async move {
         match spoken.await {
-            Ok(()) => Event::Spoke,
+            Ok(()) => ConnectionEvent::Spoke,
             // The connection is over, which it tells itself.
             Err(_over) => pending().await,
         }
     }));
-    events.push(after(limits.preface_timeout, Event::Silent));
+    events.push(after(limits.preface_timeout, ConnectionEvent::Silent));
     events.push(Box::pin(async {
         calls.clone().stuck(limits.unread_timeout).await;
-        Event::Unread
+        ConnectionEvent::Unread
     }));
-    events.push(after(age, Event::Aged));
+    events.push(after(age, ConnectionEvent::Aged));
     events.push(Box::pin(async {
         calls.clone().idle(limits.max_connection_idle).await;
-        Event::Idle
+        ConnectionEvent::Idle
     }));
     let draining = drain(port.draining.clone());
     events.push(Box::pin(async {
         draining.await;
-        Event::Draining
+        ConnectionEvent::Draining
     }));
     let mut events = pin!(events);
 
-    let mut running = Running::default();
+    let mut running = ConnectionTasks::default();
     let service = PeerService {
         service,
         peer: peer.clone(),
@@ -151,37 +151,45 @@ where
     poll_fn(|cx| {
         while let Poll::Ready(Some(event)) = events.as_mut().poll_next(cx) {
             match event {
-                Event::Lost(refusal) => {
+                ConnectionEvent::Lost(refusal) => {
                     lose.send_replace(Some(refusal.clone()));
                     lost = Some(refusal);
                     conn.as_mut().graceful_shutdown();
                     leaving = leaving.or(Some("CLOSED"));
                     over = "LAST_WORDS_TIMEOUT";
-                    events.push(after(LAST_WORDS, Event::Over));
+                    events.push(after(LAST_WORDS, ConnectionEvent::Over));
                 }
-                Event::Spoke => speaking = true,
-                Event::Silent if !speaking => return Poll::Ready(Closed::Cut("PREFACE_TIMEOUT")),
-                Event::Unread => return Poll::Ready(Closed::Cut("RESPONSE_UNREAD")),
-                Event::Aged | Event::Idle if leaving.is_none() => {
+                ConnectionEvent::Spoke => speaking = true,
+                ConnectionEvent::Silent if !speaking => {
+                    return Poll::Ready(Closed::Cut("PREFACE_TIMEOUT"));
+                }
+                ConnectionEvent::Unread => return Poll::Ready(Closed::Cut("RESPONSE_UNREAD")),
+                ConnectionEvent::Aged | ConnectionEvent::Idle if leaving.is_none() => {
                     conn.as_mut().graceful_shutdown();
-                    let is_idle = matches!(event, Event::Idle);
+                    let is_idle = matches!(event, ConnectionEvent::Idle);
                     leaving = Some(if is_idle { "IDLE" } else { "AGED" });
                     over = "CONNECTION_TOO_OLD";
-                    events.push(after(limits.max_connection_age_grace, Event::Over));
+                    events.push(after(
+                        limits.max_connection_age_grace,
+                        ConnectionEvent::Over,
+                    ));
                 }
-                Event::Draining if leaving.is_none() => {
+                ConnectionEvent::Draining if leaving.is_none() => {
                     conn.as_mut().graceful_shutdown();
                     leaving = Some("DRAINED");
                     // Who has not spoken yet must not hold up the end.
-                    events.push(after(LAST_WORDS, Event::Silent));
+                    events.push(after(LAST_WORDS, ConnectionEvent::Silent));
                 }
-                Event::Over => {
+                ConnectionEvent::Over => {
                     return Poll::Ready(match lost.take() {
                         Some(refusal) => Closed::Lost(refusal),
                         None => Closed::Cut(over),
                     });
                 }
-                Event::Silent | Event::Aged | Event::Idle | Event::Draining => {}
+                ConnectionEvent::Silent
+                | ConnectionEvent::Aged
+                | ConnectionEvent::Idle
+                | ConnectionEvent::Draining => {}
             }
         }
         loop {
@@ -201,7 +209,10 @@ where
     .await
 }
 
-fn after<'a>(pause: Duration, event: Event) -> Pin<Box<dyn Future<Output = Event> + Send + 'a>> {
+fn after<'a>(
+    pause: Duration,
+    event: ConnectionEvent,
+) -> Pin<Box<dyn Future<Output = ConnectionEvent> + Send + 'a>> {
     Box::pin(async move {
         sleep(pause).await;
         event
@@ -260,7 +271,7 @@ fn age(max: Duration, peer_expiry: SystemTime, own_expiry: Option<SystemTime>) -
 struct PeerService<S> {
     service: S,
     peer: Arc<Peer>,
-    calls: Calls,
+    calls: OpenResponses,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for PeerService<S>
@@ -284,7 +295,7 @@ where
 /// A call whose response is watched.
 struct Watching<F> {
     answer: Pin<Box<F>>,
-    call: Option<Call>,
+    call: Option<OpenResponse>,
 }
 
 impl<F, B> Future for Watching<F>

@@ -170,17 +170,17 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    type Entered = (Place, oneshot::Receiver<()>);
+    type Entry = (Place, oneshot::Receiver<()>);
 
-    fn enter(crowd: &Crowd, ip: &str) -> Entered {
+    fn enter(crowd: &Crowd, ip: &str) -> Entry {
         crowd.enter(ip.parse().unwrap())
     }
 
-    fn is_evicted((_, evicted): &mut Entered) -> bool {
+    fn is_evicted((_, evicted): &mut Entry) -> bool {
         evicted.try_recv().is_ok()
     }
 
-    fn evicted(sockets: &mut [Entered]) -> Vec<usize> {
+    fn evicted(sockets: &mut [Entry]) -> Vec<usize> {
         let all = sockets.iter_mut().enumerate();
         all.filter_map(|(n, socket)| is_evicted(socket).then_some(n))
             .collect()

@@ -12,11 +12,11 @@ use std::task::{Context, Poll};
 use futures_util::stream::{FuturesUnordered, Stream};
 use hyper::rt::Executor;
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes what a connection wants to be run. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct InConnection(Arc<Mutex<Vec<Work>>>);
+pub(crate) struct InConnection(Arc<Mutex<Vec<ConnectionTask>>>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for InConnection {
     fn execute(&self, work: F) {
@@ -33,12 +33,12 @@ impl fmt::Debug for InConnection {
 
 /// What runs in a connection. Each part of it is polled when it was woken, and only then.
 #[derive(Default)]
-pub(crate) struct Running {
+pub(crate) struct ConnectionTasks {
     new: InConnection,
-    works: FuturesUnordered<Work>,
+    works: FuturesUnordered<ConnectionTask>,
 }
 
-impl Running {
+impl ConnectionTasks {
     /// For hyper, to give its work to.
     pub(crate) fn executor(&self) -> InConnection {
         self.new.clone()

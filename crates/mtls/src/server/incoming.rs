@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tokio_rustls::server::TlsStream;
 use tracing::{error, info};
 
-use crate::counts::Live;
+use crate::counts::CountedConnection;
 use crate::handshake::Authenticated;
 use crate::lease;
 use crate::refusal::Refusal;
@@ -162,7 +162,7 @@ pub struct PeerStream {
     peer: Arc<Peer>,
     address: SocketAddr,
     authority: AuthorityOf,
-    live: Option<Live>,
+    live: Option<CountedConnection>,
     _admitted: Admitted,
     _permit: OwnedSemaphorePermit,
 }

@@ -19,10 +19,10 @@ use tonic::Status;
 
 /// The calls of one connection. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct Calls(Arc<Mutex<Open>>);
+pub(crate) struct OpenResponses(Arc<Mutex<UnreadState>>);
 
 #[derive(Debug)]
-struct Open {
+struct UnreadState {
     /// Of each open call: since when its response could go on and was not asked to.
     unread: Vec<Option<Instant>>,
     /// Places in `unread` of calls that are over.
@@ -33,14 +33,14 @@ struct Open {
 
 /// One call, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Call {
-    calls: Calls,
+pub(crate) struct OpenResponse {
+    calls: OpenResponses,
     at: usize,
 }
 
-impl Calls {
+impl OpenResponses {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Open {
+        Self(Arc::new(Mutex::new(UnreadState {
             unread: Vec::new(),
             free: Vec::new(),
             idle_since: Instant::now(),
@@ -48,14 +48,14 @@ impl Calls {
     }
 
     /// A call begins.
-    pub(crate) fn begin(&self) -> Call {
+    pub(crate) fn begin(&self) -> OpenResponse {
         let mut open = self.open();
         let at = open.free.pop().unwrap_or_else(|| {
             open.unread.push(None);
             open.unread.len() - 1
         });
         drop(open);
-        Call {
+        OpenResponse {
             calls: self.clone(),
             at,
         }
@@ -90,12 +90,12 @@ impl Calls {
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, UnreadState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Call {
+impl OpenResponse {
     /// Its response could go on, since now; or waits for something else than its caller.
     fn could_go_on(&self, could: bool) {
         let since = could.then(Instant::now);
@@ -111,7 +111,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for OpenResponse {
     fn drop(&mut self) {
         let mut open = self.calls.open();
         if let Some(unread) = open.unread.get_mut(self.at) {
@@ -124,11 +124,11 @@ impl Drop for Call {
     }
 }
 
-/// The body of [`Call::watch`].
+/// The body of [`OpenResponse::watch`].
 #[derive(Debug)]
 pub(crate) struct Watched<B> {
     body: B,
-    call: Call,
+    call: OpenResponse,
 }
 
 impl<B> http_body::Body for Watched<B>

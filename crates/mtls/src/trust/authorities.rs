@@ -4,7 +4,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::Issuers;
-use crate::trust::lists::InForce;
+use crate::trust::lists::ListInForce;
 use crate::trust::pem_file::PemFile;
 use crate::trust::verify::{Authorities, ExpiredCrls};
 
@@ -25,11 +25,11 @@ impl Authorities {
         for file in roots {
             all.extend(file.roots()?);
         }
-        let mut lists: Vec<InForce> = Vec::new();
+        let mut lists: Vec<ListInForce> = Vec::new();
         for file in crls {
             for (index, der) in file.revocation_lists()?.iter().enumerate() {
                 let issuers = Issuers::new(chain.get(1..).unwrap_or_default(), &all);
-                let read = InForce::alone(der, &lists, &issuers);
+                let read = ListInForce::alone(der, &lists, &issuers);
                 lists.push(read.map_err(|source| InvalidCredentials::Crl {
                     path: file.path.clone(),
                     position: index + 1,

@@ -56,7 +56,7 @@ impl CrlFacts {
 
 /// A revocation list with what proves it.
 #[derive(Debug)]
-pub(crate) struct List {
+pub(crate) struct RevocationList {
     pub(crate) facts: CrlFacts,
     pub(crate) crl: CertRevocationList<'static>,
     /// What was read, to be known again without being read again.
@@ -70,7 +70,7 @@ pub(crate) struct List {
     keys: Mutex<HashMap<Digest, bool>>,
 }
 
-impl List {
+impl RevocationList {
     /// Reads a list. Who signed it is another question.
     pub(crate) fn read(der: &CertificateRevocationListDer<'_>) -> Result<Self, InvalidCrl> {
         let (_, crl) = CertificateRevocationList::from_der(der)

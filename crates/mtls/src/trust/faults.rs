@@ -38,10 +38,10 @@ impl Fault {
 
 /// The faults that there are, and what was said of them.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Met>);
+pub(crate) struct Faults(Vec<PreviousFault>);
 
 #[derive(Debug)]
-struct Met {
+struct PreviousFault {
     part: Part,
     code: &'static str,
     text: String,
@@ -53,14 +53,14 @@ struct Met {
 impl Faults {
     /// What one more read found, in place of what the last one did.
     pub(crate) fn found(&mut self, faults: &[Fault]) {
-        let mut met: Vec<Met> = Vec::new();
+        let mut met: Vec<PreviousFault> = Vec::new();
         for Fault { part, error } in faults {
             if met.iter().any(|other| other.part == *part) {
                 continue;
             }
             let (code, text) = (error.code(), error.to_string());
             let before = self.0.iter().find(|before| before.part == *part);
-            met.push(Met {
+            met.push(PreviousFault {
                 part: part.clone(),
                 code,
                 reads: before
@@ -82,11 +82,11 @@ impl Faults {
 
     /// The faults to say now, by code and text; each is given once.
     pub(crate) fn take_due(&mut self) -> Vec<(&'static str, String)> {
-        let due = |met: &&mut Met| match &met.said {
+        let due = |met: &&mut PreviousFault| match &met.said {
             None => met.reads >= SAID_AFTER,
             Some(said) => *said != met.text && met.reads >= SAID_AGAIN_AFTER,
         };
-        let say = |met: &mut Met| {
+        let say = |met: &mut PreviousFault| {
             met.said = Some(met.text.clone());
             (met.code, met.text.clone())
         };

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
-use crate::trust::crl::{CrlFacts, List, claimed_issuer};
+use crate::trust::crl::{CrlFacts, RevocationList, claimed_issuer};
 use crate::trust::faults::{Fault, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::invalid_crl::InvalidCrl;
@@ -24,60 +24,60 @@ const MAX_CANDIDATES: usize = 8;
 
 /// What is in force for one issuer and scope.
 #[derive(Clone, Debug)]
-pub(crate) struct InForce {
-    newest: Arc<List>,
+pub(crate) struct ListInForce {
+    newest: Arc<RevocationList>,
     /// Those that count where the newest is found to be forged, the newer first.
-    before: Vec<Arc<List>>,
+    before: Vec<Arc<RevocationList>>,
     /// Whether that issuer was not checked at all before these lists came.
     unchecked_before: bool,
-    standing: Standing,
+    standing: Proof,
     /// The roots that the issuer stands under, as far as the credentials show.
     roots: Vec<CertificateDer<'static>>,
 }
 
 /// Whether the issuer signed the newest list.
 #[derive(Clone, Debug)]
-enum Standing {
+enum Proof {
     Proven,
     /// No certificate here is that of the issuer. What was found when it was met is shared by all snapshots.
-    Unproven(Arc<Met>),
+    Unproven(Arc<IssuersSeen>),
 }
 
 #[derive(Debug, Default)]
-struct Met {
+struct IssuersSeen {
     owned: AtomicBool,
     disowned: AtomicBool,
 }
 
-impl InForce {
+impl ListInForce {
     pub(crate) fn facts(&self) -> &CrlFacts {
         &self.newest.facts
     }
 
     /// Whether no certificate here is that of its issuer.
     pub(crate) fn is_of_a_stranger(&self) -> bool {
-        matches!(self.standing, Standing::Unproven(_))
+        matches!(self.standing, Proof::Unproven(_))
     }
 
     /// Whether there is nothing left to be found out about it.
     pub(crate) fn is_settled(&self) -> bool {
         match &self.standing {
-            Standing::Proven => true,
-            Standing::Unproven(met) => met.owned.load(Ordering::Relaxed),
+            Proof::Proven => true,
+            Proof::Unproven(met) => met.owned.load(Ordering::Relaxed),
         }
     }
 
     fn is_disowned(&self) -> bool {
         match &self.standing {
-            Standing::Proven => false,
-            Standing::Unproven(met) => {
+            Proof::Proven => false,
+            Proof::Unproven(met) => {
                 met.disowned.load(Ordering::Relaxed) && !met.owned.load(Ordering::Relaxed)
             }
         }
     }
 
     /// The list that counts on a path through `issuers`.
-    pub(crate) fn on_path(&self, issuers: &Issuers<'_>) -> Option<&List> {
+    pub(crate) fn on_path(&self, issuers: &Issuers<'_>) -> Option<&RevocationList> {
         if self.is_settled() {
             return Some(&self.newest);
         }
@@ -85,7 +85,7 @@ impl InForce {
         if namesakes.is_empty() {
             return Some(&self.newest);
         }
-        let signed = |list: &&Arc<List>| {
+        let signed = |list: &&Arc<RevocationList>| {
             let mut namesakes = namesakes.iter();
             namesakes.any(|issuer| issuer.may_sign_lists() && list.is_signed_by(issuer))
         };
@@ -99,7 +99,7 @@ impl InForce {
 
     /// Learns from a verified path whether its issuer signed the newest list.
     pub(crate) fn meet(&self, issuers: &Issuers<'_>) {
-        let Standing::Unproven(met) = &self.standing else {
+        let Proof::Unproven(met) = &self.standing else {
             return;
         };
         for issuer in issuers.named(&self.facts().raw_issuer) {
@@ -123,14 +123,14 @@ impl InForce {
 }
 
 /// Whether nothing changed from one to the other.
-pub(crate) fn are_the_same(some: &[InForce], others: &[InForce]) -> bool {
+pub(crate) fn are_the_same(some: &[ListInForce], others: &[ListInForce]) -> bool {
     some.len() == others.len() && some.iter().zip(others).all(|(a, b)| a.is_the_same_as(b))
 }
 
 /// What a file of lists is held against.
 pub(crate) struct Setting<'a> {
     /// What is in force; `None` at the start, when there is nothing to fall back on.
-    pub(crate) in_force: Option<&'a [InForce]>,
+    pub(crate) in_force: Option<&'a [ListInForce]>,
     pub(crate) issuers: &'a Issuers<'a>,
     pub(crate) roots: &'a [Root],
     pub(crate) now: SystemTime,
@@ -140,7 +140,7 @@ pub(crate) struct Setting<'a> {
 pub(crate) fn renew(
     file: Result<PemFile, NoLists>,
     setting: &Setting<'_>,
-) -> (Vec<InForce>, Vec<Fault>) {
+) -> (Vec<ListInForce>, Vec<Fault>) {
     let before = setting.in_force.unwrap_or_default();
     let mut faults = Vec::new();
     let (lists, path, whole) = match file {
@@ -159,7 +159,7 @@ pub(crate) fn renew(
         }
     };
 
-    let mut renewed: Vec<InForce> = Vec::new();
+    let mut renewed: Vec<ListInForce> = Vec::new();
     let (mut refused, mut doubled) = (Vec::new(), Vec::new());
     for (index, der) in lists.iter().enumerate() {
         if !doubled.is_empty() && claimed_issuer(der).is_some_and(|it| doubled.contains(&it)) {
@@ -189,7 +189,7 @@ pub(crate) fn renew(
         }
     }
     for old in before {
-        let replaced = |new: &&InForce| new.facts().covers_the_same_as(old.facts());
+        let replaced = |new: &&ListInForce| new.facts().covers_the_same_as(old.facts());
         if renewed.iter().any(|new| replaced(&new)) {
             continue;
         }
@@ -222,17 +222,17 @@ pub(crate) fn renew(
 fn take(
     der: &CertificateRevocationListDer<'_>,
     whole: bool,
-    taken: &[InForce],
+    taken: &[ListInForce],
     setting: &Setting<'_>,
-) -> Result<Option<InForce>, InvalidCrl> {
+) -> Result<Option<ListInForce>, InvalidCrl> {
     let before = setting.in_force.unwrap_or_default();
     let content = crate::crypto::digest([der.as_ref()]);
     let same = before.iter().find(|old| old.newest.content == content);
     let list = match same {
         Some(same) => same.newest.clone(),
-        None => Arc::new(List::read(der)?),
+        None => Arc::new(RevocationList::read(der)?),
     };
-    let of_the_same = |other: &&InForce| other.facts().covers_the_same_as(&list.facts);
+    let of_the_same = |other: &&ListInForce| other.facts().covers_the_same_as(&list.facts);
     if taken.iter().any(|other| of_the_same(&other)) {
         let issuer = list.facts.issuer.clone();
         return Err(InvalidCrl::Duplicate { issuer });
@@ -260,13 +260,13 @@ fn take(
         .or_else(|| old.map(|old| old.roots.clone()))
         .unwrap_or_default();
     if is_proven {
-        return Ok(Some(InForce::proven(list, roots)));
+        return Ok(Some(ListInForce::proven(list, roots)));
     }
     // Nothing older counts than what its issuer is known to have signed.
-    let settled = old.is_some_and(InForce::is_settled);
+    let settled = old.is_some_and(ListInForce::is_settled);
     let kept = if settled { 1 } else { MAX_CANDIDATES };
     let forgets = settled || standing_before.len() > kept;
-    Ok(Some(InForce {
+    Ok(Some(ListInForce {
         newest: list,
         unchecked_before: match (setting.in_force, old) {
             (None, _) => false,
@@ -274,28 +274,28 @@ fn take(
             (Some(_), Some(old)) => old.unchecked_before && !forgets,
         },
         before: standing_before.into_iter().take(kept).collect(),
-        standing: Standing::Unproven(Arc::default()),
+        standing: Proof::Unproven(Arc::default()),
         roots,
     }))
 }
 
 /// What stays in force, looked at with the certificates that there are now.
-fn kept(old: &InForce, setting: &Setting<'_>) -> InForce {
+fn kept(old: &ListInForce, setting: &Setting<'_>) -> ListInForce {
     match old.newest.proven(setting.issuers) {
-        Ok(Some(roots)) => InForce::proven(old.newest.clone(), roots),
+        Ok(Some(roots)) => ListInForce::proven(old.newest.clone(), roots),
         // A list that is in force stays, though the authority of that name is another one now.
         Ok(None) | Err(_) => old.clone(),
     }
 }
 
-impl InForce {
+impl ListInForce {
     /// A list that takes the place of none, beside `others`.
     pub(crate) fn alone(
         der: &CertificateRevocationListDer<'_>,
         others: &[Self],
         issuers: &Issuers<'_>,
     ) -> Result<Self, InvalidCrl> {
-        let list = List::read(der)?;
+        let list = RevocationList::read(der)?;
         if others
             .iter()
             .any(|other| other.facts().covers_the_same_as(&list.facts))
@@ -312,18 +312,18 @@ impl InForce {
                 newest: list,
                 before: Vec::new(),
                 unchecked_before: false,
-                standing: Standing::Unproven(Arc::default()),
+                standing: Proof::Unproven(Arc::default()),
                 roots: Vec::new(),
             },
         })
     }
 
-    fn proven(list: Arc<List>, roots: Vec<CertificateDer<'static>>) -> Self {
+    fn proven(list: Arc<RevocationList>, roots: Vec<CertificateDer<'static>>) -> Self {
         Self {
             newest: list,
             before: Vec::new(),
             unchecked_before: false,
-            standing: Standing::Proven,
+            standing: Proof::Proven,
             roots,
         }
     }

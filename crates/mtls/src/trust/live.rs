@@ -10,11 +10,11 @@ use identity::Role;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::counts::Counts;
+use crate::counts::TransportCounts;
 use crate::trust::faults::{Fault, Faults};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::snapshot::Snapshot;
-use crate::trust::source::{Contents, Source};
+use crate::trust::source::{Digests, Source};
 use crate::trust::verify::ExpiredCrls;
 
 /// How long unchanged files are not looked at again: what is in them may be good at another time, or a handshake may
@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Trust {
     current: watch::Receiver<Arc<Snapshot>>,
-    counts: Arc<Counts>,
+    counts: Arc<TransportCounts>,
 }
 
 /// How credentials are kept current.
@@ -56,7 +56,7 @@ impl Trust {
         let first = Arc::new(Snapshot::first(role, source.read(), reload.expired_crls)?);
         announce(&first);
         let (publish, current) = watch::channel(first);
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<TransportCounts>::default();
         tokio::spawn(keep_current(source, reload, publish, counts.clone()));
         Ok(Self { current, counts })
     }
@@ -81,7 +81,7 @@ impl Trust {
         self.counts.resent.get()
     }
 
-    pub(crate) fn counts(&self) -> &Arc<Counts> {
+    pub(crate) fn counts(&self) -> &Arc<TransportCounts> {
         &self.counts
     }
 }
@@ -90,7 +90,7 @@ async fn keep_current(
     source: Source,
     reload: Reload,
     publish: watch::Sender<Arc<Snapshot>>,
-    counts: Arc<Counts>,
+    counts: Arc<TransportCounts>,
 ) {
     let mut faults = Faults::default();
     let mut last = None;
@@ -152,7 +152,7 @@ async fn keep_current(
 /// What the last look at the files was about.
 #[derive(Clone, Copy)]
 struct Look {
-    contents: Contents,
+    contents: Digests,
     roots_agree: bool,
     at: Instant,
 }

@@ -45,7 +45,7 @@ pub(crate) struct Section {
 
 /// The line that stands in the way, and what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct PemFault {
     pub(crate) line: usize,
     pub(crate) reason: String,
 }
@@ -54,13 +54,13 @@ pub(crate) struct Fault {
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// All sections of a text, in order.
-pub(crate) fn sections(text: &[u8]) -> Result<Vec<Section>, Fault> {
+pub(crate) fn sections(text: &[u8]) -> Result<Vec<Section>, PemFault> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut sections = Vec::new();
-    let mut open: Option<Open<'_>> = None;
+    let mut open: Option<OpenSection<'_>> = None;
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let number = index + 1;
-        let fault = |reason: String| Fault {
+        let fault = |reason: String| PemFault {
             line: number,
             reason,
         };
@@ -68,7 +68,7 @@ pub(crate) fn sections(text: &[u8]) -> Result<Vec<Section>, Fault> {
         let marker = marker(line).map_err(|reason| fault(reason.to_owned()))?;
         match (open.take(), marker) {
             (None, None) => commentary(line).map_err(|reason| fault(reason.to_owned()))?,
-            (None, Some(Marker::Begin(name))) => open = Some(Open::new(number, name)),
+            (None, Some(Marker::Begin(name))) => open = Some(OpenSection::new(number, name)),
             (None, Some(Marker::End(_))) => {
                 return Err(fault("an -----END line without its -----BEGIN".to_owned()));
             }
@@ -98,7 +98,7 @@ pub(crate) fn sections(text: &[u8]) -> Result<Vec<Section>, Fault> {
 }
 
 /// A section whose end has not been met.
-struct Open<'a> {
+struct OpenSection<'a> {
     line: usize,
     name: &'a str,
     label: Label,
@@ -106,7 +106,7 @@ struct Open<'a> {
     body: String,
 }
 
-impl<'a> Open<'a> {
+impl<'a> OpenSection<'a> {
     fn new(line: usize, name: &'a str) -> Self {
         Self {
             line,
@@ -140,7 +140,7 @@ impl<'a> Open<'a> {
         Ok(self)
     }
 
-    fn decoded(self) -> Result<Section, Fault> {
+    fn decoded(self) -> Result<Section, PemFault> {
         let der = match self.label {
             Label::Certificate | Label::RevocationList | Label::PrivateKey(_) => {
                 let name = self.name;
@@ -162,12 +162,12 @@ impl<'a> Open<'a> {
         })
     }
 
-    fn cut_off(&self) -> Fault {
+    fn cut_off(&self) -> PemFault {
         self.fault("it is cut off: a section has no -----END line")
     }
 
-    fn fault(&self, reason: &str) -> Fault {
-        Fault {
+    fn fault(&self, reason: &str) -> PemFault {
+        PemFault {
             line: self.line,
             reason: reason.to_owned(),
         }

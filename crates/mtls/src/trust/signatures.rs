@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
 
 use crate::crypto::{self, Digest};
-use crate::trust::crl::List;
+use crate::trust::crl::RevocationList;
 use crate::trust::memo::Memo;
 
 /// How many good signatures are remembered, at about 50 bytes each.
@@ -23,12 +23,12 @@ static GOOD: LazyLock<Memo<()>> = LazyLock::new(|| Memo::new(MAX_SIGNATURES));
 pub(crate) struct Remembering<'l> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
     good: &'l Memo<()>,
-    lists: &'l [&'l List],
+    lists: &'l [&'l RevocationList],
 }
 
 impl<'l> Remembering<'l> {
     /// The algorithms that are accepted, for a verification that uses `lists` and no other ones.
-    pub(crate) fn all(lists: &'l [&'l List]) -> Vec<Self> {
+    pub(crate) fn all(lists: &'l [&'l RevocationList]) -> Vec<Self> {
         let all = crypto::signature_algorithms().all.iter();
         all.map(|algorithm| Self {
             algorithm: *algorithm,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     /// A list of `revoked` certificates, and what is signed of it.
-    fn list(revoked: u64) -> (List, Vec<u8>) {
+    fn list(revoked: u64) -> (RevocationList, Vec<u8>) {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::CrlSign];
@@ -216,7 +216,7 @@ mod tests {
         let der = der.signed_by(&issuer).unwrap();
         let (_, parsed) = CertificateRevocationList::from_der(der.der()).unwrap();
         let signed = parsed.tbs_cert_list.as_ref().to_vec();
-        (List::read(der.der()).unwrap(), signed)
+        (RevocationList::read(der.der()).unwrap(), signed)
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
         let ((long, signed), (short, few)) = (list(4000), list(1));
         let algorithm = counting(false);
         let good = Memo::new(10);
-        let check = |lists: &[&List], message: &[u8]| {
+        let check = |lists: &[&RevocationList], message: &[u8]| {
             let it = Remembering {
                 algorithm,
                 good: &good,

@@ -20,7 +20,7 @@ use crate::trust::crl::CrlFacts;
 use crate::trust::faults::{Fault, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::Issuers;
-use crate::trust::lists::{self, InForce, Setting};
+use crate::trust::lists::{self, ListInForce, Setting};
 use crate::trust::pem_file::PemFile;
 use crate::trust::root::Root;
 use crate::trust::source::Material;
@@ -35,7 +35,7 @@ pub struct Snapshot {
     verdict: Result<Peer, Refusal>,
     authorities: Arc<Authorities>,
     roots_content: Digest,
-    rejudged: Mutex<HashMap<Digest, Verdict>>,
+    rejudged: Mutex<HashMap<Digest, RejudgedChain>>,
     configurations: Configurations,
 }
 
@@ -51,7 +51,7 @@ struct Own {
 type NewRoots = (Arc<[Root]>, Digest);
 
 /// What was found of a chain, once; the lock around all of them is not held meanwhile.
-type Verdict = Arc<OnceLock<Result<(), Refusal>>>;
+type RejudgedChain = Arc<OnceLock<Result<(), Refusal>>>;
 
 impl Snapshot {
     /// The first one, of which every part must be good.
@@ -236,7 +236,7 @@ impl Snapshot {
 
     /// The revocation lists in force.
     pub fn crls(&self) -> impl ExactSizeIterator<Item = &CrlFacts> {
-        self.authorities.lists.iter().map(InForce::facts)
+        self.authorities.lists.iter().map(ListInForce::facts)
     }
 
     /// Those whose issuer no certificate here is that of.
@@ -244,7 +244,7 @@ impl Snapshot {
         let lists = self.authorities.lists.iter();
         lists
             .filter(|list| list.is_of_a_stranger())
-            .map(InForce::facts)
+            .map(ListInForce::facts)
     }
 
     pub(crate) fn configurations(&self) -> &Configurations {

@@ -127,13 +127,13 @@ pub(crate) enum NoLists {
 
 /// What was read, to be told from what is read next. A file that cannot be read has no content.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Contents {
+pub(crate) struct Digests {
     pub(crate) own: Option<Digest>,
     roots: Option<Digest>,
     crls: Option<Digest>,
 }
 
-impl Contents {
+impl Digests {
     /// Whether two reads in a row found the same roots.
     pub(crate) fn has_the_roots_of(&self, other: &Self) -> bool {
         self.roots == other.roots
@@ -150,10 +150,10 @@ impl Material {
         }
     }
 
-    pub(crate) fn contents(&self) -> Contents {
+    pub(crate) fn contents(&self) -> Digests {
         let chain = self.chain.as_ref().ok();
         let key = self.key.as_ref().map_or(chain, |key| key.as_ref().ok());
-        Contents {
+        Digests {
             own: chain
                 .zip(key)
                 .map(|(chain, key)| crypto::digest([&*chain.bytes, &*key.bytes])),

@@ -23,10 +23,10 @@ use x509_parser::prelude::FromDer;
 use crate::crypto::{self, Digest};
 use crate::refusal::Refusal;
 use crate::text;
-use crate::trust::crl::List;
+use crate::trust::crl::RevocationList;
 use crate::trust::issuers::{self, Issuers};
 use crate::trust::key;
-use crate::trust::lists::InForce;
+use crate::trust::lists::ListInForce;
 use crate::trust::memo::Memo;
 use crate::trust::names::canonical;
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
@@ -43,7 +43,7 @@ const MAX_PATH: usize = 8 << 10;
 #[derive(Debug, Default)]
 pub struct Authorities {
     pub(crate) roots: Arc<[Root]>,
-    pub(crate) lists: Vec<InForce>,
+    pub(crate) lists: Vec<ListInForce>,
     pub(crate) expired_crls: ExpiredCrls,
 }
 
@@ -133,7 +133,7 @@ impl Authorities {
             .iter()
             .map(|root| borrowed(&root.anchor))
             .collect();
-        let verify = |lists: &[&List], depth, unknown| {
+        let verify = |lists: &[&RevocationList], depth, unknown| {
             let crls: Vec<_> = lists.iter().map(|list| &list.crl).collect();
             let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
                 options
@@ -162,7 +162,7 @@ impl Authorities {
             )
             .map_err(|e| self.placed(chain, refusal(role, &e)))
         };
-        let settled = self.lists.iter().all(InForce::is_settled);
+        let settled = self.lists.iter().all(ListInForce::is_settled);
         let lists: Vec<_> = if settled {
             let nobody = Issuers::new(&[], &[]);
             let lists = self.lists.iter();
@@ -308,7 +308,7 @@ impl Authorities {
     fn check_path(
         &self,
         path: &VerifiedPath<'_>,
-        lists: &[&List],
+        lists: &[&RevocationList],
         at: SystemTime,
     ) -> Result<(), webpki::Error> {
         let time = unix_time(at);
@@ -511,7 +511,7 @@ fn check_authority(der: &CertificateDer<'_>) -> Result<(), webpki::Error> {
 }
 
 /// The lists of `issuer`, however its name is encoded in each.
-fn lists_of<'l>(lists: &[&'l List], issuer: &[u8]) -> Vec<&'l List> {
+fn lists_of<'l>(lists: &[&'l RevocationList], issuer: &[u8]) -> Vec<&'l RevocationList> {
     let name = LazyCell::new(|| canonical(issuer));
     let lists = lists.iter().copied();
     lists
@@ -520,7 +520,7 @@ fn lists_of<'l>(lists: &[&'l List], issuer: &[u8]) -> Vec<&'l List> {
 }
 
 /// Whether there are revocation lists of an issuer, and each is about some of its certificates only (RFC 5280 §5.2.5).
-fn are_only_partial(lists: &[&List]) -> bool {
+fn are_only_partial(lists: &[&RevocationList]) -> bool {
     !lists.is_empty()
         && lists
             .iter()
