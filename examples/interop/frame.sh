@@ -78,8 +78,8 @@ replace() { # NAME
   esac >>pki.log 2>&1
 }
 
-# The identifiers in capitals that the last line begins with.
-codes() { tail -n 1 | sed -E 's/^(([A-Z_]+ )*[A-Z_]+)( .*)?$/\1/'; }
+# The code, and the identifiers in capitals after it, that the last line begins with.
+codes() { tail -n 1 | sed -E 's/^([A-Za-z_]+( [A-Z][A-Z_]+)*)( .*)?$/\1/'; }
 
 # The cases of a client of ours. CLIENT ADDRESS DIR get: prints the item, exit code 0, or why not, as CODE REASON.
 # CLIENT ADDRESS DIR watch: prints each level; when the stream ends, "ended: CODE REASON", and watches again with what is
