@@ -70,6 +70,35 @@ rotate() { # NAME
   esac >>pki.log 2>&1
 }
 
+# A revocation list of each authority in certs/inventory, which OpenSSL wants as soon as it has one of any: Node, nginx and
+# others refuse everybody without that of the root. Ours goes by the lists that there are.
+lists_of_all() {
+  [ -e certs/inventory/crl.pem ] || countersign pki crl >>pki.log
+  printf '%s\n' '[ca]' default_ca=root '[root]' certificate=certs/ca/root.crt private_key=certs/ca/root.key \
+    database=root.index crlnumber=root.number default_md=sha256 default_crl_days=30 crl_extensions=list \
+    '[list]' authorityKeyIdentifier=keyid:always >root.cnf
+  : >root.index
+  echo 01 >root.number
+  openssl ca -config root.cnf -gencrl -out certs/inventory/root-crl.pem 2>>pki.log
+}
+
+# The alert that refuses a handshake with what is given to openssl, if there is one.
+alert() { # PORT ARGUMENT…
+  local port=$1
+  shift
+  (sleep 1) | openssl s_client -connect "127.0.0.1:$port" -servername localhost -verify_hostname localhost \
+    -verify_return_error -CAfile certs/orders/ca.crt "$@" 2>&1 | grep -a -o -m 1 'alert number [0-9]*' || echo "no alert"
+}
+
+# The serial number of the certificate that a server shows.
+serial() { # PORT ARGUMENT…
+  local port=$1
+  shift
+  openssl s_client -connect "127.0.0.1:$port" -CAfile certs/orders/ca.crt "$@" 2>/dev/null </dev/null | openssl x509 -noout -serial
+}
+
+as() { echo "--cacert certs/orders/ca.crt --cert $1/tls.crt --key $1/tls.key"; } # DIR: options of curl
+
 # The certificate of NAME is revoked: it gets another one, as an operator would give it.
 replace() { # NAME
   case $PKI in
