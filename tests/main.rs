@@ -25,6 +25,7 @@ mod foreign;
 mod frames;
 mod hangs;
 mod hogging;
+mod interop;
 mod limits;
 mod load;
 mod operations;

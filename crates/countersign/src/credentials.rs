@@ -1,9 +1,11 @@
 //! The settings that both sides have: where the credentials are, and how they are kept current.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::Args;
-use mtls::{ExpiredCrls, InvalidCredentials, Reload, Source};
+use clap::builder::ArgPredicate::IsPresent;
+use mtls::{ExpiredCrls, InvalidCredentials, MissingCrls, Reload, Source, Wanted, WorkloadApi};
 
 use crate::program::{Duration, tool};
 
@@ -35,6 +37,31 @@ pub struct CredentialSettings {
         global = true
     )]
     pub tls_dir: PathBuf,
+
+    /// The socket of a SPIFFE Workload API, such as SPIRE's agent, that hands out identity and trust instead of files
+    /// [default: SPIFFE_ENDPOINT_SOCKET, unless a file or a directory is named]
+    #[arg(
+        long,
+        env = "APP_TLS_WORKLOAD_API",
+        value_name = "unix:///PATH",
+        global = true,
+        conflicts_with_all = FILES,
+        default_value_ifs = FILES.map(|file| (file, IsPresent, None)),
+        default_value = endpoint_socket(),
+        hide_default_value = true
+    )]
+    pub tls_workload_api: Option<WorkloadApi>,
+
+    /// Which identity of several that the Workload API has for us: its SPIFFE ID, or its hint [default: the first]
+    #[arg(
+        long,
+        env = "APP_TLS_WORKLOAD_ID",
+        value_name = "spiffe://DOMAIN/PATH|HINT",
+        global = true,
+        conflicts_with_all = FILES,
+        value_parser = clap::value_parser!(Wanted)
+    )]
+    pub tls_workload_id: Option<Wanted>,
 
     /// One file with key and chain, instead of tls.key and tls.crt
     #[arg(long, env = "APP_TLS_BUNDLE_FILE", value_name = "FILE", global = true)]
@@ -82,11 +109,38 @@ pub struct CredentialSettings {
     /// Refuse every peer whose issuer's revocation list has expired, rather than honour the old list
     #[arg(long, env = "APP_TLS_REFUSE_EXPIRED_CRL", global = true)]
     pub tls_refuse_expired_crl: bool,
+
+    /// Refuse every peer of whose issuer there is no revocation list, and to start, or to take a root, before its list
+    #[arg(long, env = "APP_TLS_REQUIRE_CRL", global = true)]
+    pub tls_require_crl: bool,
+}
+
+/// The settings that name files.
+const FILES: [&str; 6] = [
+    "tls_dir",
+    "tls_bundle",
+    "tls_cert",
+    "tls_key",
+    "tls_roots",
+    "tls_crl",
+];
+
+/// Where the platform says that the Workload API is (SPIFFE Workload Endpoint §4).
+fn endpoint_socket() -> Option<&'static str> {
+    static SOCKET: LazyLock<Option<String>> = LazyLock::new(|| {
+        let socket = std::env::var("SPIFFE_ENDPOINT_SOCKET");
+        socket.ok().filter(|socket| !socket.is_empty())
+    });
+    SOCKET.as_deref()
 }
 
 impl CredentialSettings {
     /// Where the credentials are.
     pub fn source(&self) -> Source {
+        if let Some(api) = &self.tls_workload_api {
+            let wanted = self.tls_workload_id.clone().unwrap_or_default();
+            return Source::workload_api(api.clone().with_svid(wanted));
+        }
         let mut source = Source::directory(&self.tls_dir);
         if let Some(bundle) = &self.tls_bundle {
             source = source.with_bundle(bundle);
@@ -114,6 +168,11 @@ impl CredentialSettings {
                 ExpiredCrls::Refuse
             } else {
                 ExpiredCrls::Honour
+            },
+            missing_crls: if self.tls_require_crl {
+                MissingCrls::Refuse
+            } else {
+                MissingCrls::Allow
             },
         }
     }

@@ -63,12 +63,14 @@ pub use server::serve::{Drained, Unbound, bind, serve, serve_incoming};
 pub use trust::crl::CrlFacts;
 pub use trust::invalid::InvalidCredentials;
 pub use trust::invalid_crl::InvalidCrl;
+pub use trust::invalid_workload::InvalidWorkload;
 pub use trust::live::{Reload, Trust};
 pub use trust::pem_file::PemFile;
 pub use trust::snapshot::Snapshot;
 pub use trust::source::Source;
 pub use trust::unreadable::Unreadable;
-pub use trust::verify::{Authorities, ExpiredCrls, ServerIdentity};
+pub use trust::verify::{Authorities, ExpiredCrls, MissingCrls, ServerIdentity};
+pub use trust::workload::{Wanted, WorkloadApi};
 pub use verifier::{
     authority_lost, client_config, client_verifier, peer, server_config, server_verifier,
 };

@@ -38,6 +38,24 @@ pub enum Refusal {
         "no path leads to a trusted root: unknown issuer, or an intermediate certificate is missing"
     )]
     UnknownIssuer,
+    /// It has no SPIFFE ID of its own, and the roots are those of trust domains.
+    #[error(
+        "the certificate has no SPIFFE ID as its only URI name, so that no trust domain vouches for it: it is no X509-SVID"
+    )]
+    NoSpiffeId,
+    /// Its SPIFFE ID is of a trust domain whose bundle is not here.
+    #[error("its SPIFFE ID is of the trust domain {0}, whose bundle is not here: federate with it")]
+    UnknownTrustDomain(String),
+    /// A root signed it that vouches for another trust domain.
+    #[error(
+        "its SPIFFE ID is of the trust domain {domain}, and a root of {signer} signed it, which vouches for its own alone"
+    )]
+    ForeignRoot {
+        /// The trust domain of the SPIFFE ID.
+        domain: String,
+        /// The trust domain of the root.
+        signer: String,
+    },
     /// A signature of the path does not verify, as when two CAs share a name.
     #[error("a signature in the chain does not verify")]
     BadSignature,
@@ -108,6 +126,9 @@ impl Refusal {
             Self::Expired { .. } => "CERTIFICATE_EXPIRED",
             Self::NotYetValid { .. } => "CERTIFICATE_NOT_YET_VALID",
             Self::UnknownIssuer => "UNKNOWN_ISSUER",
+            Self::NoSpiffeId => "SPIFFE_ID_MISSING",
+            Self::UnknownTrustDomain(_) => "TRUST_DOMAIN_UNKNOWN",
+            Self::ForeignRoot { .. } => "TRUST_DOMAIN_MISMATCH",
             Self::BadSignature => "BAD_SIGNATURE",
             Self::Revoked => "CERTIFICATE_REVOKED",
             Self::CrlExpired { .. } => "CRL_EXPIRED",
@@ -131,7 +152,9 @@ impl From<&Refusal> for rustls::Error {
             Refusal::NoCertificate => return Self::NoCertificatesPresented,
             Refusal::Expired { .. } => CertificateError::Expired,
             Refusal::NotYetValid { .. } => CertificateError::NotValidYet,
-            Refusal::UnknownIssuer => CertificateError::UnknownIssuer,
+            Refusal::UnknownIssuer
+            | Refusal::UnknownTrustDomain(_)
+            | Refusal::ForeignRoot { .. } => CertificateError::UnknownIssuer,
             Refusal::BadSignature => CertificateError::BadSignature,
             Refusal::Revoked => CertificateError::Revoked,
             Refusal::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
@@ -146,7 +169,9 @@ impl From<&Refusal> for rustls::Error {
             Refusal::NoAlternativeName { .. } | Refusal::WrongServer { .. } => {
                 CertificateError::NotValidForName
             }
-            Refusal::InvalidPeer(_) => CertificateError::ApplicationVerificationFailure,
+            Refusal::NoSpiffeId | Refusal::InvalidPeer(_) => {
+                CertificateError::ApplicationVerificationFailure
+            }
             Refusal::ChainTooLong(_) | Refusal::ChainAmbiguous | Refusal::Malformed(_) => {
                 CertificateError::BadEncoding
             }

@@ -6,7 +6,8 @@ use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::Issuers;
 use crate::trust::lists::ListInForce;
 use crate::trust::pem_file::PemFile;
-use crate::trust::verify::{Authorities, ExpiredCrls};
+use crate::trust::root::Vouches;
+use crate::trust::verify::{Authorities, ExpiredCrls, MissingCrls, Rules};
 
 impl Authorities {
     /// The roots of `roots` and the revocation lists of `crls`, of which none may be in doubt.
@@ -23,7 +24,7 @@ impl Authorities {
     ) -> Result<Self, InvalidCredentials> {
         let mut all = Vec::new();
         for file in roots {
-            all.extend(file.roots()?);
+            all.extend(file.roots(&Vouches::ForEverybody)?);
         }
         let mut lists: Vec<ListInForce> = Vec::new();
         for file in crls {
@@ -37,10 +38,13 @@ impl Authorities {
                 })?);
             }
         }
-        Ok(Self {
-            roots: all.into(),
-            lists,
+        let rules = Rules {
             expired_crls,
+            missing_crls: MissingCrls::default(),
+        };
+        Ok(Self {
+            lists,
+            ..rules.authorities(all.into())
         })
     }
 }

@@ -3,6 +3,7 @@
 //! Never a word about a file that is still being written: a fault is said when it was found twice in a row.
 
 use crate::trust::invalid::InvalidCredentials;
+use crate::trust::root::Vouches;
 
 /// How many reads in a row must find a fault before it is said.
 const SAID_AFTER: u32 = 2;
@@ -15,12 +16,14 @@ const SAID_AGAIN_AFTER: u32 = 30;
 pub(crate) enum Part {
     /// Our chain and its key.
     Own,
-    /// The roots.
-    Roots,
+    /// The roots of one bundle.
+    Roots(Vouches),
     /// The file of revocation lists as a whole.
     Lists,
     /// The lists of one issuer, by its name in DER.
     ListOf(Vec<u8>),
+    /// Whatever all parts come from.
+    Source,
 }
 
 /// Why the new content of a part is not in use.
@@ -33,6 +36,11 @@ pub(crate) struct Fault {
 impl Fault {
     pub(crate) fn new(part: Part, error: InvalidCredentials) -> Self {
         Self { part, error }
+    }
+
+    /// Whether it is in the roots that vouch like that.
+    pub(crate) fn is_of_roots(&self, vouches: &Vouches) -> bool {
+        matches!(&self.part, Part::Roots(of) if of == vouches)
     }
 }
 
@@ -80,17 +88,23 @@ impl Faults {
         }
     }
 
-    /// The faults to say now, by code and text; each is given once.
-    pub(crate) fn take_due(&mut self) -> Vec<(&'static str, String)> {
+    /// The faults to say now, by part, code and text; each is given once.
+    pub(crate) fn take_due(&mut self) -> Vec<(Part, &'static str, String)> {
         let due = |met: &&mut PreviousFault| match &met.said {
             None => met.reads >= SAID_AFTER,
             Some(said) => *said != met.text && met.reads >= SAID_AGAIN_AFTER,
         };
         let say = |met: &mut PreviousFault| {
             met.said = Some(met.text.clone());
-            (met.code, met.text.clone())
+            (met.part.clone(), met.code, met.text.clone())
         };
         self.0.iter_mut().filter(due).map(say).collect()
+    }
+
+    /// Whether a fault of `part` was said and is still there.
+    pub(crate) fn was_said_of(&self, part: &Part) -> bool {
+        let mut met = self.0.iter();
+        met.any(|met| met.part == *part && met.said.is_some())
     }
 
     /// Whether there is none that was said.
@@ -134,20 +148,23 @@ mod tests {
         faults.found(&[
             fault(of(b"x"), "a"),
             fault(of(b"y"), "b"),
-            fault(Part::Roots, "c"),
+            fault(Part::Roots(Vouches::ForEverybody), "c"),
         ]);
         assert_eq!(faults.take_due().len(), 0);
         faults.found_again();
         assert_eq!(faults.take_due().len(), 3);
         faults.found_again();
         assert_eq!(faults.take_due().len(), 0);
-        faults.found(&[fault(Part::Roots, "d")]);
+        faults.found(&[fault(Part::Roots(Vouches::ForEverybody), "d")]);
         for _ in 0..SAID_AGAIN_AFTER {
             faults.found_again();
         }
         let said = faults.take_due();
         assert_eq!(said.len(), 1);
-        assert!(said.iter().all(|(_, text)| text.contains('d')), "{said:?}");
+        assert!(
+            said.iter().all(|(_, _, text)| text.contains('d')),
+            "{said:?}"
+        );
         assert!(!faults.are_gone());
     }
 }

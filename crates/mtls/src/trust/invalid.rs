@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::refusal::Refusal;
 use crate::trust::invalid_crl::InvalidCrl;
+use crate::trust::invalid_workload::InvalidWorkload;
 use crate::trust::unreadable::Unreadable;
 
 /// Why a set of credentials cannot be used. The text names the file and says what to do.
@@ -123,6 +124,27 @@ pub enum InvalidCredentials {
         /// The issuer, RFC 4514.
         issuer: String,
     },
+    /// An authority has no revocation list, and every one must have one.
+    #[error("{} has no revocation list of {issuer}, and --tls-require-crl demands one of each CA: publish it, also when it revokes nothing", path.display())]
+    CrlRequired {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The authority, RFC 4514.
+        issuer: String,
+    },
+    /// The Workload API gives nothing that can be used.
+    #[error(transparent)]
+    Workload(#[from] InvalidWorkload),
+    /// The certificate is of somebody else than its source says.
+    #[error("{} should name {expected}, and names {named}", path.display())]
+    WrongId {
+        /// The chain's place.
+        path: PathBuf,
+        /// The SPIFFE ID that the source gave with it.
+        expected: String,
+        /// Whom it names.
+        named: String,
+    },
     /// Peers with the same roots would refuse the chain.
     #[error("{}: peers would refuse it: {refusal}", path.display())]
     SelfCheck {
@@ -155,6 +177,9 @@ impl InvalidCredentials {
             Self::Crl { source, .. } => source.code(),
             Self::CrlGone { .. } => "CRL_GONE",
             Self::CrlDisowned { .. } => "CRL_FORGED",
+            Self::CrlRequired { .. } => "CRL_REQUIRED",
+            Self::Workload(invalid) => invalid.code(),
+            Self::WrongId { .. } => "SVID_WRONG_ID",
             Self::SelfCheck { refusal, .. } => refusal.code(),
         }
     }

@@ -4,20 +4,25 @@
 //! whose issuer no certificate here has stands beside the one before it until that issuer is met in a verified path,
 //! which tells whose it is.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
 use crate::trust::crl::{CrlFacts, RevocationList, claimed_issuer};
 use crate::trust::faults::{Fault, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::invalid_crl::InvalidCrl;
 use crate::trust::issuers::Issuers;
+use crate::trust::material::NoLists;
+use crate::trust::names::canonical;
 use crate::trust::pem_file::PemFile;
 use crate::trust::root::Root;
-use crate::trust::source::NoLists;
 
 /// How many lists of one issuer may wait for its certificate; the oldest goes first.
 const MAX_CANDIDATES: usize = 8;
@@ -138,24 +143,23 @@ pub(crate) struct Setting<'a> {
 
 /// The lists that are in force from now on: the good ones of `file`, and the last good ones where there is none.
 pub(crate) fn renew(
-    file: Result<PemFile, NoLists>,
+    file: &Result<PemFile, NoLists>,
     setting: &Setting<'_>,
 ) -> (Vec<ListInForce>, Vec<Fault>) {
     let before = setting.in_force.unwrap_or_default();
     let mut faults = Vec::new();
     let (lists, path, whole) = match file {
         Ok(file) => match file.revocation_lists() {
-            Ok(lists) => (lists, file.path, true),
+            Ok(lists) => (lists, &file.path, true),
             Err(error) => {
                 faults.push(Fault::new(Part::Lists, error));
-                (salvaged(&file), file.path, false)
+                (salvaged(file), &file.path, false)
             }
         },
         Err(NoLists::Absent(path)) => (Vec::new(), path, true),
         Err(NoLists::Unreadable(unreadable)) => {
-            let path = unreadable.path.clone();
-            faults.push(Fault::new(Part::Lists, unreadable.into()));
-            (Vec::new(), path, false)
+            faults.push(Fault::new(Part::Lists, unreadable.clone().into()));
+            (Vec::new(), &unreadable.path, false)
         }
     };
 
@@ -216,6 +220,38 @@ pub(crate) fn renew(
         faults.push(Fault::new(part, error));
     }
     (renewed, faults)
+}
+
+/// Whether each of these authorities has a list.
+pub(crate) fn cover<'a>(
+    lists: &[ListInForce],
+    issuers: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+    path: &Path,
+) -> Result<(), InvalidCredentials> {
+    for issuer in issuers {
+        let Ok((_, issuer)) = X509Certificate::from_der(issuer) else {
+            continue;
+        };
+        let name = canonical(issuer.subject().as_raw());
+        if lists.iter().all(|it| it.facts().canonical_issuer != name) {
+            return Err(InvalidCredentials::CrlRequired {
+                path: path.to_owned(),
+                issuer: identity::distinguished_name(issuer.subject().as_raw()).unwrap_or_default(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether each of these authorities would have a list, were those of `file` renewed in `setting`.
+pub(crate) fn would_cover<'a>(
+    file: &Result<PemFile, NoLists>,
+    setting: &Setting<'_>,
+    issuers: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+) -> Result<(), InvalidCredentials> {
+    let path = file.as_ref().map_or_else(NoLists::path, |file| &file.path);
+    let (lists, _faults) = renew(file, setting);
+    cover(&lists, issuers, path)
 }
 
 /// A list of the file, if it may be in force. Of a file that is damaged, only what is proven.

@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::counts::TransportCounts;
-use crate::trust::faults::{Fault, Faults};
+use crate::trust::faults::{Fault, Faults, Part};
 use crate::trust::invalid::InvalidCredentials;
+use crate::trust::material::Digests;
 use crate::trust::snapshot::Snapshot;
-use crate::trust::source::{Digests, Source};
-use crate::trust::verify::ExpiredCrls;
+use crate::trust::source::{Feed, Source};
+use crate::trust::verify::{ExpiredCrls, MissingCrls, Rules};
 
 /// How long unchanged files are not looked at again: what is in them may be good at another time, or a handshake may
 /// have shown that a list is forged.
@@ -36,6 +37,8 @@ pub struct Reload {
     pub interval: Duration,
     /// What an expired revocation list is worth.
     pub expired_crls: ExpiredCrls,
+    /// What it means that an issuer has no revocation list.
+    pub missing_crls: MissingCrls,
 }
 
 impl Default for Reload {
@@ -43,21 +46,28 @@ impl Default for Reload {
         Self {
             interval: Duration::from_secs(1),
             expired_crls: ExpiredCrls::default(),
+            missing_crls: MissingCrls::default(),
         }
     }
 }
 
 impl Trust {
-    /// Reads and validates the credentials of `role`, and watches them from then on. Call it within a tokio runtime.
+    /// Reads and validates the credentials of `role`, and watches them from then on. Call it within a tokio runtime. It
+    /// blocks while files are read, and until an agent has answered, or its patience is over.
     ///
     /// # Errors
     /// [`InvalidCredentials`], which names the file: at the start there is no last good set to fall back on.
     pub fn open(role: Role, source: Source, reload: Reload) -> Result<Self, InvalidCredentials> {
-        let first = Arc::new(Snapshot::first(role, source.read(), reload.expired_crls)?);
+        let feed = source.open()?;
+        let rules = Rules {
+            expired_crls: reload.expired_crls,
+            missing_crls: reload.missing_crls,
+        };
+        let first = Arc::new(Snapshot::first(role, feed.read(), rules)?);
         announce(&first);
         let (publish, current) = watch::channel(first);
         let counts = Arc::<TransportCounts>::default();
-        tokio::spawn(keep_current(source, reload, publish, counts.clone()));
+        tokio::spawn(keep_current(feed, reload, publish, counts.clone()));
         Ok(Self { current, counts })
     }
 
@@ -87,7 +97,7 @@ impl Trust {
 }
 
 async fn keep_current(
-    source: Source,
+    feed: Feed,
     reload: Reload,
     publish: watch::Sender<Arc<Snapshot>>,
     counts: Arc<TransportCounts>,
@@ -101,11 +111,11 @@ async fn keep_current(
             () = tokio::time::sleep(reload.interval / 3) => {}
         }
         let before = publish.borrow().clone();
-        let source = source.clone();
+        let feed = feed.clone();
         let reading = on_a_thread(
             "credentials",
             reload.interval,
-            move || look(&source, &before, last),
+            move || look(&feed, &before, last),
             || {
                 warn!(
                     "reading the credentials takes longer than a reload interval: does a file or a disk hang? The last good ones stay in use"
@@ -125,7 +135,11 @@ async fn keep_current(
         last = Some(looked.last);
         match looked.found {
             Some((snapshot, found)) => {
+                let was_lost = faults.was_said_of(&Part::Source);
                 faults.found(&found);
+                if was_lost && !faults.was_said_of(&Part::Source) {
+                    info!("new credentials can be had again");
+                }
                 if let Some(snapshot) = snapshot {
                     announce(&snapshot);
                     publish.send_replace(Arc::new(snapshot));
@@ -134,11 +148,18 @@ async fn keep_current(
             }
             None => faults.found_again(),
         }
-        for (code, reason) in faults.take_due() {
-            error!(
-                code,
-                reason, "new credentials refused; the last good ones stay in use"
-            );
+        for (part, code, reason) in faults.take_due() {
+            if part == Part::Source {
+                error!(
+                    code,
+                    reason, "no new credentials to be had; the last good ones stay in use"
+                );
+            } else {
+                error!(
+                    code,
+                    reason, "new credentials refused; the last good ones stay in use"
+                );
+            }
             counts.input.refused();
         }
         if faults.are_gone() {
@@ -164,10 +185,11 @@ struct Looked {
 }
 
 /// Reads the files, and looks at what is in them if that may come to something else than last time.
-fn look(source: &Source, current: &Snapshot, last: Option<Look>) -> Looked {
-    let material = source.read();
+fn look(feed: &Feed, current: &Snapshot, last: Option<Look>) -> Looked {
+    let material = feed.read();
     let contents = material.contents();
-    let roots_agree = last.is_some_and(|last| last.contents.has_the_roots_of(&contents));
+    let roots_agree =
+        feed.is_whole() || last.is_some_and(|last| last.contents.has_the_roots_of(&contents));
     let seen = last.filter(|last| {
         last.contents == contents
             && last.roots_agree == roots_agree

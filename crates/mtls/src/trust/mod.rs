@@ -1,20 +1,25 @@
-//! From files to live trust: credentials are read, checked as a peer would check them, and published as one snapshot.
+//! From files, or from an agent, to live trust: credentials are read, checked as a peer would check them, and published as one snapshot.
 //!
-//! - reading: `source`, `pem_file` over `pem`; what is wrong: `unreadable`, `invalid`, `invalid_crl`, `faults`
-//! - the parts: `root`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
+//! - reading: `source` of `material`, by `pem_file` over `pem`, or from an `agent` of the `workload` API
+//! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`
+//! - the parts: `root`, `bundles`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
 //! - the verifier: `verify`, over `names`, and `signatures` with `memo`
 //! - the result: `snapshot` with its `configurations`, kept current by `live`
 
+pub(crate) mod agent;
 pub(crate) mod authorities;
+pub(crate) mod bundles;
 pub(crate) mod configurations;
 pub(crate) mod crl;
 pub(crate) mod faults;
 pub(crate) mod invalid;
 pub(crate) mod invalid_crl;
+pub(crate) mod invalid_workload;
 pub(crate) mod issuers;
 pub(crate) mod key;
 pub(crate) mod lists;
 pub(crate) mod live;
+pub(crate) mod material;
 pub(crate) mod memo;
 pub(crate) mod names;
 pub(crate) mod pem;
@@ -25,3 +30,4 @@ pub(crate) mod snapshot;
 pub(crate) mod source;
 pub(crate) mod unreadable;
 pub(crate) mod verify;
+pub(crate) mod workload;

@@ -35,6 +35,7 @@ impl Label {
 }
 
 /// One section, decoded. That of an encrypted key, of parameters or of an unknown label is left empty.
+#[derive(Clone)]
 pub(crate) struct Section {
     /// Where it begins, from 1.
     pub(crate) line: usize,

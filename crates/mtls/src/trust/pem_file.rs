@@ -17,7 +17,7 @@ use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers;
 use crate::trust::names;
 use crate::trust::pem::{self, Label, Section};
-use crate::trust::root::Root;
+use crate::trust::root::{Root, Vouches};
 use crate::trust::unreadable::Unreadable;
 
 /// A file larger than this is no credential (1 MiB).
@@ -31,6 +31,8 @@ const MAX_LISTS: u64 = 16 << 20;
 pub struct PemFile {
     pub(crate) path: PathBuf,
     pub(crate) bytes: Vec<u8>,
+    /// What came as DER, so that there is no text to take apart; `bytes` are those of all sections then.
+    decoded: Option<Vec<Section>>,
 }
 
 impl PemFile {
@@ -64,6 +66,27 @@ impl PemFile {
         Self {
             path: path.into(),
             bytes,
+            decoded: None,
+        }
+    }
+
+    /// What came as DER from elsewhere than a file, under a name to blame.
+    pub(crate) fn of_der(
+        name: String,
+        label: &Label,
+        ders: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Self {
+        let section = |(index, der)| Section {
+            line: index + 1,
+            name: String::new(),
+            label: label.clone(),
+            der,
+        };
+        let sections: Vec<_> = ders.into_iter().enumerate().map(section).collect();
+        Self {
+            path: name.into(),
+            bytes: sections.iter().flat_map(|it| &it.der).copied().collect(),
+            decoded: Some(sections),
         }
     }
 
@@ -118,7 +141,7 @@ impl PemFile {
         }
     }
 
-    pub(crate) fn roots(&self) -> Result<Vec<Root>, InvalidCredentials> {
+    pub(crate) fn roots(&self, vouches: &Vouches) -> Result<Vec<Root>, InvalidCredentials> {
         let root = |(index, der): (usize, CertificateDer<'static>)| {
             let unusable = |reason| InvalidCredentials::Certificate {
                 path: self.path.clone(),
@@ -133,6 +156,7 @@ impl PemFile {
             issuers::check_root(&certificate).map_err(|reason| unusable(reason.to_owned()))?;
             let validity = certificate.validity();
             Ok(Root {
+                vouches: vouches.clone(),
                 not_before: system_time(validity.not_before),
                 not_after: system_time(validity.not_after),
                 der: der.clone(),
@@ -184,6 +208,9 @@ impl PemFile {
     fn sections(&self, contents: Contents) -> Result<Vec<Section>, InvalidCredentials> {
         /// More labels than these are not worth a longer line.
         const SHOWN: usize = 3;
+        if let Some(sections) = &self.decoded {
+            return Ok(sections.clone());
+        }
         self.not_binary(contents.conversion())?;
         let sections = pem::sections(&self.bytes).map_err(|fault| InvalidCredentials::Pem {
             path: self.path.clone(),

@@ -1,5 +1,6 @@
-//! The roots of a set of credentials, and how long a path to one of them may be.
+//! The roots of a set of credentials, for whom each may vouch, and how long a path to one of them may be.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, TrustAnchor};
@@ -11,9 +12,28 @@ pub(crate) const MAX_CHAIN: usize = 6;
 /// that a stranger can make us try.
 pub(crate) const MAX_NAMESAKES: usize = 2;
 
+/// For whom a root may vouch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Vouches {
+    /// Whomever it signs: a root of a file.
+    ForEverybody,
+    /// SPIFFE IDs of this trust domain and nobody else: a root of its bundle.
+    ForTrustDomain(Arc<str>),
+}
+
+impl Vouches {
+    pub(crate) fn trust_domain(&self) -> Option<&str> {
+        match self {
+            Self::ForEverybody => None,
+            Self::ForTrustDomain(domain) => Some(domain),
+        }
+    }
+}
+
 /// A trusted root, with its certificate so that its own end of validity counts too.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Root {
+    pub(crate) vouches: Vouches,
     pub(crate) der: CertificateDer<'static>,
     pub(crate) anchor: TrustAnchor<'static>,
     pub(crate) not_before: SystemTime,

@@ -9,23 +9,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use identity::{Peer, Role};
+use identity::{Peer, Role, SpiffeId};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::crypto::{self, Digest};
 use crate::refusal::Refusal;
+use crate::trust::bundles::{self, Bundle};
 use crate::trust::configurations::Configurations;
 use crate::trust::crl::CrlFacts;
 use crate::trust::faults::{Fault, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::Issuers;
 use crate::trust::lists::{self, ListInForce, Setting};
+use crate::trust::material::{Material, NoLists};
 use crate::trust::pem_file::PemFile;
-use crate::trust::root::Root;
-use crate::trust::source::Material;
 use crate::trust::unreadable::Unreadable;
-use crate::trust::verify::{Authorities, ExpiredCrls};
+use crate::trust::verify::{Authorities, ExpiredCrls, MissingCrls, Rules};
 
 /// Credentials that were found to be in order, and what they say about their owner.
 pub struct Snapshot {
@@ -34,7 +34,7 @@ pub struct Snapshot {
     own: Arc<Own>,
     verdict: Result<Peer, Refusal>,
     authorities: Arc<Authorities>,
-    roots_content: Digest,
+    bundles: Vec<Arc<Bundle>>,
     rejudged: Mutex<HashMap<Digest, RejudgedChain>>,
     configurations: Configurations,
 }
@@ -42,38 +42,45 @@ pub struct Snapshot {
 /// Our chain and its key, which are replaced as one.
 struct Own {
     path: PathBuf,
+    /// Whom the chain must name, where its source says so.
+    id: Option<SpiffeId>,
     chain: Vec<CertificateDer<'static>>,
     resolver: Arc<SingleCertAndKey>,
     content: Option<Digest>,
 }
 
-/// The roots of a file, and its content.
-type NewRoots = (Arc<[Root]>, Digest);
-
 /// What was found of a chain, once; the lock around all of them is not held meanwhile.
 type RejudgedChain = Arc<OnceLock<Result<(), Refusal>>>;
 
 impl Snapshot {
-    /// The first one, of which every part must be good.
+    /// The first one, of which every part must be good but the roots of others: until their bundle is, nobody of that
+    /// trust domain is believed.
     ///
     /// A server needs a certificate that its peers would believe. A client may go and ask the server, which knows
-    /// better.
+    /// better, unless its source hands out the roots of its certificate too.
     pub(crate) fn first(
         role: Role,
         material: Material,
-        expired_crls: ExpiredCrls,
+        rules: Rules,
     ) -> Result<Self, InvalidCredentials> {
+        if let Some(trouble) = material.trouble {
+            return Err(trouble);
+        }
         let contents = material.contents();
-        let own = Own::read(material.chain, material.key, contents.own)?;
-        let roots_file = material.roots?;
-        let mut authorities = Authorities {
-            roots: roots_file.roots()?.into(),
-            lists: Vec::new(),
-            expired_crls,
-        };
+        let own = Own::read(material.chain, material.key, material.id, contents.own)?;
+        let ours = material.bundles.first().map(|it| it.vouches.clone());
+        let mut faults = Vec::new();
+        let bundles = bundles::renew(&[], material.bundles, true, &mut faults);
+        for fault in faults {
+            if ours.as_ref().is_some_and(|ours| fault.is_of_roots(ours)) {
+                return Err(fault.error);
+            }
+        }
+        let mut authorities = rules.authorities(bundles::roots(&bundles));
         let must_be_believed = |verdict: &Result<Peer, Refusal>| match verdict {
-            Err(refusal) if role == Role::Server => Err(own.refused(refusal)),
-            Err(_) | Ok(_) => Ok(()),
+            Err(refusal) if role == Role::Server || own.id.is_some() => Err(own.refused(refusal)),
+            Err(_) => Ok(()),
+            Ok(peer) => own.is_of(peer),
         };
         must_be_believed(&own.judged(role, &authorities))?;
         let (lists, faults) = {
@@ -83,10 +90,16 @@ impl Snapshot {
                 roots: &authorities.roots,
                 now: SystemTime::now(),
             };
-            lists::renew(material.crls, &setting)
+            lists::renew(&material.crls, &setting)
         };
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault.error);
+        }
+        if rules.missing_crls == MissingCrls::Refuse {
+            let roots = authorities.roots.iter().map(|root| &root.der);
+            let crls = material.crls.as_ref();
+            let path = crls.map_or_else(NoLists::path, |file| &file.path);
+            lists::cover(&lists, own.issuers().iter().chain(roots), path)?;
         }
         authorities.lists = lists;
         let verdict = own.judged(role, &authorities);
@@ -97,7 +110,7 @@ impl Snapshot {
             own: Arc::new(own),
             verdict,
             authorities: Arc::new(authorities),
-            roots_content: roots_file.digest(),
+            bundles,
             rejudged: Mutex::default(),
             configurations: Configurations::default(),
         })
@@ -111,25 +124,22 @@ impl Snapshot {
     pub(crate) fn next(&self, material: Material, roots_agree: bool) -> (Option<Self>, Vec<Fault>) {
         let mut faults = Vec::new();
         let contents = material.contents();
+        if let Some(trouble) = material.trouble {
+            faults.push(Fault::new(Part::Source, trouble));
+        }
         let mut candidate = None;
         if contents.own.is_none() || contents.own != self.own.content {
-            match Own::read(material.chain, material.key, contents.own) {
+            match Own::read(material.chain, material.key, material.id, contents.own) {
                 Ok(own) => candidate = Some(Arc::new(own)),
                 Err(error) => faults.push(Fault::new(Part::Own, error)),
             }
         }
-        let mut roots = (self.authorities.roots.clone(), self.roots_content);
-        match self.new_roots(material.roots) {
-            Ok(Some(new)) if roots_agree || keeps_all(&new.0, &roots.0) => roots = new,
-            Ok(Some(_) | None) => {}
-            Err(error) => faults.push(Fault::new(Part::Roots, error)),
+        let mut bundles = bundles::renew(&self.bundles, material.bundles, roots_agree, &mut faults);
+        let rules = self.authorities.rules;
+        if rules.missing_crls == MissingCrls::Refuse {
+            self.keep_listed(&mut bundles, &material.crls, &mut faults);
         }
-        let (roots, roots_content) = roots;
-        let mut authorities = Authorities {
-            roots,
-            lists: Vec::new(),
-            expired_crls: self.authorities.expired_crls,
-        };
+        let mut authorities = rules.authorities(bundles::roots(&bundles));
 
         // Whoever stands in our own chain vouches for lists only if the chain is sound itself.
         candidate = candidate.filter(|own| self.takes(own, &authorities, &mut faults));
@@ -142,7 +152,7 @@ impl Snapshot {
                 roots: &authorities.roots,
                 now: SystemTime::now(),
             };
-            lists::renew(material.crls, &setting)
+            lists::renew(&material.crls, &setting)
         };
         faults.extend(list_faults);
         authorities.lists = lists;
@@ -151,7 +161,7 @@ impl Snapshot {
             .unwrap_or_else(|| self.own.clone());
 
         let unchanged = Arc::ptr_eq(&own, &self.own)
-            && roots_content == self.roots_content
+            && bundles::are_the_same(&bundles, &self.bundles)
             && lists::are_the_same(&authorities.lists, &self.authorities.lists);
         if unchanged {
             return (None, faults);
@@ -162,37 +172,61 @@ impl Snapshot {
             verdict: own.judged(self.role, &authorities),
             own,
             authorities: Arc::new(authorities),
-            roots_content,
+            bundles,
             rejudged: Mutex::default(),
             configurations: Configurations::default(),
         };
         (Some(next), faults)
     }
 
-    /// The roots of a file that is not the one in force.
-    fn new_roots(
+    /// Takes back each new bundle with a root of which there would be no list.
+    fn keep_listed(
         &self,
-        file: Result<PemFile, Unreadable>,
-    ) -> Result<Option<NewRoots>, InvalidCredentials> {
-        let file = file?;
-        let content = file.digest();
-        if content == self.roots_content {
-            return Ok(None);
+        bundles: &mut Vec<Arc<Bundle>>,
+        crls: &Result<PemFile, NoLists>,
+        faults: &mut Vec<Fault>,
+    ) {
+        let mut listed = Vec::new();
+        for bundle in std::mem::take(bundles) {
+            let before = self
+                .bundles
+                .iter()
+                .find(|old| old.vouches == bundle.vouches);
+            let is_in_force = before.is_some_and(|old| Arc::ptr_eq(old, &bundle));
+            let setting = Setting {
+                in_force: Some(&self.authorities.lists),
+                issuers: &Issuers::new(self.own.issuers(), &bundle.roots),
+                roots: &bundle.roots,
+                now: SystemTime::now(),
+            };
+            let roots = bundle.roots.iter().map(|root| &root.der);
+            match lists::would_cover(crls, &setting, roots) {
+                Err(error) if !is_in_force => {
+                    faults.push(Fault::new(Part::Roots(bundle.vouches.clone()), error));
+                    listed.extend(before.cloned());
+                }
+                Err(_) | Ok(()) => listed.push(bundle),
+            }
         }
-        Ok(Some((file.roots()?.into(), content)))
+        *bundles = listed;
     }
 
     /// Whether `own` is to replace our own certificate. Neither side replaces a good one by one that fails, and a
     /// server takes none that fails.
     fn takes(&self, own: &Own, authorities: &Authorities, faults: &mut Vec<Fault>) -> bool {
-        let Err(refusal) = own.judged(self.role, authorities) else {
-            return true;
+        let may_fail = || {
+            self.role == Role::Client
+                && own.id.is_none()
+                && self.own.judged(self.role, authorities).is_err()
         };
-        if self.role == Role::Client && self.own.judged(self.role, authorities).is_err() {
-            return true;
-        }
-        faults.push(Fault::new(Part::Own, own.refused(&refusal)));
-        false
+        let fault = match own.judged(self.role, authorities) {
+            Ok(peer) => own.is_of(&peer).err(),
+            Err(_) if may_fail() => None,
+            Err(refusal) => Some(own.refused(&refusal)),
+        };
+        let taken = fault.is_none();
+        faults.extend(fault.map(|error| Fault::new(Part::Own, error)));
+        taken
     }
 
     /// Validates the contents of files as [`crate::Trust::open`] does, without watching any.
@@ -207,8 +241,12 @@ impl Snapshot {
         crls: Option<PemFile>,
         expired_crls: ExpiredCrls,
     ) -> Result<Self, InvalidCredentials> {
-        let material = Material::new(chain, key, roots, crls);
-        Self::first(role, material, expired_crls)
+        let material = Material::of_files(chain, key, roots, crls);
+        let rules = Rules {
+            expired_crls,
+            missing_crls: MissingCrls::default(),
+        };
+        Self::first(role, material, rules)
     }
 
     /// Which side of a connection these credentials are for.
@@ -282,7 +320,7 @@ impl Snapshot {
     /// When the next revocation list after `at` goes stale, if that ends anybody's right to be believed.
     pub(crate) fn next_stale_list(&self, at: SystemTime) -> Option<SystemTime> {
         let updates = self.crls().map(|crl| crl.next_update);
-        match self.authorities.expired_crls {
+        match self.authorities.rules.expired_crls {
             ExpiredCrls::Honour => None,
             ExpiredCrls::Refuse => updates.filter(|update| *update > at).min(),
         }
@@ -304,6 +342,7 @@ impl Own {
     fn read(
         chain: Result<PemFile, Unreadable>,
         key: Option<Result<PemFile, Unreadable>>,
+        id: Option<SpiffeId>,
         content: Option<Digest>,
     ) -> Result<Self, InvalidCredentials> {
         let chain_file = chain?;
@@ -330,6 +369,7 @@ impl Own {
             chain,
             resolver: Arc::new(SingleCertAndKey::from(certified)),
             content,
+            id,
             path: chain_file.path,
         })
     }
@@ -343,14 +383,25 @@ impl Own {
     fn judged(&self, role: Role, authorities: &Authorities) -> Result<Peer, Refusal> {
         let now = SystemTime::now();
         let with = |lists| Authorities {
-            roots: authorities.roots.clone(),
             lists,
-            expired_crls: ExpiredCrls::Honour,
+            ..Rules::default().authorities(authorities.roots.clone())
         };
         let peer = with(Vec::new()).judge(role, &self.chain, now)?;
         match with(authorities.lists.clone()).judge(role, &self.chain, now) {
             Err(refusal) if *refusal.cause() == Refusal::Revoked => Err(refusal),
             Err(_) | Ok(_) => Ok(peer),
+        }
+    }
+
+    /// Whether it names whom its source says that it does.
+    fn is_of(&self, peer: &Peer) -> Result<(), InvalidCredentials> {
+        match &self.id {
+            Some(id) if peer.spiffe_id() != Some(id) => Err(InvalidCredentials::WrongId {
+                path: self.path.clone(),
+                expected: id.to_string(),
+                named: peer.to_string(),
+            }),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -360,12 +411,6 @@ impl Own {
             refusal: refusal.clone(),
         }
     }
-}
-
-/// Whether each root of `old` is among those of `new`.
-fn keeps_all(new: &[Root], old: &[Root]) -> bool {
-    old.iter()
-        .all(|old| new.iter().any(|new| new.der == old.der))
 }
 
 #[cfg(test)]
@@ -398,7 +443,7 @@ mod tests {
         let leaf = leaf.signed_by(&key, &issuer).unwrap().pem();
         let read = |roots: &[&str]| {
             let file = |name, content: String| PemFile::new(name, content.into_bytes());
-            Material::new(
+            Material::of_files(
                 file("tls.crt", leaf.clone()),
                 file("tls.key", key.serialize_pem()),
                 file("ca.crt", roots.concat()),
@@ -407,7 +452,7 @@ mod tests {
         };
         let roots = |snapshot: &Snapshot| snapshot.authorities.roots.len();
         let whole = read(&[&first, &second]);
-        let snapshot = Snapshot::first(Role::Server, whole, ExpiredCrls::Honour).unwrap();
+        let snapshot = Snapshot::first(Role::Server, whole, Rules::default()).unwrap();
         assert_eq!(roots(&snapshot), 2);
 
         // Cut between two certificates, as a file is that is being written.

@@ -1,23 +1,36 @@
-//! Where credentials come from: files, read by content, under names to blame.
+//! Where credentials come from: files that are read by content, or the SPIFFE Workload API; both under names to blame.
 //!
 //! Never an interpretation of what was read, never an answer from a half-written set when a whole one is there.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::crypto::{self, Digest};
+use crate::trust::agent::Agent;
+use crate::trust::invalid::InvalidCredentials;
+use crate::trust::material::{Material, NewBundle, NoLists};
 use crate::trust::pem_file::PemFile;
-use crate::trust::unreadable::Unreadable;
+use crate::trust::root::Vouches;
+use crate::trust::workload::WorkloadApi;
 
 /// How often a set that changes while it is read is read again before it is taken as it is.
 const MAX_READS: usize = 5;
 
-/// The files of one side's credentials. Relative paths are taken from the working directory.
+/// Where the credentials of one side come from: files, or an agent. Relative paths are taken from the working directory.
 ///
 /// A directory holds `tls.crt` (leaf, then intermediates), `tls.key`, `ca.crt` (one or more roots) and, optionally,
-/// `crl.pem` (one or more revocation lists): the names of a cert-manager Secret.
+/// `crl.pem` (one or more revocation lists): the names of a cert-manager Secret. The methods that name one file of them
+/// change nothing about an agent, which has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct Source(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Files(Files),
+    WorkloadApi(WorkloadApi),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
     chain: PathBuf,
     key: PathBuf,
     roots: PathBuf,
@@ -30,54 +43,97 @@ impl Source {
     /// All files in one directory.
     pub fn directory(dir: impl AsRef<Path>) -> Self {
         let dir = dir.as_ref();
-        Self {
+        Self(Kind::Files(Files {
             chain: dir.join("tls.crt"),
             key: dir.join("tls.key"),
             roots: dir.join("ca.crt"),
             crls: dir.join("crl.pem"),
             crls_required: false,
-        }
+        }))
+    }
+
+    /// An agent that hands out identity and trust, and streams each change: no file at all.
+    pub fn workload_api(api: WorkloadApi) -> Self {
+        Self(Kind::WorkloadApi(api))
     }
 
     /// Key and chain from one file, as a Kubernetes `podCertificate` volume writes it; the rest as before.
     pub fn with_bundle(self, file: impl Into<PathBuf>) -> Self {
         let file = file.into();
-        Self {
-            chain: file.clone(),
-            key: file,
-            ..self
-        }
+        self.with(|files| {
+            files.chain.clone_from(&file);
+            files.key = file;
+        })
     }
 
     /// The chain from a file of its own; the rest as before.
     pub fn with_chain(self, chain: impl Into<PathBuf>) -> Self {
-        let chain = chain.into();
-        Self { chain, ..self }
+        self.with(|files| files.chain = chain.into())
     }
 
     /// The key from a file of its own; the rest as before.
     pub fn with_key(self, key: impl Into<PathBuf>) -> Self {
-        let key = key.into();
-        Self { key, ..self }
+        self.with(|files| files.key = key.into())
     }
 
     /// The roots from a file of their own, as a bundle in a ConfigMap; the rest as before.
     pub fn with_roots(self, roots: impl Into<PathBuf>) -> Self {
-        let roots = roots.into();
-        Self { roots, ..self }
+        self.with(|files| files.roots = roots.into())
     }
 
     /// The revocation lists from a file of their own, which must be there; the rest as before.
     pub fn with_crls(self, crls: impl Into<PathBuf>) -> Self {
-        Self {
-            crls: crls.into(),
-            crls_required: true,
-            ..self
+        self.with(|files| {
+            files.crls = crls.into();
+            files.crls_required = true;
+        })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Files)) -> Self {
+        match &mut self.0 {
+            Kind::Files(files) => change(files),
+            Kind::WorkloadApi(_) => {}
+        }
+        self
+    }
+
+    /// Begins to use it. An agent is waited for, since without its first answer there is nothing to read.
+    pub(crate) fn open(self) -> Result<Feed, InvalidCredentials> {
+        Ok(match self.0 {
+            Kind::Files(files) => Feed::Files(files),
+            Kind::WorkloadApi(api) => Feed::Agent(Agent::follow(api)?),
+        })
+    }
+}
+
+/// A source in use. Clones read the same.
+#[derive(Clone, Debug)]
+pub(crate) enum Feed {
+    Files(Files),
+    Agent(Agent),
+}
+
+impl Feed {
+    /// What there is now.
+    pub(crate) fn read(&self) -> Material {
+        match self {
+            Self::Files(files) => files.read(),
+            Self::Agent(agent) => agent.read(),
         }
     }
 
+    /// Whether what is read is never a half: then what is missing from it is gone.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Files(_) => false,
+            Self::Agent(_) => true,
+        }
+    }
+}
+
+impl Files {
     /// Reads every file, again if the set changed meanwhile, so that a rotation in progress is seen before or after.
-    pub(crate) fn read(&self) -> Material {
+    fn read(&self) -> Material {
         let mut material = self.read_once();
         for _ in 1..MAX_READS {
             let again = self.read_once();
@@ -95,7 +151,10 @@ impl Source {
         Material {
             chain: PemFile::read(&self.chain),
             key: (self.key != self.chain).then(|| PemFile::read(&self.key)),
-            roots: PemFile::read(&self.roots),
+            bundles: vec![NewBundle {
+                vouches: Vouches::ForEverybody,
+                roots: PemFile::read(&self.roots).map_err(InvalidCredentials::from),
+            }],
             crls: match PemFile::read_lists(&self.crls) {
                 Err(unreadable)
                     if !self.crls_required
@@ -105,60 +164,8 @@ impl Source {
                 }
                 crls => crls.map_err(NoLists::Unreadable),
             },
-        }
-    }
-}
-
-/// What was read, not yet looked at: each file by itself.
-pub(crate) struct Material {
-    pub(crate) chain: Result<PemFile, Unreadable>,
-    /// `None` when it is in the file of the chain.
-    pub(crate) key: Option<Result<PemFile, Unreadable>>,
-    pub(crate) roots: Result<PemFile, Unreadable>,
-    pub(crate) crls: Result<PemFile, NoLists>,
-}
-
-/// Why there are no revocation lists.
-pub(crate) enum NoLists {
-    /// There is no such file, and there need not be.
-    Absent(PathBuf),
-    Unreadable(Unreadable),
-}
-
-/// What was read, to be told from what is read next. A file that cannot be read has no content.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Digests {
-    pub(crate) own: Option<Digest>,
-    roots: Option<Digest>,
-    crls: Option<Digest>,
-}
-
-impl Digests {
-    /// Whether two reads in a row found the same roots.
-    pub(crate) fn has_the_roots_of(&self, other: &Self) -> bool {
-        self.roots == other.roots
-    }
-}
-
-impl Material {
-    pub(crate) fn new(chain: PemFile, key: PemFile, roots: PemFile, crls: Option<PemFile>) -> Self {
-        Self {
-            chain: Ok(chain),
-            key: Some(Ok(key)),
-            roots: Ok(roots),
-            crls: crls.ok_or_else(|| NoLists::Absent("crl.pem".into())),
-        }
-    }
-
-    pub(crate) fn contents(&self) -> Digests {
-        let chain = self.chain.as_ref().ok();
-        let key = self.key.as_ref().map_or(chain, |key| key.as_ref().ok());
-        Digests {
-            own: chain
-                .zip(key)
-                .map(|(chain, key)| crypto::digest([&*chain.bytes, &*key.bytes])),
-            roots: self.roots.as_ref().ok().map(PemFile::digest),
-            crls: self.crls.as_ref().ok().map(PemFile::digest),
+            id: None,
+            trouble: None,
         }
     }
 }

@@ -10,3 +10,12 @@ pub struct Unreadable {
     pub(crate) path: PathBuf,
     pub(crate) source: io::Error,
 }
+
+impl Clone for Unreadable {
+    fn clone(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            source: io::Error::new(self.source.kind(), self.source.to_string()),
+        }
+    }
+}

@@ -44,7 +44,35 @@ const MAX_PATH: usize = 8 << 10;
 pub struct Authorities {
     pub(crate) roots: Arc<[Root]>,
     pub(crate) lists: Vec<ListInForce>,
+    pub(crate) rules: Rules,
+}
+
+/// What revocation lists must be there, and how current.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rules {
     pub(crate) expired_crls: ExpiredCrls,
+    pub(crate) missing_crls: MissingCrls,
+}
+
+impl Rules {
+    /// These roots, and no list yet.
+    pub(crate) fn authorities(self, roots: Arc<[Root]>) -> Authorities {
+        Authorities {
+            roots,
+            lists: Vec::new(),
+            rules: self,
+        }
+    }
+}
+
+/// What it means that there is no revocation list of an issuer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingCrls {
+    /// What it issued is not checked for revocation.
+    #[default]
+    Allow,
+    /// Nobody of that issuer is believed, and no root comes into use before its list.
+    Refuse,
 }
 
 /// What a revocation list that is past its `nextUpdate` (RFC 5280 §5.1.2.5) is worth.
@@ -128,18 +156,15 @@ impl Authorities {
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         few_namesakes(intermediates)?;
         let reading = Reading::of(role, leaf_der)?;
-        let anchors: Vec<_> = self
-            .roots
-            .iter()
-            .map(|root| borrowed(&root.anchor))
-            .collect();
-        let verify = |lists: &[&RevocationList], depth, unknown| {
+        let roots = self.roots_for(&leaf)?;
+        let anchors = anchors(&roots);
+        let verify = |lists: &[&RevocationList], missing, depth, unknown| {
             let crls: Vec<_> = lists.iter().map(|list| &list.crl).collect();
             let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
                 options
                     .with_depth(depth)
                     .with_status_policy(unknown)
-                    .with_expiration_policy(match self.expired_crls {
+                    .with_expiration_policy(match self.rules.expired_crls {
                         ExpiredCrls::Honour => ExpirationPolicy::Ignore,
                         ExpiredCrls::Refuse => ExpirationPolicy::Enforce,
                     })
@@ -153,15 +178,16 @@ impl Authorities {
                 &anchors,
                 intermediates,
                 unix_time(at),
-                match role {
-                    Role::Client => KeyUsage::client_auth(),
-                    Role::Server => KeyUsage::server_auth(),
-                },
+                usage(role),
                 revocation,
-                Some(&|path: &VerifiedPath<'_>| self.check_path(path, lists, at)),
+                Some(&|path: &VerifiedPath<'_>| self.check_path(path, &roots, lists, missing, at)),
             )
-            .map_err(|e| self.placed(chain, refusal(role, &e)))
+            .map_err(|e| {
+                let refusal = self.placed(chain, refusal(role, &e));
+                self.vouched_elsewhere(role, &leaf, chain, at, refusal)
+            })
         };
+        let required = self.rules.missing_crls;
         let settled = self.lists.iter().all(ListInForce::is_settled);
         let lists: Vec<_> = if settled {
             let nobody = Issuers::new(&[], &[]);
@@ -169,14 +195,20 @@ impl Authorities {
             lists.filter_map(|list| list.on_path(&nobody)).collect()
         } else {
             // Whose lists they are is known when the issuers are: first the path, then what counts on it.
-            let path = verify(&[], RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)?;
-            let met = self.issuers_of(&path);
+            let path = verify(
+                &[],
+                MissingCrls::Allow,
+                RevocationCheckDepth::Chain,
+                UnknownStatusPolicy::Allow,
+            )?;
+            let met = issuers_of(&path, &roots);
             let issuers = Issuers::new(&met, &[]);
             let lists = self.lists.iter();
             lists.filter_map(|list| list.on_path(&issuers)).collect()
         };
         let path = verify(
             &lists,
+            required,
             RevocationCheckDepth::Chain,
             UnknownStatusPolicy::Allow,
         )?;
@@ -188,12 +220,13 @@ impl Authorities {
             }
             verify(
                 &lists,
+                required,
                 RevocationCheckDepth::EndEntity,
                 UnknownStatusPolicy::Deny,
             )?;
         }
         if !settled {
-            let met = self.issuers_of(&path);
+            let met = issuers_of(&path, &roots);
             let issuers = Issuers::new(&met, &[]);
             self.lists.iter().for_each(|list| list.meet(&issuers));
         }
@@ -204,7 +237,7 @@ impl Authorities {
             .map(|cert| cert.der())
             .collect();
         verified.extend(issuers.iter().map(|der| der.as_ref()));
-        verified.extend(self.root(path.anchor()).map(|root| root.der.as_ref()));
+        verified.extend(root_of(path.anchor(), &roots).map(|root| root.der.as_ref()));
 
         let peer = reading.peer(&verified)?;
         if at > peer.not_after() {
@@ -218,6 +251,67 @@ impl Authorities {
             });
         }
         Ok(peer)
+    }
+
+    /// The roots that may vouch for the holder of `leaf`: those of no trust domain, and those of its own (SPIFFE
+    /// Trust Domain and Bundle §4). Under roots of trust domains alone a leaf must have a SPIFFE ID.
+    fn roots_for(&self, leaf: &EndEntityCert<'_>) -> Result<Vec<&Root>, Refusal> {
+        let of_domains = |root: &&Root| root.vouches.trust_domain().is_some();
+        if !self.roots.iter().any(|root| of_domains(&root)) {
+            return Ok(self.roots.iter().collect());
+        }
+        let domain = trust_domain(leaf);
+        let vouches = |root: &&Root| match root.vouches.trust_domain() {
+            None => true,
+            Some(its) => domain.as_deref() == Some(its),
+        };
+        let roots: Vec<_> = self.roots.iter().filter(vouches).collect();
+        match domain {
+            None if roots.is_empty() => Err(Refusal::NoSpiffeId),
+            Some(domain) if roots.is_empty() => Err(Refusal::UnknownTrustDomain(domain)),
+            None | Some(_) => Ok(roots),
+        }
+    }
+
+    /// The refusal, or that of a root which may not vouch for the leaf though it signed it.
+    fn vouched_elsewhere(
+        &self,
+        role: Role,
+        leaf: &EndEntityCert<'_>,
+        chain: &[CertificateDer<'_>],
+        at: SystemTime,
+        refusal: Refusal,
+    ) -> Refusal {
+        let unknown = matches!(
+            refusal.cause(),
+            Refusal::UnknownIssuer | Refusal::BadSignature
+        );
+        let Some(domain) = trust_domain(leaf).filter(|_| unknown) else {
+            return refusal;
+        };
+        let foreign = |root: &&Root| root.vouches.trust_domain().is_some_and(|its| its != domain);
+        let foreign: Vec<_> = self.roots.iter().filter(foreign).collect();
+        let algorithms = Remembering::all(&[]);
+        let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+            algorithms.iter().map(|it| it as _).collect();
+        let anchors = anchors(&foreign);
+        let path = leaf.verify_for_usage(
+            &algorithms,
+            &anchors,
+            chain.get(1..).unwrap_or_default(),
+            unix_time(at),
+            usage(role),
+            None,
+            None,
+        );
+        let root = path.ok().and_then(|path| root_of(path.anchor(), &foreign));
+        match root.and_then(|root| root.vouches.trust_domain()) {
+            Some(signer) => Refusal::ForeignRoot {
+                domain,
+                signer: signer.to_owned(),
+            },
+            None => refusal,
+        }
     }
 
     /// The refusal with the certificate that it is about, when that is not the leaf.
@@ -271,6 +365,9 @@ impl Authorities {
             | Refusal::ChainTooLong(_)
             | Refusal::ChainAmbiguous
             | Refusal::UnknownIssuer
+            | Refusal::NoSpiffeId
+            | Refusal::UnknownTrustDomain(_)
+            | Refusal::ForeignRoot { .. }
             | Refusal::BadSignature
             | Refusal::Revoked
             | Refusal::CrlExpired { .. }
@@ -308,11 +405,13 @@ impl Authorities {
     fn check_path(
         &self,
         path: &VerifiedPath<'_>,
+        roots: &[&Root],
         lists: &[&RevocationList],
+        missing: MissingCrls,
         at: SystemTime,
     ) -> Result<(), webpki::Error> {
         let time = unix_time(at);
-        if let Some(root) = self.root(path.anchor()) {
+        if let Some(root) = root_of(path.anchor(), roots) {
             if at > root.not_after {
                 let not_after = unix_time(root.not_after);
                 return Err(webpki::Error::CertExpired { time, not_after });
@@ -325,7 +424,7 @@ impl Authorities {
         for der in path.intermediate_certificates().map(|cert| cert.der()) {
             check_authority(&der)?;
         }
-        if lists.is_empty() {
+        if lists.is_empty() && missing == MissingCrls::Allow {
             return Ok(());
         }
         let leaf = path.end_entity();
@@ -336,6 +435,9 @@ impl Authorities {
             std::iter::once((leaf.issuer(), leaf.serial(), false)).chain(certificates)
         {
             let lists = lists_of(lists, issuer);
+            if lists.is_empty() && missing == MissingCrls::Refuse {
+                return Err(webpki::Error::UnknownRevocationStatus);
+            }
             // webpki asks one list of an issuer, and only if its scope fits; to be named in any of them is enough.
             for list in &lists {
                 if list.crl.find_serial(serial)?.is_some() {
@@ -344,7 +446,7 @@ impl Authorities {
             }
             // webpki asks no list whose issuer is encoded otherwise, so that its end was not looked at.
             let unasked = lists.iter().any(|list| list.crl.issuer() != issuer);
-            if unasked && self.expired_crls == ExpiredCrls::Refuse {
+            if unasked && self.rules.expired_crls == ExpiredCrls::Refuse {
                 return Err(webpki::Error::UnknownRevocationStatus);
             }
             if authority && are_only_partial(&lists) {
@@ -352,22 +454,6 @@ impl Authorities {
             }
         }
         Ok(())
-    }
-
-    /// The certificates of the authorities of a path, its root last.
-    fn issuers_of(&self, path: &VerifiedPath<'_>) -> Vec<CertificateDer<'static>> {
-        let intermediates = path.intermediate_certificates();
-        let root = self.root(path.anchor()).map(|root| root.der.clone());
-        intermediates
-            .map(|cert| cert.der().into_owned())
-            .chain(root)
-            .collect()
-    }
-
-    /// The root of an anchor. Of those with one name and key, as after a renewal, the one that lasts longest.
-    fn root(&self, anchor: &TrustAnchor<'_>) -> Option<&Root> {
-        let same = self.roots.iter().filter(|root| root.anchor == *anchor);
-        same.max_by_key(|root| root.not_after)
     }
 
     /// Decides whether `chain` is that of the expected server.
@@ -429,6 +515,40 @@ impl Authorities {
             .iter()
             .map(|root| DistinguishedName::in_sequence(&root.anchor.subject))
             .collect()
+    }
+}
+
+/// The certificates of the authorities of a path, its root last.
+fn issuers_of(path: &VerifiedPath<'_>, roots: &[&Root]) -> Vec<CertificateDer<'static>> {
+    let intermediates = path.intermediate_certificates();
+    let root = root_of(path.anchor(), roots).map(|root| root.der.clone());
+    intermediates
+        .map(|cert| cert.der().into_owned())
+        .chain(root)
+        .collect()
+}
+
+/// The root of an anchor. Of those with one name and key, as after a renewal, the one that lasts longest.
+fn root_of<'a>(anchor: &TrustAnchor<'_>, roots: &[&'a Root]) -> Option<&'a Root> {
+    let same = roots.iter().filter(|root| root.anchor == *anchor);
+    same.copied().max_by_key(|root| root.not_after)
+}
+
+fn anchors<'a>(roots: &[&'a Root]) -> Vec<TrustAnchor<'a>> {
+    roots.iter().map(|root| borrowed(&root.anchor)).collect()
+}
+
+/// The trust domain that a leaf claims: that of its only URI name, if that is a SPIFFE ID (X509-SVID §2).
+fn trust_domain(leaf: &EndEntityCert<'_>) -> Option<String> {
+    let mut uris = leaf.valid_uri_names();
+    let id: SpiffeId = uris.next()?.parse().ok()?;
+    uris.next().is_none().then(|| id.trust_domain().to_owned())
+}
+
+fn usage(role: Role) -> KeyUsage {
+    match role {
+        Role::Client => KeyUsage::client_auth(),
+        Role::Server => KeyUsage::server_auth(),
     }
 }
 

@@ -1,0 +1,51 @@
+// The inventory in Node, with grpc-js: who may call what is decided by the caller's verified certificate, before a handler.
+//
+// usage: node grpc-server.js HOST:PORT DIR      DIR has tls.crt, tls.key, ca.crt and, optionally, *crl.pem
+'use strict';
+const grpc = require('@grpc/grpc-js');
+const { InventoryService } = require('./contract');
+const { read, watch } = require('./credentials');
+const { namesOf, allows } = require('./identity');
+
+const [address, directory] = process.argv.slice(2);
+
+/** ServerCredentials.createSsl takes no revocation list, and never changes. */
+class LiveCredentials extends grpc.ServerCredentials {
+  constructor(options) {
+    super({ requestCert: true, rejectUnauthorized: true }, options);
+  }
+  replace(options) {
+    this.updateSecureContextOptions(options);
+  }
+  _equals(other) {
+    return this === other;
+  }
+}
+
+/** Around every method: deny is what happens when nobody allowed. */
+function authorize(method, call) {
+  const names = namesOf(call.getAuthContext().sslPeerCertificate.raw);
+  if (allows(names, method.path)) return new grpc.ServerInterceptingCall(call);
+  console.log(`denied ${method.path} to ${JSON.stringify(names)}`);
+  return new grpc.ServerInterceptingCall(call, {
+    start: () => call.sendStatus({ code: grpc.status.PERMISSION_DENIED, details: 'not allowed', metadata: null }),
+  });
+}
+
+const level = { sku: 'FAS-M6-20', name: 'Hex bolt, from Node', quantity: 480, available: 480 };
+const credentials = new LiveCredentials(read(directory));
+const server = new grpc.Server({ interceptors: [authorize] });
+server.addService(InventoryService.service, {
+  GetItem: (call, answer) => answer(null, { item: level }),
+  WatchStock: (call) => call.write({ kind: 'UPDATE_KIND_CURRENT', item: level }),
+});
+server.bindAsync(address, credentials, (error) => {
+  if (error) throw error;
+  console.log('listening');
+});
+
+watch(directory, (options) => {
+  credentials.replace(options);
+  // Those that are connected were verified against what was there before: they connect again.
+  server.drain(address, 0);
+});
