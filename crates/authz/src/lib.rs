@@ -33,18 +33,19 @@
 //! - [`Audit`], [`AuditLogger`]: who called what (gRFC A59)
 
 mod audit;
+pub mod codes;
 mod enforcement;
+pub mod events;
 mod lint;
 mod policy;
 
 pub use audit::event::{AuditCondition, AuditEvent, AuditLogger};
 pub use audit::log::{Audit, AuditCounts};
 pub use audit::loggers::Loggers;
-pub use enforcement::authorization::{
-    Authorization, DecisionCounts, ERROR_DOMAIN, POLICY_CHANGED, POLICY_DENIED,
-};
+pub use codes::{NO_PEER, POLICY_CHANGED, POLICY_DENIED};
+pub use enforcement::authorization::{Authorization, DecisionCounts, ERROR_DOMAIN};
 pub use enforcement::gate::{Allowed, Gate, Head};
-pub use enforcement::layer::{AuthorizationLayer, Authorized, AuthorizedCall, NO_PEER};
+pub use enforcement::layer::{AuthorizationLayer, Authorized, AuthorizedCall};
 pub use enforcement::live::{InForce, LivePolicy};
 pub use enforcement::policy_file::{PolicyFile, UnusablePolicy};
 pub use lint::api::{Api, InvalidApi};

@@ -5,6 +5,7 @@
 //! - [`file`](mod@file): how a file that somebody else wrote is read
 //! - [`json`]: what a text that is no JSON is instead
 //! - [`text`]: how foreign text and times are shown
+//! - [`names!`]: stable names, such as error codes, as constants
 //! - [`metrics`]: how a crate puts its numbers on the page that Prometheus reads
 //! - [`reload`]: what became of reading a file again
 //! - [`quota`] and [`queue`]: how much is said about one peer, and what waits to be said
@@ -25,6 +26,7 @@ pub mod call;
 pub mod file;
 pub mod json;
 pub mod metrics;
+mod names;
 pub mod queue;
 pub mod quota;
 pub mod reload;

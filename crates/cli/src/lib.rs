@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod cert;
+pub mod codes;
 mod command;
 pub mod demo;
 pub mod doctor;

@@ -23,6 +23,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::calls::{Client, connect};
+use crate::events;
 use crate::failure::Failure;
 use crate::items::{read_items, read_reservations};
 use crate::output::{Output, Progress};
@@ -230,7 +231,7 @@ async fn admin_port(address: admin::Address, client: &Client) -> Result<JoinSet<
     if let admin::Address::At(address) = address {
         let listener = countersign::mtls::bind(address).await?;
         let address = listener.local_addr().map_err(Failure::System)?;
-        info!(%address, "admin port listening");
+        info!(%address, "{}", events::ADMIN_LISTENING);
         let pages = Pages::new(|| Readiness::Ready, client.transport().metrics());
         port.spawn(admin::serve(listener, pages, Routes::default(), pending()));
     }

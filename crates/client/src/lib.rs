@@ -2,6 +2,7 @@
 
 mod calls;
 pub mod commands;
+pub mod events;
 pub mod failure;
 pub mod items;
 mod method;

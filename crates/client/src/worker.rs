@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::calls::Client;
+use crate::events;
 use crate::failure::Failure;
 use countersign::client::RpcError;
 
@@ -142,7 +143,7 @@ async fn until(stop: impl Future<Output = ()>, duration: Option<Duration>) {
 
 fn log_panic(joined: Result<(), tokio::task::JoinError>) {
     if let Err(panicked) = joined {
-        error!(%panicked, "a call of ours panicked");
+        error!(%panicked, "{}", events::CALL_PANICKED);
     }
 }
 
@@ -268,7 +269,7 @@ impl Worker {
         state.tally.call(method, code, took);
         if let Err(error) = outcome {
             if state.logged.insert((method, code_name(code))) {
-                warn!(%error, "a call failed; more of its kind are not logged until the next report");
+                warn!(%error, "{}", events::CALL_FAILED);
             }
             state.last_error = Some(error);
         }
@@ -277,7 +278,14 @@ impl Worker {
     fn report(&self, open: usize) {
         let mut state = self.state();
         let (calls, ok) = state.tally.totals();
-        info!(calls, ok, open, items = state.skus.len(), "working");
+        info!(
+            calls,
+            ok,
+            open,
+            items = state.skus.len(),
+            "{}",
+            events::WORKING
+        );
         state.logged.clear();
     }
 

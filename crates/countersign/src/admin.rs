@@ -27,6 +27,8 @@ use tokio::time::{sleep, timeout};
 use tonic::service::Routes;
 use tracing::error;
 
+use crate::events;
+
 /// Probes and scrapers are few. Beyond this a connection makes way, of the address that has most and there one that
 /// sent nothing, so that none that is silent, or never reads, keeps a probe out.
 const MAX_CONNECTIONS: usize = 64;
@@ -150,7 +152,7 @@ pub async fn serve(
                 connections.spawn(async move { one(tcp, service, &place, evicted).await });
             }
             Err(fault) => {
-                error!(reason = %fault, "cannot accept on the admin port; trying again");
+                error!(reason = %fault, "{}", events::ADMIN_ACCEPT_FAILED);
                 sleep(ACCEPT_BACKOFF).await;
             }
         }

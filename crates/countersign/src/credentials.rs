@@ -16,7 +16,7 @@ pub fn credentials_next_step(error: &InvalidCredentials) -> Option<String> {
         Some(format!(
             "make development certificates with `{tool} pki init`, or name another directory by --tls-dir"
         ))
-    } else if error.code() == "CERTIFICATE_EXPIRED" {
+    } else if error.code() == mtls::codes::CERTIFICATE_EXPIRED {
         Some(format!(
             "renew it: `{tool} pki init` does so for development certificates"
         ))

@@ -1,5 +1,6 @@
 //! Why a verified path names no peer.
 
+use crate::codes;
 use crate::distinguished_name::InvalidName;
 use crate::spiffe_id::InvalidSpiffeId;
 
@@ -84,18 +85,18 @@ impl InvalidPeer {
     /// The stable name of this reason.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoCertificate => "CERTIFICATE_MISSING",
-            Self::Unreadable { .. } => "CERTIFICATE_MALFORMED",
-            Self::LeafIsCa => "LEAF_IS_CA",
-            Self::NoDigitalSignature | Self::WrongPurpose(_) => "WRONG_PURPOSE",
-            Self::TooManyNames(_) => "TOO_MANY_NAMES",
-            Self::Nameless => "NAMELESS",
+            Self::NoCertificate => codes::CERTIFICATE_MISSING,
+            Self::Unreadable { .. } => codes::CERTIFICATE_MALFORMED,
+            Self::LeafIsCa => codes::LEAF_IS_CA,
+            Self::NoDigitalSignature | Self::WrongPurpose(_) => codes::WRONG_PURPOSE,
+            Self::TooManyNames(_) => codes::TOO_MANY_NAMES,
+            Self::Nameless => codes::NAMELESS,
             Self::MalformedName { .. } | Self::MalformedDistinguishedName { .. } => {
-                "NAME_MALFORMED"
+                codes::NAME_MALFORMED
             }
-            Self::MalformedSpiffeId { .. } => "SPIFFE_ID_MALFORMED",
-            Self::TwoSpiffeIds(..) | Self::SpiffeIdNotAlone { .. } => "SPIFFE_ID_AMBIGUOUS",
-            Self::RepeatedCommonName(_) => "COMMON_NAME_AMBIGUOUS",
+            Self::MalformedSpiffeId { .. } => codes::SPIFFE_ID_MALFORMED,
+            Self::TwoSpiffeIds(..) | Self::SpiffeIdNotAlone { .. } => codes::SPIFFE_ID_AMBIGUOUS,
+            Self::RepeatedCommonName(_) => codes::COMMON_NAME_AMBIGUOUS,
         }
     }
 }

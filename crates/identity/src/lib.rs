@@ -23,6 +23,7 @@
 //! - [`InvalidPeer`]: why a certificate names nobody
 
 mod claims;
+pub mod codes;
 mod distinguished_name;
 mod invalid;
 mod leaf;

@@ -4,6 +4,7 @@ use std::io;
 
 use rustls::{AlertDescription, PeerIncompatible};
 
+use crate::codes;
 use crate::refusal::Refusal;
 
 /// Why a handshake came to nothing. [`HandshakeError::code`] is stable; the text is for people.
@@ -44,14 +45,14 @@ impl HandshakeError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
-            Self::RefusedByPeer(_) => "REFUSED_BY_PEER",
-            Self::NotTls => "NOT_TLS",
-            Self::NoHttp2 => "NO_HTTP2",
-            Self::TooOld => "NO_TLS13",
-            Self::Closed => "HANDSHAKE_CLOSED",
-            Self::TimedOut => "HANDSHAKE_TIMEOUT",
-            Self::Evicted => "EVICTED",
-            Self::Failed(_) => "HANDSHAKE_FAILED",
+            Self::RefusedByPeer(_) => codes::REFUSED_BY_PEER,
+            Self::NotTls => codes::NOT_TLS,
+            Self::NoHttp2 => codes::NO_HTTP2,
+            Self::TooOld => codes::NO_TLS13,
+            Self::Closed => codes::HANDSHAKE_CLOSED,
+            Self::TimedOut => codes::HANDSHAKE_TIMEOUT,
+            Self::Evicted => codes::EVICTED,
+            Self::Failed(_) => codes::HANDSHAKE_FAILED,
         }
     }
 }

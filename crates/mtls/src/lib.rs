@@ -27,8 +27,10 @@
 //! - [`Authorities`], [`Refusal`], [`HandshakeError`]: the verifier and its reasons; [`probe`]: a handshake to look at
 
 mod client;
+pub mod codes;
 mod counts;
 mod crypto;
+pub mod events;
 mod h2_error;
 mod handshake;
 mod handshake_error;

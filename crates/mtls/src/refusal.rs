@@ -6,6 +6,7 @@ use base::text::timestamp;
 use identity::InvalidPeer;
 use rustls::CertificateError;
 
+use crate::codes;
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES};
 
 /// Why a chain was not believed. [`Refusal::code`] is stable; the text is for people.
@@ -121,25 +122,25 @@ impl Refusal {
     /// The stable name of this reason, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoCertificate => "CERTIFICATE_MISSING",
-            Self::ChainTooLong(_) | Self::ChainAmbiguous => "CHAIN_TOO_LONG",
-            Self::Expired { .. } => "CERTIFICATE_EXPIRED",
-            Self::NotYetValid { .. } => "CERTIFICATE_NOT_YET_VALID",
-            Self::UnknownIssuer => "UNKNOWN_ISSUER",
-            Self::NoSpiffeId => "SPIFFE_ID_MISSING",
-            Self::UnknownTrustDomain(_) => "TRUST_DOMAIN_UNKNOWN",
-            Self::ForeignRoot { .. } => "TRUST_DOMAIN_MISMATCH",
-            Self::BadSignature => "BAD_SIGNATURE",
-            Self::Revoked => "CERTIFICATE_REVOKED",
-            Self::CrlExpired { .. } => "CRL_EXPIRED",
-            Self::RevocationUnknown(_) => "REVOCATION_UNKNOWN",
-            Self::WrongPurpose(_) => "WRONG_PURPOSE",
-            Self::NoAlternativeName { .. } => "NO_SUBJECT_ALT_NAME",
-            Self::WrongServer { .. } => "WRONG_SERVER",
+            Self::NoCertificate => codes::CERTIFICATE_MISSING,
+            Self::ChainTooLong(_) | Self::ChainAmbiguous => codes::CHAIN_TOO_LONG,
+            Self::Expired { .. } => codes::CERTIFICATE_EXPIRED,
+            Self::NotYetValid { .. } => codes::CERTIFICATE_NOT_YET_VALID,
+            Self::UnknownIssuer => codes::UNKNOWN_ISSUER,
+            Self::NoSpiffeId => codes::SPIFFE_ID_MISSING,
+            Self::UnknownTrustDomain(_) => codes::TRUST_DOMAIN_UNKNOWN,
+            Self::ForeignRoot { .. } => codes::TRUST_DOMAIN_MISMATCH,
+            Self::BadSignature => codes::BAD_SIGNATURE,
+            Self::Revoked => codes::CERTIFICATE_REVOKED,
+            Self::CrlExpired { .. } => codes::CRL_EXPIRED,
+            Self::RevocationUnknown(_) => codes::REVOCATION_UNKNOWN,
+            Self::WrongPurpose(_) => codes::WRONG_PURPOSE,
+            Self::NoAlternativeName { .. } => codes::NO_SUBJECT_ALT_NAME,
+            Self::WrongServer { .. } => codes::WRONG_SERVER,
             Self::InvalidPeer(invalid) => invalid.code(),
             Self::At { refusal, .. } => refusal.code(),
-            Self::UnusableKey(_) => "KEY_NOT_ACCEPTED",
-            Self::Malformed(_) => "CERTIFICATE_MALFORMED",
+            Self::UnusableKey(_) => codes::KEY_NOT_ACCEPTED,
+            Self::Malformed(_) => codes::CERTIFICATE_MALFORMED,
         }
     }
 }

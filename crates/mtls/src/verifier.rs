@@ -17,6 +17,7 @@ use rustls::{ClientConfig, CommonState, DistinguishedName, ServerConfig, Signatu
 use tracing::warn;
 
 use crate::crypto;
+use crate::events;
 use crate::lease;
 use crate::presented::Presented;
 use crate::refusal::Refusal;
@@ -187,7 +188,7 @@ impl VerifyChain for Current {
                     tls.peer.issuer = says.issuer,
                     tls.peer.serial = says.serial,
                     tls.peer.hash.sha256 = says.sha256,
-                    "certificate refused"
+                    "{}", events::CERTIFICATE_REFUSED
                 );
                 Err(rustls::Error::from(&refusal))
             }

@@ -1,6 +1,8 @@
 //! The inventory service: [`service`] holds the RPCs, and [`store`] the data.
 
-mod refusal;
+pub mod codes;
+pub mod events;
+mod inventory_error;
 mod request;
 pub mod service;
 pub mod stock;

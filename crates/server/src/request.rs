@@ -8,7 +8,7 @@ use proto::inventory::v1::ImportItemsRequest;
 use tonic_types::FieldViolation;
 use uuid::Uuid;
 
-use crate::refusal::InventoryError;
+use crate::inventory_error::InventoryError;
 use crate::store::{NewItem, NewReservation};
 
 const MAX_SKU_BYTES: usize = 64;

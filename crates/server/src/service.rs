@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
-pub use crate::refusal::ERROR_DOMAIN;
-use crate::refusal::InventoryError;
+pub use crate::inventory_error::ERROR_DOMAIN;
+use crate::inventory_error::InventoryError;
 use crate::request::{self, Import};
 use crate::store::{self, NewReservation, Store};
 use crate::watch::Level;

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::error;
 
+use crate::events;
 pub use crate::stock::{
     ImportError, Imported, Item, NewItem, NewReservation, OpenError, Reservation, ReserveError,
     StoreError,
@@ -155,11 +156,11 @@ impl Store {
         match tokio::task::spawn_blocking(move || work(&tables)).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(fault)) => {
-                error!(error = %fault, "cannot read the data file");
+                error!(error = %fault, "{}", events::READ_FAILED);
                 Err(StoreError::Failed)
             }
             Err(panic) => {
-                error!(error = %panic, "cannot read the data file");
+                error!(error = %panic, "{}", events::READ_FAILED);
                 Err(StoreError::Failed)
             }
         }
@@ -229,7 +230,7 @@ impl Drop for Writer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            error!("the thread that writes the data file had panicked");
+            error!("{}", events::WRITER_PANICKED);
         }
     }
 }
@@ -265,7 +266,7 @@ fn write_all(
         });
         match committed {
             Ok(_) if !tables.is_in_place() => {
-                error!("the data file was removed or replaced; no more writes until a restart");
+                error!("{}", events::DATA_FILE_GONE);
                 return;
             }
             Ok((answers, written)) => {
@@ -273,7 +274,7 @@ fn write_all(
                 answers.into_iter().for_each(Answer::send);
             }
             Err(fault) => {
-                error!(error = %fault, "cannot write the data file; no more writes until a restart");
+                error!(error = %fault, "{}", events::WRITE_FAILED);
                 return;
             }
         }

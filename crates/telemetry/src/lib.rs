@@ -13,6 +13,7 @@
 
 mod calls;
 mod code;
+pub mod events;
 mod invalid;
 mod limiter;
 mod line;

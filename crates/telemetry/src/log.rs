@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::events;
 use crate::server_call;
 use base::metrics::{self, NONE};
 use base::text::now;
@@ -59,7 +60,7 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
     let limited = limiter.clone();
     let sorry = move |lost| {
         let mut line = Line::new(style, &now(), Level::WARN, module_path!());
-        line.message("log lines were lost: nobody read them in time");
+        line.message(events::LINES_LOST);
         line.number("count", lost);
         line.end()
     };
@@ -79,7 +80,7 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
     // A second subscriber is refused; the first one keeps working.
     drop(subscriber.try_init());
     if unreadable {
-        warn!(default, "RUST_LOG cannot be read, so the default is used");
+        warn!(default, "{}", events::RUST_LOG_MALFORMED);
     }
     Logs { writer }
 }
@@ -214,7 +215,7 @@ fn kind(who: &Who, fields: &LineFields) -> LineKind {
 fn left_out(style: Style, limiter: &Limiter, all: bool) -> Vec<String> {
     let begin = |count| {
         let mut line = Line::new(style, &now(), Level::WARN, module_path!());
-        line.message("log lines were left out: there were too many of a kind");
+        line.message(events::LINES_LEFT_OUT);
         line.number("count", count);
         line
     };

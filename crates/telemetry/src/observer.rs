@@ -12,6 +12,7 @@ use tracing::{Span, debug, error_span, info};
 
 use crate::calls::{CallMetrics, Side, named};
 use crate::code::code_name;
+use crate::events;
 use crate::request_id::RequestId;
 use crate::server_call::{CallLines, ServerCall};
 use crate::trace::TraceContext;
@@ -117,7 +118,7 @@ impl Observer {
         let code_name = code_name(code);
         if inner.lines.has(code) {
             let duration_ms = took.as_secs_f64() * 1e3;
-            info!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "call finished");
+            info!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "{}", events::CALL_FINISHED);
         }
         recorded.end(inner.side.error(code), || {
             [
@@ -173,11 +174,11 @@ impl Observer {
             let duration_ms = took.as_secs_f64() * 1e3;
             match side {
                 Side::Server => {
-                    info!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "call finished");
+                    info!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "{}", events::CALL_FINISHED);
                 }
                 // Whoever makes the call knows how it ended.
                 Side::Client => {
-                    debug!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "call finished");
+                    debug!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "{}", events::CALL_FINISHED);
                 }
             }
             recorded.end(side.error(code), || {

@@ -27,6 +27,7 @@ use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::calls::Side;
+use crate::events;
 use crate::invalid::InvalidTracing;
 use crate::trace::TraceContext;
 
@@ -112,7 +113,7 @@ impl Exporter {
             })
             .with_resource(resource.build())
             .build();
-        info!(endpoint, "spans go to a collector");
+        info!(endpoint, "{}", events::SPANS_EXPORTED);
         Ok(Some(Self {
             tracer: provider.tracer("countersign"),
             provider,
@@ -173,7 +174,7 @@ impl Exporter {
 
     pub(crate) fn shut_down(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(FLUSH) {
-            warn!(reason = %error, "the last spans were not sent");
+            warn!(reason = %error, "{}", events::LAST_SPANS_LOST);
         }
     }
 }
@@ -322,13 +323,13 @@ impl SpanExporter for Reporting {
             Ok(()) => {
                 taken.fetch_add(size, Ordering::Relaxed);
                 if was_failing {
-                    info!(endpoint = self.endpoint, "the collector takes spans again");
+                    info!(endpoint = self.endpoint, "{}", events::COLLECTOR_AVAILABLE);
                 }
             }
             Err(error) => {
                 failed.fetch_add(size, Ordering::Relaxed);
                 if !was_failing {
-                    warn!(endpoint = self.endpoint, reason = %error, "the collector takes no spans; they are dropped until it does");
+                    warn!(endpoint = self.endpoint, reason = %error, "{}", events::COLLECTOR_UNAVAILABLE);
                 }
             }
         }

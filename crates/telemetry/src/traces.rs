@@ -39,9 +39,7 @@ impl Traces {
     #[cfg(not(feature = "otlp"))]
     pub fn from_env(_service: &'static str) -> Result<Self, InvalidTracing> {
         if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
-            tracing::warn!(
-                "OTEL_EXPORTER_OTLP_ENDPOINT is set, and this program was built without the feature otlp"
-            );
+            tracing::warn!("{}", crate::events::BUILT_WITHOUT_OTLP);
         }
         Ok(Self::default())
     }

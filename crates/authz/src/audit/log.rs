@@ -15,6 +15,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::audit::event::AuditEvent;
+use crate::events;
 use crate::policy::caller::Identity;
 use crate::policy::compiled::Policy;
 use crate::policy::decide::Decision;
@@ -141,7 +142,7 @@ impl Audit {
 
     fn drop_one(&self, id: Uuid) {
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        warn!(decision_id = %id, "an audit event was dropped: the loggers do not keep up");
+        warn!(decision_id = %id, "{}", events::AUDIT_EVENT_DROPPED);
     }
 
     /// What became of the events so far.
@@ -195,7 +196,7 @@ fn start_writer(counters: Arc<AuditCounters>) -> Option<Arc<AuditShared>> {
     match thread::Builder::new().name("audit".to_owned()).spawn(work) {
         Ok(_detached) => Some(shared),
         Err(error) => {
-            error!(%error, "no thread for the audit log: its events are dropped");
+            error!(%error, "{}", events::NO_AUDIT_THREAD);
             None
         }
     }
@@ -225,10 +226,7 @@ fn work(shared: &AuditShared, counters: &AuditCounters) {
             write(&policy, &event, counters);
         }
         if due.others > 0 {
-            warn!(
-                count = due.others,
-                "denials of further principals are in no audit log: too many were denied too much at once"
-            );
+            warn!(count = due.others, "{}", events::AUDIT_PRINCIPALS_LEFT_OUT);
         }
         for done in flushes {
             // Whoever asked may have lost patience.
@@ -242,7 +240,7 @@ fn write(policy: &Policy, event: &AuditEvent, counters: &AuditCounters) {
         let counter = match logger.log(event) {
             Ok(()) => &counters.written,
             Err(error) => {
-                error!(%error, ?logger, decision_id = %event.decision_id, "an audit event was not written");
+                error!(%error, ?logger, decision_id = %event.decision_id, "{}", events::AUDIT_EVENT_NOT_WRITTEN);
                 &counters.failed
             }
         };

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::audit::event::{AuditEvent, AuditLogger};
+use crate::events;
 
 type Config = serde_json::Map<String, serde_json::Value>;
 type Built = Result<Arc<dyn AuditLogger>, Box<dyn Error + Send + Sync>>;
@@ -127,7 +128,7 @@ impl AuditLogger for TracingLogger {
             target: "grpc_audit_log",
             timestamp, rpc_method, ?principal, ?policy_name, ?matched_rule, authorized, %decision_id,
             left_out = Some(*left_out).filter(|count| *count > 0),
-            "authorization"
+            "{}", events::AUTHORIZATION
         );
         Ok(())
     }

@@ -12,17 +12,15 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::audit::log::{Audit, AuditCounts};
+use crate::codes::{POLICY_CHANGED, POLICY_DENIED};
 use crate::enforcement::live::{InForce, LivePolicy};
+use crate::events;
 use crate::policy::caller::Caller;
 use crate::policy::compiled::Policy;
 use crate::policy::decide::{Cause, Decision, Verdict};
 
 /// The domain of the reasons in `google.rpc.ErrorInfo` that come from a policy.
 pub const ERROR_DOMAIN: &str = "authz.countersign";
-/// The reason of a call that the policy did not let begin.
-pub const POLICY_DENIED: &str = "POLICY_DENIED";
-/// The reason of a call that a new policy ended.
-pub const POLICY_CHANGED: &str = "POLICY_CHANGED";
 
 /// Authorization for all connections of a server; clones share everything.
 #[derive(Clone, Debug)]
@@ -137,7 +135,8 @@ impl Authorization {
             warn!(
                 principal = decision.principal,
                 path = shown(path),
-                "a path that is not /service/method"
+                "{}",
+                events::MALFORMED_PATH
             );
             return Err(Status::unimplemented("the path is not /service/method"));
         }
@@ -214,7 +213,8 @@ impl Authorization {
             shadow_policy = shadow.name(),
             shadow_verdict = would.verdict().as_str(),
             shadow_rule = would.rule(),
-            "the shadow policy decides otherwise"
+            "{}",
+            events::SHADOW_DIFFERS
         );
     }
 }
@@ -246,7 +246,8 @@ fn refuse(
         rule = decision.rule(),
         policy = in_force.policy.name(),
         generation = in_force.generation,
-        "call refused"
+        "{}",
+        events::CALL_REFUSED
     );
     let metadata = [("decision_id".to_owned(), id)];
     let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);

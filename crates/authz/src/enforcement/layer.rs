@@ -19,11 +19,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{Layer, Service};
 use tracing::warn;
 
+use crate::codes::NO_PEER;
 use crate::enforcement::authorization::{Authorization, ERROR_DOMAIN};
 use crate::enforcement::gate::{Allowed, Gate, Head};
-
-/// The reason of a call whose request carries no verified peer.
-pub const NO_PEER: &str = "NO_PEER";
+use crate::events;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -127,10 +126,7 @@ where
 impl<S> Authorized<S> {
     fn admit<B>(&self, request: &Request<B>) -> Result<(Gate, Allowed), Status> {
         let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
-            warn!(
-                code = NO_PEER,
-                "a request came with no verified peer, so it is refused"
-            );
+            warn!(code = NO_PEER, "{}", events::NO_VERIFIED_PEER);
             let details = ErrorDetails::with_error_info(NO_PEER, ERROR_DOMAIN, []);
             let text = "the call carries no verified identity";
             return Err(Status::with_error_details(

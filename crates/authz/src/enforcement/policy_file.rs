@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::enforcement::live::LivePolicy;
+use crate::events;
 use crate::lint::api::Api;
 use crate::lint::check::check;
 use crate::lint::finding::{Finding, Severity};
@@ -85,9 +86,7 @@ impl PolicyFile {
         loop {
             sleep(interval / 2).await;
             let late = || {
-                warn!(
-                    "reading the policy takes longer than a reload interval: does the file or a disk hang? The last good one stays in force"
-                );
+                warn!("{}", events::POLICY_READ_SLOW);
                 input.refused();
                 // Forgotten by a read that ends well.
                 unreadable.get_or_insert_default();
@@ -102,7 +101,7 @@ impl PolicyFile {
                 Reread::Failed(fault) => {
                     // Said once per fault, not once per interval.
                     if unreadable.as_ref() != Some(&fault) {
-                        error!(reason = fault, "the last good policy stays in force");
+                        error!(reason = fault, "{}", events::POLICY_REFUSED);
                         input.refused();
                         unreadable = Some(fault);
                     }
@@ -116,11 +115,11 @@ impl PolicyFile {
                             let name = policy.name().to_owned();
                             let generation = self.live.replace(*policy);
                             input.accepted();
-                            info!(policy = name, generation, "policy in force");
+                            info!(policy = name, generation, "{}", events::POLICY_IN_FORCE);
                         }
                         Err(unusable) => {
                             input.refused();
-                            error!(reason = %unusable, "the last good policy stays in force");
+                            error!(reason = %unusable, "{}", events::POLICY_REFUSED);
                         }
                     }
                 }
@@ -177,7 +176,9 @@ fn parse(path: &Path, text: &[u8], api: &Api) -> Result<Policy, UnusablePolicy> 
                     finding,
                 });
             }
-            Severity::Warning => warn!(policy = %path.display(), %finding, "policy warning"),
+            Severity::Warning => {
+                warn!(policy = %path.display(), %finding, "{}", events::POLICY_WARNING)
+            }
         }
     }
     Ok(policy)

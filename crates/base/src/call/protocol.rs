@@ -28,6 +28,15 @@ pub enum NotACall {
 }
 
 impl NotACall {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Method,
+        Self::ContentType,
+        Self::Scheme,
+        Self::Authority,
+        Self::Blank,
+    ];
+
     /// The stable name of the reason.
     pub fn code(self) -> &'static str {
         match self {

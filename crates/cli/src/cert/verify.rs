@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::CertError;
+use crate::codes;
 use crate::text::Printable;
 
 /// Says whether our services accept a certificate: exit code 0 if so, otherwise 1 and `CODE: reason`.
@@ -197,7 +198,7 @@ pub fn verdict(
     };
     Ok(match (judged, purpose, name) {
         (Ok(peer), Purpose::Client, Some(name)) if !is_named(&peer, name) => Verdict::Refused {
-            code: "WRONG_CLIENT",
+            code: codes::WRONG_CLIENT,
             reason: format!("the client is not {name}: it is {peer}"),
         },
         (Ok(peer), _, _) => Verdict::Accepted(Box::new(peer)),

@@ -20,8 +20,9 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use super::Case;
-use super::finding::{Finding, HEALTHY, Whose};
+use super::finding::{Finding, Whose};
 use super::openssl::Openssl;
+use crate::codes;
 
 /// Clocks that differ by less than this do no harm: certificates begin a few minutes before they are issued.
 const TOLERATED_SKEW: Duration = Duration::from_secs(60);
@@ -47,11 +48,21 @@ pub(super) async fn examine(
         Ok(answer) => {
             if let Some(skew) = skew(answer.metadata().as_ref()) {
                 let cause = format!("the clock of {who} is {skew} ours");
-                return Err(Finding::new("CLOCK_SKEW", Whose::Between, cause, shown));
+                return Err(Finding::new(
+                    codes::CLOCK_SKEW,
+                    Whose::Between,
+                    cause,
+                    shown,
+                ));
             }
             if answer.get_ref().status() != ServingStatus::Serving {
                 let cause = format!("{who} answers that it is {:?}", answer.get_ref().status());
-                return Err(Finding::new("NOT_SERVING", Whose::TheServers, cause, shown));
+                return Err(Finding::new(
+                    codes::NOT_SERVING,
+                    Whose::TheServers,
+                    cause,
+                    shown,
+                ));
             }
             health = "it is serving";
         }
@@ -71,7 +82,7 @@ pub(super) async fn examine(
         format!(", and we may call {method}")
     });
     let cause = format!("{who} is who it should be, it accepts our certificate, {health}{allowed}");
-    Ok(Finding::new(HEALTHY, Whose::Nobodys, cause, shown))
+    Ok(Finding::new(codes::HEALTHY, Whose::Nobodys, cause, shown))
 }
 
 fn failed(method: &str, status: &Status, who: &str, shown: String) -> Finding {
@@ -85,7 +96,7 @@ fn failed(method: &str, status: &Status, who: &str, shown: String) -> Finding {
     } else {
         Whose::TheServers
     };
-    let code = info.map_or_else(|| "RPC_FAILED".to_owned(), |info| info.reason);
+    let code = info.map_or_else(|| codes::RPC_FAILED.to_owned(), |info| info.reason);
     let cause = format!(
         "{who} accepts our certificate and answers {method} with {:?}: {}{decision}",
         status.code(),

@@ -19,6 +19,7 @@ use super::call;
 use super::finding::{Finding, Whose};
 use super::openssl::Openssl;
 use crate::cert::{Purpose, Verdict, verdict};
+use crate::codes;
 use crate::pki::certificate::Certificate;
 
 /// The alerts that need a second look (RFC 8446 §6.2).
@@ -198,7 +199,7 @@ impl Examination<'_> {
         let shown = self.openssl.server_chain();
         if judged.is_ok() {
             let cause = format!("it does not send the certificate of its issuer {issuer}");
-            return found("INTERMEDIATE_MISSING", cause, shown);
+            return found(codes::INTERMEDIATE_MISSING, cause, shown);
         }
         let roots = self.case.tls_dir.join("ca.crt");
         let cause = format!(
@@ -230,7 +231,7 @@ impl Examination<'_> {
                         "{at}; we do not send the certificate of our issuer {}",
                         issuer(snapshot.chain())
                     );
-                    return ours("INTERMEDIATE_MISSING", cause, self.openssl.own_order());
+                    return ours(codes::INTERMEDIATE_MISSING, cause, self.openssl.own_order());
                 }
                 let issuer = issuer(snapshot.chain());
                 let cause =
@@ -243,7 +244,7 @@ impl Examination<'_> {
                 self.openssl.own_certificate(),
             ),
             Ok(own) if alert == CERTIFICATE_EXPIRED => Finding::new(
-                "CLOCK_SKEW",
+                codes::CLOCK_SKEW,
                 Whose::Between,
                 format!(
                     "{at}; by our clock it is {} now, and {}",

@@ -5,10 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::catalogue;
+use crate::codes::HEALTHY;
 use crate::text::Printable;
-
-/// The code of a finding that is none.
-pub(super) const HEALTHY: &str = "HEALTHY";
 
 /// What was found. As JSON its fields are stable.
 #[derive(Clone, Debug, Serialize)]

@@ -4,6 +4,8 @@ use base::text::escape;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
+use mtls::codes;
+
 use crate::client::rpc_error::RpcError;
 use crate::program::tool;
 
@@ -28,7 +30,7 @@ impl RpcError {
         }
         let step = match status.code() {
             Code::Unauthenticated => doctor(),
-            Code::Unavailable if ours && reason != "UNREACHABLE" => doctor(),
+            Code::Unavailable if ours && reason != codes::UNREACHABLE => doctor(),
             Code::Unavailable => format!("start the server, or try again; {}", doctor()),
             Code::PermissionDenied => {
                 let decision = info.and_then(|info| info.metadata.get("decision_id"));
@@ -71,11 +73,13 @@ impl RpcError {
 /// What to do about an answer that our side of the wire did not take.
 fn step_for(reason: &str) -> Option<&'static str> {
     match reason {
-        "NOT_GRPC" => Some("look at what answers there: a proxy, or the port of another program"),
-        "CLOSED_AT_ONCE" => Some(
+        codes::NOT_GRPC => {
+            Some("look at what answers there: a proxy, or the port of another program")
+        }
+        codes::CLOSED_AT_ONCE => Some(
             "look at the log of the server, and at what is between: connections are accepted and closed",
         ),
-        "ANSWER_METADATA_TOO_LARGE" | "ANSWER_MALFORMED" => {
+        codes::ANSWER_METADATA_TOO_LARGE | codes::ANSWER_MALFORMED => {
             Some("look at the server, and at what is between: the answer is at fault, not the call")
         }
         _ => None,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
 
+use crate::events;
+
 /// More than these are of no use unless asked for: on a large machine in a small container they only take memory.
 const MOST: usize = 8;
 
@@ -41,7 +43,7 @@ pub fn shut_down(runtime: Runtime) {
     let began = std::time::Instant::now();
     runtime.shutdown_timeout(SHUTDOWN);
     if began.elapsed() >= SHUTDOWN {
-        warn!("a thread hangs in a file or a disk; it is left behind");
+        warn!("{}", events::THREAD_HANGS);
     }
 }
 

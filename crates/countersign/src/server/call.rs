@@ -23,6 +23,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::error;
 
+use crate::events;
 use crate::server::ends::{Ends, ended};
 use crate::server::load::CallSlot;
 use crate::server::metrics::Metrics;
@@ -352,12 +353,12 @@ impl Drop for CallBody {
 /// Drops what a handler made. It may panic at that too, and the connection of its call must not.
 fn discard<T>(made: T) {
     if catch_unwind(AssertUnwindSafe(|| drop(made))).is_err() {
-        error!("a handler panicked when its call was over");
+        error!("{}", events::HANDLER_PANICKED_LATE);
     }
 }
 
 /// What a caller gets whose call panicked; it is also said in the log.
 pub(crate) fn panicked() -> Status {
-    error!("a handler panicked; its call was answered INTERNAL");
+    error!("{}", events::HANDLER_PANICKED);
     Status::internal("the server failed; the operator has the details")
 }

@@ -23,6 +23,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tracing::warn;
 
+use crate::events;
 use crate::server::call::{Call, CallBody, CallWork, Run, panicked};
 use crate::server::ends::Ends;
 use crate::server::exceeded::Exceeded;
@@ -163,7 +164,7 @@ impl ConnectionService {
             reason = %no_call,
             http.request.method = shown(request.method().as_str()),
             http.request.header.content_type = content_type.as_deref().map(shown),
-            "request refused: it is no gRPC call"
+            "{}", events::NOT_A_CALL
         );
         no_call.response()
     }

@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::server::exceeded::{DRAINING, ERROR_DOMAIN, Exceeded};
+use crate::codes::DRAINING;
+use crate::server::exceeded::{ERROR_DOMAIN, Exceeded};
 use crate::server::request_body::CallState;
 
 /// Within this, once a drain begins, streams end that only the server can end: not all at once, so that their callers do

@@ -6,11 +6,10 @@ use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::codes;
+
 /// The domain of the reasons in `google.rpc.ErrorInfo` that come from a server's limits.
 pub const ERROR_DOMAIN: &str = "server.countersign";
-
-/// The reason of a stream that ends because the server stops.
-pub(crate) const DRAINING: &str = "DRAINING";
 
 /// How long a caller that was turned away should wait: this, and up to as long again, so that not all come back at once.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -32,10 +31,10 @@ impl Exceeded {
     /// The stable name of this reason, as docs/errors.md lists it.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::ServerBusy => "SERVER_BUSY",
-            Self::CallerBusy => "CALLER_BUSY",
-            Self::MetadataTooLarge { .. } => "METADATA_TOO_LARGE",
-            Self::FirstMessageTooSlow { .. } => "FIRST_MESSAGE_TOO_SLOW",
+            Self::ServerBusy => codes::SERVER_BUSY,
+            Self::CallerBusy => codes::CALLER_BUSY,
+            Self::MetadataTooLarge { .. } => codes::METADATA_TOO_LARGE,
+            Self::FirstMessageTooSlow { .. } => codes::FIRST_MESSAGE_TOO_SLOW,
         }
     }
 }

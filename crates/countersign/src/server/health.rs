@@ -17,6 +17,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tracing::{info, warn};
 
 use crate::admin::Readiness;
+use crate::events;
 
 /// The names under which the state can be asked for, beside the services' own: the process, and the two probes.
 const PROCESS: &str = "";
@@ -138,11 +139,11 @@ impl Health {
         }
         match readiness {
             Readiness::Ready => {
-                info!("ready");
+                info!("{}", events::READY);
                 self.report(ServingStatus::Serving).await;
             }
             Readiness::NotReady(reason) => {
-                warn!(reason, "not ready");
+                warn!(reason, "{}", events::NOT_READY);
                 self.report(ServingStatus::NotServing).await;
             }
         }

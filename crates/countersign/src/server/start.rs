@@ -26,6 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{self, Pages};
 use crate::credentials::credentials_next_step;
+use crate::events;
 use crate::program::{self, Stop, exit};
 use crate::server::calls::{Bounds, ConnectionService, Deadlines, ServicePort};
 use crate::server::health::Health;
@@ -172,7 +173,8 @@ fn fitted(limits: LimitSettings) -> Result<LimitSettings, StartError> {
             open_files,
             wanted = limits.max_connections,
             max_connections = fitted.max_connections,
-            "fewer connections than the settings allow, because the process may open few files; raise that limit, as with `ulimit -n`"
+            "{}",
+            events::FEWER_CONNECTIONS
         );
     }
     Ok(fitted)
@@ -218,7 +220,7 @@ where
     let services = tokio::select! {
         built = build() => built.map_err(StartError::Service)?,
         () = stop.requested() => {
-            info!("asked to stop");
+            info!("{}", events::ASKED_TO_STOP);
             return Ok(());
         }
     };
@@ -252,7 +254,7 @@ where
         background.spawn(shadow.follow(interval, metrics.shadow_policy.clone()));
     }
     if let Some(admin) = admin {
-        info!(address = %admin.local_addr()?, "admin port listening");
+        info!(address = %admin.local_addr()?, "{}", events::ADMIN_LISTENING);
         let pages = pages(&health, &metrics, &trust, &authorization);
         let services = Routes::new(health.service());
         background.spawn(admin::serve(admin, pages, services, std::future::pending()));
@@ -281,9 +283,9 @@ where
     let (fail, mut failure) = tokio::sync::oneshot::channel();
     let shutdown = async move {
         tokio::select! {
-            () = stop.requested() => info!("asked to stop"),
+            () = stop.requested() => info!("{}", events::ASKED_TO_STOP),
             reason = failed => {
-                error!(reason, "stopping, because a service cannot go on");
+                error!(reason, "{}", events::SERVICE_FAILED);
                 // Whoever waits for it is below, in this function.
                 fail.send(reason).ok();
             }
@@ -307,7 +309,7 @@ where
     );
     finish(served, &mut again).await;
     if !audited.audit().flush(AUDIT_FLUSH) {
-        warn!("the audit log did not take its last events in time");
+        warn!("{}", events::AUDIT_UNFINISHED);
     }
     // It says itself what it could not send.
     drop(tokio::task::spawn_blocking(move || traces.flush()).await);
@@ -362,10 +364,10 @@ fn say_listening(listener: &TcpListener, trust: &Trust) -> Result<(), StartError
     let snapshot = trust.current();
     match snapshot.own() {
         Ok(own) => {
-            info!(%address, identity = %own, generation = snapshot.generation(), "listening")
+            info!(%address, identity = %own, generation = snapshot.generation(), "{}", events::LISTENING)
         }
         Err(refusal) => {
-            warn!(%address, reason = %refusal, "listening, with credentials that peers will refuse")
+            warn!(%address, reason = %refusal, "{}", events::LISTENING_UNACCEPTED)
         }
     }
     Ok(())
@@ -379,9 +381,9 @@ async fn finish(served: impl Future<Output = Drained>, again: &mut Stop) {
     });
     tokio::select! {
         drained = served => match drained {
-            Drained::Clean => info!("stopped: every call was finished"),
-            Drained::Cut(connections) => warn!(connections, "stopped: some connections were cut"),
+            Drained::Clean => info!("{}", events::STOPPED),
+            Drained::Cut(connections) => warn!(connections, "{}", events::STOPPED_CUT),
         },
-        () = &mut twice => warn!("asked to stop again: stopped at once"),
+        () = &mut twice => warn!("{}", events::STOPPED_AT_ONCE),
     }
 }

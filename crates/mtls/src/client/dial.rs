@@ -25,7 +25,9 @@ use crate::client::options::ChannelOptions;
 use crate::client::record::Record;
 use crate::client::target::Target;
 use crate::client::wire::{LastMessage, LastWords, Wire};
+use crate::codes;
 use crate::counts::CountedConnection;
+use crate::events;
 use crate::handshake::{self, Authenticated, Present};
 use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease;
@@ -72,11 +74,11 @@ impl ConnectError {
     /// The stable name of the cause, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
         match &self.cause {
-            ConnectCause::Resolve(_) | ConnectCause::NoAddress => "NAME_NOT_RESOLVED",
-            ConnectCause::Tcp(_) => "UNREACHABLE",
+            ConnectCause::Resolve(_) | ConnectCause::NoAddress => codes::NAME_NOT_RESOLVED,
+            ConnectCause::Tcp(_) => codes::UNREACHABLE,
             ConnectCause::Handshake(cause) => cause.code(),
-            ConnectCause::TimedOut => "CONNECT_TIMEOUT",
-            ConnectCause::ClosedAtOnce(_) => "CLOSED_AT_ONCE",
+            ConnectCause::TimedOut => codes::CONNECT_TIMEOUT,
+            ConnectCause::ClosedAtOnce(_) => codes::CLOSED_AT_ONCE,
         }
     }
 
@@ -306,7 +308,7 @@ async fn drive<IO>(
         closed = conn => {
             if let Err(error) = closed {
                 let reason = ended(&error);
-                debug!(peer.identity = %server, code = reason.code(), %reason, "connection ended");
+                debug!(peer.identity = %server, code = reason.code(), %reason, "{}", events::CONNECTION_ENDED);
             }
             Ending::Closed
         }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::client::dial::{ConnectCause, ConnectError, Dialer, OpenConnection};
+use crate::events;
 
 /// The longest that a client keeps its old certificate in use after a new one is there.
 const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
@@ -121,7 +122,7 @@ async fn keep(
                 Ok(connection) => break connection,
                 Err(error) => {
                     let pause = backoff.pause();
-                    warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection failed");
+                    warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "{}", events::CONNECTION_FAILED);
                     publish.send_replace(State::Failed(error));
                     sleep(pause).await;
                 }
@@ -129,7 +130,7 @@ async fn keep(
         };
         let connected = Instant::now();
         loop {
-            debug!(%address, "connected");
+            debug!(%address, "{}", events::CONNECTED);
             publish.send_replace(State::Ready(connection.clone()));
             tokio::select! {
                 () = connection.closed() => break,
@@ -138,12 +139,12 @@ async fn keep(
             // The old connection serves until the new one is there, and then finishes its calls.
             match dialer.dial(address).await {
                 Ok(next) => {
-                    info!(%address, generation = next.snapshot.generation(), "moved to a connection with the new certificate");
+                    info!(%address, generation = next.snapshot.generation(), "{}", events::MOVED);
                     connection = next;
                 }
                 Err(error) => {
                     let pause = backoff.pause();
-                    warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection with the new certificate failed; the old one stays");
+                    warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "{}", events::MOVE_FAILED);
                     sleep(pause).await;
                 }
             }
@@ -163,7 +164,7 @@ async fn keep(
         }
         let last_words = connection.last_words.get().cloned();
         let error = dialer.error(Some(address), ConnectCause::ClosedAtOnce(last_words));
-        warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "connection failed");
+        warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "{}", events::CONNECTION_FAILED);
         publish.send_replace(State::Failed(error));
         sleep(pause).await;
         // As after an attempt that failed, the next one is made whether or not somebody waits.

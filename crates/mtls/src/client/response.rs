@@ -18,6 +18,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::client::dial::{ConnectError, Ending, InFlight, MAX_METADATA};
 use crate::client::wire::LastWords;
+use crate::codes;
 use crate::h2_error::h2_error;
 use crate::handshake_error::HandshakeError;
 use crate::refusal::Refusal;
@@ -126,7 +127,7 @@ pub(crate) fn not_grpc<B>(response: &Response<B>, address: SocketAddr) -> Option
         "what answered at {address} is no gRPC server: HTTP status {} with {content_type}",
         status.as_u16()
     );
-    Some(with_reason(code_of_http(status), text, "NOT_GRPC"))
+    Some(with_reason(code_of_http(status), text, codes::NOT_GRPC))
 }
 
 /// Whether a response says that it is one of gRPC. One with a `grpc-status` may leave the content type out.
@@ -208,13 +209,17 @@ fn refused_by_us(error: &h2::Error, address: SocketAddr) -> Status {
         let text = format!(
             "the metadata of the answer of {address} has more than the {MAX_METADATA} bytes that this client takes"
         );
-        return with_reason(Code::ResourceExhausted, text, "ANSWER_METADATA_TOO_LARGE");
+        return with_reason(
+            Code::ResourceExhausted,
+            text,
+            codes::ANSWER_METADATA_TOO_LARGE,
+        );
     }
     let text = format!(
         "the answer of {address} is not as HTTP/2 has it, or its metadata has more than the {MAX_METADATA} bytes that \
          this client takes: {text}"
     );
-    with_reason(Code::Internal, text, "ANSWER_MALFORMED")
+    with_reason(Code::Internal, text, codes::ANSWER_MALFORMED)
 }
 
 fn innermost(error: &(dyn Error + 'static)) -> String {

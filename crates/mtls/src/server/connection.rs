@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::Status;
 
+use crate::codes;
 use crate::h2_error::h2_error;
 use crate::handshake::Authenticated;
 use crate::lease::{self, Lease};
@@ -156,19 +157,19 @@ where
                     lost = Some(refusal);
                     conn.as_mut().graceful_shutdown();
                     leaving = leaving.or(Some("CLOSED"));
-                    over = "LAST_WORDS_TIMEOUT";
+                    over = codes::LAST_WORDS_TIMEOUT;
                     events.push(after(LAST_WORDS, ConnectionEvent::Over));
                 }
                 ConnectionEvent::Spoke => speaking = true,
                 ConnectionEvent::Silent if !speaking => {
-                    return Poll::Ready(Closed::Cut("PREFACE_TIMEOUT"));
+                    return Poll::Ready(Closed::Cut(codes::PREFACE_TIMEOUT));
                 }
-                ConnectionEvent::Unread => return Poll::Ready(Closed::Cut("RESPONSE_UNREAD")),
+                ConnectionEvent::Unread => return Poll::Ready(Closed::Cut(codes::RESPONSE_UNREAD)),
                 ConnectionEvent::Aged | ConnectionEvent::Idle if leaving.is_none() => {
                     conn.as_mut().graceful_shutdown();
                     let is_idle = matches!(event, ConnectionEvent::Idle);
                     leaving = Some(if is_idle { "IDLE" } else { "AGED" });
-                    over = "CONNECTION_TOO_OLD";
+                    over = codes::CONNECTION_TOO_OLD;
                     events.push(after(
                         limits.max_connection_age_grace,
                         ConnectionEvent::Over,
@@ -243,13 +244,13 @@ fn http2(limits: &Limits, executor: InConnection) -> http2::Builder<InConnection
 /// What we hold against a peer whose connection ended by our doing.
 fn fault(error: &hyper::Error) -> Option<&'static str> {
     if error.is_timeout() {
-        return Some("KEEPALIVE_TIMEOUT");
+        return Some(codes::KEEPALIVE_TIMEOUT);
     }
     let h2 = h2_error(error).filter(|h2| !h2.is_remote())?;
     match h2.reason()? {
         h2::Reason::NO_ERROR => None,
-        h2::Reason::ENHANCE_YOUR_CALM => Some("FLOODED"),
-        _ => Some("PROTOCOL_BROKEN"),
+        h2::Reason::ENHANCE_YOUR_CALM => Some(codes::FLOODED),
+        _ => Some(codes::PROTOCOL_BROKEN),
     }
 }
 

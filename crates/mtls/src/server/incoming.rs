@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{error, info};
 
 use crate::counts::CountedConnection;
+use crate::events;
 use crate::handshake::Authenticated;
 use crate::lease;
 use crate::refusal::Refusal;
@@ -120,7 +121,7 @@ async fn accept(
             }
             Err(fault) => {
                 port.trust.counts().unaccepted.inc();
-                error!(reason = %fault, "cannot accept connections; trying again");
+                error!(reason = %fault, "{}", events::ACCEPT_FAILED);
                 tokio::select! {
                     () = hand_out.closed() => return,
                     () = sleep(ACCEPT_BACKOFF) => {}
@@ -190,7 +191,7 @@ impl PeerStream {
             AuthorityOf::Valid(loss) => match loss.as_mut().poll(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(refusal) => {
-                    info!(peer.address = %self.address, peer.identity = %self.peer, code = refusal.code(), reason = %refusal, "connection ended: it lost its authority");
+                    info!(peer.address = %self.address, peer.identity = %self.peer, code = refusal.code(), reason = %refusal, "{}", events::LEASE_LOST);
                     if let Some(live) = self.live.take() {
                         live.end(refusal.code());
                     }

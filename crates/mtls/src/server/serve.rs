@@ -24,6 +24,8 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 use tracing::{error, info, warn};
 
+use crate::codes;
+use crate::events;
 use crate::handshake::{self, Authenticated};
 use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease::Lease;
@@ -110,8 +112,9 @@ where
     loop {
         if connections.available_permits() == 0 {
             warn!(
-                code = "CONNECTIONS_FULL",
-                "there are as many connections as may be; new ones wait"
+                code = codes::CONNECTIONS_FULL,
+                "{}",
+                events::CONNECTIONS_FULL
             );
         }
         let permit = tokio::select! {
@@ -130,7 +133,7 @@ where
             }
             Err(fault) => {
                 port.trust.counts().unaccepted.inc();
-                error!(reason = %fault, "cannot accept connections; trying again");
+                error!(reason = %fault, "{}", events::ACCEPT_FAILED);
                 tokio::select! {
                     () = &mut shutdown => break,
                     () = sleep(ACCEPT_BACKOFF) => {}
@@ -139,7 +142,7 @@ where
         }
     }
     drop(listener);
-    info!(connections = tasks.len(), "draining");
+    info!(connections = tasks.len(), "{}", events::DRAINING);
     drain.send_replace(true);
     let all = async {
         while let Some(ended) = tasks.join_next().await {
@@ -151,7 +154,7 @@ where
     }
     let cut = tasks.len();
     tasks.shutdown().await;
-    warn!(connections = cut, "the drain deadline passed: cut");
+    warn!(connections = cut, "{}", events::DRAIN_CUT);
     Drained::Cut(cut)
 }
 
@@ -160,7 +163,7 @@ pub(crate) fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(panicked) = ended
         && panicked.is_panic()
     {
-        error!(%panicked, "a connection task failed");
+        error!(%panicked, "{}", events::CONNECTION_TASK_FAILED);
     }
 }
 
@@ -193,7 +196,7 @@ pub(crate) async fn admit<M>(port: &Port<M>, tcp: TcpStream, address: SocketAddr
                 tls.client.issuer = says.map(|certificate| &*certificate.issuer),
                 tls.client.serial = says.map(|certificate| &*certificate.serial),
                 tls.client.hash.sha256 = says.map(|certificate| &*certificate.sha256),
-                "connection refused"
+                "{}", events::CONNECTION_REFUSED
             );
             return None;
         }
@@ -201,8 +204,8 @@ pub(crate) async fn admit<M>(port: &Port<M>, tcp: TcpStream, address: SocketAddr
     counts.accepted.inc();
     let peer = &authenticated.peer;
     let Some(admitted) = port.admission.peer(peer) else {
-        counts.shed.add("TOO_MANY_CONNECTIONS");
-        warn!(peer.address = %address, peer.identity = %peer, code = "TOO_MANY_CONNECTIONS", "connection refused");
+        counts.shed.add(codes::TOO_MANY_CONNECTIONS);
+        warn!(peer.address = %address, peer.identity = %peer, code = codes::TOO_MANY_CONNECTIONS, "{}", events::CONNECTION_REFUSED);
         return None;
     };
     Some((authenticated, snapshots, admitted))
@@ -235,10 +238,10 @@ async fn one<M, S, B>(
     match closed {
         Closed::Ended(_) => {}
         Closed::Lost(refusal) => {
-            info!(peer.address = %address, peer.identity = %peer, code = refusal.code(), reason = %refusal, "connection ended: it lost its authority");
+            info!(peer.address = %address, peer.identity = %peer, code = refusal.code(), reason = %refusal, "{}", events::LEASE_LOST);
         }
         Closed::Cut(what) => {
-            warn!(peer.address = %address, peer.identity = %peer, code = what, age = ?began.elapsed(), "connection cut");
+            warn!(peer.address = %address, peer.identity = %peer, code = what, age = ?began.elapsed(), "{}", events::CONNECTION_CUT);
         }
     }
 }

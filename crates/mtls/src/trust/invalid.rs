@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use crate::codes;
 use crate::refusal::Refusal;
 use crate::trust::invalid_crl::InvalidCrl;
 use crate::trust::invalid_workload::InvalidWorkload;
@@ -164,22 +165,22 @@ impl InvalidCredentials {
     /// The stable name of this reason, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) => "CREDENTIALS_UNREADABLE",
-            Self::Binary { .. } => "CREDENTIALS_NOT_PEM",
-            Self::Pem { .. } => "PEM_MALFORMED",
-            Self::Unexpected { .. } => "PEM_UNEXPECTED",
-            Self::Missing { .. } => "CREDENTIALS_EMPTY",
-            Self::EncryptedKey { .. } => "KEY_ENCRYPTED",
-            Self::UnusableKey { .. } => "KEY_UNUSABLE",
-            Self::KeyMismatch { .. } => "KEY_MISMATCH",
-            Self::Certificate { .. } => "CERTIFICATE_MALFORMED",
-            Self::ChainOrder { .. } => "CHAIN_OUT_OF_ORDER",
+            Self::Unreadable(_) => codes::CREDENTIALS_UNREADABLE,
+            Self::Binary { .. } => codes::CREDENTIALS_NOT_PEM,
+            Self::Pem { .. } => codes::PEM_MALFORMED,
+            Self::Unexpected { .. } => codes::PEM_UNEXPECTED,
+            Self::Missing { .. } => codes::CREDENTIALS_EMPTY,
+            Self::EncryptedKey { .. } => codes::KEY_ENCRYPTED,
+            Self::UnusableKey { .. } => codes::KEY_UNUSABLE,
+            Self::KeyMismatch { .. } => codes::KEY_MISMATCH,
+            Self::Certificate { .. } => codes::CERTIFICATE_MALFORMED,
+            Self::ChainOrder { .. } => codes::CHAIN_OUT_OF_ORDER,
             Self::Crl { source, .. } => source.code(),
-            Self::CrlGone { .. } => "CRL_GONE",
-            Self::CrlDisowned { .. } => "CRL_FORGED",
-            Self::CrlRequired { .. } => "CRL_REQUIRED",
+            Self::CrlGone { .. } => codes::CRL_GONE,
+            Self::CrlDisowned { .. } => codes::CRL_FORGED,
+            Self::CrlRequired { .. } => codes::CRL_REQUIRED,
             Self::Workload(invalid) => invalid.code(),
-            Self::WrongId { .. } => "SVID_WRONG_ID",
+            Self::WrongId { .. } => codes::SVID_WRONG_ID,
             Self::SelfCheck { refusal, .. } => refusal.code(),
         }
     }

@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use base::text::timestamp;
 
+use crate::codes;
+
 /// Why a revocation list is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -89,15 +91,15 @@ impl InvalidCrl {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unsupported(_) | Self::Version1 | Self::NoNumber | Self::NoNextUpdate => {
-                "CRL_UNSUPPORTED"
+                codes::CRL_UNSUPPORTED
             }
-            Self::BadSignature { .. } => "CRL_FORGED",
-            Self::SignerUnfit { .. } => "CRL_SIGNER_UNFIT",
+            Self::BadSignature { .. } => codes::CRL_FORGED,
+            Self::SignerUnfit { .. } => codes::CRL_SIGNER_UNFIT,
             Self::Older { .. } | Self::SameNumber { .. } | Self::IssuedEarlier { .. } => {
-                "CRL_OLDER"
+                codes::CRL_OLDER
             }
-            Self::NotYetValid { .. } => "CRL_NOT_YET_VALID",
-            Self::Duplicate { .. } => "CRL_DUPLICATE",
+            Self::NotYetValid { .. } => codes::CRL_NOT_YET_VALID,
+            Self::Duplicate { .. } => codes::CRL_DUPLICATE,
         }
     }
 }

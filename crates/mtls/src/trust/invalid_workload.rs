@@ -1,5 +1,7 @@
 //! Why a Workload API gives no identity: no agent, no right to one, or an answer that cannot be used.
 
+use crate::codes;
+
 /// Why what an agent answers, or that it does not, leaves us without a new identity. The text names its socket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -59,12 +61,12 @@ impl InvalidWorkload {
     /// The stable name of this reason, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Address(_) => "WORKLOAD_API_ADDRESS",
-            Self::Unreachable { .. } => "WORKLOAD_API_UNREACHABLE",
-            Self::Denied { .. } => "WORKLOAD_API_DENIED",
-            Self::Malformed { .. } => "WORKLOAD_API_MALFORMED",
-            Self::NoSuchSvid { .. } => "SVID_NOT_FOUND",
-            Self::NoRoots { .. } => "BUNDLE_EMPTY",
+            Self::Address(_) => codes::WORKLOAD_API_ADDRESS,
+            Self::Unreachable { .. } => codes::WORKLOAD_API_UNREACHABLE,
+            Self::Denied { .. } => codes::WORKLOAD_API_DENIED,
+            Self::Malformed { .. } => codes::WORKLOAD_API_MALFORMED,
+            Self::NoSuchSvid { .. } => codes::SVID_NOT_FOUND,
+            Self::NoRoots { .. } => codes::BUNDLE_EMPTY,
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::counts::TransportCounts;
+use crate::events;
 use crate::trust::faults::{Fault, Faults, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::material::Digests;
@@ -117,9 +118,7 @@ async fn keep_current(
             reload.interval,
             move || look(&feed, &before, last),
             || {
-                warn!(
-                    "reading the credentials takes longer than a reload interval: does a file or a disk hang? The last good ones stay in use"
-                );
+                warn!("{}", events::CREDENTIALS_READ_SLOW);
                 counts.input.refused();
             },
         );
@@ -129,7 +128,7 @@ async fn keep_current(
         };
         let Some(looked) = looked else {
             counts.input.refused();
-            error!("reading credentials failed; the last good ones stay in use");
+            error!("{}", events::CREDENTIALS_READ_FAILED);
             continue;
         };
         last = Some(looked.last);
@@ -138,7 +137,7 @@ async fn keep_current(
                 let was_lost = faults.was_said_of(&Part::Source);
                 faults.found(&found);
                 if was_lost && !faults.was_said_of(&Part::Source) {
-                    info!("new credentials can be had again");
+                    info!("{}", events::SOURCE_AVAILABLE);
                 }
                 if let Some(snapshot) = snapshot {
                     announce(&snapshot);
@@ -150,15 +149,9 @@ async fn keep_current(
         }
         for (part, code, reason) in faults.take_due() {
             if part == Part::Source {
-                error!(
-                    code,
-                    reason, "no new credentials to be had; the last good ones stay in use"
-                );
+                error!(code, reason, "{}", events::SOURCE_UNAVAILABLE);
             } else {
-                error!(
-                    code,
-                    reason, "new credentials refused; the last good ones stay in use"
-                );
+                error!(code, reason, "{}", events::CREDENTIALS_REFUSED);
             }
             counts.input.refused();
         }
@@ -217,27 +210,25 @@ fn announce(snapshot: &Snapshot) {
             serial = own.serial(),
             not_after = base::text::timestamp(own.not_after()),
             crls = snapshot.crls().len(),
-            "credentials in use"
+            "{}", events::CREDENTIALS_IN_USE
         ),
         Err(refusal) => warn!(
             generation,
             code = refusal.code(),
             reason = %refusal,
-            "credentials in use, though peers with the same roots would refuse our certificate"
+            "{}", events::OWN_CERTIFICATE_REFUSED
         ),
     }
     for crl in snapshot.crls_of_strangers() {
-        warn!(
-            issuer = crl.issuer,
-            "a revocation list is of an issuer whose certificate is in no file here: it counts only for peers that present it"
-        );
+        warn!(issuer = crl.issuer, "{}", events::CRL_ISSUER_UNKNOWN);
     }
     let now = SystemTime::now();
     for crl in snapshot.crls().filter(|crl| crl.next_update < now) {
         warn!(
             issuer = crl.issuer,
             next_update = base::text::timestamp(crl.next_update),
-            "a revocation list has expired: publish a current one"
+            "{}",
+            events::CRL_EXPIRED
         );
     }
 }

@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use uuid::Uuid;
 
+use crate::codes;
 use crate::store::{ImportError, NewReservation, ReserveError, StoreError};
 
 /// The domain of every `google.rpc.ErrorInfo` of this service.
@@ -86,16 +87,16 @@ impl InventoryError {
 
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::FieldsInvalid(_) => "FIELDS_INVALID",
-            Self::SkuUnknown { .. } => "SKU_UNKNOWN",
-            Self::InsufficientStock { .. } => "INSUFFICIENT_STOCK",
-            Self::ReservationIdReused { .. } => "RESERVATION_ID_REUSED",
-            Self::QuantityBelowReserved { .. } => "QUANTITY_BELOW_RESERVED",
-            Self::ImportTooLarge { .. } => "IMPORT_TOO_LARGE",
-            Self::ImportTooSlow { .. } => "IMPORT_TOO_SLOW",
-            Self::ImportsBusy => "IMPORTS_BUSY",
-            Self::StoreBusy => "STORE_BUSY",
-            Self::StoreFailed => "STORE_FAILED",
+            Self::FieldsInvalid(_) => codes::FIELDS_INVALID,
+            Self::SkuUnknown { .. } => codes::SKU_UNKNOWN,
+            Self::InsufficientStock { .. } => codes::INSUFFICIENT_STOCK,
+            Self::ReservationIdReused { .. } => codes::RESERVATION_ID_REUSED,
+            Self::QuantityBelowReserved { .. } => codes::QUANTITY_BELOW_RESERVED,
+            Self::ImportTooLarge { .. } => codes::IMPORT_TOO_LARGE,
+            Self::ImportTooSlow { .. } => codes::IMPORT_TOO_SLOW,
+            Self::ImportsBusy => codes::IMPORTS_BUSY,
+            Self::StoreBusy => codes::STORE_BUSY,
+            Self::StoreFailed => codes::STORE_FAILED,
         }
     }
 

@@ -1,0 +1,7 @@
+//! The reasons of refused calls, in `google.rpc.ErrorInfo`. docs/errors.md has each.
+
+base::names! {
+    NO_PEER,
+    POLICY_CHANGED,
+    POLICY_DENIED,
+}

@@ -1,0 +1,27 @@
+//! What this crate writes to the log: the message of each event. docs/operations.md has each.
+
+base::names! {
+    ACCEPT_FAILED = "cannot accept connections; trying again",
+    CERTIFICATE_REFUSED = "certificate refused",
+    CONNECTED = "connected",
+    CONNECTIONS_FULL = "there are as many connections as may be; new ones wait",
+    CONNECTION_CUT = "connection cut",
+    CONNECTION_ENDED = "connection ended",
+    CONNECTION_FAILED = "connection failed",
+    CONNECTION_REFUSED = "connection refused",
+    CONNECTION_TASK_FAILED = "a connection task failed",
+    CREDENTIALS_IN_USE = "credentials in use",
+    CREDENTIALS_READ_FAILED = "reading credentials failed; the last good ones stay in use",
+    CREDENTIALS_READ_SLOW = "reading the credentials takes longer than a reload interval: does a file or a disk hang? The last good ones stay in use",
+    CREDENTIALS_REFUSED = "new credentials refused; the last good ones stay in use",
+    CRL_EXPIRED = "a revocation list has expired: publish a current one",
+    CRL_ISSUER_UNKNOWN = "a revocation list is of an issuer whose certificate is in no file here: it counts only for peers that present it",
+    DRAINING = "draining",
+    DRAIN_CUT = "the drain deadline passed: cut",
+    LEASE_LOST = "connection ended: it lost its authority",
+    MOVED = "moved to a connection with the new certificate",
+    MOVE_FAILED = "connection with the new certificate failed; the old one stays",
+    OWN_CERTIFICATE_REFUSED = "credentials in use, though peers with the same roots would refuse our certificate",
+    SOURCE_AVAILABLE = "new credentials can be had again",
+    SOURCE_UNAVAILABLE = "no new credentials to be had; the last good ones stay in use",
+}

@@ -1,0 +1,36 @@
+//! The codes of the errors that this crate makes. docs/errors.md has each.
+
+/// `FIELDS_INVALID`
+pub const FIELDS_INVALID: &str = "FIELDS_INVALID";
+/// `IMPORTS_BUSY`
+pub const IMPORTS_BUSY: &str = "IMPORTS_BUSY";
+/// `IMPORT_TOO_LARGE`
+pub const IMPORT_TOO_LARGE: &str = "IMPORT_TOO_LARGE";
+/// `IMPORT_TOO_SLOW`
+pub const IMPORT_TOO_SLOW: &str = "IMPORT_TOO_SLOW";
+/// `INSUFFICIENT_STOCK`
+pub const INSUFFICIENT_STOCK: &str = "INSUFFICIENT_STOCK";
+/// `QUANTITY_BELOW_RESERVED`
+pub const QUANTITY_BELOW_RESERVED: &str = "QUANTITY_BELOW_RESERVED";
+/// `RESERVATION_ID_REUSED`
+pub const RESERVATION_ID_REUSED: &str = "RESERVATION_ID_REUSED";
+/// `SKU_UNKNOWN`
+pub const SKU_UNKNOWN: &str = "SKU_UNKNOWN";
+/// `STORE_BUSY`
+pub const STORE_BUSY: &str = "STORE_BUSY";
+/// `STORE_FAILED`
+pub const STORE_FAILED: &str = "STORE_FAILED";
+
+/// All of them.
+pub const ALL: &[&str] = &[
+    FIELDS_INVALID,
+    IMPORTS_BUSY,
+    IMPORT_TOO_LARGE,
+    IMPORT_TOO_SLOW,
+    INSUFFICIENT_STOCK,
+    QUANTITY_BELOW_RESERVED,
+    RESERVATION_ID_REUSED,
+    SKU_UNKNOWN,
+    STORE_BUSY,
+    STORE_FAILED,
+];
