@@ -22,12 +22,12 @@ impl Backoff {
         }
     }
 
-    /// Starts again: an attempt succeeded.
+    /// Starts again from `min`, after an attempt succeeded.
     pub fn reset(&mut self) {
         self.next = self.min;
     }
 
-    /// How long to wait now.
+    /// The next pause.
     pub fn pause(&mut self) -> Duration {
         let pause = jittered(self.next);
         self.next = self.next.mul_f64(self.factor).min(self.max);
@@ -35,7 +35,7 @@ impl Backoff {
     }
 }
 
-/// `pause` ±20 %, so that not all who wait come at once.
+/// `pause` ±20 %, so that clients do not retry all at once.
 pub fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.8 + 0.4 * fastrand::f64())
 }

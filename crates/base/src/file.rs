@@ -1,4 +1,4 @@
-//! Files that a setting or a command names: read whole, regular, and of a sane size.
+//! Reads a regular file of limited size.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,8 +8,8 @@ use std::path::Path;
 /// Reads a regular file of at most `max` bytes.
 ///
 /// # Errors
-/// What the system says; or that it is no file, since a FIFO would block and a device might never end; or that it is
-/// larger. When it is a matter of permission, the text has the owner and the mode of the file, and who we are.
+/// The system's error; or the path is not a regular file (a FIFO would block, a device might never end); or the file is
+/// larger. A permission error names the file's owner and mode, and the user of this process.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -24,7 +24,7 @@ pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same error, with whose file it is if that is why.
+/// The same error, with the file's owner if permission was denied.
 fn denied(path: &Path, error: io::Error) -> io::Error {
     let (Ok(file), io::ErrorKind::PermissionDenied) = (path.metadata(), error.kind()) else {
         return error;
@@ -34,7 +34,7 @@ fn denied(path: &Path, error: io::Error) -> io::Error {
         "{error}: uid {} owns it, its mode is {mode:04o}",
         file.uid()
     );
-    // This directory belongs to whoever the process is.
+    // /proc/self belongs to the user of this process.
     if let Ok(ours) = Path::new("/proc/self").metadata() {
         text += &format!(", and we are uid {}", ours.uid());
     }

@@ -1,7 +1,7 @@
-//! What a text that is no JSON is instead, for whoever has to mend it.
+//! Recognizes what a text is that is not JSON, for a better error message.
 
-/// What people bring in place of JSON and how to mend it, or `None` when it looks like none of that. Ask only about a
-/// text that a strict reader refuses, or that is one JSON string.
+/// Names a common mistake in a text that should be JSON, and how to fix it. Ask only about a text that a strict parser
+/// refuses, or that is one JSON string.
 pub fn instead(text: &[u8]) -> Option<&'static str> {
     if text.starts_with(b"\xef\xbb\xbf") {
         return Some("it begins with a byte order mark: save it as UTF-8 without one");
@@ -14,11 +14,11 @@ pub fn instead(text: &[u8]) -> Option<&'static str> {
     match (body.first(), body.last()) {
         (Some(b'"'), Some(b'"')) if body.len() > 1 => {
             return Some(
-                "it is JSON inside of a JSON string: decode it once (`jq -r .`), or take away the quotes around it",
+                "it is JSON inside a JSON string: decode it once (`jq -r .`), or remove the quotes around it",
             );
         }
         (Some(b'\''), Some(b'\'')) if body.len() > 1 => {
-            return Some("there are quotes around it: take them away");
+            return Some("there are quotes around it: remove them");
         }
         _ => {}
     }
@@ -53,14 +53,14 @@ fn outside_of_strings(body: &[u8]) -> Option<&'static str> {
                 rest = after_string(rest);
                 comma = false;
             }
-            b'\'' => return Some("it has single quotes: JSON has double quotes alone"),
-            b'#' => return Some("it has a comment, which JSON does not: take it away"),
+            b'\'' => return Some("it has single quotes: JSON has only double quotes"),
+            b'#' => return Some("it has a comment, which JSON does not allow: remove it"),
             b'/' if matches!(after.first(), Some(b'/' | b'*')) => {
-                return Some("it has a comment, which JSON does not: take it away");
+                return Some("it has a comment, which JSON does not allow: remove it");
             }
             b'}' | b']' if comma => {
                 return Some(
-                    "there is a comma after the last value of a list or object: take it away",
+                    "there is a comma after the last value of a list or object: remove it",
                 );
             }
             b',' => comma = true,

@@ -1,20 +1,20 @@
-//! What the Countersign crates share, one definition of each.
+//! What the Countersign crates share.
 //!
-//! - [`call`]: how a gRPC call is ended before its time, and how its end is observed
-//! - [`backoff`]: how long to wait before the next attempt
-//! - [`file`](mod@file): how a file that somebody else wrote is read
-//! - [`json`]: what a text that is no JSON is instead
-//! - [`text`]: how foreign text and times are shown
+//! - [`call`]: checks, deadlines, early end and final status of a gRPC call
+//! - [`backoff`]: exponential pauses between attempts
+//! - [`file`](mod@file): reads a regular file of limited size
+//! - [`json`]: common mistakes in a text that should be JSON
+//! - [`text`]: escaping of untrusted text, and timestamps
 //! - [`names!`]: stable names, such as error codes, as constants
-//! - [`metrics`]: how a crate puts its numbers on the page that Prometheus reads
-//! - [`reload`]: what became of reading a file again
-//! - [`quota`] and [`queue`]: how much is said about one peer, and what waits to be said
+//! - [`metrics`]: registers metrics whose values are read at each scrape
+//! - [`reload`]: the state of files that are read again
+//! - [`quota`] and [`queue`]: limits on what is logged about one peer, and a fair bounded queue
 //!
 //! ```
 //! use countersign_base::text;
 //! use std::time::UNIX_EPOCH;
 //!
-//! // What a stranger wrote never reaches a terminal or a log as it came.
+//! // Untrusted text is escaped before it reaches a terminal or a log.
 //! assert_eq!(text::escape("a\u{1b}[2Jb"), r"a\u{1b}[2Jb");
 //! assert_eq!(text::timestamp(UNIX_EPOCH), "1970-01-01T00:00:00Z");
 //! ```

@@ -1,6 +1,6 @@
-//! Metrics whose values are looked up when Prometheus asks for them, on the registry of `prometheus-client`.
+//! Metrics whose values are read when Prometheus scrapes them, in a `prometheus-client` registry.
 //!
-//! Label values are made visible here, and nowhere else.
+//! Label values are escaped here and nowhere else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::text::visible;
 
-/// Registers what `write` writes, at each scrape.
+/// Registers `write`, which is called at each scrape.
 pub fn register(
     registry: &mut Registry,
     write: impl Fn(&mut Families<'_>) -> fmt::Result + Send + Sync + 'static,
@@ -41,12 +41,12 @@ impl<F> fmt::Debug for MetricSource<F> {
     }
 }
 
-/// The families of metrics of one scrape, written one after the other, each once.
+/// Writes the metric families of one scrape, each once.
 #[derive(Debug)]
 pub struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
-    /// Numbers that only grow, each with its labels. The format adds `_total` to the name.
+    /// A counter family, with the labels of each value. The format adds `_total` to the name.
     ///
     /// # Errors
     /// The page cannot be written.
@@ -67,7 +67,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// Numbers that come and go, each with its labels.
+    /// A gauge family, with the labels of each value.
     ///
     /// # Errors
     /// The page cannot be written.
@@ -88,7 +88,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// A metric of `prometheus-client`, which is on the page even while it is empty.
+    /// A metric of `prometheus-client`, which is written even while it is empty.
     ///
     /// # Errors
     /// The page cannot be written.
@@ -98,10 +98,10 @@ impl Families<'_> {
     }
 }
 
-/// The labels of a number that has none.
+/// No labels.
 pub const NONE: [(&str, &str); 0] = [];
 
-/// A moment as Prometheus has it: seconds since 1970.
+/// A time for Prometheus: seconds since 1970.
 pub fn seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH)
         .unwrap_or_default()
@@ -119,18 +119,18 @@ impl<const N: usize, T: AsRef<str>> EncodeLabelSet for LabelPairs<N, T> {
     }
 }
 
-/// How often something happened, by its reason. Reasons are words of the program, so that no peer can add one.
+/// Counts events by reason. Reasons are constants of the program, so a peer cannot add a series.
 #[derive(Debug, Default)]
 pub struct CountBy(Mutex<BTreeMap<&'static str, u64>>);
 
 impl CountBy {
-    /// It happened once more, for this reason.
+    /// Counts one more event with this reason.
     pub fn add(&self, reason: &'static str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(reason).or_default() += 1;
     }
 
-    /// How often so far, for each reason that there was, under the label `name`.
+    /// The count of each reason so far, under the label `name`.
     pub fn samples(
         &self,
         name: &'static str,

@@ -1,14 +1,14 @@
-//! What waits to be written when the writer is slow: our own first, and of others as much from each.
+//! A bounded queue that shares its places between parties when its reader is slow, and prefers our own items.
 //!
-//! Never a wait and never more than it may hold: what finds no place is given back.
+//! It never waits: an item that finds no place is returned.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Up to so many in all, ours go in their order among the others.
+/// Up to this many items in all, ours keep their order among the others.
 const BACKLOG: usize = 64;
 
-/// A bounded queue in which nobody takes the places of everybody.
+/// A bounded queue in which one party cannot take all places.
 #[derive(Debug)]
 pub struct FairQueue<K, T> {
     capacity: usize,
@@ -19,7 +19,7 @@ pub struct FairQueue<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
-    /// An empty queue for so many.
+    /// An empty queue for `max` items.
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -30,11 +30,11 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         }
     }
 
-    /// Takes an item of `party`, or of our own. When there is no place, the newest of the party that holds most makes way,
-    /// unless it is this one.
+    /// Adds an item of `party`, or one of our own. When the queue is full, the newest item of the party that holds the
+    /// most places makes room, unless that is this party.
     ///
     /// # Errors
-    /// What found no place: the item, or the one that made way for it.
+    /// The item that found no place: this one, or the one that made room for it.
     pub fn push(&mut self, party: Option<K>, item: T) -> Result<(), T> {
         let mut out = None;
         if self.len() >= self.capacity {
@@ -55,7 +55,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         out.map_or(Ok(()), Err)
     }
 
-    /// The next: the oldest, or with a backlog our own oldest.
+    /// The next item: the oldest, or with a backlog our own oldest.
     pub fn pop(&mut self) -> Option<T> {
         let other = self.others.front().map_or(u64::MAX, |(number, ..)| *number);
         let ours_first = |(number, _): &(u64, T)| *number < other || self.others.len() > BACKLOG;
@@ -67,17 +67,17 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         Some(item)
     }
 
-    /// How many wait.
+    /// How many items are queued.
     pub fn len(&self) -> usize {
         self.ours.len() + self.others.len()
     }
 
-    /// Whether none waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether a further one would find no place.
+    /// Whether the queue is full.
     pub fn is_full(&self) -> bool {
         self.len() >= self.capacity
     }

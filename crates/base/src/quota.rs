@@ -1,26 +1,27 @@
-//! How much is said about one party: so much at once, then so much in a time, and the rest as a number.
+//! Limits how much is logged about one party: a burst, then a rate. What exceeds it is counted.
 //!
-//! Never a party that is not mentioned at all: what was left out comes back as a count, with the last of it.
+//! No party disappears from the log: what was left out is reported as a count, with its last item.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// How long what was left out stays unsaid.
+/// After this time, what was left out is reported.
 const REPORT: Duration = Duration::from_secs(10);
 
-/// What is admitted of each party.
+/// How much each party may log.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
-    /// As many at once, from a party that was quiet.
+    /// The burst of a party that was quiet.
     pub burst: u32,
-    /// And then one in this time.
+    /// Then one in this time.
     pub refill: Duration,
-    /// Parties that are told apart. While so many have something left out, those of further ones are counted together.
+    /// Parties that are counted separately. While this many have items left out, those of further parties are counted
+    /// together.
     pub parties: usize,
 }
 
-/// What was said of each party.
+/// What was admitted of each party.
 #[derive(Debug)]
 pub struct Quotas<K, T> {
     quota: Quota,
@@ -36,17 +37,17 @@ struct PartyQuota<T> {
     last: Option<(T, Instant)>,
 }
 
-/// What was left out and not said yet.
+/// What was left out and not reported yet.
 #[derive(Debug)]
 pub struct LeftOut<K, T> {
-    /// Of each party the last, and how many with it.
+    /// The last item of each party, and how many were left out with it.
     pub parties: Vec<(K, T, u64)>,
-    /// Of parties beyond those that are told apart.
+    /// How many items of further parties, which are counted together.
     pub others: u64,
 }
 
 impl<K: Clone + Eq + Hash, T> Quotas<K, T> {
-    /// Nothing said yet.
+    /// No party yet.
     pub fn new(quota: Quota) -> Self {
         Self {
             quota,
@@ -55,7 +56,7 @@ impl<K: Clone + Eq + Hash, T> Quotas<K, T> {
         }
     }
 
-    /// Gives `item` back when it may be said, with the number of those before it that were not; else keeps it.
+    /// Returns `item` if it may be logged, with the number of items before it that were left out; otherwise keeps it.
     pub fn admit(&mut self, key: &K, item: T, now: Instant) -> Option<(T, u64)> {
         let Quota {
             burst,
@@ -91,7 +92,7 @@ impl<K: Clone + Eq + Hash, T> Quotas<K, T> {
         Some((item, std::mem::take(&mut party.left_out)))
     }
 
-    /// What has been left out for ten seconds, or all of it; it is then said, and parties that are quiet are forgotten.
+    /// Takes what has been left out for ten seconds, or all of it. Parties that are quiet are forgotten.
     pub fn left_out(&mut self, all: bool, now: Instant) -> LeftOut<K, T> {
         let Quota { burst, refill, .. } = self.quota;
         let mut said = Vec::new();

@@ -1,4 +1,5 @@
-//! Files that are read again while the process runs: how old what is in use is, and whether what is there could be used.
+//! The state of files that are read again while the process runs: which content is in use, since when, and whether the
+//! newest could be used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,10 +13,10 @@ use tokio::time::timeout;
 
 use crate::metrics;
 
-/// A read may take this long, however short the interval is.
+/// A read may take this long, even if the interval is shorter.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What became of reading one input. It is made when the first content is in use.
+/// The state of one input. It is created when the first content is in use.
 #[derive(Debug)]
 pub struct Input {
     generation: AtomicU64,
@@ -43,18 +44,18 @@ impl Input {
         self.unchanged();
     }
 
-    /// What is there is what is in use.
+    /// The content is the one in use.
     pub fn unchanged(&self) {
         self.faulty.store(false, Ordering::Relaxed);
     }
 
-    /// What is there was refused; the last good one stays in use.
+    /// The content was refused; the last good one stays in use.
     pub fn refused(&self) {
         self.refused.inc();
         self.faulty.store(true, Ordering::Relaxed);
     }
 
-    /// Some of what is there was refused before, and is still there.
+    /// Some of the content was refused before and has not changed.
     pub fn still_refused(&self) {
         self.faulty.store(true, Ordering::Relaxed);
     }
@@ -69,7 +70,7 @@ pub fn register(inputs: Vec<(&'static str, Arc<Input>)>, registry: &mut Registry
     metrics::register(registry, move |families| {
         families.counter(
             "config_reloads",
-            "New contents of an input, by whether they were taken into use.",
+            "New contents of an input, by whether they were accepted.",
             inputs.iter().flat_map(|(name, input)| {
                 let labels = |result| [("input", *name), ("result", result)];
                 [
@@ -81,12 +82,12 @@ pub fn register(inputs: Vec<(&'static str, Arc<Input>)>, registry: &mut Registry
         let each = || inputs.iter().map(|(name, it)| ([("input", *name)], it));
         families.gauge(
             "config_last_reload_successful",
-            "1 if what an input holds is in use, 0 if it was refused and the last good one is.",
+            "1 if the content of an input is in use, 0 if it was refused and the last good one is in use.",
             each().map(|(name, it)| (name, u64::from(!it.faulty.load(Ordering::Relaxed)))),
         )?;
         families.gauge(
             "config_generation",
-            "Which content of an input is in use, counted from 1 at the start.",
+            "The generation of the content in use, counted from 1 at the start.",
             each().map(|(name, it)| (name, it.generation())),
         )?;
         families.gauge(
@@ -97,8 +98,8 @@ pub fn register(inputs: Vec<(&'static str, Arc<Input>)>, registry: &mut Registry
     });
 }
 
-/// Reads, and looks at what was read, on a thread of its own, which keeps nobody from ending when a disk hangs: then
-/// `late` is told, after an interval. `None` if the work panics, or there can be no thread.
+/// Runs `work`, which reads and checks a file, on its own thread, so that a disk that hangs does not keep the process from
+/// ending. Calls `late` if it takes longer than an interval. `None` if the work panics or no thread can be started.
 pub async fn on_a_thread<T: Send + 'static>(
     name: &str,
     interval: Duration,
@@ -108,7 +109,7 @@ pub async fn on_a_thread<T: Send + 'static>(
     let (done, mut result) = oneshot::channel();
     thread::Builder::new()
         .name(name.to_owned())
-        // Nobody waits any more when all who use what is read are gone.
+        // The receiver is gone when nothing uses the content any more.
         .spawn(move || drop(done.send(work())))
         .ok()?;
     match timeout(interval.max(SHORTEST_PATIENCE), &mut result).await {

@@ -1,4 +1,4 @@
-//! How foreign text and times are shown: nothing that a peer or a file says can move a cursor or hide a character.
+//! Escaping of untrusted text, so that it cannot move a cursor or hide a character; and timestamps.
 
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
-/// Text for a terminal or a log: what does not print is shown as an escape sequence of Rust, a backslash too.
+/// Text for a terminal or a log: characters that do not print, and backslashes, become Rust escape sequences.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -18,7 +18,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// How many letters one name must change to be the other: Levenshtein's distance, in bytes.
+/// The Levenshtein distance of two names, in bytes.
 pub fn typos(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -36,8 +36,7 @@ pub fn typos(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// An error and what caused it, as far as its text does not say that already, without a character that a terminal
-/// obeys.
+/// An error with its causes, without repeating a cause that its text includes, and escaped for a terminal.
 pub fn in_one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -52,8 +51,8 @@ pub fn in_one_line(error: &dyn Error) -> String {
     visible(&text)
 }
 
-/// Text with an escape sequence of Rust in place of each character that does not print; a backslash stays one, so that
-/// names are read as they are written.
+/// Text with a Rust escape sequence in place of each character that does not print. A backslash is not escaped, so that
+/// names look as they are written.
 pub fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {
@@ -65,12 +64,12 @@ pub fn visible(text: &str) -> String {
     visible
 }
 
-/// One line of JSON in which what does not print is escaped.
+/// One line of JSON in which characters that do not print are escaped.
 pub fn json_line(value: &serde_json::Value) -> String {
     printable_json(&value.to_string())
 }
 
-/// A JSON text with what does not print escaped too. serde_json escapes only what JSON demands.
+/// A JSON text in which characters that do not print are escaped too. serde_json escapes only what JSON requires.
 pub fn printable_json(json: &str) -> String {
     let mut printable = String::with_capacity(json.len());
     for c in json.chars() {
@@ -80,7 +79,7 @@ pub fn printable_json(json: &str) -> String {
             printable.push(c);
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                // A String takes all that is written to it.
+                // Writing to a String does not fail.
                 let _infallible: fmt::Result = write!(printable, "\\u{unit:04x}");
             }
         }
@@ -96,7 +95,7 @@ pub fn timestamp(at: impl Into<OffsetDateTime>) -> String {
         .unwrap_or_else(|_unformattable| "a time out of range".to_owned())
 }
 
-/// The time now as logs have it: RFC 3339 in UTC, to the microsecond, always of the same length.
+/// The current time for logs: RFC 3339 in UTC, to the microsecond, always of the same length.
 pub fn now() -> String {
     let now = OffsetDateTime::now_utc();
     let (date, time) = (now.date(), now.time());

@@ -1,13 +1,13 @@
-//! What a certificate says before anybody has verified it.
+//! What an unverified certificate says.
 
 use std::fmt;
 
 use crate::{InvalidPeer, Peer, Role, SpiffeId, leaf};
 
-/// The names in a certificate that nobody has verified: anyone can write them.
+/// The names in an unverified certificate: anyone can write them.
 ///
-/// Use it to show a certificate, or to ask what a policy would say to its holder. There is no way from here to a
-/// [`Peer`]: that takes the path that a verifier accepted.
+/// Use it to show a certificate, or to ask what a policy would decide for its holder. Claims cannot become a [`Peer`]:
+/// that needs the path that a verifier accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims(Peer);
 
@@ -15,7 +15,7 @@ impl Claims {
     /// Reads what a certificate chain, the leaf first and all of it in DER, claims for the holder of the leaf.
     ///
     /// # Errors
-    /// [`InvalidPeer`]: no peer would be made of this leaf in `role`, even if it were verified.
+    /// [`InvalidPeer`]: this leaf could not name a peer in `role`, even if it were verified.
     pub fn read<C: AsRef<[u8]>>(role: Role, chain: &[C]) -> Result<Self, InvalidPeer> {
         leaf::read(role, chain).map(Self)
     }

@@ -1,15 +1,15 @@
 //! Distinguished names as text.
 //!
-//! Never a search in that text: an escaped comma is part of a value, and so is whatever follows it.
+//! Do not search in that text: an escaped comma is part of a value.
 
 use x509_parser::asn1_rs::{Any, Oid, Tag, ToDer as _};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-/// Attributes in one name; no CA issues more, and text is made of each.
+/// Attributes in one name. No CA issues more, and each becomes text.
 const MAX_ATTRIBUTES: usize = 64;
 
-/// A name that cannot be written down safely.
+/// A name that cannot be written as text safely.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// It is not the DER of a name.
@@ -18,7 +18,7 @@ pub enum InvalidName {
     /// It has too many attributes.
     #[error("it has more than {MAX_ATTRIBUTES} attributes")]
     TooLong,
-    /// A value is not text of the type that it says it is.
+    /// A value is not valid text of its type.
     #[error("the value of {0} is not text of its type")]
     NotText(String),
     /// A value holds a control character, which could forge a line of a log.
@@ -76,7 +76,7 @@ fn push_attribute(
     Ok(())
 }
 
-/// The value as text, or `None` when its type is no text at all.
+/// The value as text, or `None` when its type is not a text type.
 fn decode(name: &str, value: &Any<'_>) -> Result<Option<String>, InvalidName> {
     let bytes = value.data;
     let text = match value.tag() {
@@ -84,7 +84,7 @@ fn decode(name: &str, value: &Any<'_>) -> Result<Option<String>, InvalidName> {
         Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => bytes
             .is_ascii()
             .then(|| bytes.iter().copied().map(char::from).collect()),
-        // Its full rules are those of T.61; everybody who ever wrote one meant Latin-1.
+        // The full rules are those of T.61; in practice the text is Latin-1.
         Tag::T61String => Some(bytes.iter().copied().map(char::from).collect()),
         Tag::BmpString => {
             let units: Option<Vec<u16>> =
@@ -154,7 +154,7 @@ pub(crate) fn is_common_name(oid: &Oid<'_>) -> bool {
     oid.to_id_string() == "2.5.4.3"
 }
 
-/// The short names of OpenSSL, which has those of RFC 4514 §3 among them.
+/// The short names of OpenSSL, which include those of RFC 4514 §3.
 const SHORT_NAMES: [(&str, &str); 42] = [
     ("2.5.4.3", "CN"),
     ("2.5.4.4", "SN"),
@@ -207,7 +207,7 @@ fn short_name(oid: &str) -> Option<&'static str> {
         .map(|(_, name)| *name)
 }
 
-/// The short name that [`distinguished_name`] writes, for one in any case.
+/// The short name that [`distinguished_name`] writes, for a name in any case.
 pub fn attribute_name(name: &str) -> Option<&'static str> {
     SHORT_NAMES
         .iter()

@@ -1,21 +1,21 @@
-//! Why a verified path names no peer.
+//! Why a verified path does not name a peer.
 
 use crate::codes;
 use crate::distinguished_name::InvalidName;
 use crate::spiffe_id::InvalidSpiffeId;
 
-/// A path that verifies, and whose leaf cannot be the identity of a peer all the same.
+/// A path that verifies, but whose leaf cannot identify a peer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPeer {
     /// There is no certificate in the path.
     #[error("there is no certificate")]
     NoCertificate,
-    /// A certificate of the path is not DER of a certificate, or an extension of the leaf is malformed or comes twice.
+    /// A certificate of the path does not parse, or an extension of the leaf is malformed or repeated.
     #[error("certificate {position} of the path cannot be read: {reason}")]
     Unreadable {
         /// The place in the path; the leaf is 0.
         position: usize,
-        /// What the parser said.
+        /// The parser's reason.
         reason: String,
     },
     /// The leaf may sign certificates or revocation lists (X509-SVID §4.1 and §4.3).
@@ -29,10 +29,10 @@ pub enum InvalidPeer {
     /// The leaf lacks the extended key usage of its role.
     #[error("the certificate lacks the extended key usage {0}")]
     WrongPurpose(&'static str),
-    /// The leaf has more names than anybody has.
+    /// The leaf has too many names.
     #[error("the certificate has {0} subject alternative names, more than {max}", max = crate::leaf::MAX_NAMES)]
     TooManyNames(usize),
-    /// The leaf has neither a subject nor a subject alternative name of a kind that names anybody.
+    /// The leaf has neither a subject nor a subject alternative name that identifies a peer.
     #[error(
         "the certificate names nobody: its subject is empty, and it has no URI, DNS, IP or e-mail SAN"
     )]
@@ -42,17 +42,17 @@ pub enum InvalidPeer {
     MalformedName {
         /// The kind of name: `URI`, `DNS`, `IP`, `e-mail` or `other`.
         kind: &'static str,
-        /// The name, as far as it can be shown.
+        /// The name, escaped.
         name: String,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A URI name begins as a SPIFFE ID and is none.
+    /// A URI name begins like a SPIFFE ID and is not a valid one.
     #[error("the SPIFFE ID {id:?} is malformed: {source}")]
     MalformedSpiffeId {
         /// The name as it is in the certificate.
         id: String,
-        /// The rule that it breaks.
+        /// The rule that it violates.
         source: InvalidSpiffeId,
     },
     /// Two names are SPIFFE IDs (X509-SVID §2).
@@ -68,7 +68,7 @@ pub enum InvalidPeer {
         /// The first other URI name.
         other: String,
     },
-    /// The subject or the issuer cannot be written down safely.
+    /// The subject or the issuer cannot be written as text safely.
     #[error("the {whose} name is malformed: {source}")]
     MalformedDistinguishedName {
         /// `subject` or `issuer`.
@@ -76,7 +76,7 @@ pub enum InvalidPeer {
         /// What is wrong with it.
         source: InvalidName,
     },
-    /// The subject has two common names, so that software disagrees on which of them counts.
+    /// The subject has two common names; software disagrees on which one counts.
     #[error("the subject has {0} common names")]
     RepeatedCommonName(usize),
 }

@@ -1,4 +1,4 @@
-//! From the DER of a verified path to the [`Peer`] that it names.
+//! Reads the [`Peer`] from the DER of a verified path.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -13,9 +13,9 @@ use x509_parser::time::ASN1Time;
 use crate::distinguished_name::{is_common_name, to_text};
 use crate::{InvalidPeer, Peer, Role, SpiffeId};
 
-/// Names in one certificate. Each is compared on every call, so that their number must have a bound.
+/// Names in one certificate. Each is compared on every call, so their number is bounded.
 pub(crate) const MAX_NAMES: usize = 128;
-/// Bytes in one name: what a SPIFFE ID may have, which is more than any other kind needs.
+/// Bytes in one name: the limit of a SPIFFE ID, which is more than any other kind needs.
 const MAX_NAME: usize = 2048;
 
 pub(crate) fn read<C: AsRef<[u8]>>(role: Role, path: &[C]) -> Result<Peer, InvalidPeer> {
@@ -169,7 +169,7 @@ impl Names {
                         .collect();
                     return Err(malformed("other", name, "it is not of its ASN.1 type"));
                 }
-                // These say nothing that a policy could match.
+                // A policy cannot match these.
                 GeneralName::OtherName(..)
                 | GeneralName::X400Address(_)
                 | GeneralName::DirectoryName(_)
@@ -180,7 +180,7 @@ impl Names {
         Ok(names)
     }
 
-    /// The same names, when a certificate may have them.
+    /// The same names, if a certificate may have them.
     pub(crate) fn checked(self) -> Result<Self, InvalidPeer> {
         let checked = |names: Vec<String>, check: fn(&str) -> Result<String, InvalidPeer>| {
             let names = names.iter().map(|name| check(name));
@@ -222,8 +222,8 @@ impl Names {
     }
 }
 
-/// A policy compares names of all kinds as text, so that each must look like its kind: a DNS name that reads as a SPIFFE
-/// ID or as a subject would be another caller's.
+/// A policy compares names of all kinds as text, so each must look like its kind: a DNS name that reads like a SPIFFE
+/// ID or a subject could match the rule of another caller.
 fn uri_name(name: &str) -> Result<String, InvalidPeer> {
     let name = visible("URI", name)?;
     // RFC 3986 §3.1.
@@ -239,7 +239,7 @@ fn uri_name(name: &str) -> Result<String, InvalidPeer> {
     }
 }
 
-/// Labels of letters, digits, hyphens and, as people use them, underscores; the first may be a wildcard (RFC 9525 §6.3).
+/// Labels of letters, digits, hyphens and, as in practice, underscores; the first may be a wildcard (RFC 9525 §6.3).
 fn dns_name(name: &str) -> Result<String, InvalidPeer> {
     let name = visible("DNS", name)?;
     match no_host_name(name.strip_prefix("*.").unwrap_or(&name)) {
@@ -259,7 +259,7 @@ fn no_host_name(name: &str) -> Option<&'static str> {
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     if !name.split('.').all(is_label) {
-        return Some("it is no host name");
+        return Some("it is not a host name");
     }
     if name.len() > MAX_HOST {
         return Some("it is longer than the 253 characters of a host name");
@@ -270,7 +270,7 @@ fn no_host_name(name: &str) -> Option<&'static str> {
     None
 }
 
-/// A mailbox with a host (RFC 5280 §4.2.1.6), its local part without quotes: nothing that could be read as a URI.
+/// A mailbox with a host (RFC 5280 §4.2.1.6), its local part without quotes, so that it cannot be read as a URI.
 fn email_name(name: &str) -> Result<String, InvalidPeer> {
     let name = visible("e-mail", name)?;
     // RFC 5322 §3.2.3.
@@ -287,7 +287,7 @@ fn email_name(name: &str) -> Result<String, InvalidPeer> {
         Some(_) | None => Err(malformed(
             "e-mail",
             name,
-            "it is no mailbox, as ops@acme.test is",
+            "it is not a mailbox such as ops@acme.test",
         )),
     }
 }
@@ -343,6 +343,6 @@ fn system_time(time: ASN1Time) -> SystemTime {
     } else {
         SystemTime::UNIX_EPOCH.checked_add(offset)
     };
-    // No such time on this system: long past, so that nothing is valid by it.
+    // This system cannot represent the time: use one long past, so that nothing is valid by it.
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -1,14 +1,13 @@
-//! Who a verified certificate says its holder is.
+//! The identity of a peer, read from its verified certificate.
 //!
-//! A [`Peer`] is made from a path that a TLS verifier has already accepted; everything in it comes from those
-//! certificates and from nowhere else. This crate never does I/O, never verifies a signature, knows no gRPC and decides
-//! nothing about rights.
+//! A [`Peer`] is made from a path that a TLS verifier has accepted; everything in it comes from those certificates.
+//! This crate does no I/O, verifies no signature, knows no gRPC and decides no rights.
 //!
 //! ```
 //! use countersign_identity::Peer;
 //!
 //! # fn main() -> Result<(), countersign_identity::InvalidPeer> {
-//! // In a handler's test; everywhere else a peer comes from the transport.
+//! // In a test of a handler. Otherwise a peer comes from the transport.
 //! let peer = Peer::unverified_for_tests().uri("spiffe://acme.test/orders").build()?;
 //! let id = peer.spiffe_id().map(|id| id.as_str());
 //! assert_eq!(id, Some("spiffe://acme.test/orders"));
@@ -17,10 +16,10 @@
 //! ```
 //!
 //! - [`Peer`]: the names of a verified path, and until when it is valid
-//! - [`Claims`]: the names in a certificate that nobody has verified, which never become a [`Peer`]
+//! - [`Claims`]: the names in an unverified certificate, which cannot become a [`Peer`]
 //! - [`SpiffeId`]: a SPIFFE ID, parsed strictly
 //! - [`distinguished_name`]: a name as an RFC 4514 string, as `openssl x509 -nameopt RFC2253` prints it
-//! - [`InvalidPeer`]: why a certificate names nobody
+//! - [`InvalidPeer`]: why a certificate does not name a peer
 
 mod claims;
 pub mod codes;
@@ -42,19 +41,18 @@ pub use principal::Principal;
 pub use spiffe_id::{InvalidSpiffeId, SpiffeId};
 pub use unverified::UnverifiedPeer;
 
-/// What the holder of a certificate does with it, and so which extended key usage it must have (RFC 5280 §4.2.1.12).
+/// The role of a certificate's holder, and so the extended key usage that it must have (RFC 5280 §4.2.1.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// It calls: `clientAuth`.
+    /// A client: `clientAuth`.
     Client,
-    /// It serves: `serverAuth`.
+    /// A server: `serverAuth`.
     Server,
 }
 
 /// The authenticated other side of a connection.
 ///
-/// It is read from the verified path of a connection, and cannot be changed. Handlers take a `Peer`; they never
-/// see DER.
+/// It is read from the verified path of a connection and cannot be changed. Handlers take a `Peer`, not DER.
 ///
 /// As text it is its [`Principal`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,13 +76,12 @@ impl Peer {
     /// Reads the peer from its verified path: the leaf, then each certificate up to the root, all of them in DER.
     ///
     /// **Only a verifier may call this**, with the path that it has just accepted: signatures are not checked here, so
-    /// any other bytes give a peer that nobody proved to be. What is checked here is that the leaf can name somebody in
-    /// `role`. To read a certificate that nobody has verified, use [`Claims`]; for a test, use
-    /// [`Peer::unverified_for_tests`].
+    /// any other bytes give an unverified peer. This function checks only that the leaf can name a peer in `role`. To
+    /// read an unverified certificate, use [`Claims`]; for a test, use [`Peer::unverified_for_tests`].
     ///
     /// # Errors
-    /// [`InvalidPeer`] when the leaf is a CA, is not for the role, names nobody, or carries a name that is malformed,
-    /// ambiguous or dangerous to print.
+    /// [`InvalidPeer`] when the leaf is a CA, is not for the role, has no name, or has a name that is malformed, ambiguous
+    /// or unsafe to print.
     pub fn from_verified_path<C: AsRef<[u8]>>(role: Role, path: &[C]) -> Result<Self, InvalidPeer> {
         leaf::read(role, path)
     }
@@ -109,8 +106,8 @@ impl Peer {
         &self.email_sans
     }
 
-    /// The name that it is known by: the one of gRFC A41, which is its first URI SAN, else its first DNS SAN, else its
-    /// subject; and without any of them, where no policy can name it, its first IP address or e-mail address.
+    /// The name of the peer by gRFC A41: its first URI SAN, else its first DNS SAN, else its subject. If it has none of
+    /// them, so that no policy can name it, its first IP address or e-mail address.
     pub fn principal(&self) -> Principal {
         if let Some(uri) = self.uri_sans.first() {
             return Principal::Uri(uri.clone());
@@ -126,7 +123,7 @@ impl Peer {
         }
     }
 
-    /// The SPIFFE ID, when one of the URI SANs is one. There is never a second one.
+    /// The SPIFFE ID, if a URI SAN is one. A peer has at most one.
     pub fn spiffe_id(&self) -> Option<&SpiffeId> {
         self.spiffe_id.as_ref()
     }
@@ -151,13 +148,13 @@ impl Peer {
         &self.fingerprint
     }
 
-    /// The subject of the last certificate of the verified path, as an RFC 4514 string, or `""` when it cannot be
-    /// written as one: no identity, but what the operator knows the root by.
+    /// The subject of the root of the verified path, as an RFC 4514 string, or `""` when it cannot be written as one. It
+    /// tells the operator which root it is; it is not an identity.
     pub fn root_subject(&self) -> &str {
         &self.root_subject
     }
 
-    /// The SHA-256 digest of the last certificate of the verified path.
+    /// The SHA-256 digest of the root of the verified path.
     pub fn root_fingerprint(&self) -> &[u8; 32] {
         &self.root_fingerprint
     }
@@ -173,7 +170,7 @@ impl Peer {
     }
 }
 
-/// The [`Principal`], which names of different kinds never share.
+/// The [`Principal`]. Names of different kinds never have the same text.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.principal().fmt(f)

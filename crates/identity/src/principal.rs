@@ -1,11 +1,11 @@
-//! The one name by which a peer is known wherever it is counted, limited, logged or remembered, with its kind.
+//! The name, with its kind, by which a peer is counted, limited, logged and cached.
 //!
-//! Two names of different kinds are never equal, neither as values nor as text, however they are spelled.
+//! Two names of different kinds are never equal, neither as values nor as text.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// A name of a certificate, and where it stands there.
+/// A name in a certificate, with its kind.
 ///
 /// As text a URI, a DNS name and a subject are what the certificate says: a URI has a colon before any `=`, a subject an
 /// `=` before any colon, and a DNS name has neither. An IP address is `ip:ADDRESS`, an e-mail address `email:ADDRESS`, and
@@ -25,7 +25,7 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// Where the name stands in a certificate, in one word: `uri`, `dns`, `subject`, `ip` or `email`.
+    /// The kind of the name: `uri`, `dns`, `subject`, `ip` or `email`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Uri(_) => "uri",
@@ -48,7 +48,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// Whether a URI reads as a name of another kind.
+/// Whether a URI could be read as a name of another kind.
 fn is_taken(uri: &str) -> bool {
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
     ["uri", "ip", "email"]

@@ -1,4 +1,4 @@
-//! SPIFFE IDs, by the SPIFFE-ID standard, section 2.
+//! SPIFFE IDs (SPIFFE-ID standard, section 2).
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,10 +16,10 @@ pub struct SpiffeId {
     trust_domain_end: usize,
 }
 
-/// The rule that a text breaks.
+/// The rule that a text violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSpiffeId {
-    /// It begins differently, also in case.
+    /// It does not begin with `spiffe://` in lower case.
     #[error("it must begin with spiffe:// in lower case")]
     Scheme,
     /// It is over 2048 bytes.
@@ -28,7 +28,7 @@ pub enum InvalidSpiffeId {
     /// The trust domain is empty, over 255 bytes, or has other characters.
     #[error("the trust domain must be 1 to {MAX_TRUST_DOMAIN} of a-z, 0-9, '.', '-' and '_'")]
     TrustDomain,
-    /// It names a trust domain and no workload in it (X509-SVID §5.2 for a leaf).
+    /// It names a trust domain and no workload (X509-SVID §5.2 for a leaf).
     #[error("it names a trust domain and no workload: the path is missing")]
     NoPath,
     /// A segment of the path is empty, `.` or `..`, or has other characters.
@@ -39,7 +39,7 @@ pub enum InvalidSpiffeId {
 }
 
 impl SpiffeId {
-    /// Whether a URI claims to be a SPIFFE ID: its scheme is `spiffe`, in whatever case (RFC 3986 §3.1).
+    /// Whether a URI claims to be a SPIFFE ID: its scheme is `spiffe`, in any case (RFC 3986 §3.1).
     pub(crate) fn is_claimed_by(uri: &str) -> bool {
         let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
         scheme.eq_ignore_ascii_case("spiffe")

@@ -1,16 +1,16 @@
-//! Peers that were never on a wire, for the tests of handlers.
+//! Unverified peers, for tests of handlers.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::{InvalidPeer, Peer, leaf};
 
-/// How long the made-up certificate is valid.
+/// How long such a peer is valid.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 impl Peer {
-    /// Begins a peer that nobody has verified, for a test. **Never call this outside of tests:** whoever holds a `Peer`
-    /// takes its names for proven.
+    /// Begins an unverified peer for a test. **Do not call this outside tests:** code that gets a `Peer` trusts its
+    /// names.
     ///
     /// ```
     /// use countersign_identity::Peer;
@@ -59,7 +59,7 @@ impl UnverifiedPeer {
         self
     }
 
-    /// With this subject, an RFC 4514 string such as `CN=batch,O=Acme`. It is taken as written.
+    /// With this subject, an RFC 4514 string such as `CN=batch,O=Acme`. It is not parsed.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = subject.into();
         self

@@ -1,6 +1,6 @@
-//! The messages of a request, counted before anybody reads one (gRPC over HTTP/2, "Length-Prefixed-Message").
+//! Counts the messages of a request before the handler reads one (gRPC over HTTP/2, "Length-Prefixed-Message").
 //!
-//! A method that takes one message gets exactly one, and none gets one that is too large; the statuses are those of gRPC's
+//! A method that takes one message gets exactly one, and no message may be too large. The statuses follow gRPC's
 //! statuscodes.md.
 
 use tonic::Status;
@@ -8,24 +8,24 @@ use tonic::Status;
 /// The flag and the length before each message.
 const PREFIX: usize = 5;
 
-/// The messages of a request, as they come.
+/// Counts the messages of a request as they arrive.
 #[derive(Debug)]
 pub struct MessageCount {
     max_bytes: usize,
     only_one: bool,
     /// Whether a message has begun.
     seen: bool,
-    /// Whether a message has come, all of it.
+    /// Whether a whole message has arrived.
     whole: bool,
-    /// What came of the prefix of the next message, and how much that is.
+    /// What has arrived of the next message's prefix, and how many bytes that is.
     prefix: [u8; PREFIX],
     known: usize,
-    /// What is still to come of a message.
+    /// Bytes of the current message that have not arrived yet.
     left: usize,
 }
 
 impl MessageCount {
-    /// None yet. None may have more than `max_bytes`, and with `only_one` there must be one, and only one.
+    /// No message yet. A message may have at most `max_bytes`; with `only_one` there must be exactly one.
     pub fn new(max_bytes: usize, only_one: bool) -> Self {
         Self {
             max_bytes,
@@ -38,7 +38,7 @@ impl MessageCount {
         }
     }
 
-    /// Whether a message has come, all of it.
+    /// Whether a whole message has arrived.
     pub fn has_one(&self) -> bool {
         self.whole
     }
@@ -48,10 +48,10 @@ impl MessageCount {
         self.seen || !self.only_one
     }
 
-    /// The next piece.
+    /// Takes the next piece of the body.
     ///
     /// # Errors
-    /// It has a message that is too large, or one too many.
+    /// A message is too large, or there is one too many.
     pub fn look(&mut self, mut data: &[u8]) -> Result<(), Status> {
         while let Some((first, rest)) = data.split_first() {
             if self.left > 0 {
@@ -80,7 +80,7 @@ impl MessageCount {
                 self.whole |= self.left == 0;
                 if self.left > self.max_bytes {
                     return Err(Status::resource_exhausted(format!(
-                        "a request message has {length} bytes, and may have {}",
+                        "a request message has {length} bytes; the limit is {}",
                         self.max_bytes
                     )));
                 }
@@ -89,10 +89,10 @@ impl MessageCount {
         Ok(())
     }
 
-    /// There is nothing more.
+    /// The body has ended.
     ///
     /// # Errors
-    /// There should have been a message. It is said once.
+    /// The method takes one message and there was none. The error is returned once.
     pub fn end(&mut self) -> Result<(), Status> {
         if self.may_end() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! A call that is watched from its first step to the end of its response.
+//! Observes a call from its start to the end of its response.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,9 +12,9 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Span;
 
-/// Runs `call`, its response body included, within `span`, and tells `ended` the code that it ended with, once.
+/// Runs `call`, its response body included, within `span`, and passes the final status code to `ended`, once.
 ///
-/// A call whose response is dropped before its end was cancelled.
+/// If the response is dropped before its end, the code is CANCELLED.
 pub fn observed<F>(call: F, span: Span, ended: impl FnOnce(Code) + Send + 'static) -> Observed<F> {
     Observed {
         call: Box::pin(call),
@@ -144,7 +144,7 @@ impl http_body::Body for ObservedBody {
     }
 }
 
-/// The code among headers or trailers. What is no gRPC status at all is UNKNOWN.
+/// The status code in headers or trailers; UNKNOWN when there is no gRPC status.
 pub fn code(headers: &HeaderMap) -> Code {
     headers
         .get(Status::GRPC_STATUS)

@@ -1,5 +1,5 @@
-//! A call with one answer gets one: not none with the status OK, and not several (gRPC's statuscodes.md, "response
-//! cardinality violation").
+//! Checks that a unary call gets exactly one response message (gRPC's statuscodes.md, "response cardinality
+//! violation").
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,10 +12,10 @@ use tonic::{Code, Status};
 
 use crate::call::messages::MessageCount;
 
-/// Passes a response on, unless it turns out to have another number of messages than one.
+/// Passes a response on, and ends it with an error if it does not have exactly one message.
 ///
 /// # Errors
-/// It has the status OK and no message at all.
+/// The status is OK and there is no message.
 pub fn one_answer(response: Response<Body>) -> Result<Response<Body>, Status> {
     if is_ok(response.headers()) {
         return Err(none());
@@ -33,11 +33,11 @@ fn is_ok(headers: &HeaderMap) -> bool {
 }
 
 fn none() -> Status {
-    Status::unimplemented("the server ended a call that has one answer with OK and without one")
+    Status::unimplemented("the server answered a unary call with OK and without a message")
 }
 
 fn several() -> Status {
-    Status::unimplemented("the server answered a call that has one answer more than once")
+    Status::unimplemented("the server answered a unary call with more than one message")
 }
 
 /// The body of [`one_answer`].

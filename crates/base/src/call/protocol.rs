@@ -1,28 +1,28 @@
-//! Whether a request is a gRPC call at all (gRPC over HTTP/2, RFC 9113 §8), which nothing behind this asks again.
+//! Checks that a request is a gRPC call (gRPC over HTTP/2, RFC 9113 §8). No other code repeats this check.
 //!
-//! A web page makes its reader's browser send requests, with the reader's client certificate. What it may send without
-//! asking first is no POST, or has a content type that is not gRPC's: so it is refused here.
+//! A web page can make a browser send requests with the user's client certificate. Those that need no CORS preflight
+//! are not POST, or do not have gRPC's content type; they are refused here.
 
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use tonic::body::Body;
 
-/// Why a request is no gRPC call.
+/// Why a request is not a gRPC call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotACall {
     /// The method is not POST.
     #[error("the HTTP method is not POST")]
     Method,
-    /// The content type is missing, comes twice, or is not gRPC's with protobuf.
+    /// The content type is missing, repeated, or not gRPC with protobuf.
     #[error("the content type is not application/grpc or application/grpc+proto")]
     ContentType,
     /// The scheme is neither `https` nor `http`.
     #[error("the :scheme is not https")]
     Scheme,
-    /// The authority names a user, or there is another in `host`.
+    /// The authority has userinfo, or `host` differs from it.
     #[error("the :authority has userinfo, or host differs from it")]
     Authority,
-    /// A header begins or ends with a blank.
+    /// A header value begins or ends with white space.
     #[error("the value of a header begins or ends with a blank")]
     Blank,
 }
@@ -48,7 +48,7 @@ impl NotACall {
         }
     }
 
-    /// The HTTP status that the caller gets, without a body: whoever does not speak gRPC would not read one of gRPC's.
+    /// The HTTP status that the caller gets, without a body: a caller that does not speak gRPC cannot read a gRPC status.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -57,7 +57,7 @@ impl NotACall {
         }
     }
 
-    /// The whole answer.
+    /// The response.
     pub fn response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status();
@@ -69,9 +69,9 @@ impl NotACall {
     }
 }
 
-/// Refuses what is no gRPC call by its method, its content type, or a malformed head.
+/// Refuses a request that is not a gRPC call, by its method, its content type, or a malformed head.
 ///
-/// The fragment of a path is not seen here: the HTTP library drops it, so that nobody routes by it either.
+/// The fragment of a path is not visible here: the HTTP library drops it, so nothing routes by it either.
 ///
 /// # Errors
 /// [`NotACall`], the first reason in the order of that type.
@@ -108,7 +108,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         || media_type.eq_ignore_ascii_case(b"application/grpc+proto")
 }
 
-/// Whether nothing but a host and a port is named, and that once (RFC 9113 §8.3.1).
+/// Whether the authority is only a host and a port, given once (RFC 9113 §8.3.1).
 fn has_one_authority(uri: &Uri, headers: &HeaderMap) -> bool {
     let authority = uri.authority().map(|authority| authority.as_str());
     let mut hosts = headers.get_all(HOST).iter();
@@ -126,7 +126,7 @@ fn has_one_authority(uri: &Uri, headers: &HeaderMap) -> bool {
     }
 }
 
-/// RFC 9113 §8.2.1. A rule of a policy would not know `" x"` for `x`, and a handler might.
+/// RFC 9113 §8.2.1. A policy rule does not treat `" x"` as `x`, but a handler might.
 fn has_outer_blank(value: &HeaderValue) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())

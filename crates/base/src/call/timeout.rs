@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tonic::Status;
 
-/// A `grpc-timeout` that is not as the protocol writes it.
+/// A malformed `grpc-timeout` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("grpc-timeout is not 1 to 8 digits and one of H, M, S, m, u, n")]
 pub struct MalformedTimeout;
@@ -16,10 +16,10 @@ impl From<MalformedTimeout> for Status {
     }
 }
 
-/// How long the caller waits, from when it sent these headers.
+/// How long the caller waits, counted from when it sent these headers; `None` when it sent no timeout.
 ///
 /// # Errors
-/// [`MalformedTimeout`], also when the header comes twice.
+/// [`MalformedTimeout`], also when the header is repeated.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, MalformedTimeout> {
     let mut values = headers.get_all("grpc-timeout").iter();
     let (Some(value), more) = (values.next(), values.next()) else {

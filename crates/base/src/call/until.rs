@@ -1,4 +1,4 @@
-//! A call that goes on until something says that it must not.
+//! Ends a call early, with a status.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,8 +14,8 @@ type End = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 /// Runs `call` to the end of its response, or until `end` resolves.
 ///
-/// Then what `call` was doing is dropped, and the caller gets the status: as the whole response when there is none
-/// yet, and else as the trailers that end it.
+/// When `end` resolves, the work of `call` is dropped and the caller gets the status: as the whole response if there
+/// is none yet, otherwise as trailers.
 pub fn until<F>(call: F, end: impl Future<Output = Status> + Send + 'static) -> Until<F> {
     Until {
         call: Some(Box::pin(call)),
@@ -23,7 +23,7 @@ pub fn until<F>(call: F, end: impl Future<Output = Status> + Send + 'static) -> 
     }
 }
 
-/// Passes `body` on until `end` resolves, and then ends it with the status as trailers.
+/// Passes `body` on until `end` resolves, then ends it with the status as trailers.
 pub fn until_body(body: Body, end: impl Future<Output = Status> + Send + 'static) -> Body {
     Body::new(UntilBody {
         state: UntilState::Open {
@@ -123,7 +123,7 @@ impl http_body::Body for UntilBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // The end may come at any byte, so no size is promised.
+        // The body may end early, so its size is unknown.
         SizeHint::default()
     }
 }
