@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use crate::scrape::Scrape;
-use crate::world::{Log, Pki, Server, command, repository};
+use harness::scrape::Scrape;
+use harness::world::{Log, command, repository};
+
+use crate::world::{pki, start_as};
 
 /// Crates whose events reach the log of a server or a client.
 const LOGGING: [&str; 7] = [
@@ -60,10 +62,10 @@ impl Drop for Worker {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_is_documented_and_every_documented_one_is_there() {
-    let pki = Pki::new();
+    let pki = pki();
     let mut program = command("server");
     program.envs([COLLECTOR]);
-    let server = Server::start_as(program, &pki, &[]);
+    let server = start_as(program, &pki, &[]);
     assert_eq!(Scrape::of(server.admin).families(), documented('S'));
 
     let target = format!("https://localhost:{}", server.address.port());

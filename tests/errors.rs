@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::world::repository;
+use harness::world::repository;
 
 /// Where codes are made.
 const SOURCES: [&str; 8] = [
