@@ -41,6 +41,11 @@ const PUBLISHED: &[&str] = &[
     "cli",
 ];
 
+/// The example of a service, which may be changed or deleted without the library.
+const PAIR: &[&str] = &["proto", "server", "client"];
+
+const LIBRARY_TESTS: &str = "tests/library";
+
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -112,7 +117,7 @@ fn every_version_is_in_the_root_manifest_with_its_reason() {
         .into_iter()
         .filter(|name| name != TEMPLATE)
         .map(|name| root().join("crates").join(name));
-    for dir in manifests.chain([root().join("tests")]) {
+    for dir in manifests.chain([root().join("tests"), root().join(LIBRARY_TESTS)]) {
         let manifest = manifest(&dir.join("Cargo.toml"));
         for section in ["dependencies", "build-dependencies", "dev-dependencies"] {
             for (name, value) in manifest
@@ -232,6 +237,33 @@ fn the_published_crates_hold_no_word_of_the_inventory() {
             for word in ["inventory", "sku", "reservestock"] {
                 assert!(!text.contains(word), "{} says {word:?}", path.display());
             }
+        }
+    }
+}
+
+#[test]
+fn the_library_is_tested_without_the_pair() {
+    let published = PUBLISHED
+        .iter()
+        .map(|name| root().join("crates").join(name));
+    for dir in published.chain([root().join(LIBRARY_TESTS)]) {
+        let manifest = manifest(&dir.join("Cargo.toml"));
+        for section in ["dependencies", "build-dependencies", "dev-dependencies"] {
+            let dependencies = manifest.get(section).and_then(|value| value.as_table());
+            let mut names = dependencies.into_iter().flatten().map(|(name, _)| name);
+            let pair = names.find(|name| PAIR.contains(&name.as_str()));
+            assert_eq!(pair, None, "{}", dir.display());
+        }
+    }
+    for path in files(&root().join(LIBRARY_TESTS), "rs") {
+        let text = read(&path);
+        for word in [
+            "inventory",
+            "certs/dev.toml",
+            "crates/server",
+            "crates/client",
+        ] {
+            assert!(!text.contains(word), "{} says {word:?}", path.display());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::world::{Ending, command, eventually, program};
+use harness::world::{Ending, command, eventually, program};
 
 #[test]
 fn an_interrupted_demo_leaves_no_process_and_no_file() {

@@ -12,7 +12,9 @@ use countersign::program::Duration as Setting;
 use countersign::server;
 use mtls::{Source, Trust};
 
-use crate::world::{Pki, Server, reload, repository, run, spec};
+use harness::world::{reload, repository, run};
+
+use crate::world::{pki, spec, start};
 
 fn deployed(file: &str) -> String {
     let path = repository().join("deploy").join(file);
@@ -192,7 +194,7 @@ async fn generation(trust: &Trust, wanted: u64) {
 
 #[tokio::test]
 async fn a_projected_secret_is_read_and_its_swap_is_seen() {
-    let pki = Pki::new();
+    let pki = pki();
     let from = |name: &str| pki.dir("inventory").join(name);
     let volume = tempfile::tempdir().unwrap();
     let (chain, key, roots) = (from("tls.crt"), from("tls.key"), from("ca.crt"));
@@ -212,7 +214,7 @@ async fn a_projected_secret_is_read_and_its_swap_is_seen() {
 
 #[tokio::test]
 async fn one_file_with_key_and_chain_beside_the_roots_is_read() {
-    let pki = Pki::new();
+    let pki = pki();
     let from = |name: &str| pki.dir("inventory").join(name);
     let volume = tempfile::tempdir().unwrap();
     let both = fs::read_to_string(from("tls.key")).unwrap()
@@ -231,7 +233,7 @@ async fn one_file_with_key_and_chain_beside_the_roots_is_read() {
 
 #[tokio::test]
 async fn roots_in_a_volume_of_their_own_are_read_and_a_secret_without_them_is_refused() {
-    let pki = Pki::new();
+    let pki = pki();
     let from = |name: &str| pki.dir("inventory").join(name);
     let (pair, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (chain, key, roots) = (from("tls.crt"), from("tls.key"), from("ca.crt"));
@@ -255,8 +257,8 @@ async fn roots_in_a_volume_of_their_own_are_read_and_a_secret_without_them_is_re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_says_whether_the_program_with_that_admin_port_is_ready() {
-    let pki = Pki::new();
-    let server = Server::start(&pki, &["--drain-delay", "1h"]);
+    let pki = pki();
+    let server = start(&pki, &["--drain-delay", "1h"]);
     let any = format!("0.0.0.0:{}", server.admin.port());
     for program in ["server", "client"] {
         let probe = |address: &str| {

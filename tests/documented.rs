@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Child, Stdio};
 
-use crate::scrape::Scrape;
-use crate::world::{Log, Pki, Server, command, repository};
+use harness::scrape::Scrape;
+use harness::world::{Log, command, repository};
+
+use crate::world::{pki, start_as};
 
 /// The rows of the table after the comment `<!-- name -->`, cell by cell.
 fn table(name: &str) -> Vec<Vec<String>> {
@@ -48,10 +50,10 @@ impl Drop for Worker {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_is_documented_and_every_documented_one_is_there() {
-    let pki = Pki::new();
+    let pki = pki();
     let mut program = command("server");
     program.envs([COLLECTOR]);
-    let server = Server::start_as(program, &pki, &[]);
+    let server = start_as(program, &pki, &[]);
     assert_eq!(Scrape::of(server.admin).families(), documented('S'));
 
     let target = format!("https://localhost:{}", server.address.port());

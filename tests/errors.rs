@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base::call::NotACall;
 
-use crate::world::repository;
+use harness::world::repository;
 
 #[test]
 fn the_catalogue_has_each_code_and_no_other() {

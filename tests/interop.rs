@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::world::repository;
+use harness::world::repository;
 
 #[test]
 fn the_table_of_systems_is_what_is_run() {

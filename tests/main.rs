@@ -1,43 +1,21 @@
-//! The pair as a whole: real sockets, real certificates, real processes.
+//! The pair as a whole over real sockets and processes, and the rules of this house.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     reason = "a test fails by panicking"
 )]
 
-mod adversarial;
 mod architecture;
-mod authority;
 mod authorization;
-mod balance;
-mod calling;
 mod circles;
-mod credentials;
 mod demo;
-mod denials;
 mod deploy;
-mod doctor;
 mod documented;
-mod drain;
 mod errors;
-mod floods;
-mod foreign;
-mod frames;
-mod hangs;
-mod hogging;
 mod interop;
-mod limits;
-mod load;
-mod operations;
-mod parts;
+mod policy_docs;
 mod principals;
-mod process_facts;
 mod processes;
-mod protocol;
-mod raw;
 mod readme;
-mod rotation;
-mod scrape;
 mod traces;
-mod transport;
 mod world;

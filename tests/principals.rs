@@ -7,7 +7,9 @@ use proto::inventory::v1::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::world::{Pki, Server, hour};
+use harness::world::hour;
+
+use crate::world::{caller, pki, start};
 
 /// A common name of a subject as RFC 4514 writes it, and an e-mail address as RFC 5322 §3.4.1 allows it.
 const NAME: &str = "CN=orders@acme.test";
@@ -15,7 +17,7 @@ const SKU: &str = "SHARED-1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_of_another_kind_gets_nobodys_places_reservations_or_name_in_the_log() {
-    let pki = Pki::new();
+    let pki = pki();
     let subject = Some(NAME.parse::<Subject>().unwrap());
     let by_subject = LeafSpec {
         subject,
@@ -32,13 +34,13 @@ async fn a_name_of_another_kind_gets_nobodys_places_reservations_or_name_in_the_
     std::fs::write(&file, policy.to_string()).unwrap();
     let one = ["--max-concurrent-calls-per-peer", "1", "--log-calls", "all"];
     let args = [&one[..], &["--policy", file.to_str().unwrap()]].concat();
-    let server = Server::start(&pki, &args);
+    let server = start(&pki, &args);
     let item = ImportItemsRequest {
         sku: SKU.to_owned(),
         name: "An item for two".to_owned(),
         quantity: 10,
     };
-    let mut catalog = pki.client("catalog", server.address);
+    let mut catalog = caller(&pki, "catalog", server.address);
     let imported = catalog.import_items(tokio_stream::iter([item])).await;
     imported.unwrap();
 
@@ -54,20 +56,20 @@ async fn a_name_of_another_kind_gets_nobodys_places_reservations_or_name_in_the_
         ("by-subject", NAME.to_owned()),
         ("by-email", format!("email:{NAME}")),
     ] {
-        let mut client = pki.client(name, server.address);
+        let mut client = caller(&pki, name, server.address);
         client.reserve_stock(request()).await.unwrap();
         let line = server.log.wait(|line| {
             line["message"] == "call finished" && line["peer.identity"] == identity.as_str()
         });
         assert_eq!(line["rpc.status_code"], "OK");
     }
-    let mut by_email = pki.client("by-email", server.address);
+    let mut by_email = caller(&pki, "by-email", server.address);
     let sku = SKU.to_owned();
     let got = by_email.get_item(GetItemRequest { sku: sku.clone() }).await;
     assert_eq!(got.unwrap().into_inner().item.unwrap().reserved, 2);
 
     // The one place of the first is taken, and that of the other is free.
-    let mut by_subject = pki.client("by-subject", server.address);
+    let mut by_subject = caller(&pki, "by-subject", server.address);
     let _watch = by_subject
         .watch_stock(WatchStockRequest::default())
         .await

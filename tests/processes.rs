@@ -14,9 +14,9 @@ use serde_json::Value;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::world::{
-    Ending, Pki, Server, command, eventually, hour, in_repository, program, run, spec,
-};
+use harness::world::{Ending, Pki, Server, command, eventually, hour, in_repository, program, run};
+
+use crate::world::{caller, pki, spec, start, start_as};
 
 const PLENTY: &str = "PLENTY-1";
 
@@ -45,7 +45,7 @@ async fn import(pki: &Pki, server: &Server) {
         name: "An item that never runs out".to_owned(),
         quantity: 1_000_000,
     };
-    let mut catalog = pki.client("catalog", server.address);
+    let mut catalog = caller(pki, "catalog", server.address);
     catalog
         .import_items(tokio_stream::iter([item]))
         .await
@@ -55,12 +55,12 @@ async fn import(pki: &Pki, server: &Server) {
 // The client inside this process must answer while the test waits for others.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_code_and_the_text_say_who_was_refused_and_by_whom() {
-    let pki = Pki::new();
+    let pki = pki();
     let stranger = Authority::root("stranger", hour()).unwrap();
     pki.install("stranger", &stranger.issue(&spec("orders")).unwrap());
     pki.install("doubter", &stranger.issue(&spec("orders")).unwrap());
     pki.put("doubter", "ca.crt", stranger.certificate_pem());
-    let mut server = Server::start(&pki, &[]);
+    let mut server = start(&pki, &[]);
     import(&pki, &server).await;
 
     let answered = client(&pki, &server, "orders", &["get-item", PLENTY]);
@@ -101,7 +101,7 @@ async fn the_exit_code_and_the_text_say_who_was_refused_and_by_whom() {
         assert!(doubted.stderr.contains(said), "{said}: {}", doubted.stderr);
     }
 
-    let (head, _) = crate::scrape::get(server.admin, "/readyz");
+    let (head, _) = harness::scrape::get(server.admin, "/readyz");
     assert!(head.contains("200 OK"), "{head}");
     server.signal("TERM");
     assert!(server.wait().success());
@@ -116,8 +116,8 @@ async fn the_exit_code_and_the_text_say_who_was_refused_and_by_whom() {
 
 #[tokio::test]
 async fn a_malformed_row_is_named_and_nothing_of_its_file_is_imported() {
-    let pki = Pki::new();
-    let server = Server::start(&pki, &[]);
+    let pki = pki();
+    let server = start(&pki, &[]);
     let file = pki.dir.path().join("items.csv");
     fs::write(&file, "sku,name,quantity\nGOOD-1,Good,5\nBAD-1,Bad,many\n").unwrap();
     let refused = client(
@@ -138,8 +138,8 @@ async fn a_malformed_row_is_named_and_nothing_of_its_file_is_imported() {
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill_and_is_there_once() {
     const BEFORE_THE_KILL: usize = 300;
-    let pki = Pki::new();
-    let mut server = Server::start(&pki, &[]);
+    let pki = pki();
+    let mut server = start(&pki, &[]);
     import(&pki, &server).await;
 
     let asked: Vec<_> = (0..2_000)
@@ -161,7 +161,7 @@ async fn what_was_acknowledged_survives_a_kill_and_is_there_once() {
     assert!(acknowledged.len() >= BEFORE_THE_KILL);
     server.wait();
 
-    let server = Server::start(&pki, &[]);
+    let server = start(&pki, &[]);
     let survived = reserved(&pki, &server).await as usize;
     assert!(
         (acknowledged.len()..=asked.len()).contains(&survived),
@@ -184,7 +184,7 @@ async fn reserve(
     requests: &[ReserveManyRequest],
     mut made: impl FnMut(Reservation),
 ) -> Result<(), Status> {
-    let mut orders = pki.client("orders", server.address);
+    let mut orders = caller(pki, "orders", server.address);
     let requests = tokio_stream::iter(requests.to_vec());
     let mut answers = orders.reserve_many(requests).await?.into_inner();
     while let Some(answer) = answers.message().await? {
@@ -200,7 +200,7 @@ async fn reserved(pki: &Pki, server: &Server) -> u32 {
     let request = GetItemRequest {
         sku: PLENTY.to_owned(),
     };
-    let mut orders = pki.client("orders", server.address);
+    let mut orders = caller(pki, "orders", server.address);
     let answer = orders.get_item(request).await.unwrap().into_inner();
     let Some(Item { reserved, .. }) = answer.item else {
         panic!("{answer:?}")
@@ -211,13 +211,13 @@ async fn reserved(pki: &Pki, server: &Server) -> u32 {
 /// A full disk, as a file that may not grow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_can_store_nothing_more_stops_and_says_that_it_failed() {
-    let pki = Pki::new();
+    let pki = pki();
     let mut limited = in_repository(Command::new("sh"));
     limited
         .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""])
         .arg(program("server"));
-    let mut server = Server::start_as(limited, &pki, &[]);
-    let mut catalog = pki.client("catalog", server.address);
+    let mut server = start_as(limited, &pki, &[]);
+    let mut catalog = caller(&pki, "catalog", server.address);
     let refused = loop {
         let items = std::iter::repeat_with(|| ImportItemsRequest {
             sku: Uuid::now_v7().to_string(),
@@ -348,7 +348,7 @@ fn a_server_that_cannot_start_says_which_file_is_wrong_and_binds_nothing() {
         ),
     ];
     for (fault, make, expected) in faults {
-        let pki = Pki::new();
+        let pki = pki();
         fs::copy(
             "../crates/server/policy.json",
             pki.dir.path().join("policy.json"),
@@ -370,7 +370,7 @@ fn a_server_that_cannot_start_says_which_file_is_wrong_and_binds_nothing() {
 
 #[test]
 fn a_server_that_cannot_start_says_which_setting_is_wrong() {
-    let pki = Pki::new();
+    let pki = pki();
     fs::copy(
         "../crates/server/policy.json",
         pki.dir.path().join("policy.json"),
@@ -400,7 +400,7 @@ fn a_server_that_cannot_start_says_which_setting_is_wrong() {
 
 #[test]
 fn a_check_takes_its_flags_on_either_side_and_finds_a_data_file_that_cannot_be_written() {
-    let pki = Pki::new();
+    let pki = pki();
     let tls_dir = pki.dir("inventory");
     let tls = ["--tls-dir", tls_dir.to_str().unwrap()];
     let dir = pki.dir.path();
@@ -440,7 +440,7 @@ fn a_check_takes_its_flags_on_either_side_and_finds_a_data_file_that_cannot_be_w
 
 #[test]
 fn a_process_that_gets_no_threads_says_so() {
-    let pki = Pki::new();
+    let pki = pki();
     let mut limited = in_repository(Command::new("sh"));
     // Each thread takes address space, of which there is not enough for all.
     limited
@@ -496,7 +496,7 @@ fn refused_start(pki: &Pki, check: bool, env: &[(&str, &str)], args: &[&str]) ->
 
 #[test]
 fn a_client_without_usable_credentials_sends_nothing_and_says_which_file_is_wrong() {
-    let pki = Pki::new();
+    let pki = pki();
     let key = fs::read(pki.dir("catalog").join("tls.key")).unwrap();
     pki.put("orders", "tls.key", key);
     let dir = pki.dir("orders");

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{Ending, Log, command, repository};
+use harness::world::{Ending, Log, command, repository};
 
 struct Reader {
     /// What stands for the directory above the clone, which is in `countersign`.

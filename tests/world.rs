@@ -1,30 +1,14 @@
-//! Fixtures: a PKI minted for each, the programs as real processes, and clients of every identity.
+//! The pair in the tests: its identities, its server and its clients, by what the tests of the library are written with.
 
-use std::collections::VecDeque;
-use std::ffi::OsStr;
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use cli::pki::{Authority, Leaf, LeafSpec, Purpose, Revocation, Roster, Validity};
-use identity::Role;
-use mtls::{Channel, ChannelOptions, Reload, ServerIdentity, Source, Target, Trust};
+use cli::pki::{LeafSpec, Purpose, Roster};
+use harness::world::{Pki, Server, command, hour};
+use mtls::Channel;
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
-use serde_json::Value;
-use tempfile::TempDir;
-use time::OffsetDateTime;
 
-/// How long a condition may take to come true. A test that waits this long has failed; none waits it out otherwise.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How soon the programs under test see a changed file.
-pub(crate) const RELOAD: Duration = Duration::from_millis(50);
-
-/// The dev identities of the contract, with the names that each is known by.
+/// The callers in certs/dev.toml.
 pub(crate) const IDENTITIES: [&str; 6] = [
     "orders",
     "catalog",
@@ -34,31 +18,8 @@ pub(crate) const IDENTITIES: [&str; 6] = [
     "mainframe",
 ];
 
-/// The directory of the repository.
-pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .canonicalize()
-        .unwrap()
-}
-
-/// A root and an issuing CA, and a directory with a trust directory for each identity.
-pub(crate) struct Pki {
-    pub(crate) dir: TempDir,
-    pub(crate) root: Authority,
-    pub(crate) issuing: Authority,
-}
-
-pub(crate) fn validity(lifetime: Duration) -> Validity {
-    Validity::starting(OffsetDateTime::now_utc(), lifetime).unwrap()
-}
-
-pub(crate) fn hour() -> Validity {
-    validity(Duration::from_secs(3600))
-}
-
-/// What each dev identity's certificate says, as in certs/dev.toml; the server's is good for calling too, so that the
-/// policy is asked about it.
+/// What each development certificate says, as in certs/dev.toml; the server's is good for calling too, so that the policy
+/// is asked about it.
 pub(crate) fn spec(name: &str) -> LeafSpec {
     let text = include_str!("../certs/dev.toml");
     let roster = Roster::parse("certs/dev.toml", text, &"acme.test".parse().unwrap()).unwrap();
@@ -73,339 +34,32 @@ pub(crate) fn spec(name: &str) -> LeafSpec {
     spec
 }
 
-impl Pki {
-    /// With a trust directory for the server and one for every client.
-    pub(crate) fn new() -> Self {
-        let pki = Self::empty();
-        for name in IDENTITIES.into_iter().chain(["inventory"]) {
-            pki.issue(name, &spec(name));
-        }
-        pki
+/// With a trust directory for the server and one for every caller.
+pub(crate) fn pki() -> Pki {
+    let pki = Pki::empty();
+    for name in IDENTITIES.into_iter().chain(["inventory"]) {
+        pki.issue(name, &spec(name));
     }
-
-    pub(crate) fn empty() -> Self {
-        let root = Authority::root("test root", hour()).unwrap();
-        let issuing = root.issuing("test issuing", hour()).unwrap();
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            root,
-            issuing,
-        }
-    }
-
-    pub(crate) fn dir(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Mints a leaf and makes a trust directory of it.
-    pub(crate) fn issue(&self, name: &str, spec: &LeafSpec) -> Leaf {
-        let leaf = self.issuing.issue(spec).unwrap();
-        self.install(name, &leaf);
-        leaf
-    }
-
-    pub(crate) fn install(&self, name: &str, leaf: &Leaf) {
-        let dir = self.dir(name);
-        fs::create_dir_all(&dir).unwrap();
-        self.put(name, "tls.key", &leaf.key_pem);
-        self.put(name, "tls.crt", &leaf.chain_pem);
-        if !dir.join("ca.crt").exists() {
-            self.put(name, "ca.crt", self.root.certificate_pem());
-        }
-    }
-
-    /// Puts a file in place whole, by a rename.
-    pub(crate) fn put(&self, name: &str, file: &str, content: impl AsRef<[u8]>) {
-        let path = self.dir(name).join(file);
-        let next = path.with_extension("next");
-        fs::write(&next, content).unwrap();
-        fs::rename(next, path).unwrap();
-    }
-
-    /// The revocation list of the issuing CA, as PEM, good for an hour.
-    pub(crate) fn crl(&self, number: u64, revoked: &[&Leaf]) -> String {
-        let now = OffsetDateTime::now_utc();
-        let minute = time::Duration::minutes(1);
-        self.crl_of(number, revoked, now - minute, now + 60 * minute)
-    }
-
-    pub(crate) fn crl_of(
-        &self,
-        number: u64,
-        revoked: &[&Leaf],
-        this_update: OffsetDateTime,
-        next_update: OffsetDateTime,
-    ) -> String {
-        let revoked: Vec<_> = revoked
-            .iter()
-            .map(|leaf| Revocation {
-                serial: leaf.serial.clone(),
-                at: this_update,
-            })
-            .collect();
-        self.issuing
-            .crl(number, &revoked, this_update, next_update)
-            .unwrap()
-    }
-
-    pub(crate) fn trust(&self, name: &str, role: Role) -> Trust {
-        Trust::open(role, Source::directory(self.dir(name)), reload()).unwrap()
-    }
-
-    /// A channel as `name` to the inventory server at `address`, which must prove to be localhost.
-    pub(crate) fn channel(&self, name: &str, address: SocketAddr) -> Channel {
-        channel(self.trust(name, Role::Client), address)
-    }
-
-    pub(crate) fn client(
-        &self,
-        name: &str,
-        address: SocketAddr,
-    ) -> InventoryServiceClient<Channel> {
-        InventoryServiceClient::new(self.channel(name, address))
-    }
+    pki
 }
 
-/// A channel to the inventory server at `address`, which must prove to be localhost.
-pub(crate) fn channel(trust: Trust, address: SocketAddr) -> Channel {
-    let target = Target::parse(&format!("https://localhost:{}", address.port())).unwrap();
-    let expected = ServerIdentity::Name("localhost".try_into().unwrap());
-    mtls::connect(target, expected, trust, ChannelOptions::default())
+/// The server with the inventory's certificate and the repository's policy, unless `args` name others.
+pub(crate) fn start(pki: &Pki, args: &[&str]) -> Server {
+    start_as(command("server"), pki, args)
 }
 
-pub(crate) fn reload() -> Reload {
-    Reload {
-        interval: RELOAD,
-        ..Reload::default()
-    }
+/// The same by another command line that ends in the server.
+pub(crate) fn start_as(mut program: Command, pki: &Pki, args: &[&str]) -> Server {
+    program
+        .env("APP_TLS_DIR", pki.dir("inventory"))
+        .env("APP_DATA_FILE", pki.dir("inventory.redb"));
+    Server::spawn(program, args)
 }
 
-/// The programs of the workspace, built once for all tests.
-pub(crate) fn program(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let dir = BUILT.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--locked", "--bins"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        assert!(build.current_dir(repository()).status().unwrap().success());
-        // .../target/PROFILE/deps/tests-HASH
-        let here = std::env::current_exe().unwrap();
-        here.parent().and_then(Path::parent).unwrap().to_owned()
-    });
-    dir.join(name)
-}
-
-/// Runs a program to its end, without any `APP_*` variable of ours.
-pub(crate) fn run<A: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = A>) -> Output {
-    command(name)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-pub(crate) fn command(name: &str) -> Command {
-    in_repository(Command::new(program(name)))
-}
-
-/// A command without any `APP_*` variable of ours.
-pub(crate) fn in_repository(mut command: Command) -> Command {
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("APP_") {
-            command.env_remove(variable);
-        }
-    }
-    command.current_dir(repository()).env("RUST_LOG", "info");
-    command
-}
-
-/// A server as a process of its own. It is killed when this goes.
-pub(crate) struct Server {
-    child: Child,
-    pub(crate) address: SocketAddr,
-    pub(crate) admin: SocketAddr,
-    pub(crate) log: Log,
-    pub(crate) stdout: Log,
-}
-
-impl Server {
-    /// The server with the inventory's certificate and the repository's policy, unless `args` name others.
-    pub(crate) fn start(pki: &Pki, args: &[&str]) -> Self {
-        Self::start_as(command("server"), pki, args)
-    }
-
-    /// The same by another command line that ends in the server.
-    pub(crate) fn start_as(mut program: Command, pki: &Pki, args: &[&str]) -> Self {
-        let dir = pki.dir.path();
-        let mut child = program
-            .env("APP_LISTEN_ADDR", "127.0.0.1:0")
-            .env("APP_ADMIN_ADDR", "127.0.0.1:0")
-            .env("APP_LOG_FORMAT", "json")
-            .env("APP_TLS_RELOAD_INTERVAL", "50ms")
-            .env("APP_TLS_DIR", dir.join("inventory"))
-            .env("APP_DATA_FILE", dir.join("inventory.redb"))
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Log::of(child.stderr.take().unwrap());
-        let stdout = Log::of(child.stdout.take().unwrap());
-        let bound = |message: &str| {
-            let line = log.wait(|line| line["message"] == message);
-            line["address"].as_str().unwrap().parse().unwrap()
-        };
-        let admin = bound("admin port listening");
-        let address = bound("listening");
-        Self {
-            child,
-            address,
-            admin,
-            log,
-            stdout,
-        }
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Sends a signal to this process and no other.
-    pub(crate) fn signal(&self, signal: &str) {
-        let sent = Command::new("kill")
-            .args([&format!("-{signal}"), &self.id().to_string()])
-            .status();
-        assert!(sent.unwrap().success());
-    }
-
-    pub(crate) fn wait(&mut self) -> ExitStatus {
-        eventually("the server ends", || self.child.try_wait().unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-/// The JSON lines that a process has written so far.
-#[derive(Clone)]
-pub(crate) struct Log(Arc<(Mutex<Lines>, Condvar)>);
-
-#[derive(Default)]
-struct Lines {
-    lines: VecDeque<Value>,
-    closed: bool,
-}
-
-impl Log {
-    pub(crate) fn of(stream: impl Read + Send + 'static) -> Self {
-        let log = Self(Arc::default());
-        let writer = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                writer.0.0.lock().unwrap().lines.push_back(line);
-                writer.0.1.notify_all();
-            }
-            writer.0.0.lock().unwrap().closed = true;
-            writer.0.1.notify_all();
-        });
-        log
-    }
-
-    /// The first line, from the beginning, for which `wanted` holds, as soon as there is one.
-    pub(crate) fn wait(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + PATIENCE;
-        let mut lines = self.0.0.lock().unwrap();
-        loop {
-            if let Some(line) = lines.lines.iter().find(|line| wanted(line)) {
-                return line.clone();
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero() && !lines.closed,
-                "no such line in:\n{}",
-                text(&lines)
-            );
-            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
-        }
-    }
-
-    /// The sums of what is taken from each line.
-    pub(crate) fn sum(&self, taken: impl Fn(&Value) -> Option<(u64, u64)>) -> (u64, u64) {
-        let lines = self.0.0.lock().unwrap();
-        let each = lines.lines.iter().filter_map(taken);
-        each.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
-    }
-
-    pub(crate) fn count(&self, wanted: impl Fn(&Value) -> bool) -> usize {
-        self.0
-            .0
-            .lock()
-            .unwrap()
-            .lines
-            .iter()
-            .filter(|line| wanted(line))
-            .count()
-    }
-}
-
-fn text(lines: &Lines) -> String {
-    lines.lines.iter().map(|line| format!("{line}\n")).collect()
-}
-
-/// Waits until `condition` gives something.
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The same for a condition that has to be asked for.
-pub(crate) async fn eventually_async<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
-    let attempts = async {
-        loop {
-            if let Some(found) = condition().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, attempts)
-        .await
-        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
-}
-
-/// Says that a part of a test cannot run here; scripts/check collects these lines.
-pub(crate) fn skipped(what: &str) {
-    // Past the capture of the test harness, so that it is seen.
-    let line = format!("skipped: there is no {what}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-}
-
-/// A process that ends with the test.
-pub(crate) struct Ending(pub(crate) Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
+pub(crate) fn caller(
+    pki: &Pki,
+    name: &str,
+    address: SocketAddr,
+) -> InventoryServiceClient<Channel> {
+    InventoryServiceClient::new(pki.channel(name, address))
 }

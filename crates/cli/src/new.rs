@@ -108,6 +108,18 @@ pub enum NewError {
     /// Something is there already.
     #[error("{}: it exists already; name another directory with --path", .0.display())]
     Exists(PathBuf),
+    /// A workspace of cargo would hold it, and cargo takes no workspace inside another.
+    #[error(
+        "{}: it is inside the workspace of {}, and a service is a workspace of its own; name a directory outside with --path",
+        directory.display(),
+        workspace.display()
+    )]
+    Inside {
+        /// What was to be made.
+        directory: PathBuf,
+        /// The manifest of the workspace.
+        workspace: PathBuf,
+    },
     /// A directory or file cannot be written.
     #[error("{}: {source}", path.display())]
     File {
@@ -357,6 +369,12 @@ fn manifest(text: &str, library: Option<&Path>) -> String {
     located + WORKSPACE
 }
 
+fn is_workspace(manifest: &PathBuf) -> bool {
+    let text = fs::read_to_string(manifest).unwrap_or_default();
+    text.parse::<toml::Table>()
+        .is_ok_and(|manifest| manifest.contains_key("workspace"))
+}
+
 /// Writes all of it beside its place, and moves it there.
 fn write(names: &Names<'_>, directory: &Path, library: Option<&Path>) -> Result<(), NewError> {
     let failed = |path: &Path| {
@@ -370,6 +388,18 @@ fn write(names: &Names<'_>, directory: &Path, library: Option<&Path>) -> Result<
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
     };
+    let place = parent.canonicalize().map_err(failed(parent))?;
+    if let Some(workspace) = place
+        .ancestors()
+        .map(|dir| dir.join(MANIFEST))
+        .find(is_workspace)
+    {
+        let directory = directory.to_owned();
+        return Err(NewError::Inside {
+            directory,
+            workspace,
+        });
+    }
     let beside = tempfile::Builder::new()
         .prefix(".countersign-new-")
         .tempdir_in(parent)

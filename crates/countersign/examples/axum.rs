@@ -11,6 +11,7 @@ use countersign::Peer;
 use countersign::authz::{Authorization, AuthorizationLayer, LivePolicy, Policy};
 use countersign::identity::Role;
 use countersign::mtls::{self, Incoming, Limits, Reload, Source, Trust, with_peer};
+use countersign::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
 
 /// Tells callers who they are. A path has two parts, as that of a gRPC method has.
@@ -34,6 +35,7 @@ pub(crate) async fn serve(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let _logs = telemetry::init_logs(LogFormat::Auto, "info");
     let source = Source::directory("certs/echo");
     let trust = Trust::open(Role::Server, source, Reload::default())?;
     let policy = Policy::parse(&std::fs::read("policy.json")?)?;

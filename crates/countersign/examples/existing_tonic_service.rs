@@ -7,6 +7,7 @@ use std::error::Error;
 use countersign::authz::{Authorization, AuthorizationLayer, LivePolicy, Policy};
 use countersign::identity::Role;
 use countersign::mtls::{self, Incoming, Limits, Reload, Source, Trust};
+use countersign::telemetry::{self, LogFormat};
 use test_contract::v1::echo_service_server::EchoServiceServer;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -31,6 +32,7 @@ pub(crate) async fn serve(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let _logs = telemetry::init_logs(LogFormat::Auto, "info");
     let source = Source::directory("certs/echo");
     let trust = Trust::open(Role::Server, source, Reload::default())?;
     let policy = Policy::parse(&std::fs::read("policy.json")?)?;

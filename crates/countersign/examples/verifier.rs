@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use countersign::identity::Role;
 use countersign::mtls::{self, Reload, Source, Trust};
+use countersign::telemetry::{self, LogFormat};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -32,6 +33,7 @@ pub(crate) async fn greet(tcp: TcpStream, trust: &Trust) -> io::Result<()> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let _logs = telemetry::init_logs(LogFormat::Auto, "info");
     let source = Source::directory("certs/echo");
     let trust = Trust::open(Role::Server, source, Reload::default())?;
     let listener = TcpListener::bind(("127.0.0.1", 7000)).await?;

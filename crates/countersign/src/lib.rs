@@ -21,7 +21,7 @@
 //!
 //! const SERVICE: Service = Service {
 //!     name: "echo",
-//!     descriptors: echo::DESCRIPTORS, // of tonic-prost-build
+//!     descriptors: echo::DESCRIPTORS, // of a build script: countersign_build::compile("proto")
 //!     tls_dir: "certs/echo",          // tls.crt, tls.key, ca.crt and, optionally, crl.pem
 //!     policy: "policy.json",          // gRFC A43
 //! };

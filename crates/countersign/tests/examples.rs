@@ -23,11 +23,13 @@ use countersign::mtls::rustls::HandshakeKind;
 use countersign::mtls::rustls::client::Resumption;
 use countersign::mtls::{self, Incoming, Limits, Present, Target};
 use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use test_contract::v1::{ChatRequest, CollectRequest, EchoRequest, RecordRequest, WatchRequest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::Code;
 
@@ -199,20 +201,24 @@ async fn the_transport_keeps_its_caps_and_deadlines_for_a_server_that_is_not_our
     third.read_exact(&mut [0; 5]).await.unwrap();
 }
 
-async fn page(pki: &Pki, name: &str, server: SocketAddr) -> (String, String) {
+async fn tls(pki: &Pki, name: &str, server: SocketAddr) -> TlsStream<TcpStream> {
     let trust = pki.trust(name, Role::Client);
     let mut config = mtls::client_config(&trust, localhost()).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let tcp = TcpStream::connect(server).await.unwrap();
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect("localhost".try_into().unwrap(), tcp)
-        .await
-        .unwrap();
-    let io = TokioIo::new(stream);
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = "localhost".try_into().unwrap();
+    connector.connect(name, tcp).await.unwrap()
+}
+
+/// What a page says, with its gRPC status if it has one; and the connection, which goes on.
+async fn page(pki: &Pki, name: &str, server: SocketAddr) -> (String, String, Open) {
+    let io = TokioIo::new(tls(pki, name, server).await);
     let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
         .await
         .unwrap();
-    tokio::spawn(connection);
+    // How it ends does not matter, but that it does.
+    let ended = tokio::spawn(async { drop(connection.await) });
     let request = http::Request::get("https://localhost/pages/who");
     let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
     let answer = send.send_request(request).await.unwrap();
@@ -221,7 +227,14 @@ async fn page(pki: &Pki, name: &str, server: SocketAddr) -> (String, String) {
         .map_or("none", |code| code.to_str().unwrap())
         .to_owned();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
-    (code, String::from_utf8(body.to_vec()).unwrap())
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    (code, body, Open { _send: send, ended })
+}
+
+/// A connection that its client does not end.
+struct Open {
+    _send: SendRequest<Empty<bytes::Bytes>>,
+    ended: JoinHandle<()>,
 }
 
 #[tokio::test]
@@ -233,11 +246,19 @@ async fn an_axum_router_knows_its_peers_and_obeys_the_policy() {
     let served = axum_example::serve(listener, trust, live(POLICY));
     let _server = Background(tokio::spawn(async move { served.await.unwrap() }));
 
-    let (code, body) = page(&pki, "orders", address).await;
+    let (code, body, open) = page(&pki, "orders", address).await;
     assert_eq!(body, "you are spiffe://acme.test/orders");
     assert_eq!(code, "none");
-    let (code, body) = page(&pki, "marketing", address).await;
+    let (code, body, other) = page(&pki, "marketing", address).await;
     assert_eq!((&*code, &*body), ("7", ""));
+
+    pki.revoke_orders();
+    soon("the connection is cut", open.ended).await.unwrap();
+    assert!(!other.ended.is_finished());
+    let mut again = tls(&pki, "orders", address).await;
+    let refused = soon("the verdict", again.read(&mut [0; 1])).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("CertificateRevoked"), "{refused}");
 }
 
 #[tokio::test]
@@ -378,4 +399,16 @@ async fn the_serve_and_connect_examples_obey_the_policy() {
         refused.contains("the policy does not allow this call"),
         "{refused}"
     );
+
+    pki.revoke_orders();
+    let refused = soon("the server reads the list", async {
+        loop {
+            if let Err(refused) = connect::call(&target, &dir("orders")).await {
+                break refused.to_string();
+            }
+        }
+    });
+    let refused = refused.await;
+    // Of a call that was under way, or of the handshake.
+    assert!(refused.to_lowercase().contains("revoked"), "{refused}");
 }

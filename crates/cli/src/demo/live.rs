@@ -71,13 +71,14 @@ pub(super) async fn revoke(
     pki: &Path,
     steps: &mut Steps<'_, impl Write>,
     figures: &mut Figures,
+    revocation: &Revocation,
 ) -> Result<Surprises, DemoError> {
     let Revocation {
         identity,
         witness,
         stream,
         change,
-    } = &programs.spec.revocation;
+    } = revocation;
     let mut revoked = programs.start_client(server, &pki.join(identity), stream)?;
     let mut other = programs.start_client(server, &pki.join(witness), stream)?;
     for stream in [&mut revoked, &mut other] {
@@ -91,7 +92,7 @@ pub(super) async fn revoke(
     let mut surprises = Vec::new();
     let ended = revoked.end().await?;
     let took = began.elapsed();
-    figures.revoked_after = took;
+    figures.revoked_after = Some(took);
     let error = ended.error().unwrap_or_default();
     let reason = error["reason"].as_str().unwrap_or("no reason");
     steps.say(&format!(
@@ -112,15 +113,11 @@ pub(super) async fn revoke(
         surprises.push(format!("{identity} can still call"));
     }
 
-    let changed = match change {
-        Some(change) => {
-            let done = programs.client(server, &pki.join(witness), change).await?;
-            done.code == Some(0)
-        }
-        None => true,
-    };
+    if let Some(change) = change {
+        programs.must_answer(server, pki, change).await?;
+    }
     let next = other.line().await?;
-    if !changed || next.is_none() || other.has_ended()? {
+    if next.is_none() || other.has_ended()? {
         surprises.push(format!("{witness} lost its stream too"));
     } else {
         steps.say(&format!(

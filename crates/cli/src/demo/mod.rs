@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 use self::callers::Callers;
 use self::programs::{Programs, Server};
-use self::spec::{Prepare, Spec};
+use self::spec::Spec;
 use self::table::{Outcome, Style, Table};
 use crate::pki::{DirectoryError, IssueError};
 
@@ -77,7 +77,7 @@ struct Figures {
     denied: usize,
     refused: usize,
     calls_in_rotation: u64,
-    revoked_after: Duration,
+    revoked_after: Option<Duration>,
 }
 
 impl Figures {
@@ -136,10 +136,9 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
         out,
         "  {calls_in_rotation} calls during the rotation, none failed"
     )?;
-    writeln!(
-        out,
-        "  a revoked caller's stream ended after {revoked_after:.1?}"
-    )?;
+    if let Some(took) = revoked_after {
+        writeln!(out, "  a revoked caller's stream ended after {took:.1?}")?;
+    }
     writeln!(out, "\nNext:")?;
     writeln!(
         out,
@@ -171,7 +170,7 @@ async fn show(
         out,
         began,
         done: 0,
-        all: if spec.prepare.is_some() { 8 } else { 7 },
+        all: 6 + usize::from(spec.prepare.is_some()) + usize::from(spec.revocation.is_some()),
     };
     let mut figures = Figures::default();
     let server_name = &spec.server.identity;
@@ -219,25 +218,13 @@ async fn show(
         policy.name()
     ))?;
 
-    if let Some(Prepare {
-        identity,
-        arguments,
-    }) = &spec.prepare
-    {
+    if let Some(prepare) = &spec.prepare {
         step.begin(
-            &format!("Preparing, as {identity}"),
+            &format!("Preparing, as {}", prepare.identity),
             "The calls need something to ask for.",
         )?;
-        let credentials = pki.join(identity);
-        let done = programs.client(&server, &credentials, arguments).await?;
-        if done.code != Some(0) {
-            return Err(DemoError::Program(format!(
-                "`{}` failed: {}",
-                arguments.join(" "),
-                done.stderr.trim()
-            )));
-        }
-        step.say(done.stdout.trim())?;
+        let said = programs.must_answer(&server, &pki, prepare).await?;
+        step.say(said.trim())?;
     }
 
     step.begin(
@@ -260,14 +247,15 @@ async fn show(
     )?;
     surprises.extend(live::rotate(&programs, &mut server, &pki, &mut step, &mut figures).await?);
 
-    step.begin(
-        &format!(
-            "Revoking {} while it reads a stream",
-            spec.revocation.identity
-        ),
-        "A stolen key must lose what it has open, not only its next connection.",
-    )?;
-    surprises.extend(live::revoke(&programs, &mut server, &pki, &mut step, &mut figures).await?);
+    if let Some(revocation) = &spec.revocation {
+        step.begin(
+            &format!("Revoking {} while it reads a stream", revocation.identity),
+            "A stolen key must lose what it has open, not only its next connection.",
+        )?;
+        let (step, figures) = (&mut step, &mut figures);
+        surprises
+            .extend(live::revoke(&programs, &mut server, &pki, step, figures, revocation).await?);
+    }
 
     step.begin(
         "Stopping the server",

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::spec::{self, Spec};
+use super::spec::{self, CallAs, Spec};
 use super::{DemoError, Surprises};
 
 /// How long a program may take to say what is expected of it.
@@ -169,6 +169,28 @@ impl<'a> Programs<'a> {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
+    }
+
+    /// Makes a call that what comes after it needs, and gives what the client printed.
+    pub(super) async fn must_answer(
+        &self,
+        server: &Server,
+        pki: &Path,
+        call: &CallAs,
+    ) -> Result<String, DemoError> {
+        let CallAs {
+            identity,
+            arguments,
+        } = call;
+        let done = self.client(server, &pki.join(identity), arguments).await?;
+        if done.code == Some(0) {
+            return Ok(done.stdout);
+        }
+        Err(DemoError::Program(format!(
+            "`{}` failed: {}",
+            arguments.join(" "),
+            done.stderr.trim()
+        )))
     }
 
     /// Starts a client that goes on.

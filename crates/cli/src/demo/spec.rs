@@ -29,10 +29,10 @@ pub(super) struct Spec {
     pub(super) files: BTreeMap<String, String>,
     pub(super) server: ServerSpec,
     pub(super) client: ClientSpec,
-    pub(super) prepare: Option<Prepare>,
+    pub(super) prepare: Option<CallAs>,
     pub(super) call: Vec<CallSpec>,
     pub(super) rotation: Rotation,
-    pub(super) revocation: Revocation,
+    pub(super) revocation: Option<Revocation>,
     /// The directory of the file.
     #[serde(skip)]
     pub(super) base: PathBuf,
@@ -55,9 +55,10 @@ pub(super) struct ClientSpec {
     pub(super) arguments: Vec<String>,
 }
 
+/// A call that is made for what comes after it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Prepare {
+pub(super) struct CallAs {
     pub(super) identity: String,
     pub(super) arguments: Vec<String>,
 }
@@ -85,8 +86,8 @@ pub(super) struct Revocation {
     pub(super) identity: String,
     pub(super) witness: String,
     pub(super) stream: Vec<String>,
-    /// What the witness calls so that its stream has a next message, if it has none by itself.
-    pub(super) change: Option<Vec<String>>,
+    /// What gives the stream of the witness a next message, if it has none by itself.
+    pub(super) change: Option<CallAs>,
 }
 
 impl Spec {

@@ -56,19 +56,45 @@ pub(super) enum ApiChoice {
     Builtin,
     /// Nothing but itself.
     None,
-    /// The services of a `.proto` file or a descriptor set.
+    /// The services of a `.proto` file, a directory of them, or a descriptor set.
     File(PathBuf),
 }
 
+/// Where a package of its own, such as one that `new` made, has its contract.
+const CONTRACTS: &str = "proto";
+
 impl ApiChoice {
-    /// The default: the services that the tool was built with, if there are any.
+    /// The default: the contract of the package that this directory is in; or the services that the tool was built with.
     pub(super) fn or_default(choice: Option<&Self>) -> Self {
         match choice {
             Some(choice) => choice.clone(),
-            None if BUILTIN.is_empty() => Self::None,
-            None => Self::Builtin,
+            None => match contract_here() {
+                Some(directory) => Self::File(directory),
+                None if BUILTIN.is_empty() => Self::None,
+                None => Self::Builtin,
+            },
         }
     }
+}
+
+/// The `proto` beside the nearest `Cargo.toml`, unless that is the repository whose contract is built in.
+fn contract_here() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let package = here
+        .ancestors()
+        .find(|dir| dir.join("Cargo.toml").is_file())?;
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let is_built_in = !BUILTIN.is_empty()
+        && matches!((package.canonicalize(), own.canonicalize()), (Ok(package), Ok(own)) if package == own);
+    let contract = package.join(CONTRACTS);
+    if is_built_in || !contract.is_dir() {
+        return None;
+    }
+    // As a reader in that directory would write it.
+    Some(match here == package {
+        true => CONTRACTS.into(),
+        false => contract,
+    })
 }
 
 impl fmt::Display for ApiChoice {
@@ -104,6 +130,10 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
                 false => countersign::server::api(BUILTIN),
             },
         ),
+        ApiChoice::File(path) if path.is_dir() => {
+            let set = countersign_build::descriptors(path)?;
+            (path.as_path(), countersign::server::api(&set))
+        }
         // A server of this project has health and reflection too.
         ApiChoice::File(path) if path.extension().is_some_and(|it| it == "proto") => {
             // The compiler reads it again: this refuses what is too large or no regular file.

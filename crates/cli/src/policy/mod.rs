@@ -53,11 +53,11 @@ enum Command {
     Check {
         /// The policy.
         file: PathBuf,
-        /// What can be called: a FILE.proto, to which health and reflection are added; a FILE with a descriptor set
-        /// (protoc --include_imports --descriptor_set_out=FILE); "builtin" for the services of the repository that
-        /// this tool was built in; or "none" to judge by A43 alone, for which all findings are warnings [default:
-        /// builtin if there is one, or else none].
-        #[arg(long, value_name = "FILE|builtin|none")]
+        /// What can be called: a FILE.proto or a directory of them, to which health and reflection are added; a FILE
+        /// with a descriptor set (protoc --include_imports --descriptor_set_out=FILE); "builtin" for the services of
+        /// the repository that this tool was built in; or "none" to judge by A43 alone, for which all findings are
+        /// warnings [default: the directory proto of this package; or else builtin, if there is one; or else none].
+        #[arg(long, value_name = "FILE|DIR|builtin|none")]
         api: Option<ApiChoice>,
         /// Takes warnings for errors.
         #[arg(long)]
@@ -125,10 +125,11 @@ enum Command {
 struct Scope {
     #[command(flatten)]
     identities: IdentitySource,
-    /// What can be called: a FILE.proto, to which health and reflection are added; a FILE with a descriptor set;
-    /// "builtin" for the services of the repository that this tool was built in; or "none" for the paths that the
-    /// policy names [default: builtin if there is one, or else none].
-    #[arg(long, value_name = "FILE|builtin|none")]
+    /// What can be called: a FILE.proto or a directory of them, to which health and reflection are added; a FILE with a
+    /// descriptor set; "builtin" for the services of the repository that this tool was built in; or "none" for the
+    /// paths that the policy names [default: the directory proto of this package; or else builtin, if there is one;
+    /// or else none].
+    #[arg(long, value_name = "FILE|DIR|builtin|none")]
     api: Option<ApiChoice>,
     /// Metadata of the calls; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]

@@ -176,7 +176,7 @@ fn openssl_alone_makes_a_pki_with_every_property_and_again_nothing() {
     if is_missing("openssl", "version") {
         return;
     }
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_identities();
     let (made, said) = script(&sandbox, &["certs"]);
     assert!(made, "{said}");
     has_every_property(&sandbox);

@@ -255,7 +255,7 @@ fn two_runs_at_once_do_not_undo_each_other() {
 
 #[test]
 fn a_revoked_identity_comes_back_with_the_names_of_dev_toml() {
-    let sandbox = Sandbox::empty();
+    let sandbox = Sandbox::with_identities();
     sandbox.succeed(&["pki", "init", "--trust-domain", "corp.test"]);
     for name in ["orders", "billing", "mainframe", "inventory"] {
         let names = || sandbox.leaf(name, |leaf| (leaf.names().clone(), leaf.subject().unwrap()));

@@ -11,6 +11,12 @@ fn a_bad_name_or_place_is_refused_in_words_and_nothing_is_written() {
     let sandbox = Sandbox::empty();
     sandbox.write("taken", "a file");
     fs::create_dir(sandbox.path("empty")).unwrap();
+    fs::create_dir_all(sandbox.path("house/crates")).unwrap();
+    sandbox.write(
+        "house/Cargo.toml",
+        "[workspace]\nmembers = [\"crates/*\"]\n",
+    );
+    std::os::unix::fs::symlink("nowhere", sandbox.path("dangling")).unwrap();
     let before = sandbox.snapshot();
     let kebab = "lower-case letter";
     let shape = "package.vN.NameService";
@@ -27,6 +33,9 @@ fn a_bad_name_or_place_is_refused_in_words_and_nothing_is_written() {
         (&["test"], "reserved"),
         (&["core"], "reserved"),
         (&["std"], "reserved"),
+        (&["Self"], kebab),
+        (&["self"], "keyword"),
+        (&["crate"], "keyword"),
         (&["frontend"], "reserved"),
         (&["ca"], "reserved"),
         (&["tonic"], "a dependency"),
@@ -62,6 +71,20 @@ fn a_bad_name_or_place_is_refused_in_words_and_nothing_is_written() {
             "keyword",
         ),
         (
+            &["payments", "--service", "crate.v1.PaymentService"],
+            "keyword",
+        ),
+        (
+            &["payments", "--service", "Self.v1.PaymentService"],
+            "\"Self\"",
+        ),
+        (&["payments", "--service", ""], shape),
+        (&["payments", "--service", ".v1.PaymentService"], "\"\""),
+        (
+            &["payments", "--service", "payments.v1.Payment Service"],
+            "CamelCase",
+        ),
+        (
             &["payments", "--service", "payments.v1.paymentService"],
             "CamelCase",
         ),
@@ -80,13 +103,29 @@ fn a_bad_name_or_place_is_refused_in_words_and_nothing_is_written() {
         (&["taken"], "exists already"),
         (&["empty"], "exists already"),
         (&["payments", "--path", "empty"], "exists already"),
+        (&["payments", "--path", "dangling"], "exists already"),
+        (&["payments", "--path", "."], "exists already"),
         (&["payments", "--path", "missing/payments"], "missing: "),
+        (&["payments", "--path", "taken/payments"], "taken: "),
+        (
+            &["payments", "--path", "house/payments"],
+            "house/Cargo.toml, and",
+        ),
+        (
+            &["payments", "--path", "house/crates/payments"],
+            "is inside the workspace of",
+        ),
     ] {
         sandbox.refuse(&[&["new"], arguments].concat(), why);
     }
     assert_eq!(sandbox.snapshot(), before);
     let left = fs::read_dir(sandbox.path("")).unwrap().count();
-    assert_eq!(left, 2);
+    assert_eq!(left, 4);
+    assert_eq!(fs::read_dir(sandbox.path("house")).unwrap().count(), 2);
+    // Where nobody may write, not even who runs everything as root.
+    if Path::new("/proc/self").exists() {
+        sandbox.refuse(&["new", "payments", "--path", "/proc/payments"], "/proc: ");
+    }
 }
 
 #[test]
@@ -158,12 +197,10 @@ fn a_stamped_service_builds_passes_its_tests_and_shows_its_demo() {
             "check",
             "policy.json",
             "--strict",
-            "--api",
-            "proto/acme/card_payments/v2/card_payments.proto",
         ],
     ));
     for shown in [
-        "card_payments.proto (5 RPCs of acme.card_payments.v2.PaymentService, grpc.health.v1.Health",
+        "checked against proto (5 RPCs of acme.card_payments.v2.PaymentService, grpc.health.v1.Health",
         "0 errors, 0 warnings",
     ] {
         assert!(said.contains(shown), "{said}");

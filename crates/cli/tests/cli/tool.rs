@@ -22,9 +22,17 @@ impl Sandbox {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// With a PKI in it.
-    pub(crate) fn with_pki() -> Self {
+    /// With identities of these tests' own in `certs/dev.toml`.
+    pub(crate) fn with_identities() -> Self {
         let sandbox = Self::empty();
+        std::fs::create_dir(sandbox.path("certs")).unwrap();
+        sandbox.write("certs/dev.toml", include_str!("identities.toml"));
+        sandbox
+    }
+
+    /// With a PKI of these identities.
+    pub(crate) fn with_pki() -> Self {
+        let sandbox = Self::with_identities();
         sandbox.succeed(&["pki", "init"]);
         sandbox
     }
@@ -47,18 +55,12 @@ impl Sandbox {
 
     /// With these variables and no others.
     pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
-        let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env_clear()
-            .envs(variables.iter().copied())
-            .output()
-            .unwrap();
-        Run {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        run(self.0.path(), variables, arguments)
+    }
+
+    /// In a directory of it.
+    pub(crate) fn run_in(&self, directory: &str, arguments: &[&str]) -> Run {
+        run(&self.path(directory), &[], arguments)
     }
 
     pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
@@ -97,6 +99,21 @@ impl Sandbox {
 
     pub(crate) fn serial(&self, name: &str) -> String {
         self.leaf(name, |leaf| leaf.serial().to_string())
+    }
+}
+
+fn run(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    Run {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
@@ -142,6 +159,8 @@ fn collect(directory: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, files);
+        } else if let Ok(to) = path.read_link() {
+            files.push((path, to.into_os_string().into_encoded_bytes()));
         } else {
             let contents = std::fs::read(&path).unwrap();
             files.push((path, contents));

@@ -27,7 +27,8 @@ impl EchoService for Echo {
         // Who calls, as TLS verified it.
         let peer = server::peer(&request)?.to_string();
         let text = format!("{peer} says {}", request.into_inner().text);
-        Ok(Response::new(EchoResponse { text }))
+        let recorded = self.recorded.load(Ordering::Relaxed);
+        Ok(Response::new(EchoResponse { text, recorded }))
     }
 
     async fn record(

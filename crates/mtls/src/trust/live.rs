@@ -17,6 +17,7 @@ use crate::trust::invalid::InvalidCredentials;
 use crate::trust::material::Digests;
 use crate::trust::snapshot::Snapshot;
 use crate::trust::source::{Feed, Source};
+use crate::trust::unheard;
 use crate::trust::verify::{ExpiredCrls, MissingCrls, Rules};
 
 /// How long unchanged files are not looked at again: what is in them may be good at another time, or a handshake may
@@ -68,6 +69,13 @@ impl Trust {
         announce(&first);
         let (publish, current) = watch::channel(first);
         let counts = Arc::<TransportCounts>::default();
+        if role == Role::Server {
+            // Later, since a program may set up its log after its credentials.
+            tokio::spawn(async move {
+                tokio::time::sleep(reload.interval).await;
+                unheard::warn_once();
+            });
+        }
         tokio::spawn(keep_current(feed, reload, publish, counts.clone()));
         Ok(Self { current, counts })
     }

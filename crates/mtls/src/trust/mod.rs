@@ -4,7 +4,7 @@
 //! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`
 //! - the parts: `root`, `bundles`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
 //! - the verifier: `verify`, over `names`, and `signatures` with `memo`
-//! - the result: `snapshot` with its `configurations`, kept current by `live`
+//! - the result: `snapshot` with its `configurations`, kept current by `live`, which says by `unheard` that a program has no log
 
 pub(crate) mod agent;
 pub(crate) mod authorities;
@@ -28,6 +28,7 @@ pub(crate) mod root;
 pub(crate) mod signatures;
 pub(crate) mod snapshot;
 pub(crate) mod source;
+pub(crate) mod unheard;
 pub(crate) mod unreadable;
 pub(crate) mod verify;
 pub(crate) mod workload;

@@ -19,19 +19,20 @@ fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_
     let sandbox = sandbox();
     let check =
         |arguments: &[&str]| sandbox.run(&[&["policy", "check", "p.json"], arguments].concat());
-    // The rules are for another service than ours.
-    let builtin = check(&[]);
-    assert_eq!(builtin.code, 1);
-    let against = "checked against builtin (8 RPCs of grpc.health.v1.Health, grpc.reflection.v1.ServerReflection, \
-                   inventory.v1.InventoryService)";
-    assert!(builtin.out.contains(against), "{}", builtin.out);
+    // The rules are for another service than this one.
+    sandbox.write("other.proto", SHOP.replace("shop.v1", "other.v1"));
+    let other = check(&["--api", "other.proto"]);
+    assert_eq!(other.code, 1);
+    let against = "checked against other.proto (5 RPCs of grpc.health.v1.Health, \
+                   grpc.reflection.v1.ServerReflection, other.v1.Shop)";
+    assert!(other.out.contains(against), "{}", other.out);
     assert!(
-        builtin.out.contains(
-            "p.json:9: error: /allow_rules/0/request/paths/0: \"/shop.v1.Shop/Get\" names no RPC of this API \
-             [unknown-path]\n"
+        other.out.contains(
+            "p.json:9: error: /allow_rules/0/request/paths/0: \"/shop.v1.Shop/Get\" names no RPC of this API; did \
+             you mean /other.v1.Shop/Get? [unknown-path]\n"
         ),
         "{}",
-        builtin.out
+        other.out
     );
     let alone = check(&["--api", "none"]);
     assert_eq!(alone.code, 0);
@@ -65,6 +66,14 @@ fn a_check_counts_against_the_policy_what_is_surely_wrong_and_strictly_what_may_
         "{}",
         own.out
     );
+    // By default for the contract of the package.
+    std::fs::create_dir_all(sandbox.path("package/proto/shop/v1")).unwrap();
+    sandbox.write("package/Cargo.toml", "");
+    sandbox.write("package/proto/shop/v1/shop.proto", SHOP);
+    let own = sandbox.run_in("package", &["policy", "check", "../p.json"]);
+    assert_eq!(own.code, 0, "{}{}", own.out, own.err);
+    let against = "checked against proto (5 RPCs of grpc.health.v1.Health";
+    assert!(own.out.contains(against), "{}", own.out);
     // For a service of a `.proto` file, which has health and reflection too.
     sandbox.write("shop.proto", SHOP);
     let own = check(&["--api", "shop.proto"]);

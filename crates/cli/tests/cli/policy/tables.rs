@@ -65,8 +65,13 @@ fn a_matrix_of_certificates_says_whose_no_policy_ever_sees() {
         "--usage",
         "server",
     ]);
-    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/policy.json");
-    let shown = sandbox.json(&["policy", "matrix", "--policy", policy]);
+    let policy = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/library/policy.json"
+    );
+    let api = concat!(env!("CARGO_MANIFEST_DIR"), "/../test-contract/proto");
+    let matrix = ["policy", "matrix", "--policy", policy, "--api", api];
+    let shown = sandbox.json(&matrix);
     let decision = |identity: &str, method: &str| {
         let results = shown["results"].as_array().unwrap().iter();
         let of = |it: &&Value| {
@@ -78,20 +83,13 @@ fn a_matrix_of_certificates_says_whose_no_policy_ever_sees() {
             .next()
             .unwrap()
     };
-    assert_eq!(decision("orders", "/ReserveMany"), "allow");
-    assert_eq!(decision("catalog", "/ReserveMany"), "deny");
-    assert_eq!(decision("billing", "/GetItem"), "allow");
-    assert_eq!(decision("mainframe", "/GetItem"), "allow");
-    assert_eq!(decision("marketing", "/GetItem"), "deny");
-    assert_eq!(decision("web", "/GetItem"), "refused");
-    let text = sandbox.succeed(&[
-        "policy",
-        "matrix",
-        "--policy",
-        policy,
-        "--cert",
-        "certs/web/tls.crt",
-    ]);
+    assert_eq!(decision("orders", "/Chat"), "allow");
+    assert_eq!(decision("catalog", "/Chat"), "deny");
+    assert_eq!(decision("billing", "/Echo"), "allow");
+    assert_eq!(decision("mainframe", "/Echo"), "allow");
+    assert_eq!(decision("marketing", "/Echo"), "deny");
+    assert_eq!(decision("web", "/Echo"), "refused");
+    let text = sandbox.succeed(&[&matrix[..], &["--cert", "certs/web/tls.crt"]].concat());
     assert!(text.contains("note: the certificate of certs/web/tls.crt is not accepted from a caller: WRONG_PURPOSE"), "{text}");
 }
 
