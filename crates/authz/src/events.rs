@@ -1,4 +1,4 @@
-//! What this crate writes to the log: the message of each event. docs/operations.md has each.
+//! The messages of log events. docs/operations.md describes each.
 
 base::names! {
     AUDIT_EVENT_DROPPED = "an audit event was dropped: the loggers do not keep up",

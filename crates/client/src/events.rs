@@ -1,4 +1,4 @@
-//! What this program writes to the log. docs/operations.md has each.
+//! The messages of log events. docs/operations.md describes each.
 
 /// "admin port listening"
 pub const ADMIN_LISTENING: &str = "admin port listening";

@@ -24,7 +24,7 @@ pub(crate) async fn greet(tcp: TcpStream, trust: &Trust) -> io::Result<()> {
     stream
         .write_all(format!("hello {peer}\n").as_bytes())
         .await?;
-    let refusal = mtls::authority_lost(trust, &peer, &chain).await;
+    let refusal = mtls::lease_lost(trust, &peer, &chain).await;
     stream
         .write_all(format!("goodbye: {refusal}\n").as_bytes())
         .await?;

@@ -1,4 +1,4 @@
-//! What this crate writes to the log: the message of each event. docs/operations.md has each.
+//! The messages of log events. docs/operations.md describes each.
 
 base::names! {
     ADMIN_ACCEPT_FAILED = "cannot accept on the admin port; trying again",

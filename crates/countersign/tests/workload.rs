@@ -461,7 +461,7 @@ async fn federation_begins_and_ends_with_the_bundle() {
         .authorities()
         .judge(Role::Client, &leaf.chain, SystemTime::now());
     let peer = peer.unwrap();
-    let lost = mtls::authority_lost(&theirs, &peer, &leaf.chain);
+    let lost = mtls::lease_lost(&theirs, &peer, &leaf.chain);
     servers.says(answer(vec![acme.svid("echo")], &[]));
     let lost = tokio::time::timeout(PATIENCE, lost).await.unwrap();
     assert_eq!(lost.code(), "TRUST_DOMAIN_UNKNOWN");

@@ -1,4 +1,4 @@
-//! The codes of the errors and of the ends of connections that this crate makes. docs/errors.md has each.
+//! The codes of errors and of ended connections. docs/errors.md describes each.
 
 base::names! {
     ANSWER_MALFORMED,

@@ -1,6 +1,6 @@
-//! What became of handshakes, connections and reloads under one set of live credentials, in numbers.
+//! Counts of handshakes, connections and reloads under one set of live credentials.
 //!
-//! Never the name of a peer: what tells two numbers apart is a word of ours or a root that the operator configured.
+//! No label is a peer's name: labels are constants of this crate and the configured roots.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,30 +10,30 @@ use base::reload::Input;
 use identity::Peer;
 use prometheus_client::metrics::counter::Counter;
 
-/// The numbers of one [`Trust`].
+/// The counts of one [`Trust`].
 #[derive(Debug, Default)]
 pub(crate) struct TransportCounts {
-    /// Handshakes that gave a peer.
+    /// Handshakes that succeeded.
     pub(crate) accepted: Counter,
-    /// Handshakes, and on the client's side attempts to connect, that came to nothing.
+    /// Handshakes, and on the client's side connection attempts, that failed.
     pub(crate) refused: CountBy,
-    /// Sockets that the system could not give us.
+    /// Sockets that the system could not accept.
     pub(crate) unaccepted: Counter,
-    /// Connections of known peers that a limit turned away.
+    /// Connections of verified peers that a limit refused.
     pub(crate) shed: CountBy,
     /// Calls that were sent again because they were provably not processed.
     pub(crate) resent: Counter,
-    /// What became of reading the credentials.
+    /// The results of reading the credentials.
     pub(crate) input: Arc<Input>,
     pub(crate) ended: CountBy,
     live: Mutex<BTreeMap<RootName, u64>>,
 }
 
-/// A root by its subject and its SHA-256 digest: during a roll-over two may have one name.
+/// A root by its subject and its SHA-256 digest: during a rollover two may have the same name.
 type RootName = (String, [u8; 32]);
 
 impl TransportCounts {
-    /// Counts a connection as live until the guard goes.
+    /// Counts a connection as live until the guard is dropped.
     pub(crate) fn connection(self: &Arc<Self>, peer: &Peer) -> CountedConnection {
         let root = (peer.root_subject().to_owned(), *peer.root_fingerprint());
         *self.live().entry(root.clone()).or_default() += 1;
@@ -49,7 +49,7 @@ impl TransportCounts {
     }
 }
 
-/// The place of a live connection. One that goes without a reason was cut.
+/// Counts a live connection. If it is dropped without a reason, the connection was cut.
 #[derive(Debug)]
 pub(crate) struct CountedConnection {
     counts: Arc<TransportCounts>,

@@ -1,6 +1,6 @@
-//! The one place that chooses cryptography: TLS 1.3 only, through aws-lc-rs, passed explicitly.
+//! Chooses cryptography, and nothing else does: TLS 1.3 only, by aws-lc-rs, passed explicitly.
 //!
-//! Never a process-wide default provider, and never a setting that weakens what is chosen here.
+//! There is no process-wide default provider and no setting that weakens this choice.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,8 +13,8 @@ use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedCipherSuite, Wa
 /// HTTP/2, the only protocol that is offered and accepted (RFC 7301).
 pub(crate) const ALPN: &[u8] = b"h2";
 
-/// The cipher suites of TLS 1.3, in the order in which a client of ours offers them and a server of ours takes them,
-/// whatever its client prefers; a client that offers one of them alone gets it.
+/// The cipher suites of TLS 1.3, in the order in which our client offers them and our server chooses among those that a
+/// client offers, regardless of the client's order.
 ///
 /// AES-128 is first: no attack on it is within reach, the key exchange that it follows is of the same strength, and the
 /// hash of its suite is the one that processors have instructions for. AES-256 costs a seventh of a handshake more, all
@@ -53,10 +53,10 @@ pub(crate) fn client_config() -> Result<ConfigBuilder<ClientConfig, WantsVerifie
     ClientConfig::builder_with_provider(provider().clone()).with_protocol_versions(&[&TLS13])
 }
 
-/// A name for content that is compared and not kept, such as a private key file.
+/// A digest of content that is compared but not kept, such as a private key file.
 pub(crate) type Digest = [u8; 32];
 
-/// SHA-256 over `parts`, each with its length, so that no two lists of parts share a digest.
+/// SHA-256 over `parts`, each with its length, so that different lists of parts have different digests.
 pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
@@ -68,7 +68,7 @@ pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
     out
 }
 
-/// Whether `signature` over `message` is good under a public key, by any of the accepted algorithms.
+/// Whether `signature` over `message` is valid for a public key, by any of the accepted algorithms.
 pub(crate) fn is_signed_by(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let mut algorithms = signature_algorithms().all.iter();
     algorithms.any(|algorithm| {

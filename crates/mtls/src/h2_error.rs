@@ -1,4 +1,4 @@
-//! The error of HTTP/2 behind an error of hyper's, on either side.
+//! The HTTP/2 error in a hyper error, on either side.
 
 use std::error::Error;
 

@@ -1,8 +1,8 @@
-//! One TLS handshake, on either side: the verifier judges the chain, and the handshake keeps the verdict.
+//! One TLS handshake, on either side: the verifier decides about the chain, and the handshake keeps the verdict.
 //!
-//! One rustls configuration serves all handshakes of a snapshot. It keeps nothing of them: no session is ever resumed
-//! past the verifier, and a verdict is written to the handshake that asked for it and to nothing else. Never a retry,
-//! never a log line: the caller knows the context.
+//! All handshakes of a snapshot share one rustls configuration. It keeps nothing of them: no session is resumed past the
+//! verifier, and a verdict is written to the handshake that asked for it and to nothing else. The caller retries and
+//! logs.
 
 use std::io;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -28,26 +28,26 @@ use crate::trust::memo::Memo;
 use crate::trust::snapshot::Snapshot;
 use crate::trust::verify::{Authorities, ServerIdentity};
 
-/// How long, and how much, a refused peer may go on talking before its socket is closed.
-const FAREWELL: Duration = Duration::from_secs(1);
-const FAREWELL_BYTES: usize = 64 << 10;
+/// How long, and how much, a refused peer may still send before its socket is closed.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 10;
 
-/// How long a server may keep its verdict, or its first SETTINGS, to itself before we speak all the same: a proxy may
-/// wait for us.
+/// How long we wait for the server's verdict or its first SETTINGS before we send anything. After that we send first: a
+/// proxy may wait for us.
 const VERDICT: Duration = Duration::from_millis(500);
 
-/// How many chains of believed peers are kept to be shared, and of what size at most.
+/// How many chains of accepted peers are kept for sharing, and their maximum size.
 const MAX_CHAINS: usize = 1024;
 const MAX_SHARED: usize = 8 << 10;
 
-/// A stream whose other side has proved who it is.
+/// A stream whose other side is authenticated.
 pub(crate) struct Authenticated<S> {
     pub(crate) stream: S,
     pub(crate) peer: Arc<Peer>,
     pub(crate) chain: Arc<[CertificateDer<'static>]>,
 }
 
-/// The server's side of a handshake on an accepted socket. `refused` is told what a certificate says that was refused.
+/// The server's side of a handshake on an accepted socket. `refused` gets what a refused certificate says.
 pub(crate) async fn accept(
     tcp: TcpStream,
     snapshot: &Snapshot,
@@ -62,7 +62,7 @@ pub(crate) async fn accept(
     let stream = match CURRENT.scope(handshake.clone(), accepting).await {
         Ok(stream) => stream,
         Err((error, tcp)) => {
-            farewell(tcp).await;
+            close_after_alert(tcp).await;
             return Err(handshake.explain(&error));
         }
     };
@@ -70,26 +70,26 @@ pub(crate) async fn accept(
     let (peer, chain) =
         handshake.conclude(connection.alpn_protocol(), connection.peer_certificates())?;
     Ok(Authenticated {
-        // Whoever holds it does so for the life of the connection, and moves it about.
+        // Boxed: it lives as long as the connection, and is moved often.
         stream: Box::new(stream),
         peer,
         chain,
     })
 }
 
-/// What a client shows a server that asks for its certificate.
+/// What a client presents to a server that requests its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Present {
-    /// The one of its snapshot.
+    /// The certificate of its snapshot.
     Certificate,
-    /// None at all. No server of ours goes on then.
+    /// No certificate. A Countersign server refuses that.
     Nothing,
 }
 
-/// The client's side of a handshake on a connected socket. `sni` is what the server is asked for by name.
+/// The client's side of a handshake on a connected socket.
 ///
-/// In TLS 1.3 the server's verdict on our certificate comes after the handshake, so the first byte is waited for before
-/// anything is written: what we wrote would turn a readable alert into a reset.
+/// In TLS 1.3 the server decides about our certificate after the handshake, so we wait for its first byte before we
+/// write: data that we sent could turn a readable alert into a reset.
 pub(crate) async fn connect(
     tcp: TcpStream,
     sni: ServerName<'static>,
@@ -122,12 +122,12 @@ pub(crate) async fn connect(
     })
 }
 
-/// Closes a socket so that the alert on its way is read: closing over unread data would reset the connection.
-async fn farewell(mut tcp: TcpStream) {
+/// Closes a socket so that the peer can read the alert: closing with unread data would reset the connection.
+async fn close_after_alert(mut tcp: TcpStream) {
     let mut unread = [0; 1024];
     let linger = async {
         tcp.shutdown().await?;
-        let mut left = FAREWELL_BYTES;
+        let mut left = LINGER_BYTES;
         while left > 0 {
             match tcp.read(&mut unread).await? {
                 0 => break,
@@ -136,34 +136,34 @@ async fn farewell(mut tcp: TcpStream) {
         }
         io::Result::Ok(())
     };
-    // Whether the peer heard us is its affair.
-    drop(timeout(FAREWELL, linger).await);
+    // It does not matter whether the peer read the alert.
+    drop(timeout(LINGER, linger).await);
 }
 
 #[derive(Debug)]
 enum Side {
-    /// We are the server and judge a client.
+    /// We are the server and verify a client.
     Server(Arc<OnceLock<Presented>>),
-    /// We are the client and judge the server that we expect.
+    /// We are the client and verify that it is the expected server.
     Client(ServerIdentity),
 }
 
 tokio::task_local! {
-    /// The handshake whose future is being polled. rustls asks the verifier within that poll and nowhere else, so that
-    /// what is found here is the one that the certificate was presented in.
+    /// The handshake whose future is being polled. rustls calls the verifier only within that poll, so this is the
+    /// handshake in which the certificate was presented.
     static CURRENT: Arc<Handshake>;
 }
 
-/// One handshake: what it is to find out, and what it found.
+/// One handshake: whom it expects, and the verdict.
 #[derive(Debug)]
 struct Handshake {
     side: Side,
-    verdict: OnceLock<Result<Believed, Refusal>>,
+    verdict: OnceLock<Result<Accepted, Refusal>>,
 }
 
-/// Who was believed in a handshake, and by which chain.
+/// The peer that was accepted in a handshake, and its chain.
 #[derive(Debug)]
-struct Believed {
+struct Accepted {
     peer: Arc<Peer>,
     chain: Arc<[CertificateDer<'static>]>,
 }
@@ -174,7 +174,7 @@ impl Handshake {
         Arc::new(Self { side, verdict })
     }
 
-    fn judge(
+    fn verify(
         &self,
         authorities: &Authorities,
         leaf: &CertificateDer<'_>,
@@ -193,18 +193,18 @@ impl Handshake {
             refused.get_or_init(|| Presented::of(leaf));
         }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
-        let verdict = verdict.map(|peer| Believed {
+        let verdict = verdict.map(|peer| Accepted {
             chain: shared(&peer, &chain),
             peer,
         });
-        // TLS 1.3 presents one chain in a handshake (RFC 8446 §4.4.2). A second one is nobody's.
+        // A TLS 1.3 handshake has one chain (RFC 8446 §4.4.2). A second one is refused.
         self.verdict
             .set(verdict)
             .map_err(|_second| no_handshake())?;
         result
     }
 
-    /// What our own verdict, or else the error, says about a failed handshake.
+    /// Why a handshake failed: our own verdict, or else the error.
     fn explain(&self, error: &io::Error) -> HandshakeError {
         if let Some(Err(refusal)) = self.verdict.get() {
             return HandshakeError::Refused(refusal.clone());
@@ -218,19 +218,19 @@ impl Handshake {
         read_error(error)
     }
 
-    /// Who the other side is, if its chain was believed in this very handshake.
+    /// Who the other side is, if its chain was accepted in this handshake.
     fn conclude(
         &self,
         alpn: Option<&[u8]>,
         presented: Option<&[CertificateDer<'static>]>,
     ) -> Result<(Arc<Peer>, Arc<[CertificateDer<'static>]>), HandshakeError> {
-        // rustls lets a peer through that offers no ALPN at all.
+        // rustls accepts a peer that offers no ALPN.
         if alpn != Some(crypto::ALPN) {
             return Err(HandshakeError::NoHttp2);
         }
         match self.verdict.get() {
-            // What TLS says was presented is what was judged, or nobody is served.
-            Some(Ok(Believed { peer, chain })) if presented == Some(&**chain) => {
+            // The chain that TLS reports must be the chain of the verdict.
+            Some(Ok(Accepted { peer, chain })) if presented == Some(&**chain) => {
                 Ok((peer.clone(), chain.clone()))
             }
             Some(Err(refusal)) => Err(HandshakeError::Refused(refusal.clone())),
@@ -239,7 +239,7 @@ impl Handshake {
     }
 }
 
-/// The chain of a believed peer, of which the connections of one certificate share one copy.
+/// The chain of an accepted peer. Connections with the same certificate share one copy.
 fn shared(peer: &Peer, chain: &[CertificateDer<'_>]) -> Arc<[CertificateDer<'static>]> {
     static CHAINS: LazyLock<Memo<Arc<[CertificateDer<'static>]>>> =
         LazyLock::new(|| Memo::new(MAX_CHAINS));
@@ -277,7 +277,7 @@ impl Configurations {
             return Ok(config.clone());
         }
         let config = crypto::client_config()?
-            .dangerous() // the verifier is ours, on purpose: it is the one in verify.rs
+            .dangerous() // a custom verifier, on purpose: it decides by verify.rs
             .with_custom_certificate_verifier(OfHandshake::verifier(snapshot));
         let mut config: ClientConfig = match present {
             Present::Certificate => config.with_client_cert_resolver(snapshot.resolver()),
@@ -293,7 +293,7 @@ impl Configurations {
     }
 }
 
-/// The verifier of all handshakes of one snapshot. It decides, and remembers nothing.
+/// The verifier of all handshakes of one snapshot. It keeps no state.
 struct OfHandshake {
     authorities: Arc<Authorities>,
     subjects: Vec<DistinguishedName>,
@@ -316,7 +316,7 @@ impl VerifyChain for OfHandshake {
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
         CURRENT
-            .try_with(|handshake| handshake.judge(&self.authorities, leaf, intermediates))
+            .try_with(|handshake| handshake.verify(&self.authorities, leaf, intermediates))
             .unwrap_or_else(|_no_handshake| Err(no_handshake()))
     }
 
@@ -325,7 +325,7 @@ impl VerifyChain for OfHandshake {
     }
 }
 
-/// A verdict counts only where a handshake keeps it.
+/// Without a handshake to keep it, there is no verdict.
 fn no_handshake() -> rustls::Error {
     rustls::Error::General("no handshake is in progress that could keep the verdict".to_owned())
 }

@@ -7,17 +7,17 @@ use rustls::{AlertDescription, PeerIncompatible};
 use crate::codes;
 use crate::refusal::Refusal;
 
-/// Why a handshake came to nothing. [`HandshakeError::code`] is stable; the text is for people.
+/// Why a handshake failed. [`HandshakeError::code`] is stable; the text is for people.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// We do not believe the other side's certificate.
+    /// We refused the other side's certificate.
     #[error("we refused its certificate: {0}")]
     Refused(#[from] Refusal),
-    /// The other side does not believe ours, and said so by this alert.
+    /// The other side refused our certificate, with this alert.
     #[error("it refused our certificate (TLS alert {})", alert_name(*.0))]
     RefusedByPeer(AlertDescription),
-    /// What arrived is not TLS.
+    /// The other side does not speak TLS.
     #[error("it does not speak TLS")]
     NotTls,
     /// No common protocol: HTTP/2 was not negotiated by ALPN (RFC 7301).
@@ -26,13 +26,13 @@ pub enum HandshakeError {
     /// TLS 1.3 was not offered.
     #[error("it does not offer TLS 1.3")]
     TooOld,
-    /// The other side went away during the handshake.
+    /// The other side closed the connection during the handshake.
     #[error("it closed the connection during the handshake")]
     Closed,
     /// The deadline passed first.
     #[error("it did not complete the handshake in time")]
     TimedOut,
-    /// It was silent while newer sockets waited for its place.
+    /// It was silent, and a newer connection needed its place.
     #[error("it was silent too long while others waited")]
     Evicted,
     /// Anything else that TLS or the socket reports.
@@ -57,7 +57,7 @@ impl HandshakeError {
     }
 }
 
-/// What an error of an established stream says about the handshake before it.
+/// Why the handshake failed, by the error of a stream.
 pub(crate) fn read_error(error: &io::Error) -> HandshakeError {
     let tls = error
         .get_ref()
@@ -98,7 +98,7 @@ fn closed(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// The alerts by which a server says that it is our certificate (RFC 8446 §6.2).
+/// The alerts that are about our certificate (RFC 8446 §6.2).
 fn is_refusal(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -117,7 +117,7 @@ fn is_refusal(alert: AlertDescription) -> bool {
 const MEANINGS: [(AlertDescription, &str); 8] = [
     (
         AlertDescription::CertificateRequired,
-        "it wants one and got none",
+        "it requires one and got none",
     ),
     (
         AlertDescription::UnknownCA,
@@ -138,7 +138,7 @@ const MEANINGS: [(AlertDescription, &str); 8] = [
     ),
     (
         AlertDescription::AccessDenied,
-        "it names nobody that the server can accept",
+        "it has no name that the server accepts",
     ),
     (
         AlertDescription::BadCertificate,

@@ -1,5 +1,5 @@
-//! How long a connection may live on the proof that it began with: until a certificate of its verified path expires,
-//! is revoked, or loses its root.
+//! A connection's lease: the connection may stay open until a certificate of its verified path expires, is revoked, or
+//! loses its root.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use crate::refusal::Refusal;
 use crate::trust::snapshot::Snapshot;
 
-/// A wall clock may be set while we sleep by the monotonic one, so no sleep is longer than this.
+/// The wall clock may be set during a sleep, which uses the monotonic clock, so no sleep is longer than this.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
 
-/// The right of one connection to go on. Clones share it.
+/// The lease of one connection. It is lost when a certificate of the verified path expires, is revoked, or loses its
+/// root. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Lease {
     lost: watch::Receiver<Option<Refusal>>,
@@ -26,20 +27,20 @@ impl Lease {
         (lose, Self { lost })
     }
 
-    /// One that is never lost, for a service that is tested without a wire. Nothing else may have it.
+    /// A lease that is never lost, for tests of a service without a connection. Do not use it for anything else.
     pub fn never_lost_for_tests() -> Self {
         Self::new().1
     }
 
-    /// Whether the connection has lost its authority.
+    /// Whether the lease is lost.
     pub fn is_lost(&self) -> bool {
-        // What was not seen yet is the loss: there is no other change.
+        // The only change is the loss.
         self.lost
             .has_changed()
             .unwrap_or_else(|_over| self.lost.borrow().is_some())
     }
 
-    /// Resolves when the connection has lost its authority, with the reason; never when it ends otherwise.
+    /// Resolves with the reason when the lease is lost. It does not resolve when the connection ends otherwise.
     pub async fn lost(mut self) -> Refusal {
         loop {
             if let Some(refusal) = self.lost.borrow_and_update().clone() {
@@ -52,16 +53,16 @@ impl Lease {
     }
 }
 
-/// Waits for the moment when `chain`, believed until now, no longer is.
+/// Waits until `chain`, accepted so far, is no longer accepted.
 ///
-/// `snapshots` must come from before the handshake: a change that happened meanwhile is then seen here at once.
+/// Subscribe `snapshots` before the handshake, so that a change during the handshake is seen.
 pub(crate) async fn loss(
     role: Role,
     peer: &Peer,
     chain: &[CertificateDer<'static>],
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
 ) -> Refusal {
-    let mut judged = SystemTime::UNIX_EPOCH;
+    let mut checked_at = SystemTime::UNIX_EPOCH;
     loop {
         let now = SystemTime::now();
         let Ok(left) = peer.not_after().duration_since(now) else {
@@ -75,12 +76,12 @@ pub(crate) async fn loss(
             };
         }
         let snapshot = snapshots.borrow().clone();
-        let stale = snapshot.next_stale_list(judged);
+        let stale = snapshot.next_stale_list(checked_at);
         if stale.is_some_and(|stale| stale < now) {
             if let Err(refusal) = snapshot.authorities().peer_of(role, chain, now) {
                 return refusal;
             }
-            judged = now;
+            checked_at = now;
             continue;
         }
         let left = stale
@@ -91,7 +92,7 @@ pub(crate) async fn loss(
             () = tokio::time::sleep(left) => {}
             changed = snapshots.changed() => {
                 if changed.is_err() {
-                    // Trust was dropped, so nothing more will change but the time.
+                    // Trust was dropped: only the time changes now.
                     tokio::time::sleep(left).await;
                     continue;
                 }

@@ -1,7 +1,7 @@
-//! Mutual TLS for gRPC: credentials on disk become live trust, [`serve`] accepts whom it believes, and
-//! [`connect`] gives a channel to the server that proves to be the expected one.
+//! Mutual TLS for gRPC: live credentials from disk, [`serve`] for verified clients, and [`connect`] for a channel to a
+//! verified server.
 //!
-//! This crate knows who a peer is. It never knows a policy or the name of an RPC.
+//! This crate authenticates peers. It knows no policy and no RPC.
 //!
 //! ```no_run
 //! use countersign_mtls::{Incoming, Limits, Reload, Source, Trust, bind};
@@ -19,12 +19,12 @@
 //! # }
 //! ```
 //!
-//! - [`Trust`]: live credentials from a [`Source`]; each [`Snapshot`] of them is validated whole
+//! - [`Trust`]: live credentials from a [`Source`]; each [`Snapshot`] of them is validated as a whole
 //! - [`serve`]: a gRPC server within [`Limits`]; [`connect`], [`connect_any`]: a [`Channel`] to servers of a [`Target`]
-//! - [`Incoming`]: connections for a server that is not ours, such as tonic's own or axum's
-//! - [`server_config`], [`client_config`], [`client_verifier`], [`server_verifier`], [`peer`], [`authority_lost`]: for a
-//!   rustls configuration of one's own
-//! - [`Authorities`], [`Refusal`], [`HandshakeError`]: the verifier and its reasons; [`probe`]: a handshake to look at
+//! - [`Incoming`]: connections for another server, such as tonic's or axum's
+//! - [`server_config`], [`client_config`], [`client_verifier`], [`server_verifier`], [`peer`], [`lease_lost`]: for your
+//!   own rustls configuration
+//! - [`Authorities`], [`Refusal`], [`HandshakeError`]: the verifier and its reasons; [`probe`]: a single handshake
 
 mod client;
 pub mod codes;
@@ -74,5 +74,5 @@ pub use trust::unreadable::Unreadable;
 pub use trust::verify::{Authorities, ExpiredCrls, MissingCrls, ServerIdentity};
 pub use trust::workload::{Wanted, WorkloadApi};
 pub use verifier::{
-    authority_lost, client_config, client_verifier, peer, server_config, server_verifier,
+    client_config, client_verifier, lease_lost, peer, server_config, server_verifier,
 };

@@ -1,4 +1,4 @@
-//! The families of metrics of live credentials.
+//! The metrics of live credentials.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::counts::TransportCounts;
 use crate::text::hexadecimal;
 use crate::trust::live::Trust;
 
-/// Registers the families of all credentials of a process, at most one for each side.
+/// Registers the metrics of all credentials of a process, at most one for each side.
 pub fn register(trusts: Vec<Trust>, registry: &mut Registry) {
     metrics::register(registry, move |families| {
         handshakes(&trusts, families)?;
@@ -24,7 +24,7 @@ pub fn register(trusts: Vec<Trust>, registry: &mut Registry) {
     });
 }
 
-/// The credentials and their numbers, with the name of their side.
+/// The credentials and their counts, with the name of their side.
 fn sides(trusts: &[Trust]) -> impl Iterator<Item = (&'static str, &Trust, &TransportCounts)> {
     trusts.iter().map(|trust| {
         let side = match trust.current().role() {
@@ -76,12 +76,12 @@ fn connections(trusts: &[Trust], families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.counter(
         "tls_connections_shed",
-        "Connections of known peers that a limit turned away, by the limit.",
+        "Connections of verified peers that a limit refused, by the limit.",
         by_reason(|counts| &counts.shed),
     )?;
     families.counter(
         "tls_accept_failures",
-        "Sockets that the system could not give us, for want of descriptors or memory.",
+        "Sockets that could not be accepted for lack of descriptors or memory.",
         sides(trusts).map(|(side, _, counts)| ([("side", side)], counts.unaccepted.get())),
     )
 }
@@ -89,7 +89,7 @@ fn connections(trusts: &[Trust], families: &mut Families<'_>) -> fmt::Result {
 fn expiries(trusts: &[Trust], families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "tls_certificate_expiration_timestamp_seconds",
-        "When a certificate expires: our own, with the path that it was verified by, and each root that we believe.",
+        "When a certificate expires: our own with its verified path, and each trusted root.",
         sides(trusts).flat_map(|(side, trust, _)| {
             let snapshot = trust.current();
             let own = match snapshot.own() {
@@ -124,7 +124,7 @@ fn owned((name, value): (&'static str, &str)) -> (&'static str, String) {
     (name, value.to_owned())
 }
 
-/// One moment for each name, since two roots, or two lists of an issuer, may have one: the one that needs attention first.
+/// One time for each name, the earliest: two roots, or two lists of an issuer, may have the same name.
 fn earliest<K: Ord>(moments: impl Iterator<Item = (K, SystemTime)>) -> BTreeMap<K, SystemTime> {
     let mut earliest = BTreeMap::new();
     for (name, at) in moments {

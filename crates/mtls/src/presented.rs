@@ -1,6 +1,4 @@
-//! What a certificate says that was refused: claims for the log, which nobody has verified.
-//!
-//! Never an identity.
+//! What a refused certificate says: unverified claims, for the log only.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
@@ -10,10 +8,10 @@ use x509_parser::x509::X509Name;
 
 use crate::text::hexadecimal;
 
-/// What is shown of a name: it may be as long as a certificate.
+/// How much of a name is shown: it may be as long as a certificate.
 const MAX_SHOWN: usize = 256;
 
-/// The claims of one certificate, as far as it can be read.
+/// The claims of one certificate, as far as it parses.
 #[derive(Debug)]
 pub(crate) struct Presented {
     pub(crate) subject: String,

@@ -1,4 +1,4 @@
-//! Why a chain is not accepted, for logs, for statuses and as a TLS alert.
+//! Why a chain is refused, for logs, for statuses and as a TLS alert.
 
 use std::time::SystemTime;
 
@@ -9,17 +9,17 @@ use rustls::CertificateError;
 use crate::codes;
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES};
 
-/// Why a chain was not believed. [`Refusal::code`] is stable; the text is for people.
+/// Why a chain was refused. [`Refusal::code`] is stable; the text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// No certificate was presented.
     #[error("no certificate was presented")]
     NoCertificate,
-    /// The chain has more certificates than any real one.
+    /// The chain has too many certificates.
     #[error("the chain has {0} certificates; at most {MAX_CHAIN} are read")]
     ChainTooLong(usize),
-    /// The chain has more certificates of one subject than any real one.
+    /// The chain has too many certificates of one subject.
     #[error("more than {MAX_NAMESAKES} certificates of the chain have one subject")]
     ChainAmbiguous,
     /// A certificate of the path is past its `notAfter`.
@@ -39,7 +39,7 @@ pub enum Refusal {
         "no path leads to a trusted root: unknown issuer, or an intermediate certificate is missing"
     )]
     UnknownIssuer,
-    /// It has no SPIFFE ID of its own, and the roots are those of trust domains.
+    /// It has no SPIFFE ID, and the roots are those of trust domains.
     #[error(
         "the certificate has no SPIFFE ID as its only URI name, so that no trust domain vouches for it: it is no X509-SVID"
     )]
@@ -47,7 +47,7 @@ pub enum Refusal {
     /// Its SPIFFE ID is of a trust domain whose bundle is not here.
     #[error("its SPIFFE ID is of the trust domain {0}, whose bundle is not here: federate with it")]
     UnknownTrustDomain(String),
-    /// A root signed it that vouches for another trust domain.
+    /// It was signed by a root of another trust domain.
     #[error(
         "its SPIFFE ID is of the trust domain {domain}, and a root of {signer} signed it, which vouches for its own alone"
     )]
@@ -72,46 +72,46 @@ pub enum Refusal {
     /// The revocation list of the issuer cannot be used, so the status is unknown.
     #[error("the revocation status is unknown: {0}")]
     RevocationUnknown(String),
-    /// The certificate is meant for the other side.
+    /// The certificate is for the other role.
     #[error("the certificate lacks the extended key usage {0}")]
     WrongPurpose(&'static str),
-    /// The server is expected by name and has none that counts.
+    /// The server is expected by name and has no subjectAltName.
     #[error(
-        "the server is to be {expected}, and its certificate has no subjectAltName; a common name does not count"
+        "the server should be {expected}, but its certificate has no subjectAltName; a common name does not count"
     )]
     NoAlternativeName {
-        /// Who it should have been.
+        /// The expected identity.
         expected: String,
     },
-    /// The server is somebody else.
+    /// The server has another identity.
     #[error("the server is not {expected}: its certificate names {presented}")]
     WrongServer {
-        /// Who it should have been.
+        /// The expected identity.
         expected: String,
-        /// The names it has.
+        /// The names in its certificate.
         presented: String,
     },
-    /// The path verifies, and the leaf cannot name a peer all the same.
+    /// The path verifies, but the leaf cannot name a peer.
     #[error(transparent)]
     InvalidPeer(#[from] InvalidPeer),
-    /// The leaf has a key with which no handshake of ours can be made.
+    /// The leaf's key cannot be used in a handshake.
     #[error("the key of the certificate is not accepted: {0}")]
     UnusableKey(String),
-    /// It is not the leaf that the refusal is about.
+    /// The refusal is about a certificate other than the leaf.
     #[error("{place}: {refusal}")]
     At {
-        /// Which certificate: its position or that it is a root, and its subject.
+        /// Which certificate: its position or `the root`, and its subject.
         place: String,
         /// What is wrong with it.
         refusal: Box<Self>,
     },
-    /// A certificate does not parse, or breaks a rule of RFC 5280.
+    /// A certificate does not parse, or violates RFC 5280.
     #[error("the certificate is malformed: {0}")]
     Malformed(String),
 }
 
 impl Refusal {
-    /// The reason itself, without the certificate that it is about.
+    /// The reason, without the certificate that it is about.
     pub fn cause(&self) -> &Self {
         if let Self::At { refusal, .. } = self {
             return refusal.cause();
@@ -145,7 +145,7 @@ impl Refusal {
     }
 }
 
-/// The alert that tells the peer as much as TLS can (RFC 8446 §6.2).
+/// The TLS alert for the peer (RFC 8446 §6.2).
 impl From<&Refusal> for rustls::Error {
     fn from(refusal: &Refusal) -> Self {
         let reason = match refusal {

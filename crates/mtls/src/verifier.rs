@@ -1,7 +1,8 @@
-//! The verifier and the credentials for a rustls configuration of one's own, when neither our server nor our channel fits.
+//! The verifier and the credentials for your own rustls configuration, when neither [`crate::serve`] nor
+//! [`crate::connect`] fits.
 //!
-//! Every handshake is judged by the snapshot that is current then. What comes after the handshake is up to the program:
-//! the peer is asked for with [`peer`], and the moment when its connection must end with [`authority_lost`].
+//! Every handshake is verified by the snapshot that is current then. After the handshake your program calls [`peer`] to
+//! get the peer, and [`lease_lost`] to learn when it must end the connection.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,14 +26,14 @@ use crate::rustls_verifier::{Verifier, VerifyChain};
 use crate::trust::live::Trust;
 use crate::trust::verify::ServerIdentity;
 
-/// A whole server configuration: TLS 1.3, client certificates required and judged by the current snapshot, our own
-/// certificate from the same, and no session resumption. Set `alpn_protocols` to what you serve.
+/// A server configuration: TLS 1.3, client certificates required and verified by the current snapshot, our own
+/// certificate from the same snapshot, and no session resumption. Set `alpn_protocols` to what you serve.
 ///
-/// Prefer this to [`client_verifier`]. Do not turn resumption on: a resumed handshake skips the verifier, so that a
-/// revoked peer would get back in.
+/// Prefer this to [`client_verifier`]. Do not enable resumption: a resumed handshake skips the verifier, so a revoked
+/// peer would be accepted again.
 ///
 /// # Errors
-/// rustls does not take the choice of cryptography.
+/// rustls rejects the choice of cryptography.
 pub fn server_config(trust: &Trust) -> Result<ServerConfig, rustls::Error> {
     let mut config = crypto::server_config()?
         .with_client_cert_verifier(client_verifier(trust))
@@ -42,27 +43,27 @@ pub fn server_config(trust: &Trust) -> Result<ServerConfig, rustls::Error> {
     Ok(config)
 }
 
-/// A whole client configuration: TLS 1.3, a server that must prove to be `expected`, our own certificate from the
-/// current snapshot, and no session resumption. Set `alpn_protocols` to what you speak.
+/// A client configuration: TLS 1.3, a server that must prove to be `expected`, our own certificate from the current
+/// snapshot, and no session resumption. Set `alpn_protocols` to what you speak.
 ///
 /// # Errors
-/// rustls does not take the choice of cryptography.
+/// rustls rejects the choice of cryptography.
 pub fn client_config(
     trust: &Trust,
     expected: ServerIdentity,
 ) -> Result<ClientConfig, rustls::Error> {
     let mut config = crypto::client_config()?
-        .dangerous() // the verifier is ours, on purpose: it is the one in verify.rs
+        .dangerous() // a custom verifier, on purpose: it decides by verify.rs
         .with_custom_certificate_verifier(server_verifier(trust, expected))
         .with_client_cert_resolver(Arc::new(CurrentCredentials(trust.clone())));
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// Judges clients by the snapshot that is current at each handshake. A certificate is mandatory, and so is TLS 1.3.
+/// Verifies clients by the snapshot that is current at each handshake. A certificate and TLS 1.3 are mandatory.
 ///
-/// **Turn session resumption off** in the configuration that it goes into (`send_tls13_tickets = 0` and
-/// `NoServerSessionStorage`): a resumed handshake never asks a verifier. [`server_config`] has it off.
+/// **Disable session resumption** in the configuration that uses it (`send_tls13_tickets = 0` and
+/// `NoServerSessionStorage`): a resumed handshake skips the verifier. [`server_config`] disables it.
 pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
     Arc::new(Verifier(Current {
         trust: trust.clone(),
@@ -70,11 +71,11 @@ pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
     }))
 }
 
-/// Judges servers by the snapshot that is current at each handshake: each must prove to be `expected`, whatever name it
-/// was dialled by.
+/// Verifies servers by the snapshot that is current at each handshake: each must prove to be `expected`, regardless of
+/// the name in SNI.
 ///
-/// **Turn session resumption off** in the configuration that it goes into (`Resumption::disabled()`): a resumed
-/// handshake never asks a verifier. [`client_config`] has it off.
+/// **Disable session resumption** in the configuration that uses it (`Resumption::disabled()`): a resumed handshake
+/// skips the verifier. [`client_config`] disables it.
 pub fn server_verifier(trust: &Trust, expected: ServerIdentity) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Verifier(Current {
         trust: trust.clone(),
@@ -85,10 +86,10 @@ pub fn server_verifier(trust: &Trust, expected: ServerIdentity) -> Arc<dyn Serve
 /// Who the other side of an established connection is. `connection` is what rustls' connections dereference to; with
 /// tokio-rustls it is `stream.get_ref().1`.
 ///
-/// The certificates are judged once more, by the snapshot that is current now.
+/// The chain is verified again, by the snapshot that is current now.
 ///
 /// # Errors
-/// [`Refusal`]: the handshake is not over, or what was believed in it no longer is. Close the connection then.
+/// [`Refusal`]: the handshake is not complete, or the chain is no longer accepted. Close the connection then.
 pub fn peer(trust: &Trust, connection: &CommonState) -> Result<Arc<Peer>, Refusal> {
     let chain = connection
         .peer_certificates()
@@ -101,21 +102,21 @@ pub fn peer(trust: &Trust, connection: &CommonState) -> Result<Arc<Peer>, Refusa
         .map(Arc::new)
 }
 
-/// Resolves when the connection of `peer` must end, with the reason: a certificate of its path expired, was revoked, or
-/// lost its root. `chain` is what it presented. Close the connection then; nobody else does.
-pub async fn authority_lost(
+/// Resolves with the reason when the connection of `peer` must end: a certificate of its path expired, was revoked, or
+/// lost its root. `chain` is the chain that it presented. Close the connection then; nothing else does.
+pub async fn lease_lost(
     trust: &Trust,
     peer: &Peer,
     chain: &[CertificateDer<'static>],
 ) -> Refusal {
     let mut snapshots = trust.subscribe();
-    // The first look is at the current snapshot, in case it is newer than the one that `peer` was judged by.
+    // Start with the current snapshot, in case it is newer than the one that verified `peer`.
     snapshots.mark_changed();
     let role = other(trust.current().role());
     lease::loss(role, peer, chain, snapshots).await
 }
 
-/// What the other side does when we do this.
+/// The role of the other side.
 fn other(ours: Role) -> Role {
     match ours {
         Role::Client => Role::Server,
@@ -123,7 +124,7 @@ fn other(ours: Role) -> Role {
     }
 }
 
-/// Our certificate and key, as they are now.
+/// Our current certificate and key.
 #[derive(Debug)]
 struct CurrentCredentials(Trust);
 
@@ -150,9 +151,9 @@ impl ResolvesClientCert for CurrentCredentials {
 
 #[derive(Debug)]
 enum Side {
-    /// We are the server and judge clients.
+    /// We are the server and verify clients.
     Server,
-    /// We are the client and judge the server that we expect.
+    /// We are the client and verify that it is the expected server.
     Client(ServerIdentity),
 }
 
@@ -195,7 +196,7 @@ impl VerifyChain for Current {
         }
     }
 
-    /// No hints: they would be those of one snapshot, and a client has one certificate to show anyway.
+    /// No hints: they would be those of one snapshot, and a client has only one certificate anyway.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -1,4 +1,4 @@
-//! What this program writes to the log. docs/operations.md has each.
+//! The messages of log events. docs/operations.md describes each.
 
 /// "the data file was removed or replaced; no more writes until a restart"
 pub const DATA_FILE_GONE: &str =

@@ -1,4 +1,4 @@
-//! What this crate writes to the log: the message of each event. docs/operations.md has each.
+//! The messages of log events. docs/operations.md describes each.
 
 base::names! {
     BUILT_WITHOUT_OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT is set, and this program was built without the feature otlp",

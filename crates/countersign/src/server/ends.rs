@@ -55,7 +55,7 @@ pub(crate) async fn ended(ends: Ends, shared: Arc<CallState>, began: Instant) ->
     };
     tokio::select! {
         biased;
-        refusal = lease.lost() => authority_lost(&refusal),
+        refusal = lease.lost() => lease_lost(&refusal),
         refusal = refused => refusal,
         status = drained(draining) => status,
         () = late => Exceeded::FirstMessageTooSlow { limit: first_message }.into(),
@@ -87,8 +87,8 @@ async fn after(began: Instant, limit: Duration) {
     }
 }
 
-fn authority_lost(refusal: &mtls::Refusal) -> Status {
+fn lease_lost(refusal: &mtls::Refusal) -> Status {
     let details = ErrorDetails::with_error_info(refusal.code(), mtls::ERROR_DOMAIN, []);
-    let text = format!("the connection lost its authority: {refusal}");
+    let text = format!("the certificate of this connection is no longer accepted: {refusal}");
     Status::with_error_details(Code::Unauthenticated, text, details)
 }

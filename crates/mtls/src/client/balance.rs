@@ -1,9 +1,9 @@
-//! Which connection a call goes to: the less busy of two, and never one whose calls all fail while others are there.
+//! Chooses the connection for a call: the less busy of two, and not one whose calls all fail while there are others.
 
 use crate::client::dial::OpenConnection;
 
-/// One of `ready`: the least busy of two picked at random ("power of two choices"). One that was left alone long enough
-/// gets a single call, to see.
+/// One of `ready`: the less busy of two picked at random ("power of two choices"). One that was avoided long enough gets
+/// a single call as a probe.
 pub(crate) fn pick(mut ready: Vec<OpenConnection>) -> Option<OpenConnection> {
     if ready.len() > 1 {
         if let Some(due) = ready.iter().find(|one| one.record.is_to_be_probed()) {

@@ -1,8 +1,8 @@
-//! The client's door: a channel to the server that proves to be the expected one.
+//! A channel to a server whose identity is verified.
 //!
-//! A call goes to the least busy connection. One that was provably not processed is sent again once (gRFC A6, transparent
-//! retry), and one that never left, on another connection; any other error is the caller's, with a text that says what
-//! happened. Never a call without a verified server, never an answer that is not gRPC's.
+//! A call goes to the less busy of two connections. A call that was provably not processed is sent again once (gRFC A6,
+//! transparent retry); a call that was not sent at all goes to another connection. Any other error goes to the caller,
+//! with a text that says what happened.
 
 use std::fmt;
 use std::future::Future;
@@ -31,11 +31,11 @@ use crate::client::target::Target;
 use crate::trust::live::Trust;
 use crate::trust::verify::ServerIdentity;
 
-/// How many connections one call may find closed before a byte of it has left.
+/// How many connections one call may find closed before a byte of it is sent.
 const MAX_UNSENT: u32 = 5;
 
-/// By which a caller says how often its policy has sent the call before. Transparent retries do not count, and only the
-/// first attempt has one (gRFC A6).
+/// The header with the number of retries so far. Transparent retries do not count, and only the first attempt has one
+/// (gRFC A6).
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
 /// A channel for generated clients. Clones share its connections; they end when the last clone is gone.
@@ -58,7 +58,7 @@ impl Drop for Endpoints {
     }
 }
 
-/// A channel to `target`, whose server must prove to be `expected`. Nothing is dialled before the first call.
+/// A channel to `target`, whose server must prove to be `expected`. It connects at the first call.
 ///
 /// Call it within a tokio runtime. Every connection uses the credentials that are current when it is made.
 pub fn connect(
@@ -70,8 +70,7 @@ pub fn connect(
     connect_any([(target, expected)], trust, options)
 }
 
-/// A channel to the servers of one service, each of which must prove to be who is expected there. Otherwise as
-/// [`connect`].
+/// A channel to the servers of one service, each with its expected identity. Otherwise like [`connect`].
 pub fn connect_any(
     servers: impl IntoIterator<Item = (Target, ServerIdentity)>,
     trust: Trust,
@@ -160,7 +159,7 @@ impl Channel {
                 Err(error) => {
                     match response::progress(&error) {
                         Progress::NeverSent if unsent < MAX_UNSENT => unsent += 1,
-                        // Once: a server that refuses again is not to be flooded, and the caller's policy has pauses.
+                        // Once: the caller's retry policy has pauses, and so does not flood a server that refuses again.
                         Progress::Refused if !refused => refused = true,
                         Progress::NeverSent | Progress::Refused | Progress::Unknown => {
                             let from = response::Sender {
@@ -180,7 +179,7 @@ impl Channel {
     async fn connection(&self) -> Result<OpenConnection, Status> {
         let wait_for_ready = self.shared.wait_for_ready;
         let mut addresses = self.shared.addresses.clone();
-        // A caller that tries again in a loop must not keep its thread from the very task that dials.
+        // A caller that retries in a loop must not block the task that connects.
         consume_budget().await;
         loop {
             let known = addresses.borrow_and_update().clone();
@@ -194,7 +193,7 @@ impl Channel {
                     continue;
                 }
             };
-            // Listened to before it is looked at, so that no change is missed.
+            // Subscribed before the state is read, so that no change is missed.
             let change = any_changed(&endpoints);
             let mut ready = Vec::new();
             let mut failed = None;

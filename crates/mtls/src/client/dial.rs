@@ -1,4 +1,4 @@
-//! One attempt to reach one address of a server: TCP, TLS, HTTP/2, all before one deadline.
+//! One attempt to connect to one address of a server: TCP, TLS and HTTP/2 within one deadline.
 
 use std::error::Error;
 use std::fmt;
@@ -40,7 +40,7 @@ use base::text::timestamp;
 /// Bytes of the metadata of one answer, headers or trailers (RFC 9113 §6.5.2).
 pub(crate) const MAX_METADATA: u32 = 16 << 10;
 
-/// What it takes to dial.
+/// What is needed to connect.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     pub(crate) target: Target,
@@ -49,7 +49,7 @@ pub(crate) struct Dialer {
     pub(crate) options: ChannelOptions,
 }
 
-/// A server could not be reached, or was not the one, or did not want us.
+/// The server could not be reached, or one side refused the other.
 #[derive(Clone, Debug)]
 pub struct ConnectError {
     target: String,
@@ -66,7 +66,7 @@ pub(crate) enum ConnectCause {
     Tcp(Arc<io::Error>),
     Handshake(HandshakeError),
     TimedOut,
-    /// Connections are made, and each of them is closed at once.
+    /// Each connection is closed as soon as it is established.
     ClosedAtOnce(Option<LastMessage>),
 }
 
@@ -77,7 +77,7 @@ impl ConnectError {
             ConnectCause::Resolve(_) | ConnectCause::NoAddress => codes::NAME_NOT_RESOLVED,
             ConnectCause::Tcp(_) => codes::UNREACHABLE,
             ConnectCause::Handshake(cause) => cause.code(),
-            ConnectCause::TimedOut => codes::CONNECT_TIMEOUT,
+            f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out") => codes::CONNECT_TIMEOUT,
             ConnectCause::ClosedAtOnce(_) => codes::CLOSED_AT_ONCE,
         }
     }
@@ -89,7 +89,7 @@ impl ConnectError {
             ConnectCause::Resolve(_)
             | ConnectCause::NoAddress
             | ConnectCause::Tcp(_)
-            | ConnectCause::TimedOut
+            | f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out")
             | ConnectCause::ClosedAtOnce(_) => None,
         }
     }
@@ -107,12 +107,12 @@ impl fmt::Display for ConnectError {
             ConnectCause::Tcp(error) => {
                 write!(f, ": {error}; is it running, and is this its port?")
             }
-            ConnectCause::TimedOut => f.write_str(": no connection in time"),
+            f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out") => f.write_str(": no connection in time"),
             ConnectCause::ClosedAtOnce(last_words) => {
-                f.write_str(": each connection ends as soon as it is made; ")?;
+                f.write_str(": each connection is closed as soon as it is established; ")?;
                 match last_words {
                     Some(said) => said.fmt(f),
-                    None => f.write_str("the server closed it without a word"),
+                    None => f.write_str("the server gave no reason"),
                 }
             }
             ConnectCause::Handshake(cause @ HandshakeError::RefusedByPeer(_)) => {
@@ -128,7 +128,7 @@ impl Error for ConnectError {
         match &self.cause {
             ConnectCause::Resolve(error) | ConnectCause::Tcp(error) => Some(error.as_ref()),
             ConnectCause::Handshake(cause) => Some(cause),
-            ConnectCause::NoAddress | ConnectCause::TimedOut | ConnectCause::ClosedAtOnce(_) => {
+            ConnectCause::NoAddress | f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out") | ConnectCause::ClosedAtOnce(_) => {
                 None
             }
         }
@@ -183,7 +183,7 @@ impl Dialer {
         });
         let authenticated = attempt
             .await
-            .unwrap_or(Err(ConnectCause::TimedOut))
+            .unwrap_or(Err(f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out")))
             .map_err(|cause| self.error(Some(address), cause))?;
         let Authenticated {
             stream,
@@ -222,7 +222,7 @@ pub(crate) struct OpenConnection {
     pub(crate) authority: http::uri::Authority,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) record: Arc<Record>,
-    /// What the server says when it closes the connection.
+    /// The server's last message before it closes the connection.
     pub(crate) last_words: LastWords,
     send: http2::SendRequest<Body>,
     ending: watch::Receiver<Ending>,
@@ -235,7 +235,7 @@ pub(crate) enum Ending {
     Open,
     /// It was closed.
     Closed,
-    /// The server is no longer believed.
+    /// The server's certificate is no longer accepted.
     Lost(Refusal),
 }
 
@@ -254,7 +254,7 @@ impl OpenConnection {
 
     /// Resolves when no new call can be sent.
     pub(crate) async fn closed(&self) {
-        // A watcher that is gone means that the connection is.
+        // The sender is gone when the connection is.
         drop(
             self.ending
                 .clone()
@@ -302,7 +302,7 @@ async fn drive<IO>(
 {
     let mut loss = pin!(lease::loss(Role::Server, &server, &chain, snapshots));
     let ending = tokio::select! {
-        // Authority first: what was lost during the handshake is lost before a call is sent.
+        // The lease first: a lease lost during the handshake ends the connection before a call is sent.
         biased;
         refusal = &mut loss => Ending::Lost(refusal),
         closed = conn => {
@@ -322,14 +322,14 @@ async fn drive<IO>(
     if lost {
         return;
     }
-    // Calls that go on after the server's GOAWAY still depend on its authority.
+    // Calls that continue after the server's GOAWAY still depend on the lease.
     tokio::select! {
         () = end.closed() => {}
         refusal = loss => { end.send_replace(Ending::Lost(refusal)); }
     }
 }
 
-/// What the end of a connection says about why: an alert may be hidden in it.
+/// Why a connection ended: its error may contain a TLS alert.
 fn ended(error: &hyper::Error) -> HandshakeError {
     let mut source: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = source {

@@ -1,6 +1,6 @@
-//! One address of a server, and the connection to it: made when it is wanted, replaced when our own certificate is.
+//! The connection to one address of a server: made on demand, replaced when our own certificate changes.
 //!
-//! Never a dial without backoff, never two calls that dial at once.
+//! Attempts have backoff, and calls share one attempt.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -18,18 +18,18 @@ use tracing::{debug, info, warn};
 use crate::client::dial::{ConnectCause, ConnectError, Dialer, OpenConnection};
 use crate::events;
 
-/// The longest that a client keeps its old certificate in use after a new one is there.
+/// The longest time that a client uses its old certificate after a new one is available.
 const MAX_ROTATION_JITTER: Duration = Duration::from_secs(5);
 
 /// How much longer each pause between attempts is than the last one (gRPC connection backoff protocol).
 const FACTOR: f64 = 1.6;
 
-/// A connection that does not live longer than this counts as a failed attempt: a server that takes everybody and keeps
-/// nobody must not be dialled without a pause.
+/// A connection that ends sooner counts as a failed attempt, so that a server that closes each connection is not
+/// dialled without a pause.
 const SHORT_LIFE: Duration = Duration::from_millis(100);
 
-/// So many of them on end, and calls are told. One may happen to whoever connects while the server moves to a new
-/// certificate, and its calls wait for the next connection.
+/// After this many in a row, calls fail. One can happen while the server changes its certificate; then calls wait for
+/// the next connection.
 const SHORT_LIVES: u32 = 2;
 
 /// A handle to one address. The connection goes when the last clone does.
@@ -43,7 +43,7 @@ pub(crate) struct Endpoint {
 /// What is known of an address.
 #[derive(Clone, Debug)]
 pub(crate) enum State {
-    /// Nobody has wanted it since its last connection ended.
+    /// There was no call since the last connection ended.
     Idle,
     /// It is being dialled for the first time since then.
     Connecting,
@@ -136,7 +136,7 @@ async fn keep(
                 () = connection.closed() => break,
                 () = rotated(&dialer, &connection) => {}
             }
-            // The old connection serves until the new one is there, and then finishes its calls.
+            // The old connection is used until the new one is ready, and then finishes its calls.
             match dialer.dial(address).await {
                 Ok(next) => {
                     info!(%address, generation = next.snapshot.generation(), "{}", events::MOVED);
@@ -167,7 +167,7 @@ async fn keep(
         warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "{}", events::CONNECTION_FAILED);
         publish.send_replace(State::Failed(error));
         sleep(pause).await;
-        // As after an attempt that failed, the next one is made whether or not somebody waits.
+        // As after a failed attempt, the next attempt is made even if no call waits.
         wanted.notify_one();
     }
 }

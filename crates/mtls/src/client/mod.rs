@@ -1,9 +1,9 @@
-//! The calling side: a channel to servers that prove to be the expected ones.
+//! The client side: a channel to servers whose identity is verified.
 //!
 //! - where servers are: `target`, `resolve`
 //! - one connection: `options`, `dial` over `wire`, with its `record`; one address: `endpoint`
-//! - calls: `replay`, `response`, `balance` and the door, `channel`
-//! - `probe`: a handshake and nothing after it, for tools
+//! - calls: `replay`, `response`, `balance` and the entry, `channel`
+//! - `probe`: a single handshake, for tools
 
 pub(crate) mod balance;
 pub(crate) mod channel;

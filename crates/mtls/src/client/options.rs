@@ -5,19 +5,19 @@ use std::time::Duration;
 /// How a channel connects. The defaults suit an internal service.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelOptions {
-    /// For one attempt: TCP, TLS, and the server's verdict.
+    /// The limit of one attempt: TCP, TLS, and the server's decision about our certificate.
     pub connect_timeout: Duration,
     /// The first pause after a failed attempt; later ones grow by 1.6 up to `max_backoff`, ±20 %.
     pub min_backoff: Duration,
     /// The longest pause between attempts.
     pub max_backoff: Duration,
-    /// How long a connection is silent before it is probed with a PING.
+    /// A connection that is silent for this long gets a PING.
     pub keepalive_interval: Duration,
     /// How long the answer to that PING may take.
     pub keepalive_timeout: Duration,
     /// How often the name is resolved again.
     pub resolve_interval: Duration,
-    /// Whether a call waits for its deadline while no server can be reached, rather than failing at once.
+    /// Whether a call waits, up to its deadline, while no server can be reached, rather than failing at once.
     pub wait_for_ready: bool,
 }
 

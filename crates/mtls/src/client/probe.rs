@@ -1,4 +1,4 @@
-//! One handshake and nothing after it, for tools that ask how a server answers.
+//! A single handshake, for tools that check how a server answers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -22,7 +22,7 @@ use crate::trust::verify::ServerIdentity;
 /// Does a handshake with the server of `target` at `address`, shows it what `present` says, and closes.
 ///
 /// # Errors
-/// Why it came to nothing, on this side or the other: a server that wants a certificate and gets none says so.
+/// Why the handshake failed, on this side or the other: a server that requires a certificate and gets none says so.
 pub async fn probe(
     address: SocketAddr,
     target: &Target,

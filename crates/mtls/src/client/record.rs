@@ -1,20 +1,20 @@
-//! What became of the last calls of a connection, and whether it is left alone for that.
+//! The results of the last calls of a connection, and whether the connection is avoided because of them.
 //!
-//! A server that fails at once looks idle, so that by load alone every call would go to it.
+//! A server that fails at once looks idle, so by load alone it would get every call.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many failures on end, with nothing served between, and a connection is left alone.
+/// After this many failures in a row a connection is avoided.
 const FAILURES: u32 = 5;
 
-/// For how long it is left alone at first; each failed probe doubles it.
+/// For how long it is avoided at first; each failed probe doubles the time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What became of the last calls of one connection.
+/// The results of the last calls of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Record(Mutex<State>);
 
@@ -31,7 +31,7 @@ struct Ejected {
 }
 
 impl Record {
-    /// A call was served, or was not.
+    /// Records whether a call was served.
     pub(crate) fn observe(&self, served: bool) {
         let mut state = self.state();
         if served {
@@ -47,12 +47,12 @@ impl Record {
         }
     }
 
-    /// Whether it takes part.
+    /// Whether it may get calls.
     pub(crate) fn is_good(&self) -> bool {
         self.state().ejected.is_none()
     }
 
-    /// Whether this call is to see how it is now. Until that is known, no other one is.
+    /// Whether this call is a probe. Until its result is known, there is no other probe.
     pub(crate) fn is_to_be_probed(&self) -> bool {
         let mut state = self.state();
         match &mut state.ejected {

@@ -1,6 +1,6 @@
-//! A request body that can be sent again, as long as little of it has been sent.
+//! A request body that can be sent again, as long as only a little of it has been sent.
 //!
-//! For calls that were provably not processed (gRFC A6, "transparent retries"); whether they were is not decided here.
+//! For calls that were provably not processed (gRFC A6, "transparent retries"). Other code decides whether they were.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tonic::body::Body;
 
-/// What is kept of one body for sending it again.
+/// How many bytes of one body are kept for sending it again.
 const MAX_KEPT: usize = 64 << 10;
 
 /// A body, and what was taken from it so far.
@@ -42,7 +42,7 @@ impl Replay {
         }
     }
 
-    /// The body from its beginning, or `None` when too much of it has gone. An earlier one ends here.
+    /// The body from its beginning, or `None` when too much of it has been sent. An earlier body ends here.
     pub(crate) fn body(&self) -> Option<Body> {
         let mut source = self.source();
         if source.overflowed {

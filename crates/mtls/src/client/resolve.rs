@@ -1,6 +1,6 @@
-//! From the names of targets to addresses, again and again while the channel is in use.
+//! Resolves the names of targets to addresses, repeatedly while the channel is in use.
 //!
-//! Never forgets addresses that work for a name service that does not.
+//! Known addresses stay in use while the name service fails.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,14 +13,14 @@ use tokio::time::sleep;
 use crate::client::dial::{ConnectCause, ConnectError, Dialer};
 use crate::client::endpoint::Endpoint;
 
-/// What the targets of a channel stand for.
+/// The addresses of a channel's targets.
 #[derive(Clone, Debug)]
 pub(crate) enum Addresses {
-    /// Nobody knows yet.
+    /// Not resolved yet.
     Resolving,
-    /// These, of all targets together.
+    /// The addresses of all targets together.
     Known(Arc<[Endpoint]>),
-    /// None, and why.
+    /// No address, and why.
     Failed(ConnectError),
 }
 

@@ -1,4 +1,4 @@
-//! What a caller gets back: the response under its deadline, and errors in gRPC's terms that say what happened.
+//! The response of a call: its deadline, and errors as gRPC statuses that say what happened.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -36,7 +36,8 @@ pub(crate) fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the deadline passed before the response was complete")
 }
 
-/// No connection, and so no call. Our own refused certificate is ours to mend; the rest may mend itself.
+/// There is no connection, and so no call. A refusal of our own certificate needs our action; other errors may be
+/// temporary.
 pub(crate) fn unreachable(error: &ConnectError) -> Status {
     let code = match error.handshake() {
         Some(HandshakeError::RefusedByPeer(_)) => Code::Unauthenticated,
@@ -45,10 +46,10 @@ pub(crate) fn unreachable(error: &ConnectError) -> Status {
     with_reason(code, error.to_string(), error.code())
 }
 
-/// The server lost our trust while the call was open.
+/// The server's certificate was no longer accepted while the call was open.
 pub(crate) fn no_longer_believed(refusal: &Refusal) -> Status {
     let text =
-        format!("the call was given up, because the server is no longer believed: {refusal}");
+        format!("the call was ended, because the server's certificate is no longer accepted: {refusal}");
     with_reason(Code::Unavailable, text, refusal.code())
 }
 
@@ -60,7 +61,7 @@ fn with_reason(code: Code, message: String, reason: &str) -> Status {
     )
 }
 
-/// Resolves when the server of a connection is no longer believed.
+/// Resolves when the server of a connection is no longer accepted.
 pub(crate) async fn lost(mut ending: watch::Receiver<Ending>) -> Refusal {
     loop {
         if let Ending::Lost(refusal) = &*ending.borrow_and_update() {
@@ -72,10 +73,10 @@ pub(crate) async fn lost(mut ending: watch::Receiver<Ending>) -> Refusal {
     }
 }
 
-/// How far a request that failed can have come (gRFC A6, "transparent retries").
+/// How far a failed request can have got (gRFC A6, "transparent retries").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// No byte of it left: the connection was closed before.
+    /// No byte was sent: the connection was closed before.
     NeverSent,
     /// The server said that it did not process it: it was above the last stream of a GOAWAY (RFC 9113 §6.8), or was
     /// refused (§8.7).
@@ -100,7 +101,7 @@ pub(crate) fn progress(error: &TrySendError<Request<Body>>) -> Progress {
     }
 }
 
-/// Whether a response says that the server does its work, be it by an error of the call.
+/// Whether a response shows that the server works, even if the call failed.
 pub(crate) fn is_served<B>(response: &Response<B>) -> bool {
     let unavailable = Code::Unavailable as i32;
     if !is_grpc(response) {
@@ -112,25 +113,25 @@ pub(crate) fn is_served<B>(response: &Response<B>) -> bool {
         .is_none_or(|status| status.as_bytes() != unavailable.to_string().as_bytes())
 }
 
-/// The status for a response that no gRPC server gave, with a body or without (gRPC's http-grpc-status-mapping.md).
+/// The status for a response that is not gRPC, with a body or without (gRPC's http-grpc-status-mapping.md).
 pub(crate) fn not_grpc<B>(response: &Response<B>, address: SocketAddr) -> Option<Status> {
     if is_grpc(response) {
         return None;
     }
     let content_type = match response.headers().get(header::CONTENT_TYPE) {
-        // As it is in Rust's quotes, so that no peer writes a line.
+        // Quoted and escaped, so that a peer cannot write a log line.
         Some(content_type) => format!("content type {content_type:?}"),
         None => "no content type".to_owned(),
     };
     let status = response.status();
     let text = format!(
-        "what answered at {address} is no gRPC server: HTTP status {} with {content_type}",
+        "the response from {address} is not gRPC: HTTP status {} with {content_type}",
         status.as_u16()
     );
     Some(with_reason(code_of_http(status), text, codes::NOT_GRPC))
 }
 
-/// Whether a response says that it is one of gRPC. One with a `grpc-status` may leave the content type out.
+/// Whether a response says that it is gRPC. A response with `grpc-status` may omit the content type.
 fn is_grpc<B>(response: &Response<B>) -> bool {
     let has_status = response.headers().contains_key(Status::GRPC_STATUS);
     match response.headers().get(header::CONTENT_TYPE) {
@@ -160,7 +161,7 @@ fn code_of_http(status: StatusCode) -> Code {
     }
 }
 
-/// Which connection an answer came over.
+/// The connection of a response.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
     pub(crate) address: SocketAddr,
@@ -198,10 +199,10 @@ pub(crate) fn status(error: &hyper::Error, from: &Sender) -> Status {
     }
 }
 
-/// What we broke off ourselves, because of what the server sent.
+/// The error when we ended the stream because of what the server sent.
 fn refused_by_us(error: &h2::Error, address: SocketAddr) -> Status {
     let text = error.to_string();
-    // h2 has no other way to tell these.
+    // h2 offers no other way to tell these apart.
     let too_large = ["header_list_way_too_large", "too_many_continuations"]
         .iter()
         .any(|name| text.contains(name));
@@ -230,7 +231,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     error.to_string()
 }
 
-/// The body of a response, under the deadline of its call and the authority of its connection.
+/// The body of a response, under the deadline of its call and the lease of its connection.
 pub(crate) fn body(
     incoming: Incoming,
     from: Sender,
@@ -257,7 +258,7 @@ pub(crate) fn body(
     })
 }
 
-/// A response as it arrives, with its errors in gRPC's terms; counted as in flight until it is dropped.
+/// A response body with its errors as gRPC statuses; its call counts as in flight until it is dropped.
 struct ResponseBody {
     incoming: Incoming,
     from: Sender,

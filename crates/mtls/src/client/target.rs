@@ -1,4 +1,4 @@
-//! Where servers are. Never who they are: that is for their certificates to prove.
+//! The addresses of servers. Their certificates prove who they are.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,9 +14,9 @@ pub struct Target {
     pub(crate) port: u16,
 }
 
-/// A target that cannot be dialled.
+/// An invalid target.
 #[derive(Debug, thiserror::Error)]
-#[error("{target:?} is no target: {reason}; use https://HOST:PORT")]
+#[error("{target:?} is not a valid target: {reason}; use https://HOST:PORT")]
 pub struct InvalidTarget {
     target: String,
     reason: String,
@@ -26,8 +26,7 @@ impl Target {
     /// Reads `https://HOST[:PORT]`; the port is 443 unless given.
     ///
     /// # Errors
-    /// Another scheme, no host, a port that is none, or more than a host and a port: a channel goes to a server and not
-    /// to a resource.
+    /// Another scheme, no host, an invalid port, or more than a host and a port.
     pub fn parse(target: &str) -> Result<Self, InvalidTarget> {
         parse(target).map_err(|reason| InvalidTarget {
             // What is before an @ may be a password.
@@ -71,7 +70,7 @@ fn parse(target: &str) -> Result<Target, String> {
         return no("it is empty");
     }
     if target.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return no("it has a blank or a control character");
+        return no("it has white space or a control character");
     }
     let Some((scheme, rest)) = target.split_once("://") else {
         return no("it has no scheme");
@@ -81,7 +80,7 @@ fn parse(target: &str) -> Result<Target, String> {
     }
     let authority = match rest.split_once(['/', '?', '#']) {
         None => rest,
-        // The root is no resource.
+        // A path of "/" is the same as none.
         Some((authority, "")) if rest.ends_with('/') => authority,
         Some(_) => return no("it has a path, a query or a fragment"),
     };
@@ -105,7 +104,7 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
             return Err("its host has no closing bracket".to_owned());
         };
         if host.parse::<Ipv6Addr>().is_err() {
-            return Err("what is between the brackets is no IPv6 address".to_owned());
+            return Err("the text between the brackets is not an IPv6 address".to_owned());
         }
         (host, rest)
     } else if authority.matches(':').count() > 1 {
@@ -126,7 +125,7 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
         return Ok((host.to_owned(), 443));
     }
     let Some(port) = rest.strip_prefix(':') else {
-        return Err("after the brackets comes no port".to_owned());
+        return Err("the text after the brackets is not a port".to_owned());
     };
     let number = port
         .parse()
@@ -138,7 +137,7 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), number))
 }
 
-/// Where the servers of one service are; a call goes to any of them.
+/// The servers of one service; a call goes to any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
     first: Target,
@@ -149,7 +148,7 @@ impl Targets {
     /// Reads one target, or several with commas between them.
     ///
     /// # Errors
-    /// As [`Target::parse`].
+    /// See [`Target::parse`].
     pub fn parse(targets: &str) -> Result<Self, InvalidTarget> {
         let mut each = targets.split(',').map(Target::parse);
         Ok(Self {
@@ -227,7 +226,7 @@ mod tests {
         }
         let port = "is not a number from 1 to 65535";
         let more = "it has a path, a query or a fragment";
-        let blank = "it has a blank or a control character";
+        let blank = "it has white space or a control character";
         let host = "its host is neither a DNS name nor an IP address";
         for (text, reason) in [
             (
@@ -267,7 +266,7 @@ mod tests {
             ("https://[::1]:", format!("its port \"\" {port}")),
             (
                 "https://[::1]50051",
-                "after the brackets comes no port".to_owned(),
+                "the text after the brackets is not a port".to_owned(),
             ),
             ("https://[::1]:70000", format!("its port \"70000\" {port}")),
             (

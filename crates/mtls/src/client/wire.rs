@@ -1,7 +1,8 @@
-//! What a server's frames say that hyper keeps to itself: the words of a GOAWAY, and how many interim answers a call gets.
+//! Reads from a server's frames what hyper does not report: the debug data of a GOAWAY, and the number of interim
+//! responses (1xx) to a call.
 //!
-//! Never changes a byte. It ends the stream when a call gets more interim answers than any server has reason to send,
-//! because hyper skips them for ever.
+//! It changes no byte. It ends the connection when a call gets too many interim responses, because hyper skips them
+//! without a limit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,13 +13,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Interim answers (1xx, RFC 9110 §15.2) to one call. A gRPC server sends none; a proxy may send one or two.
+/// Interim responses (1xx, RFC 9110 §15.2) to one call. A gRPC server sends none; a proxy may send one or two.
 const MAX_INTERIM: u8 = 10;
 
-/// Calls whose answers are counted at once. Beyond it, the oldest is not counted any more.
+/// Calls whose interim responses are counted at the same time. Beyond it, the oldest is no longer counted.
 const MAX_COUNTED: usize = 1024;
 
-/// What is kept of the debug data of a GOAWAY.
+/// How many bytes of a GOAWAY's debug data are kept.
 const MAX_DEBUG_DATA: usize = 256;
 
 // Frames of HTTP/2 (RFC 9113 §6), and the flag that ends a stream.
@@ -28,13 +29,13 @@ const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 
-/// Passes everything through, and reads along.
+/// Passes all bytes through and reads the frames in them.
 pub(crate) struct Wire<S> {
     stream: S,
     frames: Frames,
 }
 
-/// Why a connection ends, once that was said.
+/// Why a connection ends, once it is known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastWords(Arc<OnceLock<LastMessage>>);
 
@@ -45,10 +46,10 @@ pub(crate) enum LastMessage {
     GoAway {
         /// Its error code.
         code: u32,
-        /// Its debug data, cut where it gets long.
+        /// Its debug data, truncated.
         debug_data: String,
     },
-    /// We did: a call got too many interim answers.
+    /// We did: a call got too many interim responses.
     TooManyInterim,
 }
 
@@ -88,9 +89,9 @@ impl<S> Wire<S> {
     }
 }
 
-/// A call got too many interim answers.
+/// A call got too many interim responses.
 #[derive(Debug, thiserror::Error)]
-#[error("the server sent more than {MAX_INTERIM} interim answers (1xx) to one call")]
+#[error("the server sent more than {MAX_INTERIM} interim responses (1xx) to one call")]
 struct TooManyInterim;
 
 /// The bytes of a frame before its payload (RFC 9113 §4.1).
@@ -98,7 +99,7 @@ const HEAD: usize = 9;
 
 struct Frames {
     head: Vec<u8>,
-    /// What is to come of the payload.
+    /// Bytes of the payload that have not arrived yet.
     left: usize,
     /// The payload so far, if it is that of a GOAWAY.
     goaway: Option<Vec<u8>>,
@@ -172,7 +173,7 @@ impl Frames {
             && let [_, _, _, _, code @ ..] = fixed
             && let Ok(code) = <[u8; 4]>::try_from(code)
         {
-            // The first one says why; the last of a graceful end only repeats it.
+            // The first one has the reason; the last one of a graceful shutdown repeats it.
             self.last_words
                 .0
                 .set(LastMessage::GoAway {

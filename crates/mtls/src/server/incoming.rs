@@ -200,7 +200,7 @@ impl PeerStream {
                 }
             },
         };
-        let text = format!("the connection lost its authority: {refusal}");
+        let text = format!("the certificate of this connection is no longer accepted: {refusal}");
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, text))
     }
 }
