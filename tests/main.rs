@@ -13,6 +13,7 @@ mod deploy;
 mod documented;
 mod errors;
 mod interop;
+mod mutants;
 mod policy_docs;
 mod principals;
 mod processes;

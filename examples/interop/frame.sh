@@ -122,6 +122,7 @@ codes() { tail -n 1 | sed -E 's/^([A-Za-z_]+( [A-Z][A-Z_]+)*)( .*)?$/\1/'; }
 # The cases of a client of ours. CLIENT ADDRESS DIR get: prints the item, exit code 0, or why not, as CODE REASON.
 # CLIENT ADDRESS DIR watch: prints each level; when the stream ends, "ended: CODE REASON", and watches again with what is
 # in DIR then. A DIR without tls.crt stands for a client without a certificate.
+# One of another CA, some send and some do not, since our server says which authorities it knows: the file of cases has it.
 # The client's own words for a server of an unknown authority have WORDS in them.
 try_client() { # DIRECTION WORDS COMMAND…
   local direction=$1 words=$2 reason name expected pid
@@ -143,7 +144,7 @@ try_client() { # DIRECTION WORDS COMMAND…
   done <<'CASES'
 denied by the policy|certs/marketing|POLICY_DENIED
 no certificate|none|CERTIFICATE_MISSING
-another CA|stranger|UNKNOWN_ISSUER
+another CA|stranger|UNKNOWN_ISSUER\|CERTIFICATE_MISSING
 CASES
   # A client that trusts the other authority alone is the one to refuse, and our server hears of it.
   mark

@@ -46,6 +46,15 @@ pub(super) fn policy(path: &Path, loggers: &Loggers) -> Result<Policy, PolicyErr
     })
 }
 
+/// Where a service has its policy: at its root, as one that `new` made, or as the one of this repository.
+pub(super) fn policy_here() -> PathBuf {
+    let own = PathBuf::from("policy.json");
+    match own.is_file() {
+        true => own,
+        false => "crates/server/policy.json".into(),
+    }
+}
+
 /// The contract of the repository that the tool was built in, as a descriptor set; empty where there was none.
 const BUILTIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/builtin.bin"));
 

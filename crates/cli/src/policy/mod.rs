@@ -99,9 +99,9 @@ enum Command {
     /// The callers are those named by --certs, --cert or --peers; without any of these, the holders of the
     /// certificates in certs/, and each principal of the policy as written, patterns included.
     Matrix {
-        /// The policy.
-        #[arg(long, value_name = "FILE", default_value = "crates/server/policy.json")]
-        policy: PathBuf,
+        /// The policy [default: policy.json, or else crates/server/policy.json].
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
         #[command(flatten)]
         scope: Scope,
     },
@@ -175,6 +175,7 @@ pub fn run(command: PolicyCommand, out: &mut dyn Write) -> Result<ExitCode, Poli
             test::write(&policy, &input::cases(&cases)?, output, out)?
         }
         Command::Matrix { policy, scope } => {
+            let policy = policy.unwrap_or_else(input::policy_here);
             let policy = input::policy(&policy, &loggers)?;
             matrix::write(&policy, &scope, out)?;
             true

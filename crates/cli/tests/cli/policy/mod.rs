@@ -3,7 +3,6 @@
 mod cases;
 mod check;
 mod docs;
-mod mutants;
 mod tables;
 
 use serde_json::{Value, json};

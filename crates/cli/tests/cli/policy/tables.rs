@@ -72,6 +72,9 @@ fn a_matrix_of_certificates_says_whose_no_policy_ever_sees() {
     let api = concat!(env!("CARGO_MANIFEST_DIR"), "/../test-contract/proto");
     let matrix = ["policy", "matrix", "--policy", policy, "--api", api];
     let shown = sandbox.json(&matrix);
+    // The policy of a service that `new` made is found by itself.
+    sandbox.write("policy.json", std::fs::read(policy).unwrap());
+    assert_eq!(sandbox.json(&["policy", "matrix", "--api", api]), shown);
     let decision = |identity: &str, method: &str| {
         let results = shown["results"].as_array().unwrap().iter();
         let of = |it: &&Value| {

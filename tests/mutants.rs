@@ -2,11 +2,14 @@
 //! shipped beside it.
 
 use clap::Parser;
-use countersign_cli::policy::PolicyCommand;
+use cli::policy::PolicyCommand;
 use serde_json::{Map, Value, json};
 
-const POLICY: &str = include_str!("../../../../server/policy.json");
-const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/policy-cases.json");
+const POLICY: &str = include_str!("../crates/server/policy.json");
+const CASES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../crates/server/policy-cases.json"
+);
 
 /// The command as a program has it, but in this process, because there are hundreds of them.
 #[derive(Parser)]
@@ -17,7 +20,7 @@ struct Tool {
 
 fn holds(arguments: &[&str]) -> bool {
     let tool = Tool::parse_from([&["policy"], arguments].concat());
-    let done = countersign_cli::policy::run(tool.policy, &mut Vec::new());
+    let done = cli::policy::run(tool.policy, &mut Vec::new());
     done.is_ok_and(|code| code == countersign::program::exit::OK)
 }
 
@@ -251,6 +254,6 @@ fn the_order_of_lists_and_fields_means_nothing() {
     let path = file.to_str().unwrap();
     assert!(holds(&["check", path, "--strict"]));
     assert!(holds(&["test", "--policy", path, CASES]));
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/policy.json");
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/server/policy.json");
     assert!(holds(&["diff", shipped, path]));
 }
