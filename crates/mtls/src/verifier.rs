@@ -104,11 +104,7 @@ pub fn peer(trust: &Trust, connection: &CommonState) -> Result<Arc<Peer>, Refusa
 
 /// Resolves with the reason when the connection of `peer` must end: a certificate of its path expired, was revoked, or
 /// lost its root. `chain` is the chain that it presented. Close the connection then; nothing else does.
-pub async fn lease_lost(
-    trust: &Trust,
-    peer: &Peer,
-    chain: &[CertificateDer<'static>],
-) -> Refusal {
+pub async fn lease_lost(trust: &Trust, peer: &Peer, chain: &[CertificateDer<'static>]) -> Refusal {
     let mut snapshots = trust.subscribe();
     // Start with the current snapshot, in case it is newer than the one that verified `peer`.
     snapshots.mark_changed();

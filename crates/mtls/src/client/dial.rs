@@ -77,7 +77,7 @@ impl ConnectError {
             ConnectCause::Resolve(_) | ConnectCause::NoAddress => codes::NAME_NOT_RESOLVED,
             ConnectCause::Tcp(_) => codes::UNREACHABLE,
             ConnectCause::Handshake(cause) => cause.code(),
-            f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out") => codes::CONNECT_TIMEOUT,
+            ConnectCause::TimedOut => codes::CONNECT_TIMEOUT,
             ConnectCause::ClosedAtOnce(_) => codes::CLOSED_AT_ONCE,
         }
     }
@@ -89,7 +89,7 @@ impl ConnectError {
             ConnectCause::Resolve(_)
             | ConnectCause::NoAddress
             | ConnectCause::Tcp(_)
-            | f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out")
+            | ConnectCause::TimedOut
             | ConnectCause::ClosedAtOnce(_) => None,
         }
     }
@@ -107,7 +107,7 @@ impl fmt::Display for ConnectError {
             ConnectCause::Tcp(error) => {
                 write!(f, ": {error}; is it running, and is this its port?")
             }
-            f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out") => f.write_str(": no connection in time"),
+            ConnectCause::TimedOut => f.write_str(": the connection attempt timed out"),
             ConnectCause::ClosedAtOnce(last_words) => {
                 f.write_str(": each connection is closed as soon as it is established; ")?;
                 match last_words {
@@ -128,7 +128,7 @@ impl Error for ConnectError {
         match &self.cause {
             ConnectCause::Resolve(error) | ConnectCause::Tcp(error) => Some(error.as_ref()),
             ConnectCause::Handshake(cause) => Some(cause),
-            ConnectCause::NoAddress | f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out") | ConnectCause::ClosedAtOnce(_) => {
+            ConnectCause::NoAddress | ConnectCause::TimedOut | ConnectCause::ClosedAtOnce(_) => {
                 None
             }
         }
@@ -183,7 +183,7 @@ impl Dialer {
         });
         let authenticated = attempt
             .await
-            .unwrap_or(Err(f.write_str(": no connection in time") => ConnectCause::TimedOut => f.write_str(": the connection attempt timed out")))
+            .unwrap_or(Err(ConnectCause::TimedOut))
             .map_err(|cause| self.error(Some(address), cause))?;
         let Authenticated {
             stream,

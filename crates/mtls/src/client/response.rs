@@ -48,8 +48,9 @@ pub(crate) fn unreachable(error: &ConnectError) -> Status {
 
 /// The server's certificate was no longer accepted while the call was open.
 pub(crate) fn no_longer_believed(refusal: &Refusal) -> Status {
-    let text =
-        format!("the call was ended, because the server's certificate is no longer accepted: {refusal}");
+    let text = format!(
+        "the call was ended, because the server's certificate is no longer accepted: {refusal}"
+    );
     with_reason(Code::Unavailable, text, refusal.code())
 }
 
