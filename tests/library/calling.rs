@@ -197,8 +197,8 @@ async fn a_server_that_closes_each_connection_at_once_is_said_to_do_so_long_befo
 #[tokio::test]
 async fn a_call_with_one_answer_has_no_other_number_of_them() {
     let pki = Pki::new();
-    let once = "the server answered a call that has one answer more than once";
-    let none = "the server ended a call that has one answer with OK and without one";
+    let once = "the server answered a unary call with more than one message";
+    let none = "the server answered a unary call with OK and without a message";
     let trailers_only = |id| {
         let fields = [ANSWER, &[("grpc-status", b"0")]].concat();
         headers(id, END_STREAM, &fields)
@@ -360,7 +360,7 @@ async fn a_call_without_a_deadline_does_not_take_interim_answers_for_ever() {
     assert!(
         status
             .message()
-            .contains("more than 10 interim answers (1xx) to one call"),
+            .contains("more than 10 interim responses (1xx) to one call"),
         "{status}"
     );
     // A few of them are a proxy's.

@@ -1,7 +1,7 @@
-//! gRPC's own authorization policy (gRFC A43), with its audit log (gRFC A59), for tower services.
+//! gRPC authorization policies (gRFC A43) with audit logging (gRFC A59), for tower services.
 //!
-//! A [`Policy`] is parsed strictly and decides purely: no I/O, no clock, no allocation on an allow.
-//! This crate knows an [`identity::Peer`]; it never sees TLS.
+//! A [`Policy`] is parsed strictly. Its decision is a pure function: no I/O, no clock, no allocation on an allow.
+//! This crate knows an [`identity::Peer`] and no TLS.
 //!
 //! ```
 //! use countersign_authz::{Caller, Policy, Verdict};
@@ -22,14 +22,14 @@
 //! };
 //! let decide = |path| policy.decide(&orders, path, &HeaderMap::new()).verdict();
 //! assert_eq!(decide("/shop.v1.Shop/Get"), Verdict::Allow);
-//! assert_eq!(decide("/shop.v1.Shop/Put"), Verdict::Deny); // nobody allowed it
+//! assert_eq!(decide("/shop.v1.Shop/Put"), Verdict::Deny); // no rule allows it
 //! # Ok::<(), countersign_authz::InvalidPolicy>(())
 //! ```
 //!
-//! - [`Policy`]: parse, decide, [explain](Policy::explain); [`check`] and [`lint`] hold it against an [`Api`]
+//! - [`Policy`]: parse, decide, [explain](Policy::explain); [`check`] and [`lint`] find likely mistakes, against an [`Api`]
 //! - [`LivePolicy`], [`PolicyFile`]: the policy in force, replaced while calls run
-//! - [`Authorization`]: the policy, a shadow policy, the audit log and the counts behind every call
-//! - [`AuthorizationLayer`]: all of that before a tower service that exists already
+//! - [`Authorization`]: the policy, a shadow policy, the audit log and the counts of a server
+//! - [`AuthorizationLayer`]: authorization for an existing tower service
 //! - [`Audit`], [`AuditLogger`]: who called what (gRFC A59)
 
 mod audit;

@@ -1,6 +1,6 @@
 //! How long calls took, by method and code, under the names of OpenTelemetry's RPC conventions.
 //!
-//! The methods are given at the start. Whatever else is called is one method more, so that no caller adds a series.
+//! The methods are given at the start. All other paths count as one method, so that a caller cannot add a series.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,12 +19,12 @@ use crate::code::code_name;
 /// The label of every unknown method.
 pub(crate) const OTHER: &str = "_OTHER";
 
-/// Which end of the calls we are.
+/// Which side of the calls we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// We answer them.
+    /// The server.
     Server,
-    /// We make them.
+    /// The client.
     Client,
 }
 
@@ -105,7 +105,7 @@ impl NamedMethod {
 }
 
 impl CallMetrics {
-    /// None yet, of methods with these paths: `/package.Service/Method`.
+    /// No call yet, for methods with these paths: `/package.Service/Method`.
     pub fn new(side: Side, paths: impl IntoIterator<Item = String>) -> Self {
         let paths: Vec<String> = paths.into_iter().collect();
         let method = |path: &String| NamedMethod::named(path.trim_start_matches('/'));
@@ -119,7 +119,7 @@ impl CallMetrics {
         }
     }
 
-    /// The name of a path for people and machines, without its leading slash; `_OTHER` when it is no method of ours.
+    /// The name of a path, without its leading slash; `_OTHER` for an unknown method.
     pub fn name<'a>(&self, path: &'a str) -> &'a str {
         named(path, self.place(path))
     }
@@ -134,17 +134,17 @@ impl CallMetrics {
         self.methods.get(place).map(|method| method.name.clone())
     }
 
-    /// One began.
+    /// A call began.
     pub fn began(&self) {
         self.open.inc();
     }
 
-    /// One that began is over.
+    /// A call ended.
     pub fn ended(&self, path: &str, code: Code, took: Duration) {
         self.ended_at(self.place(path), code, took);
     }
 
-    /// One that began is over, by the place of its method.
+    /// A call ended, by the place of its method.
     pub(crate) fn ended_at(&self, place: Option<usize>, code: Code, took: Duration) {
         self.open.dec();
         let method = place.and_then(|place| self.methods.get(place));
@@ -170,10 +170,10 @@ impl CallMetrics {
             Side::Server => ("rpc_server_call_duration_seconds", "rpc_server_open_calls"),
             Side::Client => ("rpc_client_call_duration_seconds", "rpc_client_open_calls"),
         };
-        families.metric(open, "Calls that are under way.", &self.open)?;
+        families.metric(open, "Open calls.", &self.open)?;
         families.metric(
             duration,
-            "How long calls took from their first byte to their status.",
+            "The duration of calls, from the first byte to the status.",
             &self.times,
         )
     }

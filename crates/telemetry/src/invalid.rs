@@ -1,4 +1,4 @@
-//! Why spans cannot be sent as the environment says.
+//! An unusable variable of OpenTelemetry.
 
 /// A variable of OpenTelemetry's that is set to what this program cannot do.
 #[derive(Debug, thiserror::Error)]

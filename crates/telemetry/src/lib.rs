@@ -1,7 +1,7 @@
 //! Logs, metrics in the format of Prometheus, and traces.
 //!
-//! [`init_logs`] starts the log of a process, an [`Observer`] sees the calls of one side, and [`Traces`] sends their
-//! spans to a collector. Each crate that counts something registers its own families.
+//! [`init_logs`] starts the log of a process, an [`Observer`] records the calls of one side, and [`Traces`] exports their
+//! spans. Each crate registers its own metrics.
 //!
 //! ```
 //! use prometheus_client::registry::Registry;

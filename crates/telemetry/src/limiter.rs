@@ -1,8 +1,7 @@
-//! Lines at a bounded rate: those about a peer for each peer, other warnings for each place in the code. So an attack
-//! fills a counter and not a disk, and does not hide the refusals of other peers.
+//! Limits the rate of log lines: lines about a peer for each peer, other warnings for each place in the code. So an
+//! attack does not fill the disk, and does not hide the refusals of other peers.
 //!
-//! Errors are never limited, since they are our own and each is about something else. Lines left out are reported as a
-//! count.
+//! Errors are not limited. Lines left out are reported as a count.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -38,12 +37,12 @@ const ALL_ADDRESSES: Quota = Quota {
     parties: 256,
 };
 
-/// Whom a line is about.
+/// The peer that a line is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Who {
     /// A verified identity.
     Identity(String),
-    /// An address that has proved nothing.
+    /// The address of an unauthenticated peer.
     Address(IpAddr),
 }
 

@@ -1,6 +1,6 @@
 //! Writes each event as one line on standard error; standard output is for results.
 //!
-//! A call never waits for the reader of the log, a peer cannot forge a line, and repeated refusals are limited.
+//! A call does not wait for the reader of the log, a peer cannot forge a line, and repeated refusals are limited.
 
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::Arc;
@@ -98,13 +98,13 @@ impl Drop for Logs {
     }
 }
 
-/// Registers the families of the log of this process.
+/// Registers the metrics of this process's log.
 pub fn register_log(registry: &mut Registry) {
     metrics::register(registry, |families| {
         let lost = crate::writer::lost();
         families.counter(
             "log_lines_lost",
-            "Log lines that were not written, because nobody read them in time, or at all.",
+            "Log lines that were lost, because the queue was full or the write failed.",
             [
                 ([("reason", "queue_full")], lost.queue_full),
                 ([("reason", "write_failed")], lost.write_failed),

@@ -1,7 +1,6 @@
-//! The calls of one side as operators see them: a span around each, a number and a line at its end, and its place in a
-//! trace.
+//! Observes the calls of one side: metrics, log lines and spans.
 //!
-//! It decides nothing about a call, and of its metadata it records the two ids only.
+//! Of a call's metadata it records only the request id and the trace id.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +23,7 @@ const MAX_SHOWN_PATH: usize = 128;
 /// The target of the one line for each call, so that it can be left out alone.
 const TARGET: &str = "calls";
 
-/// Sees every call of one side. Clones share what they count.
+/// Observes every call of one side. Clones share their counts.
 #[derive(Clone, Debug)]
 pub struct Observer(Arc<Inner>);
 
@@ -176,7 +175,7 @@ impl Observer {
                 Side::Server => {
                     info!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "{}", events::CALL_FINISHED);
                 }
-                // Whoever makes the call knows how it ended.
+                // The caller logs how the call ended.
                 Side::Client => {
                     debug!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "{}", events::CALL_FINISHED);
                 }
@@ -199,7 +198,7 @@ impl Observer {
         (span, context, ended)
     }
 
-    /// Registers the families of calls and spans.
+    /// Registers the metrics of calls and spans.
     pub fn register(&self, registry: &mut Registry) {
         let Self(inner) = self.clone();
         base::metrics::register(registry, move |families| inner.calls.metrics(families));

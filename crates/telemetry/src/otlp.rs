@@ -1,7 +1,7 @@
-//! Spans on their way to a collector, by OTLP over HTTP (protobuf), as the `OTEL_*` variables say.
+//! Exports spans to a collector by OTLP over HTTP (protobuf), configured by the `OTEL_*` variables.
 //!
-//! The queue, the sampler, the resource and the protocol are the OpenTelemetry SDK's. Ours is what it leaves out:
-//! what it cannot do is an error at the start, and a collector that does not answer is a line in the log, once.
+//! The queue, the sampler, the resource and the protocol are those of the OpenTelemetry SDK. This file adds that an
+//! unsupported setting is an error at the start, and that a collector that does not answer is logged once.
 
 use std::env;
 use std::future::Future;
@@ -53,7 +53,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// How long one request to the collector may take, unless a variable says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The way to a collector.
+/// The exporter.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     provider: SdkTracerProvider,
@@ -162,7 +162,7 @@ impl Exporter {
         base::metrics::register(registry, move |families| {
             families.counter(
                 "trace_spans",
-                "Spans that were recorded, and what became of them; the others wait, or found the queue full.",
+                "Spans that were recorded, exported or failed; the others are queued, or found the queue full.",
                 [
                     ([("result", "recorded")], counts.recorded.get()),
                     ([("result", "exported")], counts.exported.load(Ordering::Relaxed)),
@@ -300,7 +300,7 @@ impl HttpClient for OnRuntime {
     }
 }
 
-/// ExportCounts what becomes of spans, and says when the collector is lost and when it is found again.
+/// Counts the results of exports, and logs when the collector is lost and when it is available again.
 #[derive(Debug)]
 struct Reporting {
     exporter: opentelemetry_otlp::SpanExporter,

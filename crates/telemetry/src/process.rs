@@ -1,4 +1,4 @@
-//! The process as the system sees it, under the names that every Prometheus client gives it.
+//! Process metrics, under the names of every Prometheus client.
 
 use std::fs;
 
@@ -14,21 +14,21 @@ pub fn register_process(registry: &mut Registry) {
         if let Some(kilobytes) = status("VmRSS:") {
             families.gauge(
                 "process_resident_memory_bytes",
-                "Memory of the process that is in RAM.",
+                "Resident memory in bytes.",
                 [(NONE, kilobytes * 1024)],
             )?;
         }
         if let Some(seconds) = cpu_seconds() {
             families.counter(
                 "process_cpu_seconds",
-                "Processor time that was used.",
+                "User and system CPU time in seconds.",
                 [(NONE, seconds)],
             )?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             families.gauge(
                 "process_open_fds",
-                "Descriptors that are open.",
+                "Open file descriptors.",
                 [(NONE, open.count())],
             )?;
         }

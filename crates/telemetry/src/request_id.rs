@@ -1,4 +1,4 @@
-//! The id of a request, by which caller and server name one call to each other.
+//! The id of a request, which caller and server share.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::{Builder, Uuid};
 
-/// By which caller and server name one call to each other.
+/// The header of the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of a request: a UUID, so that nothing else gets into a log by it.

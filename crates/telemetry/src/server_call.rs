@@ -1,7 +1,7 @@
 //! A call that a server answers, as every log line about it describes it. It is known to the thread that works for the call
 //! while it does, and nothing is formatted until a line is written.
 //!
-//! Of the call's metadata it records the two ids only.
+//! Of the call's metadata it records only the request id and the trace id.
 
 use std::cell::RefCell;
 use std::sync::Arc;

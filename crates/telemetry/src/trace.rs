@@ -1,4 +1,4 @@
-//! The place of a call in a trace, as W3C Trace Context writes it: `traceparent` and `tracestate`.
+//! The trace context of a call (W3C Trace Context): `traceparent` and `tracestate`.
 //!
 //! What a caller sends decides which trace its own call belongs to, and nothing else: what is malformed, or comes
 //! twice, begins a new trace, and the id of our own span is never the caller's. The propagator of OpenTelemetry's SDK
@@ -26,7 +26,7 @@ pub struct TraceContext {
     state: Option<HeaderValue>,
 }
 
-/// A `traceparent` that is not as the standard writes it.
+/// A malformed `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedTraceContext;
 
@@ -132,7 +132,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Another vendor's state is none of our log's business.
+/// Without the state, which is for other vendors.
 impl fmt::Debug for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TraceContext({self})")

@@ -1,7 +1,6 @@
-//! The spans of this process: their places in their traces, and, when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, their way to
-//! a collector.
+//! The spans of this process, exported to a collector when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
 //!
-//! A call never waits for a collector: spans that it does not take in time are dropped.
+//! A call does not wait for the collector: spans that it does not take in time are dropped.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! A thread that writes the log, so that no call waits for its reader.
+//! A thread that writes the log, so that no call waits for the log's reader.
 //!
 //! Lines queue for a thread. When they are not read in time, those of the loudest peer are dropped first and our own
 //! last; they are counted, and the first line that is read again says how many. `tracing-appender` drops whichever comes
@@ -54,7 +54,7 @@ struct WriterShared {
 struct WriterState {
     lines: FairQueue<Who, String>,
     dropped: u64,
-    /// Who waits until nothing is queued.
+    /// Senders to notify when the queue is empty.
     flushes: Vec<SyncSender<()>>,
 }
 
@@ -106,7 +106,7 @@ impl QueueWriter {
     pub(crate) fn flush(&self, patience: Duration) {
         let (done, written) = sync_channel(1);
         let mut state = self.0.state();
-        // A full queue means that the log is not read: then there is nothing to wait for.
+        // A full queue means that the log is not read: do not wait.
         if state.lines.is_full() {
             return;
         }
@@ -201,7 +201,7 @@ fn work<W: Fn(&str) -> io::Result<()>>(
         }
         batch.write();
         for done in flushes {
-            // Whoever asked may have lost patience.
+            // The receiver may have timed out.
             done.try_send(()).ok();
         }
     }

@@ -1,4 +1,4 @@
-//! What is audited, and who writes it (gRFC A59).
+//! Audit events, and the interface of audit loggers (gRFC A59).
 
 use std::fmt;
 use std::io;
@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use crate::policy::decide::Verdict;
 
-/// For which verdicts a policy wants events (gRFC A59).
+/// Which verdicts a policy audits (gRFC A59).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuditCondition {
-    /// For none.
+    /// None.
     #[default]
     None,
-    /// For denials.
+    /// Denials.
     OnDeny,
-    /// For allowed RPCs.
+    /// Allowed RPCs.
     OnAllow,
-    /// For all.
+    /// All RPCs.
     OnDenyAndAllow,
 }
 
@@ -43,14 +43,14 @@ impl AuditCondition {
     }
 }
 
-/// What a policy wants to be logged, and by whom.
+/// The audit options of a policy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuditOptions {
     pub(crate) condition: AuditCondition,
     pub(crate) loggers: Vec<Arc<dyn AuditLogger>>,
-    /// Optional loggers that nobody registered: the place, the line and the name.
+    /// Optional loggers that are not registered: the place, the line and the name.
     pub(crate) left_out: Vec<(String, u32, String)>,
-    /// Where the policy says so, if it does.
+    /// Where the policy sets it, if it does.
     pub(crate) line: Option<u32>,
 }
 
@@ -61,7 +61,7 @@ pub struct AuditEvent {
     pub timestamp: String,
     /// The path of the RPC, `/service/method`.
     pub rpc_method: String,
-    /// The name of the caller that the policy matched, of whatever kind, or `""`.
+    /// The name of the caller that the policy matched, of any kind, or `""`.
     pub principal: String,
     /// The name of the policy.
     pub policy_name: String,
@@ -69,17 +69,17 @@ pub struct AuditEvent {
     pub matched_rule: String,
     /// Whether the RPC may run.
     pub authorized: bool,
-    /// The id that a denied caller is told.
+    /// The id that a denied caller gets.
     pub decision_id: Uuid,
     /// How many denials of this principal were left out before this one, because there were too many.
     pub left_out: u64,
 }
 
-/// Where events go. It runs on the writer thread: it may block, but then the queue fills.
+/// An audit logger. It runs on the writer thread: it may block, but then the queue fills.
 pub trait AuditLogger: fmt::Debug + Send + Sync {
     /// Writes one event.
     ///
     /// # Errors
-    /// When it is not written; it is then counted as lost, and the RPC knows nothing of it.
+    /// When the event could not be written. It is then counted as failed; the RPC is not affected.
     fn log(&self, event: &AuditEvent) -> io::Result<()>;
 }

@@ -1,7 +1,7 @@
 //! The audit log of gRFC A59: one event per decided RPC, if the policy asks for it.
 //!
-//! Never waits and never fails an RPC: events queue for a writer thread, and what does not fit is counted. Denials of one
-//! principal are bounded, and the rest of them is a number in the last of them.
+//! It delays and fails no RPC: events queue for a writer thread, and events that do not fit are counted. The denials of
+//! one principal are limited; those left out are a count in a later event.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
@@ -23,15 +23,15 @@ use crate::policy::decide::Decision;
 /// How many events may wait for the writer.
 const QUEUE: usize = 8192;
 
-/// Denials of one principal that are written, each. What is beyond is counted in the next one, or in the last of them,
-/// which is written after ten seconds or at the end.
+/// Denials of one principal that are written one by one. Further ones are counted in the next event, or in the last of
+/// them, which is written after ten seconds or at the end.
 const DENIALS: Quota = Quota {
     burst: 100,
     refill: Duration::from_secs(1),
     parties: 4096,
 };
 
-/// How often to look whether denials that were left out are due.
+/// How often to check for denials that were left out and are due.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The queue of events and its writer.
@@ -56,7 +56,7 @@ struct AuditShared {
 struct AuditState {
     queue: FairQueue<DeniedPrincipal, QueuedEvent>,
     denials: Quotas<DeniedPrincipal, QueuedEvent>,
-    /// Who waits until all is written.
+    /// Senders to notify when all is written.
     flushes: Vec<SyncSender<()>>,
 }
 
@@ -66,7 +66,7 @@ impl AuditShared {
     }
 }
 
-/// What became of audit events, since the start.
+/// The results of audit events since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditCounts {
     /// Events that a logger wrote; an event with two loggers counts twice.
@@ -75,7 +75,7 @@ pub struct AuditCounts {
     pub failed: u64,
     /// Events that found the queue full.
     pub dropped: u64,
-    /// Denials that are a number in another event, since their principal had too many.
+    /// Denials that are only counted in another event, because their principal had too many.
     pub left_out: u64,
 }
 
@@ -88,7 +88,7 @@ struct AuditCounters {
 }
 
 impl Audit {
-    /// Queues the event of a decision, or leaves it to be counted, or drops one and counts.
+    /// Queues the event of a decision, or only counts it.
     pub(crate) fn record(
         &self,
         policy: &Arc<Policy>,
@@ -145,7 +145,7 @@ impl Audit {
         warn!(decision_id = %id, "{}", events::AUDIT_EVENT_DROPPED);
     }
 
-    /// What became of the events so far.
+    /// The results of the events so far.
     pub fn counts(&self) -> AuditCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let AuditCounters {
@@ -162,7 +162,7 @@ impl Audit {
         }
     }
 
-    /// Blocks until everything queued so far is written, at most for `patience`. Whether it is.
+    /// Blocks until everything queued so far is written, at most for `patience`. Returns whether it is.
     pub fn flush(&self, patience: Duration) -> bool {
         let Some(writer) = self.writer.get() else {
             return true;
@@ -170,7 +170,7 @@ impl Audit {
         let Some(shared) = writer else { return false };
         let (done, written) = mpsc::sync_channel(1);
         let mut state = shared.state();
-        // A full queue means that the writer is stuck or far behind: then there is nothing to wait for.
+        // A full queue means that the writer is stuck or far behind: do not wait.
         if state.queue.is_full() {
             return false;
         }
@@ -181,7 +181,7 @@ impl Audit {
     }
 }
 
-/// `None` when the system has no thread to give; then every event is counted as dropped.
+/// `None` when no thread can be started; then every event is counted as dropped.
 fn start_writer(counters: Arc<AuditCounters>) -> Option<Arc<AuditShared>> {
     let shared = Arc::new(AuditShared {
         state: Mutex::new(AuditState {
@@ -229,7 +229,7 @@ fn work(shared: &AuditShared, counters: &AuditCounters) {
             warn!(count = due.others, "{}", events::AUDIT_PRINCIPALS_LEFT_OUT);
         }
         for done in flushes {
-            // Whoever asked may have lost patience.
+            // The receiver may have timed out.
             done.try_send(()).ok();
         }
     }

@@ -1,6 +1,6 @@
-//! The audit loggers that a policy may name, and the three that come with this crate.
+//! The registry of audit loggers, and the three built-in loggers.
 //!
-//! They write what they are given, escaped as JSON; none filters, and none knows a policy.
+//! They write events as JSON; they do not filter.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -32,7 +32,7 @@ impl fmt::Debug for Loggers {
 }
 
 impl Loggers {
-    /// The loggers that every gRPC implementation has, and ours.
+    /// The built-in loggers: those of every gRPC implementation, and ours.
     pub fn built_in() -> Self {
         let mut loggers = Self {
             by_name: BTreeMap::new(),
@@ -48,8 +48,8 @@ impl Loggers {
         loggers
     }
 
-    /// Adds a logger, in place of one of the same name. `build` gets the `config` of the policy, and refuses it
-    /// with an error that says what it wants instead.
+    /// Adds a logger, or replaces the one of the same name. `build` gets the `config` of the policy, and refuses it with
+    /// an error that says what is expected.
     pub fn register(
         &mut self,
         name: &str,
@@ -134,8 +134,7 @@ impl AuditLogger for TracingLogger {
     }
 }
 
-/// `file_logger`: appends to the file `path`. It is opened for each event, so that one that was rotated away, removed
-/// or truncated is left alone from the next event on.
+/// `file_logger`: appends to the file `path`. It opens the file for each event, so that rotation needs no signal.
 #[derive(Debug)]
 struct FileLogger {
     path: PathBuf,

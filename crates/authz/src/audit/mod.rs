@@ -1,4 +1,4 @@
-//! The audit log of gRFC A59: `event` is what is written, `loggers` who may write it, `log` when it is.
+//! The audit log of gRFC A59: `event` defines events, `loggers` the registry of loggers, `log` the queue and its writer.
 
 pub(crate) mod event;
 pub(crate) mod log;

@@ -1,6 +1,6 @@
-//! What stands behind every call: the policy, a policy in shadow, the audit log, and counts.
+//! Authorization of a server's calls: the policy, a shadow policy, the audit log, and counts.
 //!
-//! Decides nothing itself, and tells a caller no more than that it may not.
+//! A denied caller learns only that it is denied, and an id.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,14 +31,14 @@ pub struct Authorization {
     counters: Arc<DecisionCounters>,
 }
 
-/// How often what was decided, since the start.
+/// The counts of decisions since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecisionCounts {
-    /// Calls that were let begin.
+    /// Allowed calls.
     pub allowed: u64,
-    /// Calls that were not.
+    /// Denied calls.
     pub denied: u64,
-    /// Calls whose path is not `/service/method`, so that no rule was asked.
+    /// Calls whose path is not `/service/method`, so that no rule was evaluated.
     pub malformed: u64,
     /// Running calls that a new policy ended.
     pub ended: u64,
@@ -46,7 +46,7 @@ pub struct DecisionCounts {
     pub shadow_would_allow: u64,
     /// Calls that the policy allowed and the shadow policy would deny.
     pub shadow_would_deny: u64,
-    /// What became of the audit events.
+    /// The results of audit events.
     pub audit: AuditCounts,
 }
 
@@ -71,8 +71,7 @@ impl Authorization {
         }
     }
 
-    /// With a second policy that is asked beside the first, changes nothing, and whose differences are logged and
-    /// counted.
+    /// Adds a shadow policy: it is evaluated too, but only differences from the policy in force are logged and counted.
     #[must_use]
     pub fn with_shadow(self, shadow: LivePolicy) -> Self {
         Self {
@@ -81,7 +80,7 @@ impl Authorization {
         }
     }
 
-    /// Whether a second policy is asked.
+    /// Whether there is a shadow policy.
     pub fn has_shadow(&self) -> bool {
         self.shadow.is_some()
     }
@@ -110,18 +109,18 @@ impl Authorization {
         &self.policy
     }
 
-    /// Whether an allow by `policy` leaves nothing behind but its count, whatever the headers of the call.
+    /// Whether an allow by `policy` has no effect but its count, for any headers of the call.
     pub(crate) fn is_silent(&self, policy: &Policy) -> bool {
         let is_audited = policy.audit.condition.wants(Verdict::Allow);
         self.shadow.is_none() && !is_audited && !policy.reads_metadata()
     }
 
-    /// Counts a call that is let begin by a decision of before.
+    /// Counts a call that is allowed by a cached decision.
     pub(crate) fn admit_again(&self) {
         count(&self.counters.allowed);
     }
 
-    /// Decides a call that is about to begin, and records it.
+    /// Decides a new call, and records the decision.
     pub(crate) fn admit(
         &self,
         in_force: &InForce,
@@ -175,7 +174,7 @@ impl Authorization {
         }
     }
 
-    /// Decides a call that runs once more, by a new policy.
+    /// Decides a running call again, by a new policy.
     pub(crate) fn keep(
         &self,
         in_force: &InForce,
@@ -223,12 +222,12 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The beginning of a path. A caller chooses all of it, and no method that is served is as long as this.
+/// The beginning of a path. The caller chooses the path; no served method is longer than this.
 fn shown(path: &str) -> &str {
     &path[..path.floor_char_boundary(256)]
 }
 
-/// Tells the log why, and the caller only an id to ask with.
+/// Logs the reason, and gives the caller only an id to ask with.
 fn refuse(
     reason: &'static str,
     text: &'static str,

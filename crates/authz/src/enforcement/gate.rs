@@ -1,8 +1,7 @@
-//! The policy before the calls of one connection, in parts: asked when a call begins, and again, of a call that runs,
-//! when another policy comes into force.
+//! Decides the calls of one connection: when a call begins, and again when a new policy comes into force.
 //!
-//! Remembers that a policy allowed a method, and only where no call of that caller could be decided otherwise: by the
-//! same policy, for the same caller, when no rule reads a header. A denial is decided each time.
+//! It caches that a policy allowed a method, only for the same policy and the same caller, and only when no rule reads a
+//! header: then the decision cannot differ. Denials are not cached.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,28 +14,28 @@ use crate::enforcement::authorization::Authorization;
 use crate::policy::caller::Caller;
 use crate::policy::path::routed_path;
 
-/// How many methods are remembered at once, so that a connection's memory does not follow the size of an API.
+/// How many methods are cached, so that a connection's memory does not depend on the size of an API.
 const REMEMBERED: usize = 16;
 
-/// How much of what is remembered is the number of a method. The rest is a generation.
+/// How many bits of a cache entry are the number of a method. The rest is a generation.
 const METHOD_BITS: u32 = 16;
 
-/// The policy before the calls of one connection.
+/// Decides the calls of one connection.
 #[derive(Debug)]
 pub struct Gate {
     authorization: Authorization,
     caller: Caller,
-    /// A method at each place, and the generation of a policy that allowed it whatever the headers.
+    /// Each entry: a method, and the generation of a policy that allows it for any headers.
     allowed: [AtomicU64; REMEMBERED],
 }
 
-/// That a call was let begin, and by which policy.
+/// An allowed call, with the generation of the policy that allowed it.
 #[derive(Debug)]
 pub struct Allowed {
     generation: u64,
 }
 
-/// What a policy may ask of a call, kept for as long as it runs.
+/// What a policy may read of a call, kept while the call runs.
 #[derive(Debug)]
 pub struct Head {
     path: Option<PathAndQuery>,
@@ -44,7 +43,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// A copy of what `request` has of it.
+    /// Copies it from `request`.
     pub fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
         let mut copy = Vec::with_capacity(headers.len());
@@ -69,7 +68,7 @@ impl Head {
 }
 
 impl Authorization {
-    /// The policy before the calls of `caller`, whose connection this is.
+    /// A gate for the connection of `caller`.
     pub fn gate(&self, caller: impl Into<Caller>) -> Gate {
         Gate::new(self.clone(), caller.into())
     }
@@ -84,11 +83,11 @@ impl Gate {
         }
     }
 
-    /// Decides a call that is about to begin, and records it. `method` is the number of its method among those that
-    /// are served, always the same for the same path, or `None` when its path is none of theirs.
+    /// Decides a new call, and records the decision. `method` is the number of its method among those that are served,
+    /// always the same for the same path, or `None`.
     ///
     /// # Errors
-    /// What to answer instead: PERMISSION_DENIED, or UNIMPLEMENTED for what is no method at all.
+    /// The status for the caller: PERMISSION_DENIED, or UNIMPLEMENTED for a path that is not a method.
     pub fn admit<B>(&self, method: Option<usize>, request: &Request<B>) -> Result<Allowed, Status> {
         let method = method.filter(|_| request.uri().query().is_none());
         let generation = self.authorization.policy().generation();
@@ -111,7 +110,7 @@ impl Gate {
         Ok(Allowed { generation })
     }
 
-    /// Where an allow of this method is remembered, and as what, unless the numbers are too large for that.
+    /// The cache entry of this method and its value, unless the numbers are too large.
     fn memory(&self, method: usize, generation: u64) -> Option<(&AtomicU64, u64)> {
         let number = u64::try_from(method).ok()?;
         let fits = number < 1 << METHOD_BITS && generation < 1 << (u64::BITS - METHOD_BITS);
@@ -119,7 +118,7 @@ impl Gate {
         fits.then_some((place, generation << METHOD_BITS | number))
     }
 
-    /// Resolves when a policy that came after `allowed` does not allow the call, with what to answer.
+    /// Resolves with the status for the caller when a policy newer than `allowed` does not allow the call.
     pub async fn refused(&self, allowed: &Allowed, head: &Head) -> Status {
         let mut policy = self.authorization.policy().subscribe();
         let path = head.path.as_ref().map_or("", PathAndQuery::as_str);

@@ -26,11 +26,11 @@ use crate::events;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Puts a policy before every call of a tower service, whatever its bodies are.
+/// Authorizes every call of a tower service, with any body types.
 ///
 /// The caller is the `Arc<Peer>` in the extensions of the request, where the transport of `countersign-mtls` puts it.
-/// A request without one is refused as UNAUTHENTICATED: put this layer inside of what adds the peer. A call that the
-/// policy does not allow is refused as PERMISSION_DENIED, and one that runs ends so when a new policy no longer allows
+/// A request without one is refused as UNAUTHENTICATED: put this layer inside the one that adds the peer. A call that the
+/// policy does not allow is refused as PERMISSION_DENIED; a running call ends with it when a new policy no longer allows
 /// it. Refusals are gRPC responses (HTTP status 200 with `grpc-status`), also before a service that is not gRPC.
 ///
 /// ```
@@ -177,7 +177,7 @@ impl<F> std::fmt::Debug for AuthorizedCall<F> {
     }
 }
 
-/// A call whose response has tonic's body, whatever body the service answers with.
+/// A call whose response body is converted to tonic's.
 struct TonicBodyCall<F> {
     call: Pin<Box<F>>,
 }
@@ -196,7 +196,7 @@ where
     }
 }
 
-/// A request body that ends with its call: a handler's task that outlives the call must not read on.
+/// A request body that ends with its call, also for a task of the handler that outlives the call.
 struct RequestBody {
     body: Body,
     call_over: Option<oneshot::Receiver<Status>>,

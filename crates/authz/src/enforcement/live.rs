@@ -1,6 +1,4 @@
-//! The policy in force, replaced whole while calls run.
-//!
-//! Never half a policy, and no moment without one: a call sees the old or the new.
+//! The policy in force. It is replaced atomically while calls run: a call sees the old policy or the new one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +23,7 @@ pub struct InForce {
 #[derive(Clone, Debug)]
 pub struct LivePolicy {
     in_force: Arc<watch::Sender<InForce>>,
-    /// That of `in_force`, to be read without a lock.
+    /// The generation of `in_force`, to be read without a lock.
     generation: Arc<AtomicU64>,
 }
 
@@ -58,7 +56,7 @@ impl LivePolicy {
                 generation,
                 since: SystemTime::now(),
             };
-            // Within the lock, so that the two never go apart for who comes later.
+            // Within the lock, so that the two agree.
             self.generation.store(generation, Ordering::Release);
         });
         generation
@@ -79,7 +77,7 @@ impl LivePolicy {
         self.in_force.borrow().clone()
     }
 
-    /// Tells of each replacement from now on.
+    /// A receiver of each replacement from now on.
     pub fn subscribe(&self) -> watch::Receiver<InForce> {
         self.in_force.subscribe()
     }

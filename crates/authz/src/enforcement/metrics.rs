@@ -1,4 +1,4 @@
-//! The decisions in numbers, for Prometheus. Never the name of a caller or of a rule.
+//! The metrics of decisions. No label is the name of a caller or of a rule.
 
 use base::metrics::{self, NONE};
 use prometheus_client::registry::Registry;
@@ -6,7 +6,7 @@ use prometheus_client::registry::Registry;
 use crate::enforcement::authorization::{Authorization, DecisionCounts};
 
 impl Authorization {
-    /// Registers the families of decisions and of the audit log.
+    /// Registers the metrics of decisions and of the audit log.
     pub fn register(&self, registry: &mut Registry) {
         let authorization = self.clone();
         metrics::register(registry, move |families| {
@@ -21,7 +21,7 @@ impl Authorization {
             } = authorization.counts();
             families.counter(
                 "authz_decisions",
-                "Calls that the policy let begin, or not; malformed ones have no method that a rule could name.",
+                "Calls by the policy's decision; a malformed call has no method that a rule could name.",
                 [
                     ([("decision", "allow")], allowed),
                     ([("decision", "deny")], denied),
@@ -35,7 +35,7 @@ impl Authorization {
             )?;
             families.counter(
                 "authz_shadow_differences",
-                "Calls about which the shadow policy decided otherwise, by what it would have done.",
+                "Calls that the shadow policy decided differently, by its decision.",
                 [
                     ([("would", "allow")], shadow_would_allow),
                     ([("would", "deny")], shadow_would_deny),
@@ -43,7 +43,7 @@ impl Authorization {
             )?;
             families.counter(
                 "authz_audit_events",
-                "Audit events, by what became of them; dropped and failed ones are in no log.",
+                "Audit events by result; dropped and failed ones are in no log.",
                 [
                     ([("result", "written")], audit.written),
                     ([("result", "failed")], audit.failed),

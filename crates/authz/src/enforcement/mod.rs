@@ -1,8 +1,8 @@
-//! A policy in force around the calls of a server.
+//! Enforces a policy on the calls of a server.
 //!
-//! - `policy_file`: read, checked, and read again; `live`: the policy in force; `authorization`: all that stands behind a call
-//! - `gate`: asked for each call of a connection; `layer`: the gate before any tower service
-//! - `metrics`: the decisions in numbers
+//! - `policy_file`: reads and checks the file; `live`: the policy in force; `authorization`: policy, audit log and counts
+//! - `gate`: decides the calls of a connection; `layer`: the gate before any tower service
+//! - `metrics`: the counts of decisions
 
 pub(crate) mod authorization;
 pub(crate) mod gate;

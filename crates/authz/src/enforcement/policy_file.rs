@@ -1,6 +1,6 @@
-//! The policy file: read and held against the API at the start, and again whenever its content changes.
+//! The policy file: read and checked against the API at the start, and again whenever its content changes.
 //!
-//! Never a policy with a fault in force: the last good one stays, and the log says why.
+//! An invalid policy does not come into force: the last good one stays, and the log says why.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::lint::finding::{Finding, Severity};
 use crate::policy::compiled::Policy;
 use crate::policy::invalid::InvalidPolicy;
 
-/// A policy that cannot be put in force. The text names the file.
+/// A policy that cannot come into force. The text names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum UnusablePolicy {
     /// The file cannot be read.
@@ -38,7 +38,7 @@ pub enum UnusablePolicy {
         /// Why.
         source: InvalidPolicy,
     },
-    /// It speaks of another API than ours.
+    /// It does not fit the API.
     #[error("the policy {} does not fit the API: {finding}", path.display())]
     Unfit {
         /// The file.
@@ -48,7 +48,7 @@ pub enum UnusablePolicy {
     },
 }
 
-/// A policy file, what it holds, and the policy in force.
+/// A policy file, its last content, and the policy in force.
 #[derive(Debug)]
 pub struct PolicyFile {
     path: PathBuf,
@@ -59,7 +59,7 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// Reads a policy, holds it against `api` and puts it in force; warnings go to the log.
+    /// Reads a policy, checks it against `api` and puts it in force; warnings go to the log.
     ///
     /// # Errors
     /// [`UnusablePolicy`].
@@ -79,7 +79,7 @@ impl PolicyFile {
         &self.live
     }
 
-    /// Puts each new content of the file in force, for ever, and counts what becomes of it.
+    /// Puts each new content of the file in force, and counts the results. It does not return.
     pub async fn follow(mut self, interval: Duration, input: Arc<Input>) {
         let mut seen_is_in_force = true;
         let mut unreadable = None::<String>;
@@ -88,7 +88,7 @@ impl PolicyFile {
             let late = || {
                 warn!("{}", events::POLICY_READ_SLOW);
                 input.refused();
-                // Forgotten by a read that ends well.
+                // A successful read resets it.
                 unreadable.get_or_insert_default();
             };
             let reread = self.reread(interval, late).await;
@@ -99,7 +99,7 @@ impl PolicyFile {
                     }
                 }
                 Reread::Failed(fault) => {
-                    // Said once per fault, not once per interval.
+                    // Logged once per fault, not once per interval.
                     if unreadable.as_ref() != Some(&fault) {
                         error!(reason = fault, "{}", events::POLICY_REFUSED);
                         input.refused();
@@ -127,7 +127,7 @@ impl PolicyFile {
         }
     }
 
-    /// Away from the calls: a file system may be slow, and so may checking a large policy.
+    /// On another thread: the file system may be slow, and so may the checks of a large policy.
     async fn reread(&self, interval: Duration, late: impl FnOnce()) -> Reread {
         let (path, api, seen) = (
             self.path.clone(),
@@ -148,10 +148,10 @@ impl PolicyFile {
     }
 }
 
-/// What the file holds, compared with what was seen before.
+/// The file's content, compared with the last one.
 enum Reread {
     Same,
-    /// It cannot be read, or reading it has a bug, which must not pass for an unchanged file.
+    /// It cannot be read, or reading it panicked.
     Failed(String),
     New(Arc<[u8]>, Result<Box<Policy>, UnusablePolicy>),
 }

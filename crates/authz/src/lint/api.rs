@@ -1,6 +1,4 @@
-//! What can be called: the paths of all RPCs, from protobuf descriptors.
-//!
-//! Never a message or a field; a policy knows none.
+//! The paths of all RPCs of an API, from protobuf descriptors.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +26,7 @@ pub enum InvalidApi {
         "not a descriptor set: {0}; make one with protoc --include_imports --descriptor_set_out=FILE"
     )]
     NotDescriptors(#[from] prost::DecodeError),
-    /// A method whose name cannot be that of one.
+    /// A method with an invalid name.
     #[error("the descriptor set has a method that cannot be called: {0:?}")]
     NotAMethod(String),
     /// They describe no RPC, so that any policy would look wrong.
@@ -40,7 +38,7 @@ impl Api {
     /// Reads a serialized `google.protobuf.FileDescriptorSet`, or several of them one after the other.
     ///
     /// # Errors
-    /// [`InvalidApi`], also when nothing in it can be called.
+    /// [`InvalidApi`], also when it has no method.
     pub fn from_descriptor_set(bytes: &[u8]) -> Result<Self, InvalidApi> {
         let mut paths = BTreeSet::new();
         let mut one_message = BTreeSet::new();
@@ -91,7 +89,7 @@ impl Api {
         self.paths().any(of_service)
     }
 
-    /// Whether a request of the RPC at `path` is one message: no stream of them, and not none.
+    /// Whether a request of the RPC at `path` is exactly one message.
     pub fn takes_one_message(&self, path: &str) -> bool {
         self.one_message.contains(path)
     }
@@ -105,7 +103,7 @@ impl Api {
         self.paths.contains(path)
     }
 
-    /// The RPC that was probably meant, when one is near enough.
+    /// The RPC that was probably meant, if one is similar enough.
     pub(crate) fn nearest(&self, path: &str) -> Option<&str> {
         let near = |known: &&str| known.len().abs_diff(path.len()) <= MAX_TYPOS;
         let typos = |known: &str| {
@@ -120,7 +118,7 @@ impl Api {
     }
 }
 
-/// More than these, and a guess would mislead.
+/// With a greater distance a guess would mislead.
 const MAX_TYPOS: usize = 4;
 
 #[cfg(test)]

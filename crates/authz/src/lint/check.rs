@@ -1,6 +1,5 @@
-//! What is probably wrong with a valid policy: held against itself, and against an API.
-//!
-//! Advice only: nothing here changes what a policy decides.
+//! Finds likely mistakes in a valid policy, by itself and against an API. They are advice; decisions do not depend on
+//! them.
 
 use std::collections::HashMap;
 
@@ -13,14 +12,14 @@ use crate::policy::decide::RuleList;
 use crate::policy::pattern::Pattern;
 use crate::policy::rule::{List, Rule};
 
-/// Holds a policy against itself only: what an author of any gRPC service should know.
+/// Checks a policy by itself, for any gRPC service.
 pub fn lint(policy: &Policy) -> Vec<Finding> {
     let mut findings = Findings::default();
     for (pointer, line) in &policy.empty_lists {
         findings.warn(
             (pointer.clone(), *line),
             "empty-list",
-            "an empty list asks nothing, so it matches everything: leave it out or fill it".into(),
+            "an empty list matches everything: leave it out or fill it".into(),
         );
     }
     for located in rules(policy) {
@@ -31,7 +30,7 @@ pub fn lint(policy: &Policy) -> Vec<Finding> {
     findings.sorted()
 }
 
-/// Holds a policy against itself and against the RPCs that it is for.
+/// Checks a policy by itself and against the RPCs that it is for.
 ///
 /// The findings are in the order of the text.
 pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
@@ -67,7 +66,7 @@ pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
     }
     for path in api.paths() {
         let mentions = |located: Located<'_>| match located.rule.paths.is_empty() {
-            // A deny rule for whatever is called says nothing of who may call this.
+            // A deny rule for all paths does not say who may call this one.
             true => located.list == List::Allow,
             false => located.rule.paths.matches(path),
         };
@@ -76,7 +75,7 @@ pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
                 ("/allow_rules".into(), 1),
                 "uncovered-rpc",
                 format!(
-                    "no rule mentions {path}, so nobody may call it: allow it, or deny it expressly"
+                    "no rule mentions {path}, so nobody may call it: allow it, or deny it explicitly"
                 ),
             );
         }
@@ -84,7 +83,7 @@ pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
     findings.sorted()
 }
 
-/// A hint compares with every RPC, and the first few tell enough.
+/// A hint compares with every RPC; the first few are enough.
 const MAX_HINTS: usize = 20;
 
 fn reaches(pattern: &Pattern, api: &Api) -> bool {
@@ -126,7 +125,7 @@ fn across_rules(policy: &Policy, findings: &mut Findings) {
             false => None,
         };
         if let Some(deny) = covering {
-            // May be meant: to close a service, or to shut a caller out, for a while.
+            // It may be intended: to close a service or to exclude a caller for a while.
             findings.warn(
                 located.whole(),
                 "never-allows",

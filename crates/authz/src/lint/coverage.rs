@@ -1,6 +1,5 @@
-//! Which patterns and rules match all, or nothing, of what others match.
-//!
-//! For advice only: where it is not sure, it says that they have nothing to do with each other.
+//! Which patterns and rules match all, or nothing, of what others match. For advice only: when in doubt, the answer is
+//! that they are unrelated.
 
 use crate::policy::pattern::{Pattern, Patterns};
 use crate::policy::rule::{HeaderRule, Rule};
@@ -62,7 +61,7 @@ pub(crate) fn covers(wide: &Rule, narrow: &Rule) -> bool {
     all(&wide.paths, &narrow.paths) && all(&wide.principals, &narrow.principals)
 }
 
-/// What kind of name a principal can only be meant for.
+/// The only kind of name that a principal can be meant for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Uri,

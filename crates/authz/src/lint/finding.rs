@@ -1,23 +1,23 @@
-//! What may be wrong with a policy, and where.
+//! A likely mistake in a policy, and its place.
 
 use std::fmt;
 
 use crate::policy::rule::{List, Rule};
 
-/// How many patterns are compared for advice, which takes less than a second. A policy that needs more gets less advice,
-/// and a finding that says so.
+/// How many patterns are compared, which takes less than a second. A larger policy gets less advice, and a finding that
+/// says so.
 const MAX_COMPARISONS: usize = 5_000_000;
 
 /// How sure a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// It cannot be meant.
+    /// It cannot be intended.
     Error,
-    /// It may be meant.
+    /// It may be intended.
     Warning,
 }
 
-/// Something in a policy that its author should look at.
+/// A likely mistake in a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// How sure it is.
@@ -45,7 +45,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A rule and where it stands.
+/// A rule and its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located<'a> {
     pub(crate) rule: &'a Rule,
@@ -70,7 +70,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Whether so many comparisons more may be made.
+    /// Whether this many more comparisons may be made.
     pub(crate) fn afford(&mut self, comparisons: impl FnOnce() -> usize) -> bool {
         if self.compared > MAX_COMPARISONS {
             return false;

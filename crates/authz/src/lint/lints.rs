@@ -1,6 +1,4 @@
-//! What is probably wrong with one rule, seen by itself.
-//!
-//! Each finding says who gets in, or who escapes.
+//! Finds likely mistakes in one rule by itself. Each finding says who is allowed, or who evades the rule.
 
 use crate::lint::coverage::{Kind, contradict, kind, subsumes};
 use crate::lint::finding::{Findings, Located};
@@ -36,16 +34,16 @@ fn whom_it_lets_in(located: Located<'_>, findings: &mut Findings) {
     if rule.principals.is_empty() {
         let message = match rule.headers.is_empty() {
             true => {
-                "names no principal, so it lets in anybody, also without a certificate: use \"*\" for any identity"
+                "names no principal, so it allows any caller, also one without a certificate: use \"*\" for any identity"
             }
             false => {
-                "names no principal, and the caller chooses the headers: it lets in whoever knows them"
+                "names no principal, and the caller chooses the headers: it allows any caller that knows them"
             }
         };
         findings.warn(located.whole(), "any-caller", message.into());
     }
     if rule.paths.is_empty() {
-        let message = "names no path, so it lets in to every RPC there is and will be";
+        let message = "names no path, so it allows every RPC, also future ones";
         findings.warn(located.whole(), "any-rpc", message.into());
     }
 }
@@ -101,7 +99,7 @@ fn repeated(located: Located<'_>, within: &str, patterns: &Patterns, findings: &
 fn principal(pattern: &Pattern, list: List, place: (String, u32), findings: &mut Findings) {
     if has_inner_star(pattern) {
         let message = format!(
-            "the star inside {:?} is itself: only one at an end is a wildcard",
+            "the star inside {:?} is literal: only one at an end is a wildcard",
             pattern.to_string()
         );
         findings.warn(place.clone(), "literal-star", message);
@@ -113,7 +111,7 @@ fn principal(pattern: &Pattern, list: List, place: (String, u32), findings: &mut
         Pattern::Present => return,
         Pattern::Exact(text) if text.is_empty() => {
             let message =
-                "\"\" is whoever has no certificate, or one without a name; nobody who has one";
+                "\"\" matches only a caller without a certificate, or with one that has no name";
             return findings.warn(place, "nobody", message.into());
         }
         Pattern::Exact(text) => {
@@ -126,7 +124,7 @@ fn principal(pattern: &Pattern, list: List, place: (String, u32), findings: &mut
         }
         Pattern::Suffix(suffix) => {
             let message = format!(
-                "\"*{}\" fits names of any kind: a URI, a DNS name or a subject may end so; name the callers",
+                "\"*{}\" matches names of any kind: a URI, a DNS name or a subject may end so; name the callers",
                 suffix.escape_debug()
             );
             findings.warn(place.clone(), "suffix-of-any-kind", message);
@@ -254,7 +252,7 @@ fn path(pattern: &Pattern, place: (String, u32), findings: &mut Findings) {
     };
     if text.contains('*') {
         let message = format!(
-            "the star inside {:?} is itself: only one at an end is a wildcard",
+            "the star inside {:?} is literal: only one at an end is a wildcard",
             pattern.to_string()
         );
         findings.warn(place, "literal-star", message);
@@ -303,7 +301,7 @@ fn headers(located: Located<'_>, findings: &mut Findings) {
         }
         if located.list == List::Deny {
             let message = format!(
-                "the caller chooses {:?}, and escapes by another value or by repeating it",
+                "the caller chooses {:?}, and evades the rule by another value or by repeating it",
                 header.key
             );
             findings.warn(place(), "evadable-header", message);
@@ -322,8 +320,8 @@ pub(crate) fn audit(policy: &Policy, findings: &mut Findings) {
     let wants = policy.audit.condition != crate::audit::event::AuditCondition::None;
     if wants == policy.audit.loggers.is_empty() {
         let message = match wants {
-            true => "asks for events and has no logger to write them: name one",
-            false => "names a logger and asks for no event: set audit_condition",
+            true => "asks for audit events and has no logger to write them: name one",
+            false => "names a logger but asks for no audit events: set audit_condition",
         };
         findings.warn(
             ("/audit_logging_options".into(), line),

@@ -1,4 +1,4 @@
-//! What is probably wrong with a valid policy: held against itself, and against the API that it is for.
+//! Finds likely mistakes in a valid policy, by itself and against the API that it is for.
 //!
 //! - `check`: the whole policy, by `coverage` and `api`; `lints`: one rule by itself, by `principal`; `finding`: what they say
 

@@ -1,7 +1,7 @@
-//! Which principals a certificate can have, in the very form in which they are compared.
+//! Which principals a certificate can have, in the form in which they are compared.
 //!
 //! A principal is a URI, a DNS name or a subject as [`identity::distinguished_name`] writes it (gRFC A41). A pattern that
-//! fits none of these matches nobody: harmless in an allow rule, and in a deny rule a hole.
+//! fits none of these matches no caller: harmless in an allow rule, but a hole in a deny rule.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ pub(crate) fn impossible(pattern: &Pattern) -> Option<(&'static str, String)> {
     }
 }
 
-/// What makes a text no name of any kind, and is easily mended.
+/// Why a text is not a name of any kind, where the fix is easy.
 fn common(text: &str) -> Option<(&'static str, String)> {
     if text.trim() != text && !text.ends_with("\\ ") {
         let message = format!(
@@ -193,7 +193,7 @@ fn subject(text: &str) -> Option<(&'static str, String)> {
     }
 }
 
-/// A subject in whatever form people write it, in the form that is compared.
+/// Converts a subject from a form that people write to the form that is compared.
 fn canonical(text: &str) -> Result<String, String> {
     if let Some(openssl) = text.strip_prefix('/') {
         let mut names: Vec<&str> = openssl.split('/').collect();
@@ -291,7 +291,7 @@ fn value<'a>(name: &str, text: &'a str) -> Result<(String, Option<char>, &'a str
     Ok((written, end.0, end.1))
 }
 
-/// What other programs call some of them.
+/// Other names of some attributes.
 const ALIASES: [(&str, &str); 14] = [
     ("E", "emailAddress"),
     ("EMAIL", "emailAddress"),

@@ -1,6 +1,4 @@
-//! Who calls, as a policy sees it: the identity that gRFC A41 picks from what TLS verified.
-//!
-//! Never anything that a caller may choose per request.
+//! The caller as a policy sees it: the identity by gRFC A41 from the verified certificate. A request cannot change it.
 
 use std::fmt;
 use std::slice;
@@ -43,8 +41,7 @@ impl From<&Arc<Peer>> for Caller {
 }
 
 impl Caller {
-    /// The caller that the holder of a certificate would be, if it were verified: to explain a policy, never to enforce
-    /// one.
+    /// The caller that the holder of an unverified certificate would be. Use it to explain a policy, not to enforce one.
     pub fn claimed(claims: &Claims) -> Self {
         Self::Authenticated {
             uri_sans: claims.uri_sans().to_vec(),
@@ -68,13 +65,13 @@ impl Caller {
 /// The names of a caller that count, all of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
-    /// No TLS, so nothing that could match.
+    /// No TLS: nothing can match.
     Unprotected,
     /// The URI subject alternative names.
     Uri(&'a [String]),
     /// The DNS subject alternative names.
     Dns(&'a [String]),
-    /// The subject; `""` stands for nobody in particular (gRFC A43).
+    /// The subject; `""` is an unauthenticated caller (gRFC A43).
     Subject(&'a str),
 }
 
@@ -89,12 +86,12 @@ impl<'a> Identity<'a> {
         sans.map(String::as_str).chain(subject)
     }
 
-    /// The name to log when no rule picked another: the first, or `""`.
+    /// The name to log when no rule matched another: the first, or `""`.
     pub fn principal(self) -> &'a str {
         self.names().next().unwrap_or_default()
     }
 
-    /// Where the names stand in a certificate, in words.
+    /// The kind of the names, in words.
     pub fn kind(self) -> &'static str {
         match self {
             Identity::Unprotected => "no TLS",

@@ -1,6 +1,4 @@
-//! A compiled policy: what it says of an RPC.
-//!
-//! Only `Policy::parse` makes one, so whatever is here is whole and valid.
+//! A compiled policy. Only `Policy::parse` makes one, so it is complete and valid.
 
 use std::collections::HashSet;
 
@@ -19,14 +17,14 @@ pub struct Policy {
     pub(crate) deny: RuleList,
     pub(crate) allow: RuleList,
     pub(crate) audit: AuditOptions,
-    /// Lists that were written and left empty: they ask nothing, which may not be what was meant.
+    /// Lists that are present but empty: they match everything, which may not be intended.
     pub(crate) empty_lists: Vec<(String, u32)>,
-    /// Whether a rule asks for a header.
+    /// Whether a rule has a header.
     pub(crate) reads_metadata: bool,
 }
 
 impl Policy {
-    /// 16 MiB: who reads a policy from a file stops there, so that no mishap fills the memory.
+    /// The limit when a policy is read from a file: 16 MiB.
     pub const MAX_BYTES: u64 = 16 << 20;
 
     /// The name of the policy; it is in every audit event.

@@ -1,6 +1,5 @@
-//! A JSON value that knows where it stands, and says so when it is not what it should be.
-//!
-//! Knows no field of a policy; strict about all of them: nothing unknown, nothing twice, no `null`.
+//! A JSON value with its place in the text, for errors. Objects are read strictly: no unknown field, no repeated field, no
+//! `null`.
 
 use std::collections::HashMap;
 
@@ -9,7 +8,7 @@ use crate::policy::json::{JsonValue, Node};
 
 pub(crate) type Parsed<T> = Result<T, InvalidPolicy>;
 
-/// A value and where it stands.
+/// A value and its place.
 pub(crate) struct At<'a> {
     pub(crate) node: &'a Node,
     pub(crate) pointer: String,

@@ -1,7 +1,7 @@
-//! The decision of gRFC A43: any deny rule, else any allow rule, else no.
+//! The decision of gRFC A43: deny if a deny rule matches, else allow if an allow rule matches, else deny.
 //!
-//! Pure and total. No clock, no I/O, no status; an allow allocates nothing, and rules for other paths or for
-//! other exact principals cost nothing.
+//! A pure, total function: no clock, no I/O. An allow allocates nothing, and rules for other paths or for other exact
+//! principals cost nothing.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ impl Verdict {
     }
 }
 
-/// What brought a decision about.
+/// The cause of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause<'a> {
     /// The first matching deny rule.
@@ -41,11 +41,11 @@ pub enum Cause<'a> {
     AllowRule(&'a str),
     /// No rule matched, which is a denial.
     NoRule,
-    /// The path is not `/service/method`, so no rule was asked, which is a denial.
+    /// The path is not `/service/method`: no rule was evaluated, which is a denial.
     MalformedPath,
 }
 
-/// What a policy says of one RPC.
+/// The decision about one RPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<'a> {
     /// Why.

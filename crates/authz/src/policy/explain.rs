@@ -1,6 +1,6 @@
-//! Why a policy decides as it does, rule by rule.
+//! Explains a decision, rule by rule.
 //!
-//! The decision is `decide`'s, and each rule is asked by the function that `decide` asks: nothing here matches.
+//! The decision is that of `decide`, and each rule is tested by the same function.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::policy::decide::{Decision, RuleList};
 use crate::policy::rpc::Rpc;
 use crate::policy::rule::{List, Mismatch, Rule};
 
-/// A decision and what each rule had to do with it.
+/// A decision and the result of each rule.
 #[derive(Clone, Debug)]
 pub struct Explanation<'a> {
     /// The decision.
@@ -23,7 +23,7 @@ pub struct Explanation<'a> {
     pub rules: Vec<RuleOutcome<'a>>,
 }
 
-/// What became of one rule.
+/// The result of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleOutcome<'a> {
     /// Which list it is in.

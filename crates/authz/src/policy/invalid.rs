@@ -1,6 +1,4 @@
-//! Why a text is not a policy: the place and the reason.
-//!
-//! Text of the policy is only ever shown escaped.
+//! Why a text is not a valid policy: the place and the reason. Text of the policy is shown escaped.
 
 use std::fmt;
 
@@ -39,7 +37,7 @@ pub enum Fault {
     WrongType {
         /// What belongs there.
         expected: &'static str,
-        /// What stands there.
+        /// What is there.
         found: &'static str,
     },
     /// A field that the standard does not define.
@@ -51,7 +49,7 @@ pub enum Fault {
         known: &'static [&'static str],
     },
     /// A field that is there twice.
-    #[error("the field {0:?} is there twice: keep one")]
+    #[error("the field {0:?} is repeated: keep one")]
     DuplicateField(String),
     /// A required field that is missing or empty.
     #[error("{0:?} is missing or empty")]
@@ -69,7 +67,7 @@ pub enum Fault {
     /// A pattern with a star at both ends.
     #[error("{0:?} has a star at both ends: a pattern is *, prefix*, *suffix or exact")]
     StarAtBothEnds(String),
-    /// A header that policies must not look at.
+    /// A header that a policy must not use.
     #[error("the header {0:?} belongs to the transport and cannot be part of a policy (gRFC A43)")]
     ForbiddenHeader(String),
     /// A key that no header can have.

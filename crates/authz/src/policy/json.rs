@@ -1,4 +1,4 @@
-//! JSON with what a strict reader needs and `serde_json::Value` drops: the line of each value and repeated keys.
+//! JSON values with what `serde_json::Value` drops: the line of each value, and repeated keys.
 //!
 //! The grammar is `serde_json`'s (its depth limit too); nothing here interprets a policy.
 
@@ -71,7 +71,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Node, serde_json::Error> {
 
 /// The line of every value of a valid JSON text, in the order in which they begin.
 ///
-/// On an invalid text the answer is meaningless, and never asked for.
+/// For an invalid text the result is meaningless.
 fn value_lines(text: &[u8]) -> Vec<u32> {
     let mut lines = Vec::new();
     let mut line = 1;

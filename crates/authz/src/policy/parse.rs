@@ -1,6 +1,6 @@
-//! From the text of a policy to a [`Policy`]: all of it, or a refusal with the place and the reason.
+//! Parses a [`Policy`] completely, or returns an error with the place and the reason.
 //!
-//! Nothing is skipped: a field that nobody reads would be a rule that nobody enforces.
+//! Nothing is skipped: an ignored field would be a rule that is not enforced.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ impl Policy {
         Self::parse_with(text, &Loggers::built_in())
     }
 
-    /// As [`Self::parse`], with other audit loggers to choose from.
+    /// Like [`Self::parse`], with these audit loggers.
     ///
     /// # Errors
-    /// As [`Self::parse`].
+    /// See [`Self::parse`].
     pub fn parse_with(text: &[u8], loggers: &Loggers) -> Result<Self, InvalidPolicy> {
         policy(text, loggers)
     }

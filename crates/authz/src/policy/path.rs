@@ -1,6 +1,5 @@
-//! The one shape that the path of an RPC has: `/service/method`.
-//!
-//! Never normalizes or decodes: what is authorized is, byte for byte, what is routed.
+//! The path of an RPC: `/service/method`. It is not normalized or decoded: the path that is authorized is, byte for byte,
+//! the path that is routed.
 
 use http::Request;
 
@@ -43,7 +42,7 @@ pub(crate) fn is_service_prefix(prefix: &str) -> bool {
         .is_some_and(|service| !service.is_empty() && !service.contains('/'))
 }
 
-/// The path that the router sees, unless there is a query, which the router would ignore: then no method at all.
+/// The path that the router sees; with a query, which the router would ignore, it is not a method.
 pub(crate) fn routed_path<B>(request: &Request<B>) -> &str {
     match request.uri().query() {
         None => request.uri().path(),

@@ -1,6 +1,6 @@
 //! The string patterns of gRFC A43: `*`, `prefix*`, `*suffix`, and everything else exact.
 //!
-//! Never a regular expression, never trimmed, never case-folded; a `*` anywhere else is itself.
+//! They are not regular expressions, not trimmed and not case-folded; a `*` anywhere else is literal.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ pub(crate) enum Pattern {
     Suffix(Box<str>),
 }
 
-/// `**`, `*x*`: a prefix to one implementation and a suffix to the next, so none to us.
+/// `**`, `*x*`: implementations differ on these, so they are errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StarAtBothEnds;
 
@@ -41,7 +41,7 @@ impl Pattern {
         }
     }
 
-    /// As [`Self::matches`], where a prefix ends and a suffix begins at the edge of an RDN (RFC 4514).
+    /// Like [`Self::matches`], but a prefix ends and a suffix begins at the edge of an RDN (RFC 4514).
     ///
     /// The holder of a certificate may choose one value in it: `CN=x\,O=Acme` must not end in `,O=Acme`, nor
     /// `CN=alice-evil` begin with `CN=alice`.
@@ -54,7 +54,7 @@ impl Pattern {
             }
     }
 
-    /// As [`Self::matches`], for the values of a repeated header joined by commas (gRFC A41), without joining them.
+    /// Like [`Self::matches`], for the values of a repeated header joined by commas (gRFC A41), without joining them.
     pub(crate) fn matches_joined<'a>(
         &self,
         mut values: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -171,9 +171,9 @@ fn ends_with<'a>(mut text: &[u8], values: impl DoubleEndedIterator<Item = &'a [u
     text.is_empty()
 }
 
-/// A list of patterns of which one has to match; an empty list asks nothing (gRFC A43).
+/// A list of patterns, one of which must match; an empty list matches everything (gRFC A43).
 ///
-/// However many are exact, they cost one look-up.
+/// All exact patterns together cost one look-up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Patterns {
     items: Vec<(Pattern, u32)>,

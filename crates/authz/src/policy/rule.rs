@@ -1,4 +1,4 @@
-//! One rule of a policy, and the only function that holds an RPC against it.
+//! One rule of a policy, and the only function that tests an RPC against it.
 //!
 //! `decide` and `explain` both call [`Rule::test`], so they cannot disagree.
 
@@ -28,7 +28,7 @@ impl fmt::Display for List {
     }
 }
 
-/// A rule: principals AND paths AND headers; an empty list asks nothing (gRFC A43).
+/// A rule: principals AND paths AND headers; an empty list matches everything (gRFC A43).
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) name: Box<str>,
@@ -38,7 +38,7 @@ pub(crate) struct Rule {
     pub(crate) headers: Vec<HeaderRule>,
 }
 
-/// One header of a rule, of which one value pattern has to match.
+/// One header of a rule; one of its value patterns must match.
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderRule {
     pub(crate) key: HeaderName,
@@ -55,7 +55,7 @@ pub(crate) enum Mismatch<'a> {
 }
 
 impl Rule {
-    /// Whether the rule matches; if so, the name of the caller that it asked for, unless it asks for none.
+    /// Whether the rule matches; if so, the name of the caller that matched, unless the rule has no principals.
     pub(crate) fn test<'a>(&'a self, rpc: Rpc<'a>) -> Result<Option<&'a str>, Mismatch<'a>> {
         if !self.paths.is_empty() && !self.paths.matches(rpc.path.as_str()) {
             return Err(Mismatch::Path);
@@ -92,7 +92,7 @@ impl HeaderRule {
                 .map(http::HeaderValue::as_bytes)
         };
         if is_binary(&self.key) {
-            // A value is base64, padded or not as the sender likes, and may itself be several (gRFC A41).
+            // A value is base64, padded or not, and may be several joined values (gRFC A41).
             let unpadded = || {
                 values()
                     .flat_map(|value| value.split(|&byte| byte == b','))
@@ -120,7 +120,7 @@ fn unpad(mut base64: &[u8]) -> &[u8] {
     base64
 }
 
-/// The text of a pattern for a binary header, padded or not as its author liked.
+/// The text of a pattern for a binary header, padded or not.
 pub(crate) fn unpadded(pattern: &str) -> String {
     pattern
         .split(',')
