@@ -278,7 +278,7 @@ async fn what_is_no_grpc_answer_is_called_one_by_its_http_status_with_a_body_or_
         let case = format!("{status} {content_type} with {} bytes: {ended}", body.len());
         assert_eq!(ended.code(), code, "{case}");
         let says = [
-            format!("{} is no gRPC server", server.address),
+            format!("the response from {} is not gRPC", server.address),
             format!("HTTP status {status} with "),
             content_type.to_owned(),
         ];

@@ -1,4 +1,4 @@
-//! The reasons of refused calls, in `google.rpc.ErrorInfo`. docs/errors.md has each.
+//! The reasons of refused calls, in `google.rpc.ErrorInfo`. docs/errors.md describes each.
 
 base::names! {
     NO_PEER,

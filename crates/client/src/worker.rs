@@ -1,4 +1,4 @@
-//! A paced caller for containers and long runs: a fixed number of calls a second, whatever happens to the server.
+//! Calls at a fixed rate, for containers and long runs.
 //!
 //! It does not make up for missed calls with a burst, and it keeps to the limit of open calls.
 

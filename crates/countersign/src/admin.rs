@@ -1,6 +1,6 @@
-//! The port for probes and scrapers: plaintext, on an address of its own, with nothing on it that needs a secret.
+//! The admin port for probes and metrics: plaintext, on its own address.
 //!
-//! It serves no RPC, names no caller and changes nothing. It is the only part that answers without TLS.
+//! It serves no RPC of the service, names no caller and changes nothing. It is the only part without TLS.
 
 use std::fmt;
 use std::future::Future;
@@ -29,8 +29,8 @@ use tracing::error;
 
 use crate::events;
 
-/// Probes and scrapers are few. Beyond this a connection makes way, of the address that has most and there one that
-/// sent nothing, so that none that is silent, or never reads, keeps a probe out.
+/// The limit of connections. Beyond it one is closed, of the address that has the most, first those that sent nothing, so
+/// that a silent client does not keep a probe out.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to begin to speak, and to send a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,9 +45,9 @@ const MAX_PROBE_ANSWER: u64 = 4096;
 /// Where the port is, as a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// There is none.
+    /// Off.
     Off,
-    /// It is here.
+    /// The address.
     At(SocketAddr),
 }
 
@@ -167,7 +167,7 @@ pub enum NotReady {
         "there is no admin port to ask: set --admin-listen or APP_ADMIN_ADDR to where the program has it"
     )]
     Off,
-    /// Nobody answers there.
+    /// No answer.
     #[error("cannot ask {address}: {source}")]
     Silent {
         /// Who was asked.

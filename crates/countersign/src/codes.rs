@@ -1,4 +1,4 @@
-//! The reasons of calls that the server refuses or ends, in `google.rpc.ErrorInfo`. docs/errors.md has each.
+//! The reasons of calls that the server refuses or ends, in `google.rpc.ErrorInfo`. docs/errors.md describes each.
 
 base::names! {
     CALLER_BUSY,

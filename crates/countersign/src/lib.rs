@@ -1,13 +1,13 @@
-//! Serve and call gRPC over mutual TLS: every peer proves who it is, and every call is authorized by that.
+//! gRPC over mutual TLS: every peer is authenticated by its certificate, and a policy authorizes every call.
 //!
-//! A service that trusts its network accepts every caller that can reach it. Here each side shows an X.509 certificate, a policy
-//! names who may call what, and both can change while calls run: a certificate that expires or is revoked, or a policy
-//! that is replaced, ends what it no longer allows.
+//! A service that trusts its network accepts every caller that can reach it. Here both sides present an X.509 certificate
+//! and a policy says who may call what. Both can change while calls run: when a certificate expires or is revoked, or
+//! when the policy is replaced, the calls that are no longer allowed end.
 //!
 //! # Serve
 //!
-//! A server is its services, their descriptor set, and a policy. All else comes from settings (flags and `APP_*`
-//! variables): credentials, limits, deadlines, health, metrics, draining.
+//! A server needs its services, their descriptor set, and a policy. Everything else comes from settings (flags and
+//! `APP_*` variables): credentials, limits, deadlines, metrics, draining.
 //!
 //! ```no_run
 //! # #[cfg(feature = "server")] mod example {
@@ -58,13 +58,13 @@
 //! # }
 //! ```
 //!
-//! # With a server that exists already
+//! # With an existing server
 //!
 //! [`mtls::Incoming`] is accepted by tonic's own server (feature `tonic-server`) and by `axum::serve` (feature `axum`);
 //! [`authz::AuthorizationLayer`] puts the policy before either; [`mtls::server_config`] is for rustls alone. What these
 //! don't do that [`server`] does is said there. Each has an example in the folder `examples`.
 //!
-//! # The map
+//! # Modules
 //!
 //! - [`server`]: serve, given services; [`client`]: call, given generated clients
 //! - [`admin`]: the plaintext port of probes and scrapers; [`program`]: settings, signals, exit codes

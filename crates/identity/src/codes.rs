@@ -1,4 +1,4 @@
-//! The codes of the errors that this crate makes. docs/errors.md has each.
+//! The codes of this crate's errors. docs/errors.md describes each.
 
 /// `CERTIFICATE_MALFORMED`
 pub const CERTIFICATE_MALFORMED: &str = "CERTIFICATE_MALFORMED";

@@ -1,4 +1,4 @@
-//! What webpki finds, in words.
+//! Texts for webpki's errors.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;

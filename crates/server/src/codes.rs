@@ -1,4 +1,4 @@
-//! The codes of the errors that this crate makes. docs/errors.md has each.
+//! The reasons of this service's errors. docs/errors.md describes each.
 
 /// `FIELDS_INVALID`
 pub const FIELDS_INVALID: &str = "FIELDS_INVALID";

@@ -1,7 +1,6 @@
 //! Every error that this service returns: its code, reason, details and message.
 //!
-//! A refusal tells the caller about the caller's own request and nothing else: no path, no cause of a failure, no
-//! other caller's data.
+//! An error tells the caller only about its own request: no path, no cause of a failure, no other caller's data.
 
 use std::collections::HashMap;
 use std::time::Duration;

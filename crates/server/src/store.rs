@@ -2,7 +2,7 @@
 //!
 //! One thread writes. It takes what has queued up, applies each in turn, and answers all of them after one commit, so
 //! that an answer is always durable and the disk's latency is shared. Reads see the last commit and block nothing.
-//! This module never judges the form of a request and knows no gRPC; only `tables` knows the file.
+//! This module does not validate requests and knows no gRPC; only `tables` knows the file.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What one watcher sees: current levels first, then each change, and current levels again for what it missed.
+//! The stream of one watcher: current levels first, then each change, and current levels again for changes it missed.
 //!
 //! A watcher never costs more than one page of items, however slowly it reads: changes wait in one ring that all
 //! watchers share, and a watcher that falls behind it lists the items again. It never sees a level older than one it saw.

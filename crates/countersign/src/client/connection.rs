@@ -1,4 +1,4 @@
-//! From settings to a client whose calls can be made.
+//! Makes a client from settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::client::retry::Retry;
 use crate::client::rpc_error::RpcError;
 use crate::credentials::credentials_next_step;
 
-/// Where the servers are, who they must be, and who we are.
+/// The servers, their expected identities, and our credentials.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// Where the servers are.
@@ -54,7 +54,7 @@ impl Connection {
     }
 }
 
-/// What generated clients call by. Clones share its connections, credentials and retry budget.
+/// A client of an API. Clones share its connections, credentials and retry budget.
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
@@ -156,7 +156,7 @@ impl Client {
         base::metrics::register(&mut registry, move |families| {
             families.counter(
                 "rpc_client_retries",
-                "Calls that were sent again: by policy, or transparently, because they were provably not processed.",
+                "Retries of calls: by policy, or transparently because the call was provably not processed.",
                 [
                     ([("kind", "policy")], client.retry.repeated()),
                     ([("kind", "transparent")], client.trust.resent_calls()),

@@ -1,4 +1,5 @@
-//! A client: a channel that generated clients take, from settings, with retries and errors that say what to do.
+//! A client: a channel for generated clients, made from settings, with deadlines, retries, and errors that say what to
+//! do.
 
 mod channel;
 mod connection;

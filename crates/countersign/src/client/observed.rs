@@ -1,4 +1,4 @@
-//! The channel as operators see it: each sending of a call is a span and a number, and carries its trace and its id.
+//! Observes the channel: each attempt of a call has a span and counts in the metrics, and carries its trace and request id.
 //!
 //! Retries are decided in the layer above.
 

@@ -1,7 +1,7 @@
-//! Calls that failed in a way that may pass are sent again, in the shape of gRFC A6.
+//! Retries calls that failed with a transient error, by gRFC A6.
 //!
-//! Only for methods that are idempotent: what was provably not processed is sent again by the channel itself. Never
-//! past the deadline, never against the server's word, never more than the budget allows.
+//! Only idempotent methods are retried here; the channel itself resends calls that were provably not processed. Retries
+//! keep within the deadline, the server's pushback and the budget.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// By which the server learns that this is not the first attempt (gRFC A6).
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
-/// A server that asks for more patience than this is answered by giving up.
+/// If the server asks for a longer pause, the call is not retried.
 const MAX_PUSHBACK: Duration = Duration::from_secs(60);
 
 /// How often, and after which pauses, a call is sent.

@@ -4,9 +4,9 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-/// All went well.
+/// Success.
 pub const OK: ExitCode = ExitCode::SUCCESS;
-/// The work was done and the answer is no, or an RPC failed in a way that has no code of its own.
+/// The answer is no, or an RPC failed with an error that has no exit code of its own.
 pub const FAILED: u8 = 1;
 /// The command line, the environment or a file is not usable: `EX_USAGE`.
 pub const USAGE: u8 = 64;

@@ -1,6 +1,6 @@
 //! Ends a process that cannot end by itself because a disk, a file or a pipe hangs.
 //!
-//! It has a thread and a runtime of its own, so that nothing else in the process can hold it up.
+//! It has its own thread and runtime, so that nothing else in the process can block it.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -83,7 +83,7 @@ fn say(stuck: Stuck) {
     let (said, done) = mpsc::channel();
     let line = move || {
         exit::say(&stuck);
-        // Nobody waits any more when it took too long.
+        // The receiver is gone when it took too long.
         said.send(()).ok();
     };
     if thread::Builder::new().spawn(line).is_ok() {

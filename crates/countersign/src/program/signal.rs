@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM, SIGINT and SIGHUP, listened to from the moment it is made.
 ///
-/// SIGHUP is what a terminal that goes away sends. Files are read again by themselves, so that it has no other use here.
+/// A terminal that closes sends SIGHUP. Files are reloaded automatically, so SIGHUP has no other use here.
 #[derive(Debug)]
 pub struct Stop {
     terminate: Signal,

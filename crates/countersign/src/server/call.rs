@@ -1,9 +1,8 @@
-//! One call, from its first step to the last byte of its response: what may end it early, how it ended, and
-//! that its end is reported once.
+//! Runs one call, from its start to the last byte of its response, ends it early if necessary, and reports its end once.
 //!
-//! What may end it is looked at when it has to wait for the first time, since most calls never do: nothing is missed by
-//! that. The policy is compared by its generation, the authority is looked at again, and the deadline counts from the
-//! start. A response of many pieces is looked at from the second one on, whether it waits or not.
+//! What may end a call early is checked from its first wait on, since most calls never wait. Nothing is missed: the policy
+//! is compared by its generation, the lease is checked again, and the deadline counts from the start. A response of many
+//! pieces is checked from the second piece on.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -34,7 +33,7 @@ use crate::server::table::BoxedAnswer;
 const MAX_REST: usize = 64 << 10;
 const LINGER: Duration = Duration::from_millis(100);
 
-/// How many pieces a response may have before what ends it is looked at: the message of a call that has one.
+/// How many pieces a response may have before the checks begin: the message of a unary call.
 const UNWATCHED: usize = 1;
 
 /// A call that runs.
@@ -89,12 +88,12 @@ impl Run {
             return Poll::Pending;
         };
         let status = ready!(end.as_mut().poll(cx));
-        // Before the handler is dropped, so that its tasks learn why.
+        // Before the handler is dropped, so that its tasks learn the reason.
         self.shared.end(Some(&status));
         Poll::Ready(status)
     }
 
-    /// The call ended so. Told once.
+    /// Reports the end of the call, once.
     fn finish(&mut self, code: Code) {
         self.shared.end(None);
         if let Some((recorded, place)) = self.open.take() {
@@ -119,8 +118,8 @@ pub(crate) enum CallWork {
     Answered(Response<Body>),
     /// Its handler.
     Running(BoxedAnswer),
-    /// The rest of its request, before this answer. Without that, HTTP/2 resets the stream of each refused call, and
-    /// takes a caller who is refused often for one that breaks the protocol.
+    /// The rest of its request, before this answer. Otherwise HTTP/2 would reset the stream of each refused call, and treat
+    /// a caller that is refused often as one that violates the protocol.
     Refused(Response<Body>, Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
@@ -152,11 +151,11 @@ where
             };
         }
     };
-    // What comes later is nobody's to read.
+    // The rest is not read.
     drop(timeout(LINGER, rest).await);
 }
 
-/// The future of a call. What is no call has no [`Run`].
+/// The future of a call. A request that is not a gRPC call has no [`Run`].
 #[must_use = "a call runs when it is polled"]
 pub(crate) struct Call {
     work: Option<CallWork>,
@@ -350,14 +349,14 @@ impl Drop for CallBody {
     }
 }
 
-/// Drops what a handler made. It may panic at that too, and the connection of its call must not.
+/// Drops a handler's value. That may panic too, and must not end the connection.
 fn discard<T>(made: T) {
     if catch_unwind(AssertUnwindSafe(|| drop(made))).is_err() {
         error!("{}", events::HANDLER_PANICKED_LATE);
     }
 }
 
-/// What a caller gets whose call panicked; it is also said in the log.
+/// The status of a call whose handler panicked. It is also logged.
 pub(crate) fn panicked() -> Status {
     error!("{}", events::HANDLER_PANICKED);
     Status::internal("the server failed; the operator has the details")

@@ -1,7 +1,5 @@
-//! The layer around every call on the port: what is no gRPC call is refused; request id, trace, span, metrics, deadline, authority, panics. The policy is
-//! inside it.
-//!
-//! It holds no authorization rule and knows no RPC by name.
+//! The layer around every call on the port: it refuses requests that are not gRPC calls, and adds request id, trace,
+//! metrics, deadline, lease and panic handling. The policy is inside it.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,7 +34,7 @@ use crate::server::table::{self, Table};
 /// What a header counts beside its name and its value (RFC 9113 §6.5.2).
 const HEADER_OVERHEAD: usize = 32;
 
-/// What of a value that a caller made up is shown.
+/// How much of a caller's value is shown.
 const MAX_SHOWN: usize = 128;
 
 /// How long calls may take.
@@ -139,7 +137,7 @@ impl ConnectionService {
         }
     }
 
-    /// A place for a call, and how long it may take; or the answer that turns it away.
+    /// A slot for a call, and how long it may take; or the status that refuses it.
     fn admit(&self, headers: &HeaderMap) -> Result<(CallSlot, Duration), Status> {
         let shed = |exceeded: &Exceeded| self.port.metrics.shed.add(exceeded.reason());
         let max_bytes = self.port.bounds.metadata_bytes;
@@ -153,7 +151,7 @@ impl ConnectionService {
         Ok((place, timeout.min(self.port.deadlines.max)))
     }
 
-    /// The answer to what is no gRPC call. Neither the policy nor a handler sees it.
+    /// The response to a request that is not a gRPC call. Neither the policy nor a handler sees it.
     fn refuse<B>(&self, request: &Request<B>, no_call: NotACall) -> Response<Body> {
         self.port.metrics.not_calls.add(no_call.code());
         let content_type = request.headers().get(CONTENT_TYPE);
@@ -182,7 +180,7 @@ impl ConnectionService {
         }
         let id = RequestId::from_headers(request.headers());
         request.headers_mut().insert(REQUEST_ID, id.value());
-        // A malformed context is none: the call begins a trace of its own.
+        // With a malformed context the call begins a new trace.
         let caller = TraceContext::from_headers(request.headers()).unwrap_or_default();
         let metrics = &self.port.metrics;
         let path = request.uri().path();

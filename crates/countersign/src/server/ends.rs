@@ -14,15 +14,15 @@ use crate::codes::DRAINING;
 use crate::server::exceeded::{ERROR_DOMAIN, Exceeded};
 use crate::server::request_body::CallState;
 
-/// Within this, once a drain begins, streams end that only the server can end: not all at once, so that their callers do
-/// not come to the other servers all at once.
+/// When a drain begins, streams that only the server can end are ended within this time, spread out, so that their
+/// callers do not reconnect to other servers all at once.
 const DRAIN_SPREAD: Duration = Duration::from_secs(1);
 
-/// What may end a call before its time.
+/// What may end a call early.
 #[derive(Debug)]
 pub(crate) struct Ends {
     pub(crate) gate: Arc<Gate>,
-    /// By which policy it began, and what it asked, unless it was not let begin.
+    /// The policy that allowed it, and its request head; `None` when it was refused.
     pub(crate) allowed: Option<(Allowed, Head)>,
     pub(crate) lease: Lease,
     pub(crate) limit: Duration,

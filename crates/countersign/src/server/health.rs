@@ -1,6 +1,6 @@
 //! The health of the server: one state, reported by gRPC health checks, `/livez` and `/readyz`.
 //!
-//! A check costs nothing, and the state is never "serving" while callers would be refused.
+//! The state is not "serving" while callers would refuse our certificate.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -66,7 +66,7 @@ impl Health {
             .max_decoding_message_size(MAX_REQUEST)
     }
 
-    /// Whether new calls are welcome now.
+    /// Whether the server is ready for new calls.
     pub(crate) fn readiness(&self) -> Readiness {
         self.readiness.borrow().clone()
     }
@@ -78,24 +78,24 @@ impl Health {
             let readiness = health.readiness();
             families.gauge(
                 "rpc_server_ready",
-                "1 while new calls are welcome, else 0.",
+                "1 while the server is ready for new calls, else 0.",
                 [(NONE, u64::from(readiness == Readiness::Ready))],
             )?;
             let draining = readiness == Readiness::NotReady(DRAINING);
             families.gauge(
                 "rpc_server_draining",
-                "1 from being asked to stop until the end, else 0.",
+                "1 while the server drains, else 0.",
                 [(NONE, u64::from(draining))],
             )
         });
     }
 
-    /// Says that the process is about to stop; nothing makes it ready again. `liveness` stays as it is.
+    /// Sets the process to not ready for good, because it will stop. `liveness` does not change.
     pub(crate) async fn drain(&mut self) {
         self.set(Readiness::NotReady(DRAINING)).await;
     }
 
-    /// Ends the open health `Watch` streams after their last word, so that none of them holds up the drain.
+    /// Ends the open health `Watch` streams after a last message, so that they do not delay the drain.
     pub(crate) async fn end(&mut self) {
         for name in [PROCESS, LIVENESS, READINESS]
             .into_iter()
@@ -105,7 +105,7 @@ impl Health {
         }
     }
 
-    /// Is not ready while our own certificate is not valid, because every caller would refuse it.
+    /// Sets the state to not ready while our own certificate is not valid, because every caller would refuse it.
     pub(crate) async fn follow(self, trust: Trust) {
         let mut snapshots = trust.subscribe();
         loop {

@@ -1,4 +1,4 @@
-//! The limits as settings: how much a peer may take, and how long it may keep the server waiting.
+//! The settings for limits on what a peer may use, and how long it may take.
 
 use clap::Args;
 use mtls::Limits;
@@ -52,7 +52,7 @@ pub struct LimitSettings {
     )]
     pub max_connections_per_peer: usize,
 
-    /// Sockets that have not proved who they are, in all; at most half of --max-connections
+    /// Unauthenticated sockets in all; at most half of --max-connections
     #[arg(
         long,
         env = "APP_MAX_UNAUTHENTICATED",
@@ -61,7 +61,7 @@ pub struct LimitSettings {
     )]
     pub max_unauthenticated: usize,
 
-    /// Sockets that have not proved who they are, from one IP address
+    /// Unauthenticated sockets from one IP address
     #[arg(
         long,
         env = "APP_MAX_UNAUTHENTICATED_PER_IP",
@@ -70,7 +70,7 @@ pub struct LimitSettings {
     )]
     pub max_unauthenticated_per_ip: usize,
 
-    /// Calls that one connection may have open
+    /// Open calls of one connection
     #[arg(
         long,
         env = "APP_MAX_CONCURRENT_STREAMS",
@@ -79,7 +79,7 @@ pub struct LimitSettings {
     )]
     pub max_concurrent_streams: u32,
 
-    /// Calls that all callers together may have open; more are turned away at once
+    /// Open calls of all callers together; more are refused at once
     #[arg(
         long,
         env = "APP_MAX_CONCURRENT_CALLS",
@@ -88,7 +88,7 @@ pub struct LimitSettings {
     )]
     pub max_concurrent_calls: usize,
 
-    /// Calls that one identity may have open; a quarter of it when three quarters of --max-concurrent-calls are taken
+    /// Open calls of one identity; a quarter of it when three quarters of --max-concurrent-calls are taken
     #[arg(
         long,
         env = "APP_MAX_CONCURRENT_CALLS_PER_PEER",
@@ -97,7 +97,7 @@ pub struct LimitSettings {
     )]
     pub max_concurrent_calls_per_peer: usize,
 
-    /// Calls of one connection that were opened and reset before they were looked at
+    /// Calls of one connection that were opened and reset before they were processed
     #[arg(
         long,
         env = "APP_MAX_PENDING_RESETS",
@@ -106,7 +106,7 @@ pub struct LimitSettings {
     )]
     pub max_pending_resets: usize,
 
-    /// Calls of one connection that were reset because they broke HTTP/2
+    /// Calls of one connection that were reset because they violate HTTP/2
     #[arg(
         long,
         env = "APP_MAX_LOCAL_RESETS",
@@ -137,7 +137,7 @@ pub struct LimitSettings {
     )]
     pub max_message_size: usize,
 
-    /// Silence after which a peer is asked for a sign of life
+    /// Silence after which a peer gets a PING
     #[arg(
         long,
         env = "APP_KEEPALIVE_INTERVAL",
@@ -146,7 +146,7 @@ pub struct LimitSettings {
     )]
     pub keepalive_interval: Duration,
 
-    /// How long that sign may take
+    /// How long the answer to that PING may take
     #[arg(
         long,
         env = "APP_KEEPALIVE_TIMEOUT",
@@ -155,7 +155,7 @@ pub struct LimitSettings {
     )]
     pub keepalive_timeout: Duration,
 
-    /// From the headers of a call to its whole first message, whatever its deadline
+    /// From the headers of a call to its whole first message, regardless of its deadline
     #[arg(
         long,
         env = "APP_FIRST_MESSAGE_TIMEOUT",
@@ -164,7 +164,7 @@ pub struct LimitSettings {
     )]
     pub first_message_timeout: Duration,
 
-    /// How long a response may wait for a caller that does not read it; then its connection is cut
+    /// How long a response may wait for a caller that does not read it; then the connection is cut
     #[arg(
         long,
         env = "APP_UNREAD_TIMEOUT",
@@ -173,7 +173,7 @@ pub struct LimitSettings {
     )]
     pub unread_timeout: Duration,
 
-    /// How long a call may take whose caller sets no deadline
+    /// The deadline of a call whose caller sets none
     #[arg(
         long,
         env = "APP_DEFAULT_DEADLINE",
@@ -182,7 +182,7 @@ pub struct LimitSettings {
     )]
     pub default_deadline: Duration,
 
-    /// The longest deadline that a caller gets
+    /// The longest deadline that a caller may have
     #[arg(
         long,
         env = "APP_MAX_DEADLINE",
@@ -191,7 +191,7 @@ pub struct LimitSettings {
     )]
     pub max_deadline: Duration,
 
-    /// Time without a call after which a connection is asked to go
+    /// Time without a call after which a connection is closed by GOAWAY
     #[arg(
         long,
         env = "APP_MAX_CONNECTION_IDLE",
@@ -200,7 +200,7 @@ pub struct LimitSettings {
     )]
     pub max_connection_idle: Duration,
 
-    /// Age at which a connection is asked to move, ±10 %
+    /// Age at which a connection is closed by GOAWAY, ±10 %
     #[arg(
         long,
         env = "APP_MAX_CONNECTION_AGE",
@@ -209,7 +209,7 @@ pub struct LimitSettings {
     )]
     pub max_connection_age: Duration,
 
-    /// How long a connection that was asked to move may finish its calls
+    /// How long a connection may finish its calls after that GOAWAY
     #[arg(
         long,
         env = "APP_MAX_CONNECTION_AGE_GRACE",
@@ -218,7 +218,7 @@ pub struct LimitSettings {
     )]
     pub max_connection_age_grace: Duration,
 
-    /// Between saying that it is about to stop and stopping to accept
+    /// Time between reporting not ready and closing the port, at shutdown
     #[arg(
         long,
         env = "APP_DRAIN_DELAY",
@@ -227,7 +227,7 @@ pub struct LimitSettings {
     )]
     pub drain_delay: Duration,
 
-    /// How long open calls may go on when the server stops
+    /// How long open calls may take to finish at shutdown
     #[arg(
         long,
         env = "APP_DRAIN_TIMEOUT",
@@ -287,7 +287,7 @@ impl LimitSettings {
             .map(|(name, _)| name);
         match zero_count.or(zero_time) {
             Some(name) => Err(format!(
-                "{name} is 0, so that nobody would be served; give it a larger value"
+                "{name} is 0, so no caller could be served; use a larger value"
             )),
             None => Ok(()),
         }

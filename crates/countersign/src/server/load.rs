@@ -1,4 +1,4 @@
-//! How many calls may be open at once: in all, and of one identity, so that neither one nor a few take every place.
+//! Limits on open calls: in all, and of one identity, so that a few identities cannot take all places.
 //!
 //! The last quarter of the places is for identities that hold few.
 //!

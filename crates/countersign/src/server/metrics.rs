@@ -14,9 +14,9 @@ use telemetry::{CallLines, Observer, Traces};
 pub(crate) struct Metrics {
     /// Every call on the port.
     pub(crate) calls: Observer,
-    /// Calls that a limit turned away, by the limit.
+    /// Calls that a limit refused, by the limit.
     pub(crate) shed: CountBy,
-    /// Requests that were no gRPC calls, by why not.
+    /// Requests that were not gRPC calls, by reason.
     pub(crate) not_calls: CountBy,
     /// What became of reading the policy.
     pub(crate) policy: Arc<Input>,
@@ -44,12 +44,12 @@ impl Metrics {
         base::metrics::register(&mut registry, move |families| {
             families.counter(
                 "rpc_server_shed",
-                "Calls that a limit turned away, by the limit.",
+                "Calls that a limit refused, by the limit.",
                 metrics.shed.samples("reason"),
             )?;
             families.counter(
                 "rpc_server_not_calls",
-                "Requests that were refused because they are no gRPC calls, by why not.",
+                "Requests that were refused because they are not gRPC calls, by reason.",
                 metrics.not_calls.samples("code"),
             )
         });

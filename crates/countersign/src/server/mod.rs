@@ -1,4 +1,4 @@
-//! Serves the gRPC services of a program, with everything that a server needs around them.
+//! Serves gRPC services with credentials, policy, limits, health, metrics and draining.
 
 mod call;
 mod calls;

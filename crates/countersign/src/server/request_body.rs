@@ -16,7 +16,7 @@ use tonic::Status;
 #[derive(Debug)]
 pub(crate) struct CallState {
     call: ServerCall,
-    /// The first message has come, or nothing waits for it.
+    /// The first message has arrived, or nothing waits for it.
     begun: AtomicBool,
     over: AtomicBool,
     reader: Mutex<Reader>,
@@ -152,7 +152,7 @@ where
                 }
                 Some(looked.map(|()| frame))
             }
-            // There is none, and the handler says what it thinks of that.
+            // There is no message; the handler decides about that.
             Some(Err(error)) => {
                 this.begun();
                 Some(Err(Status::from_error(error.into())))

@@ -1,4 +1,4 @@
-//! The way from a program's `main` to a running server.
+//! Runs a server from a program's `main`.
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! The services of a program, and the way from its `main` to a running server.
+//! The services of a program.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -55,7 +55,7 @@ pub struct Services {
 pub(crate) type ServiceFailure = Pin<Box<dyn Future<Output = String> + Send>>;
 
 impl Services {
-    /// None yet.
+    /// No service yet.
     pub fn new() -> Self {
         Self {
             table: Table::default(),
@@ -63,7 +63,7 @@ impl Services {
         }
     }
 
-    /// One service more.
+    /// Adds a service.
     pub fn add_service<S>(mut self, service: S) -> Self
     where
         S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>

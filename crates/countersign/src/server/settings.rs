@@ -12,10 +12,10 @@ use crate::credentials::CredentialSettings;
 use crate::program;
 use crate::server::limits::LimitSettings;
 
-/// Where a server listens, who it is, who may call it, and how much of it.
+/// The settings of a server: addresses, credentials, policy and limits.
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
-    /// Where callers connect, with mutual TLS; port 0 takes a free one
+    /// The address for callers, with mutual TLS; port 0 takes a free port
     #[arg(
         long,
         env = "APP_LISTEN_ADDR",
@@ -24,7 +24,7 @@ pub struct Settings {
     )]
     pub listen: SocketAddr,
 
-    /// Where probes and scrapers connect, in plaintext, or "off"
+    /// The address for probes and metrics, in plaintext, or "off"
     #[arg(
         long,
         env = "APP_ADMIN_ADDR",
@@ -37,7 +37,7 @@ pub struct Settings {
     #[command(flatten)]
     pub credentials: CredentialSettings,
 
-    /// Who may call what: a gRPC authorization policy (gRFC A43)
+    /// The gRPC authorization policy (gRFC A43)
     #[arg(
         long,
         env = "APP_AUTHZ_POLICY_FILE",
@@ -46,11 +46,11 @@ pub struct Settings {
     )]
     pub policy: PathBuf,
 
-    /// A policy that decides beside the other one, changes nothing, and reports each difference
+    /// A second policy that is only evaluated: each difference from the policy in force is logged and counted
     #[arg(long, env = "APP_SHADOW_POLICY_FILE", value_name = "FILE")]
     pub shadow_policy: Option<PathBuf>,
 
-    /// Serve reflection too, to callers that the policy allows
+    /// Serve gRPC reflection too, to callers that the policy allows
     #[arg(long, env = "APP_REFLECTION")]
     pub reflection: bool,
 
@@ -58,11 +58,11 @@ pub struct Settings {
     #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
 
-    /// Which calls have a line in the log when they end
+    /// Which calls are logged when they end
     #[arg(long, env = "APP_LOG_CALLS", value_enum, default_value_t)]
     pub log_calls: CallLines,
 
-    /// Threads that serve; one for each processor, up to 8, unless given
+    /// Worker threads; one for each processor, up to 8, unless given
     #[arg(
         long,
         env = "APP_WORKER_THREADS",
@@ -71,7 +71,7 @@ pub struct Settings {
     )]
     pub worker_threads: NonZeroUsize,
 
-    /// How much a peer may take, and how long it may keep the server waiting
+    /// Limits on what a peer may use, and how long it may take
     #[command(flatten)]
     pub limits: LimitSettings,
 

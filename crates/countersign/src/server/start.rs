@@ -1,6 +1,4 @@
-//! From settings to a service that runs: everything is read and checked, then bound, then served.
-//!
-//! Every setting is checked before a port is bound.
+//! Starts a server: every setting is read and checked, then the ports are bound, then the services are served.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -286,7 +284,7 @@ where
             () = stop.requested() => info!("{}", events::ASKED_TO_STOP),
             reason = failed => {
                 error!(reason, "{}", events::SERVICE_FAILED);
-                // Whoever waits for it is below, in this function.
+                // Its receiver is below, in this function.
                 fail.send(reason).ok();
             }
         }
@@ -373,7 +371,7 @@ fn say_listening(listener: &TcpListener, trust: &Trust) -> Result<(), StartError
     Ok(())
 }
 
-/// Waits for the drain to end. The first signal began it, so that the second one is ours.
+/// Waits for the drain to end. The first signal began it; the next one ends it.
 async fn finish(served: impl Future<Output = Drained>, again: &mut Stop) {
     let mut twice = std::pin::pin!(async {
         again.requested().await;

@@ -1,4 +1,4 @@
-//! The services of a port, by their names: a call goes straight to its service.
+//! The services of a port by name.
 //!
 //! Paths are looked up byte for byte as the policy saw them, without patterns and without decoding.
 

@@ -1,7 +1,7 @@
-//! Who may occupy a connection: the caps on sockets before and after they have proved who they are.
+//! Limits on connections, before and after their peers are authenticated.
 //!
-//! A flood of silent sockets makes way for newer ones, those of its own addresses first, so that it never keeps an honest
-//! peer out; and one identity with many connections cannot take the last places.
+//! Unauthenticated sockets are closed for newer ones, those of the addresses with the most sockets first, so that a flood
+//! does not keep others out. One identity with many connections cannot take the last places.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ const RESERVE: usize = 4;
 /// A peer with less than this part of the connections that it may have has few.
 const FEW: usize = 4;
 
-/// The ledger of one port.
+/// The connections of one port.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     crowd: Crowd,
@@ -39,7 +39,7 @@ struct Peers {
 
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
-        // Silent sockets that could take every place would keep the port shut until their deadline.
+        // If silent sockets could take every place, the port would be blocked until their deadline.
         let half = limits.max_connections / 2;
         let max_unauthenticated = limits.max_unauthenticated.min(half);
         let max_connections_per_peer = limits.max_connections_per_peer.max(1);
@@ -52,14 +52,14 @@ impl Admission {
         }
     }
 
-    /// Enters a socket that has proved nothing yet; its place is held until the guard is dropped.
+    /// Takes a place for an unauthenticated socket, until the guard is dropped.
     ///
-    /// The receiver resolves when the socket must make way.
+    /// The receiver resolves when the socket must be closed for a newer one.
     pub(crate) fn newcomer(&self, ip: IpAddr) -> (Place, oneshot::Receiver<()>) {
         self.crowd.enter(ip)
     }
 
-    /// Enters a connection of `peer`, or gives `None` when it has too many.
+    /// Takes a place for a connection of `peer`, or returns `None` when it has too many.
     pub(crate) fn peer(&self, peer: &Peer) -> Option<Admitted> {
         let name = peer.to_string();
         let mut peers = self.peers();
@@ -86,7 +86,7 @@ impl Admission {
     }
 }
 
-/// The place of a connection whose peer is known.
+/// The place of an authenticated connection.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     admission: Admission,

@@ -1,4 +1,4 @@
-//! The life of one authenticated connection: HTTP/2 until it ends, grows old, drains, or loses its authority.
+//! Serves one authenticated connection over HTTP/2, until it ends, is too old, drains, or loses its lease.
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
@@ -31,8 +31,8 @@ use crate::server::preface::Preface;
 use crate::server::unread::{OpenResponse, OpenResponses, Watched};
 use crate::trust::snapshot::Snapshot;
 
-/// How long the streams of a connection that lost its authority have to send their status, and a peer that has not
-/// spoken yet has to begin when we are about to stop. What is left is cut.
+/// How long the streams of a connection that lost its lease have to send their status, and how long a peer that has sent
+/// nothing yet has to begin during a drain. Then the connection is cut.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How long before a certificate expires its connection is asked to move, as a share of the time that is left.
@@ -44,14 +44,14 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 const SEND_BUFFER: usize = 64 << 10;
 
-/// How many times the header list that a call may have is read, to be answered by whoever counts it.
+/// How many times the allowed header list is still read, so that a call with too many headers gets a gRPC status.
 const MORE_HEADERS: u32 = 4;
 
 /// Why a connection is over.
 pub(crate) enum Closed {
-    /// The peer went away, or all was said; the stable name of who began to leave.
+    /// It ended normally; the stable name of who began to close it.
     Ended(&'static str),
-    /// It may not go on.
+    /// Its lease is lost.
     Lost(Refusal),
     /// A deadline passed or a limit was met; the stable name of which.
     Cut(&'static str),
@@ -67,7 +67,7 @@ impl Closed {
     }
 }
 
-/// What rarely happens to a connection. Nothing of it is looked at unless it was woken.
+/// Rare events of a connection.
 enum ConnectionEvent {
     Lost(Refusal),
     Spoke,
@@ -109,7 +109,7 @@ where
     let (io, spoken) = Preface::new(stream);
 
     let events = Events::new();
-    // Authority first: what was lost during the handshake is lost before a call is read.
+    // The lease first: a lease lost during the handshake ends the connection before a call is read.
     events.push(Box::pin(async {
         ConnectionEvent::Lost(lease::loss(Role::Client, &peer, &chain, snapshots).await)
     }));
@@ -178,7 +178,7 @@ where
                 ConnectionEvent::Draining if leaving.is_none() => {
                     conn.as_mut().graceful_shutdown();
                     leaving = Some("DRAINED");
-                    // Who has not spoken yet must not hold up the end.
+                    // A peer that has sent nothing must not delay the drain.
                     events.push(after(LAST_WORDS, ConnectionEvent::Silent));
                 }
                 ConnectionEvent::Over => {
@@ -201,7 +201,7 @@ where
                     (None, None) => Closed::Ended(leaving.unwrap_or("CLOSED")),
                 });
             }
-            // What a call has said is sent at once, with what the others have.
+            // Send what the calls have written, all together.
             if !running.poll(cx) {
                 return Poll::Pending;
             }
@@ -220,7 +220,7 @@ fn after<'a>(
     })
 }
 
-/// HTTP/2 within our limits. What hyper would leave open by default is set here, all of it.
+/// HTTP/2 with our limits. Everything that hyper leaves unlimited by default is set here.
 fn http2(limits: &Limits, executor: InConnection) -> http2::Builder<InConnection> {
     let mut builder = http2::Builder::new(executor);
     builder
@@ -230,7 +230,7 @@ fn http2(limits: &Limits, executor: InConnection) -> http2::Builder<InConnection
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_pending_accept_reset_streams(limits.max_pending_resets)
         .max_local_error_reset_streams(limits.max_local_resets)
-        // Some more than is allowed, so that who sends it gets a status of gRPC's: hyper's own answer is in no log.
+        // More than is allowed, so that the caller gets a gRPC status: hyper's own response is not logged.
         .max_header_list_size(limits.max_header_list_size.saturating_mul(MORE_HEADERS))
         .max_frame_size(limits.max_frame_size)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -241,7 +241,7 @@ fn http2(limits: &Limits, executor: InConnection) -> http2::Builder<InConnection
     builder
 }
 
-/// What we hold against a peer whose connection ended by our doing.
+/// The code for a connection that we ended because of the peer.
 fn fault(error: &hyper::Error) -> Option<&'static str> {
     if error.is_timeout() {
         return Some(codes::KEEPALIVE_TIMEOUT);
@@ -254,8 +254,8 @@ fn fault(error: &hyper::Error) -> Option<&'static str> {
     }
 }
 
-/// How long a connection lives before it is asked to go: jittered, so that many do not come back at once, and early
-/// enough to move before either side's certificate expires.
+/// How long a connection lives before the peer is asked to reconnect: with jitter, so that clients do not reconnect all
+/// at once, and before either side's certificate expires.
 fn age(max: Duration, peer_expiry: SystemTime, own_expiry: Option<SystemTime>) -> Duration {
     let left = |expiry: SystemTime| {
         expiry

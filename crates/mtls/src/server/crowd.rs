@@ -1,7 +1,7 @@
-//! Sockets that have not shown who they are, and which of them makes way for a newcomer when there is no place left.
+//! Unauthenticated sockets, and which of them is closed for a new one when there is no place left.
 //!
-//! A newcomer is always admitted. The one that makes way is of the address that holds most places, so an address that
-//! holds less than its share loses none; of that address, those that sent nothing go first, and then the oldest.
+//! A new socket is always admitted. The one that is closed belongs to the address with the most places, so an address
+//! with less than its share loses none. Of that address, sockets that sent nothing go first, and then the oldest.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -108,7 +108,7 @@ impl Books {
         }
         if let Some(gone) = gone {
             self.taken -= 1;
-            // When it has just finished by itself, nobody hears this.
+            // The receiver is gone if the socket has just finished.
             gone.evict.send(()).ok();
         }
     }

@@ -1,7 +1,5 @@
-//! Where the calls of a connection run: in the task of the connection itself, so that none of them is handed from one
-//! thread to another and back.
-//!
-//! Never a task of its own: what runs here ends with the connection.
+//! Runs the calls of a connection in the task of the connection, so that calls are not passed between threads. They end
+//! with the connection.
 
 use std::fmt;
 use std::future::Future;

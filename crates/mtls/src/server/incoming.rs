@@ -1,5 +1,5 @@
-//! Connections for a server that is not ours: accepted, authenticated and capped as by [`crate::serve`], and ended when
-//! they lose their authority.
+//! Connections for another server: accepted, authenticated and limited as by [`crate::serve`], and cut when they lose
+//! their lease.
 
 use std::fmt;
 use std::future::Future;
@@ -29,15 +29,15 @@ use crate::server::port::Port;
 use crate::server::serve::{self, ACCEPT_BACKOFF};
 use crate::trust::live::Trust;
 
-/// What a server that is not ours accepts: with the feature `tonic-server` it is the stream that
+/// Accepts connections for another server: with the feature `tonic-server` it is the stream that
 /// `tonic::transport::Server::serve_with_incoming` takes, and with the feature `axum` a listener of `axum::serve`.
 ///
-/// Of [`Limits`] it keeps what concerns connections: the handshake's deadline, and the caps on connections in all, of one
-/// peer, and of sockets that have proved nothing yet. Handshakes run side by side, and refusals are logged and counted.
+/// It applies those [`Limits`] that are about connections: the handshake's deadline, and the limits on connections in all,
+/// of one peer, and of unauthenticated sockets. Handshakes run concurrently; refusals are logged and counted.
 /// Only HTTP/2 is accepted.
 ///
 /// What differs from [`crate::serve`]:
-/// - A connection that loses its authority is cut at once. The calls on it end with a reset or an I/O error, which
+/// - A connection that loses its lease is cut at once. The calls on it end with a reset or an I/O error, which
 ///   clients see as UNAVAILABLE or UNKNOWN, and not with a status that says why. The reason is in the log.
 /// - The deadlines, limits and keep-alive of HTTP/2 are those of the other server: see the `http2_*` and
 ///   `max_connection_age` settings of tonic's. The age of a connection is not limited here, and a peer that has proved
@@ -71,7 +71,7 @@ impl Incoming {
         self.address
     }
 
-    /// The next connection whose peer has proved who it is.
+    /// The next connection with an authenticated peer.
     pub async fn accept(&mut self) -> PeerStream {
         match self.authenticated.recv().await {
             Some(stream) => stream,
@@ -88,7 +88,7 @@ async fn accept(
     hand_out: mpsc::Sender<PeerStream>,
 ) {
     let connections = Arc::new(Semaphore::new(limits.max_connections.max(1)));
-    // Never drains: the server that takes the connections does.
+    // The server that takes the connections drains, not this port.
     let (_drain, draining) = watch::channel(false);
     let port = Arc::new(Port {
         admission: Admission::new(&limits),
@@ -114,7 +114,7 @@ async fn accept(
                 let (port, hand_out) = (port.clone(), hand_out.clone());
                 handshakes.spawn(async move {
                     if let Some(stream) = authenticate(&port, tcp, address, permit).await {
-                        // Whoever took connections is gone: then this one goes too.
+                        // The receiver of connections is gone, so this one is dropped too.
                         drop(hand_out.send(stream).await);
                     }
                 });
@@ -157,7 +157,7 @@ async fn authenticate(
     })
 }
 
-/// A connection whose peer has proved who it is. It fails when that proof no longer holds.
+/// A connection with an authenticated peer. It fails when its lease is lost.
 pub struct PeerStream {
     stream: Box<TlsStream<TcpStream>>,
     peer: Arc<Peer>,
@@ -174,17 +174,17 @@ enum AuthorityOf {
 }
 
 impl PeerStream {
-    /// Who is on the other side.
+    /// The peer.
     pub fn peer(&self) -> &Arc<Peer> {
         &self.peer
     }
 
-    /// Where it connects from. That is no identity.
+    /// The address that it connects from, which is not an identity.
     pub fn remote_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Fails once the connection has lost its authority, and else wakes the task when it does.
+    /// Fails once the lease is lost; otherwise wakes the task when it is.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let refusal = match &mut self.authority {
             AuthorityOf::Lost(refusal) => refusal.clone(),
@@ -305,7 +305,7 @@ mod axum_server {
     /// The peer of an axum connection, for `ConnectInfo<ConnectedPeer>`.
     #[derive(Clone, Debug)]
     pub struct ConnectedPeer(
-        /// Who is on the other side.
+        /// The peer.
         pub Arc<Peer>,
     );
 

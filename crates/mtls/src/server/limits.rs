@@ -1,4 +1,4 @@
-//! How much a peer may take, and how long it may keep us waiting.
+//! Limits on what a peer may use, and how long it may take.
 
 use std::time::Duration;
 
@@ -14,9 +14,8 @@ pub struct Limits {
     /// Connections of one peer, by the name that it goes by ([`identity::Peer`] as text). When three quarters of
     /// `max_connections` are taken, a peer gets no more beyond a quarter of this.
     pub max_connections_per_peer: usize,
-    /// Sockets that have not proved who they are, in all: the parallel handshakes. Beyond it one makes way, of the IP
-    /// address that has most of them, and there one that sent nothing. They never get more than half of
-    /// `max_connections`, however large this is.
+    /// Unauthenticated sockets in all: the concurrent handshakes. Beyond it one is closed, of the IP address that has the
+    /// most, first those that sent nothing. They get at most half of `max_connections`.
     pub max_unauthenticated: usize,
     /// Of these, from one IP address.
     pub max_unauthenticated_per_ip: usize,

@@ -1,8 +1,8 @@
-//! The accepting side: sockets are admitted, authenticated and served until they end.
+//! The server side: sockets are admitted, authenticated and served until they end.
 //!
 //! - who may hold a socket: `limits`, `crowd`, `admission`; what the connections of one port share: `port`
 //! - one connection: `preface`, `connection`, whose calls run in its task by `executor` and are cut by `unread`
-//! - the two doors: `serve` for a server of ours, `incoming` for any other
+//! - the entries: `serve` for our server, `incoming` for any other
 
 pub(crate) mod admission;
 pub(crate) mod connection;

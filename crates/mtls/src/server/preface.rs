@@ -1,6 +1,5 @@
-//! A stream that says when the preface of HTTP/2 has been read from it: the sign that the other side speaks it.
-//!
-//! hyper waits for the whole of it for ever, so that one byte must not count.
+//! A stream that signals when the whole HTTP/2 preface has been read from it. hyper waits for the preface without a
+//! deadline.
 
 use std::io;
 use std::pin::Pin;

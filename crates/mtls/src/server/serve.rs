@@ -1,6 +1,6 @@
-//! The server's door: accepts sockets, admits whom the credentials believe, and serves each until it ends or we do.
+//! Accepts sockets, authenticates their peers, and serves each connection until it or the server ends.
 //!
-//! Never a wait without a deadline, never a resource without a cap, never a call without a verified peer.
+//! Every wait has a deadline and every resource a limit.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -51,8 +51,7 @@ pub enum Drained {
 
 /// Serves until `shutdown` resolves, then lets open calls finish, for [`Limits::drain_timeout`] at most.
 ///
-/// Every connection gets its own service from `service_for`, made of who the peer is and of the [`Lease`] under
-/// which it may go on. Requests carry the peer as an extension of type `Arc<Peer>`.
+/// Every connection gets its own service from `service_for`, made from its peer and its [`Lease`]. Requests carry the peer as an extension of type `Arc<Peer>`.
 pub async fn serve<M, S>(
     listener: TcpListener,
     trust: Trust,
@@ -80,8 +79,8 @@ where
 /// As [`serve`], for a service that takes what hyper gives and answers with a body of its own, so that neither is put
 /// into a box.
 ///
-/// The calls of a connection run in the connection's task. A handler that computes for long, or that blocks, holds up
-/// the other calls of its connection, and none of another: it spawns such work.
+/// The calls of a connection run in the connection's task. A handler that blocks or computes for long delays the other
+/// calls of its connection, but not those of other connections: it should spawn such work.
 pub async fn serve_incoming<M, S, B>(
     listener: TcpListener,
     trust: Trust,
@@ -158,7 +157,7 @@ where
     Drained::Cut(cut)
 }
 
-/// A connection task that panicked has a bug; its peer is gone, and nobody else may be hurt by it.
+/// A connection task that panicked has a bug. Only its connection is lost.
 pub(crate) fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(panicked) = ended
         && panicked.is_panic()
@@ -225,7 +224,7 @@ async fn one<M, S, B>(
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
 {
-    // Apart, so that an idle connection does not keep the room that its handshake took.
+    // A separate future, so that an idle connection does not keep the memory of its handshake.
     let admission = Box::pin(admit(&port, tcp, address));
     let Some((authenticated, snapshots, _admitted)) = admission.await else {
         return;
@@ -258,7 +257,7 @@ async fn authenticate<M>(
     tokio::select! {
         authenticated = within(port.limits.handshake_timeout, async {
             tcp.set_nodelay(true).map_err(|e| read_error(&e))?;
-            // A silent socket costs no more than its place.
+            // Wait before the handshake, so that a silent socket costs only its place.
             tcp.readable().await.map_err(|e| read_error(&e))?;
             newcomer.spoke();
             handshake::accept(tcp, snapshot, presented).await

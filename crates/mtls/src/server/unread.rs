@@ -1,11 +1,10 @@
-//! Responses that their caller does not read: how long one has been ready to go on without being asked to.
+//! Detects responses that their caller does not read.
 //!
-//! A piece of a response waits until the caller's window has room for it (RFC 9113 §5.2), and no more is asked for until
-//! then. So a caller that does not read can be told nothing on that stream, neither a deadline nor that it lost its
-//! right, and its connection is what remains to be ended. A response that has nothing to say for a long time was asked,
-//! and is not meant.
+//! A piece of a response waits until the caller's flow-control window has room for it (RFC 9113 §5.2). Until then no
+//! status can be sent on that stream, so a caller that does not read is cut with its connection. A response that has
+//! nothing to send is not affected.
 //!
-//! The same knows whether a call is open at all, and since when not.
+//! It also records whether a call is open, and since when none is.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

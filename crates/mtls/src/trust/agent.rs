@@ -1,8 +1,7 @@
-//! Follows the agent behind a Workload API: its newest answer is kept, whatever becomes of the agent.
+//! Follows the agent of a Workload API and keeps its newest response, also when the agent fails.
 //!
 //! HTTP/2 over a Unix socket by hyper, one server-streaming call by tonic's client, on a thread with a runtime of its
-//! own, so that neither waits for the other. Never more than one answer is kept, however many come: what is read is the
-//! newest, as often as files are read.
+//! own, so that neither waits for the other. Only the newest response is kept; it is read as often as files are.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -31,7 +30,7 @@ use crate::trust::workload::{Answer, WorkloadApi};
 
 const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 
-/// Without it an agent answers nobody, so that no web page can make a browser ask (SPIFFE Workload Endpoint §6).
+/// The agent requires it, so that a web page cannot make a browser ask (SPIFFE Workload Endpoint §6).
 const HEADER: &str = "workload.spiffe.io";
 
 /// An answer that is longer is refused: so long a one may be for every gRPC client.

@@ -1,4 +1,4 @@
-//! From the files of roots and revocation lists to the [`Authorities`] that judge by them.
+//! Makes [`Authorities`] from files of roots and revocation lists.
 
 use rustls::pki_types::CertificateDer;
 

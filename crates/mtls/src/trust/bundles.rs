@@ -1,6 +1,6 @@
 //! The roots in force, bundle by bundle: each keeps its own last good content.
 //!
-//! Never a root from a file that is half written, never a bundle that holds back another.
+//! A root does not come from a half-written file, and an invalid bundle does not block another.
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
-//! What a revocation list says about itself, and whether it may take the place of another.
-//!
-//! Which certificates it revokes is webpki's business; the rules here are about the list (RFC 5280 §5).
+//! Facts about a revocation list, and whether it may replace another. The rules here are about the list itself (RFC 5280
+//! §5); webpki decides which certificates it revokes.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -66,12 +65,12 @@ pub(crate) struct RevocationList {
     pub(crate) signed_digest: Digest,
     signed_at: OnceLock<usize>,
     signature: Vec<u8>,
-    /// What was found of a key, so that a large list is held against it once.
+    /// Results by key, so that a large list is verified once per key.
     keys: Mutex<HashMap<Digest, bool>>,
 }
 
 impl RevocationList {
-    /// Reads a list. Who signed it is another question.
+    /// Reads a list, without verifying its signature.
     pub(crate) fn read(der: &CertificateRevocationListDer<'_>) -> Result<Self, InvalidCrl> {
         let (_, crl) = CertificateRevocationList::from_der(der)
             .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;

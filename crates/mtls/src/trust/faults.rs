@@ -1,17 +1,16 @@
-//! What is wrong with a part of the credentials, and what was said of it: one fault is one line.
-//!
-//! Never a word about a file that is still being written: a fault is said when it was found twice in a row.
+//! Faults in parts of the credentials. Each fault is logged once, and only when two reads in a row find it, since a file
+//! may still be being written.
 
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::root::Vouches;
 
-/// How many reads in a row must find a fault before it is said.
+/// How many reads in a row must find a fault before it is logged.
 const SAID_AFTER: u32 = 2;
 
-/// How many must find another fault of a part whose fault was said: a slow writer makes one after the other.
+/// How many must find a different fault of the same part: a slow writer causes one after the other.
 const SAID_AGAIN_AFTER: u32 = 30;
 
-/// What keeps its own last good content.
+/// A part of the credentials that keeps its own last good content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Our chain and its key.
@@ -22,7 +21,7 @@ pub(crate) enum Part {
     Lists,
     /// The lists of one issuer, by its name in DER.
     ListOf(Vec<u8>),
-    /// Whatever all parts come from.
+    /// The source of all parts.
     Source,
 }
 
@@ -44,7 +43,7 @@ impl Fault {
     }
 }
 
-/// The faults that there are, and what was said of them.
+/// The current faults, and which were logged.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<PreviousFault>);
 
@@ -88,7 +87,7 @@ impl Faults {
         }
     }
 
-    /// The faults to say now, by part, code and text; each is given once.
+    /// The faults to log now, by part, code and text; each is returned once.
     pub(crate) fn take_due(&mut self) -> Vec<(Part, &'static str, String)> {
         let due = |met: &&mut PreviousFault| match &met.said {
             None => met.reads >= SAID_AFTER,
@@ -101,7 +100,7 @@ impl Faults {
         self.0.iter_mut().filter(due).map(say).collect()
     }
 
-    /// Whether a fault of `part` was said and is still there.
+    /// Whether a fault of `part` was logged and is still there.
     pub(crate) fn was_said_of(&self, part: &Part) -> bool {
         let mut met = self.0.iter();
         met.any(|met| met.part == *part && met.said.is_some())

@@ -1,4 +1,4 @@
-//! Why credentials are refused: which file, which part of it, and what to do. Never a byte of a key.
+//! Why credentials are refused: which file, which part of it, and what to do. No text contains bytes of a key.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use crate::codes;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidCrl {
-    /// It is no CRL, or of a kind that is not supported: delta, indirect, partial reasons.
+    /// It is not a CRL, or of a kind that is not supported: delta, indirect, partial reasons.
     #[error("not usable: {0}; a complete list of version 2 is needed")]
     Unsupported(String),
     /// It is of version 1, which can have no number.

@@ -1,6 +1,6 @@
 //! The certificates of authorities in one set of credentials: who signed what, and under which roots they stand.
 //!
-//! For revocation lists. Whether a chain is to be believed is never decided here.
+//! This is for revocation lists; the decision about a chain is in `verify`.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::BitString;
@@ -83,8 +83,7 @@ impl Issuer<'_> {
     }
 }
 
-/// Whether a certificate may be a root: whoever is put among the roots could otherwise sign for everybody with a key
-/// that was made for one. A root of version 1 says nothing about itself and is refused for that (RFC 5280 §6.1.4(k)).
+/// Whether a certificate may be a root. Otherwise a leaf among the roots could issue certificates for any name. A root of version 1 says nothing about itself and is refused for that (RFC 5280 §6.1.4(k)).
 pub(crate) fn check_root(root: &X509Certificate<'_>) -> Result<(), &'static str> {
     let constraints = root
         .basic_constraints()

@@ -1,4 +1,4 @@
-//! Whether the key of a certificate can prove anything in a handshake of ours.
+//! Whether the key of a certificate can be used in a handshake.
 //!
 //! A chain proves nothing by itself: the key signs the handshake, by an algorithm of TLS 1.3 (RFC 8446 §4.2.3).
 

@@ -1,6 +1,6 @@
-//! The revocation lists in force: those of each issuer keep their own last good one.
+//! The revocation lists in force, with the last good list of each issuer.
 //!
-//! Never less revocation than before: a list leaves for a newer one of its issuer, or with the roots above it. A list
+//! A reload does not weaken revocation: a list is replaced by a newer one of its issuer, or removed with its roots. A list
 //! whose issuer no certificate here has stands beside the one before it until that issuer is met in a verified path,
 //! which tells whose it is.
 
@@ -97,7 +97,7 @@ impl ListInForce {
         match [&self.newest].into_iter().chain(&self.before).find(signed) {
             Some(list) => Some(list),
             None if self.unchecked_before => None,
-            // None is the issuer's, so that nobody of that issuer is believed.
+            // None was signed by the issuer, so no certificate of that issuer is accepted.
             None => Some(&self.newest),
         }
     }
@@ -176,7 +176,7 @@ pub(crate) fn renew(
             Err(source) => {
                 let issuer = claimed_issuer(der).unwrap_or_default();
                 if matches!(source, InvalidCrl::Duplicate { .. }) {
-                    // Neither: which of them is meant is not for us to guess.
+                    // Neither: we do not guess which of them is intended.
                     renewed.retain(|other| other.facts().canonical_issuer != issuer);
                     doubled.push(issuer.clone());
                 }
@@ -282,7 +282,7 @@ fn take(
         return Ok(None);
     }
     let old = before.iter().find(of_the_same);
-    // What was found to be forged holds nobody back.
+    // A forged list has no effect.
     let standing_before = old.into_iter().flat_map(|old| {
         let newest = (!old.is_disowned()).then_some(&old.newest);
         newest.into_iter().chain(&old.before)

@@ -1,6 +1,6 @@
-//! Live credentials: the last good [`Snapshot`] of a [`Source`], kept current while anybody uses it.
+//! Live credentials: the last good [`Snapshot`] of a [`Source`], kept current while it is in use.
 //!
-//! Never a moment without credentials: what is bad is reported, once, and not published; what is good beside it is.
+//! A part that is invalid is reported once and not published; the valid parts are.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -37,7 +37,7 @@ pub struct Reload {
     /// How soon a change of the files is in use, at the latest: they are read three times as often. They are compared by
     /// content, so that a swapped symbolic link counts.
     pub interval: Duration,
-    /// What an expired revocation list is worth.
+    /// Whether an expired revocation list still counts.
     pub expired_crls: ExpiredCrls,
     /// What it means that an issuer has no revocation list.
     pub missing_crls: MissingCrls,

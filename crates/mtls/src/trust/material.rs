@@ -1,4 +1,4 @@
-//! What a source yields: certificates, key and lists, each under a name to blame, not yet looked at.
+//! What a source yields: certificates, key and lists, each with the name of its origin, not yet checked.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
-//! What pure functions of bytes have found, up to a bound.
+//! A bounded cache of the results of pure functions.
 //!
-//! Never a verdict: what is kept here depends on the bytes it was computed from and on nothing else, neither on the
-//! time nor on roots, revocation lists or names. Only what succeeded is kept, so that no stranger can fill it.
+//! It holds no verdicts: a result depends only on the bytes it was computed from, not on the time, roots,
+//! revocation lists or names. Only successful results are kept, so that an unauthenticated peer cannot fill it.
 
 use std::collections::HashMap;
 use std::fmt;

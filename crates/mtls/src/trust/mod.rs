@@ -1,4 +1,5 @@
-//! From files, or from an agent, to live trust: credentials are read, checked as a peer would check them, and published as one snapshot.
+//! Live trust from files or from an agent: credentials are read, verified as a peer would verify them, and published as
+//! one snapshot.
 //!
 //! - reading: `source` of `material`, by `pem_file` over `pem`, or from an `agent` of the `workload` API
 //! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`

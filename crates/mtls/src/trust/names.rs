@@ -1,4 +1,4 @@
-//! Whether two distinguished names are one, however each is encoded (RFC 5280 §7.1).
+//! Whether two distinguished names are equal, regardless of their encoding (RFC 5280 §7.1).
 //!
 //! For what revokes and for what is said; webpki compares names byte for byte, so that no path is built by this rule.
 

@@ -1,6 +1,6 @@
-//! PEM taken apart line by line (RFC 7468): every section is read, or the text is refused with the line.
+//! A strict PEM parser (RFC 7468): every section is read, or the text is refused with the line.
 //!
-//! Never a guess, and never a section skipped: text between sections is commentary only when no line of it could have
+//! No section is skipped: text between sections is commentary only when no line of it could have
 //! been meant as a marker or as the body of a section. No text is repeated in an error, because it may be a key's.
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -44,7 +44,7 @@ pub(crate) struct Section {
     pub(crate) der: Vec<u8>,
 }
 
-/// The line that stands in the way, and what is wrong with it.
+/// The line with the error, and what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PemFault {
     pub(crate) line: usize,
@@ -184,7 +184,7 @@ enum Marker<'a> {
     End(&'a str),
 }
 
-/// The marker that a line is, or why it is none although it was meant as one.
+/// The marker of a line, or why the line is not a valid marker although it looks like one.
 fn marker(line: &[u8]) -> Result<Option<Marker<'_>>, &'static str> {
     if let Some(name) = label(line, b"-----BEGIN ") {
         return Ok(Some(Marker::Begin(name)));
@@ -210,7 +210,7 @@ fn label<'a>(line: &'a [u8], begin: &[u8]) -> Option<&'a str> {
     str::from_utf8(label).ok().filter(|_| is_label)
 }
 
-/// Whether somebody could have meant a marker: generously, because what is taken for commentary is not read.
+/// Whether a line looks like a marker. It is generous, because other lines are ignored as commentary.
 fn looks_like_marker(line: &[u8]) -> bool {
     const KINDS: [&str; 8] = [
         "CERTIFICATE",

@@ -1,6 +1,4 @@
-//! A file of certificates, revocation lists or a key: read whole, taken apart, and blamed by its path.
-//!
-//! Never a judgement about what is in it, never a guess: what another tool would have to convert is named.
+//! A file of certificates, revocation lists or a key. Errors name its path, and the command that converts another format.
 
 use std::path::{Path, PathBuf};
 
@@ -61,7 +59,7 @@ impl PemFile {
         Ok(Self::new(path, bytes))
     }
 
-    /// What is not in a file, with a name to blame.
+    /// Text that is not from a file, with the name of its origin.
     pub fn new(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Self {
         Self {
             path: path.into(),
@@ -70,7 +68,7 @@ impl PemFile {
         }
     }
 
-    /// What came as DER from elsewhere than a file, under a name to blame.
+    /// DER from elsewhere than a file, with the name of its origin.
     pub(crate) fn of_der(
         name: String,
         label: &Label,
@@ -259,7 +257,7 @@ impl PemFile {
     }
 }
 
-/// Never the bytes: they may be a key.
+/// Without the bytes: they may be a key.
 impl std::fmt::Debug for PemFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PemFile")
@@ -273,7 +271,7 @@ impl std::fmt::Debug for PemFile {
 enum Contents {
     /// A leaf and its issuers; in a bundle, their key too.
     Chain,
-    /// Roots and nothing else: a key in it was meant for nobody to read.
+    /// Roots and nothing else: a key does not belong in a file that everyone may read.
     Roots,
     /// Revocation lists and nothing else.
     RevocationLists,

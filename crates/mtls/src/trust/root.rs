@@ -15,9 +15,9 @@ pub(crate) const MAX_NAMESAKES: usize = 2;
 /// For whom a root may vouch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Vouches {
-    /// Whomever it signs: a root of a file.
+    /// Any name: a root from a file.
     ForEverybody,
-    /// SPIFFE IDs of this trust domain and nobody else: a root of its bundle.
+    /// Only SPIFFE IDs of this trust domain: a root from its bundle.
     ForTrustDomain(Arc<str>),
 }
 

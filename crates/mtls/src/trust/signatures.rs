@@ -1,9 +1,8 @@
-//! Signature checks of certificates and revocation lists, each made once for the same bytes.
+//! Caches valid signatures of certificates and revocation lists.
 //!
-//! Whether a signature is good depends on an algorithm, a key, a message and the signature, and on nothing else: it is
-//! as good tomorrow. Whether a certificate is believed depends on the time, the roots, the lists and the role as well,
-//! and is decided anew each time. The signature by which a peer proves in a handshake that it has its key is never
-//! looked up here.
+//! Whether a signature is valid depends only on the algorithm, the key, the message and the signature. Whether a
+//! certificate is accepted also depends on the time, the roots, the lists and the role, and is decided each time. The
+//! signature by which a peer proves possession of its key in a handshake is not cached.
 
 use std::sync::LazyLock;
 
@@ -18,7 +17,7 @@ const MAX_SIGNATURES: usize = 4096;
 
 static GOOD: LazyLock<Memo<()>> = LazyLock::new(|| Memo::new(MAX_SIGNATURES));
 
-/// An algorithm that remembers what it found to be good.
+/// An algorithm that caches valid signatures.
 #[derive(Debug)]
 pub(crate) struct Remembering<'l> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,

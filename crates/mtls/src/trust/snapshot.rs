@@ -1,7 +1,7 @@
 //! One validated set of credentials: chain, key, roots and revocation lists that belong together.
 //!
-//! Never half a part, and no fault that holds back another part: our chain with its key, the roots, and the revocation
-//! lists of each issuer are replaced each by itself, held against the others as a peer would.
+//! Our chain with its key, the roots, and the revocation lists of each issuer are replaced separately, each as a whole,
+//! and verified with the others as a peer would. An invalid part does not block another.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,7 +27,7 @@ use crate::trust::pem_file::PemFile;
 use crate::trust::unreadable::Unreadable;
 use crate::trust::verify::{Authorities, ExpiredCrls, MissingCrls, Rules};
 
-/// Credentials that were found to be in order, and what they say about their owner.
+/// Validated credentials, and the identity of their owner.
 pub struct Snapshot {
     role: Role,
     generation: u64,
@@ -49,15 +49,15 @@ struct Own {
     content: Option<Digest>,
 }
 
-/// What was found of a chain, once; the lock around all of them is not held meanwhile.
+/// The verdict about a chain. It is computed once, outside the lock around the map.
 type RejudgedChain = Arc<OnceLock<Result<(), Refusal>>>;
 
 impl Snapshot {
-    /// The first one, of which every part must be good but the roots of others: until their bundle is, nobody of that
-    /// trust domain is believed.
+    /// The first snapshot. Every part must be valid, except the roots of other trust domains: until its bundle is valid, no
+    /// peer of that trust domain is accepted.
     ///
-    /// A server needs a certificate that its peers would believe. A client may go and ask the server, which knows
-    /// better, unless its source hands out the roots of its certificate too.
+    /// A server needs a certificate that its peers would accept. A client may still ask the server, which may have other
+    /// roots, unless its source provides the roots of its certificate too.
     pub(crate) fn first(
         role: Role,
         material: Material,
@@ -77,12 +77,12 @@ impl Snapshot {
             }
         }
         let mut authorities = rules.authorities(bundles::roots(&bundles));
-        let must_be_believed = |verdict: &Result<Peer, Refusal>| match verdict {
+        let must_be_accepted = |verdict: &Result<Peer, Refusal>| match verdict {
             Err(refusal) if role == Role::Server || own.id.is_some() => Err(own.refused(refusal)),
             Err(_) => Ok(()),
             Ok(peer) => own.is_of(peer),
         };
-        must_be_believed(&own.judged(role, &authorities))?;
+        must_be_accepted(&own.judged(role, &authorities))?;
         let (lists, faults) = {
             let setting = Setting {
                 in_force: None,
@@ -103,7 +103,7 @@ impl Snapshot {
         }
         authorities.lists = lists;
         let verdict = own.judged(role, &authorities);
-        must_be_believed(&verdict)?;
+        must_be_accepted(&verdict)?;
         Ok(Self {
             role,
             generation: 1,
@@ -116,10 +116,9 @@ impl Snapshot {
         })
     }
 
-    /// What takes the place of this one: each part that is new and good, and the last good one of each that is not.
-    /// `None` when nothing is new.
+    /// The next snapshot: each new part that is valid, and the last good one of each other part. `None` when nothing is new.
     ///
-    /// No fault holds back what is sound, and none loosens revocation. `roots_agree` says that the last read found the
+    /// An invalid part does not block a valid one, and does not weaken revocation. `roots_agree` says that the last read found the
     /// same roots: a root goes only then, since a file that is being written looks as if it had gone.
     pub(crate) fn next(&self, material: Material, roots_agree: bool) -> (Option<Self>, Vec<Fault>) {
         let mut faults = Vec::new();
@@ -141,7 +140,7 @@ impl Snapshot {
         }
         let mut authorities = rules.authorities(bundles::roots(&bundles));
 
-        // Whoever stands in our own chain vouches for lists only if the chain is sound itself.
+        // The certificates of our own chain verify lists only if the chain itself is valid.
         candidate = candidate.filter(|own| self.takes(own, &authorities, &mut faults));
         let ours = candidate.iter().flat_map(|own| own.issuers());
         let ours: Vec<_> = ours.chain(self.own.issuers()).cloned().collect();
@@ -259,7 +258,7 @@ impl Snapshot {
         self.generation
     }
 
-    /// Our own certificate as a peer with the same roots would see it, or why it would not believe it.
+    /// Our own certificate as a peer with the same roots would see it, or why that peer would refuse it.
     ///
     /// # Errors
     /// The refusal that such a peer would give.
@@ -267,7 +266,7 @@ impl Snapshot {
         self.verdict.as_ref()
     }
 
-    /// What decides about the other side.
+    /// The roots and lists that verify the other side.
     pub fn authorities(&self) -> &Arc<Authorities> {
         &self.authorities
     }
@@ -302,7 +301,7 @@ impl Snapshot {
         self.own.chain.first()
     }
 
-    /// Judges a chain that an older snapshot believed. A thousand connections of one peer cost one verification.
+    /// Verifies a chain that an older snapshot accepted. A thousand connections of one peer cost one verification.
     pub(crate) fn rejudge(
         &self,
         role: Role,
@@ -317,7 +316,7 @@ impl Snapshot {
         verdict.get_or_init(|| judge().map(drop)).clone()
     }
 
-    /// When the next revocation list after `at` goes stale, if that ends anybody's right to be believed.
+    /// When the next revocation list after `at` expires, if peers are refused then.
     pub(crate) fn next_stale_list(&self, at: SystemTime) -> Option<SystemTime> {
         let updates = self.crls().map(|crl| crl.next_update);
         match self.authorities.rules.expired_crls {
@@ -327,7 +326,7 @@ impl Snapshot {
     }
 }
 
-/// Never the key.
+/// Without the key.
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")

@@ -1,6 +1,4 @@
-//! Where credentials come from: files that are read by content, or the SPIFFE Workload API; both under names to blame.
-//!
-//! Never an interpretation of what was read, never an answer from a half-written set when a whole one is there.
+//! The source of credentials: files, or the SPIFFE Workload API. The contents are not interpreted here.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! Whether a certificate chain is to be believed: one function, asked by both sides of every handshake, by every
-//! connection that outlives a change of trust, by each new snapshot about itself, and by the tools.
+//! Verifies certificate chains. One function decides in every handshake on both sides, again for open connections when
+//! trust changes, about each new snapshot of our own, and in the tools.
 //!
-//! Never a network fetch, never a default root store, never a cached "yes".
+//! There is no network access, no default root store, and no cached verdict.
 
 use std::cell::LazyCell;
 use std::fmt;
@@ -32,14 +32,14 @@ use crate::trust::names::canonical;
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
 use crate::trust::signatures::Remembering;
 
-/// Of how many authorities it is remembered that they may sign.
+/// For how many authorities the key usage is cached.
 const MAX_AUTHORITIES: usize = 512;
 
-/// How many leaves are remembered as read, and how long their paths are at most.
+/// How many parsed leaves are cached, and the maximum size of their paths.
 const MAX_LEAVES: usize = 1024;
 const MAX_PATH: usize = 8 << 10;
 
-/// What decides whether a chain is believed: the roots and the revocation lists of one snapshot.
+/// The roots and the revocation lists of one snapshot, which decide whether a chain is accepted.
 #[derive(Debug, Default)]
 pub struct Authorities {
     pub(crate) roots: Arc<[Root]>,
@@ -71,21 +71,21 @@ pub enum MissingCrls {
     /// What it issued is not checked for revocation.
     #[default]
     Allow,
-    /// Nobody of that issuer is believed, and no root comes into use before its list.
+    /// No certificate of that issuer is accepted, and a root comes into use only with its list.
     Refuse,
 }
 
-/// What a revocation list that is past its `nextUpdate` (RFC 5280 §5.1.2.5) is worth.
+/// Whether a revocation list past its `nextUpdate` (RFC 5280 §5.1.2.5) still counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExpiredCrls {
-    /// It still revokes what it names, and vouches for the rest: an old list beats none. A warning is logged.
+    /// It still counts: an old list is better than none. A warning is logged.
     #[default]
     Honour,
-    /// Nobody of that issuer is accepted until a current list arrives.
+    /// No certificate of that issuer is accepted until a current list arrives.
     Refuse,
 }
 
-/// What a server must prove, beside a chain to one of the roots.
+/// The expected identity of a server, besides a chain to one of the roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerIdentity {
     /// A DNS or IP subject alternative name (RFC 9525); the common name never counts.
@@ -123,7 +123,7 @@ impl fmt::Display for ServerIdentity {
 }
 
 impl Authorities {
-    /// Decides whether `chain` (leaf first) makes its holder a `role` at the time `at`, and who that is.
+    /// Verifies `chain` (leaf first) for `role` at the time `at`, and returns the peer.
     ///
     /// The path must lead to a root, be valid at `at` in every certificate including the root, carry the extended key
     /// usage of the role, be revoked nowhere, and end in a leaf from which a [`Peer`] can be read. A certificate whose
@@ -140,7 +140,7 @@ impl Authorities {
         self.peer_of(role, chain, at).map(Arc::unwrap_or_clone)
     }
 
-    /// As [`Authorities::judge`]; connections of one certificate share what was read from it.
+    /// Like [`Authorities::judge`]; connections of one certificate share what was read from it.
     pub(crate) fn peer_of(
         &self,
         role: Role,
@@ -401,7 +401,7 @@ impl Authorities {
         }
     }
 
-    /// What webpki leaves open, for each path that it finds, so that it can go on to another one.
+    /// Further checks for each path that webpki finds; if they fail, webpki tries another path.
     fn check_path(
         &self,
         path: &VerifiedPath<'_>,
@@ -456,7 +456,7 @@ impl Authorities {
         Ok(())
     }
 
-    /// Decides whether `chain` is that of the expected server.
+    /// Verifies that `chain` is that of the expected server.
     ///
     /// # Errors
     /// As [`Authorities::judge`], or [`Refusal::WrongServer`].
@@ -470,7 +470,7 @@ impl Authorities {
             .map(Arc::unwrap_or_clone)
     }
 
-    /// As [`Authorities::judge_server`]; connections of one certificate share what was read from it.
+    /// Like [`Authorities::judge_server`]; connections of one certificate share what was read from it.
     pub(crate) fn server_of(
         &self,
         expected: &ServerIdentity,
@@ -552,8 +552,8 @@ fn usage(role: Role) -> KeyUsage {
     }
 }
 
-/// What is read from a leaf: functions of its bytes and of those of its path, found once for each. Whether they are
-/// believed is asked before and after, each time.
+/// The cached result of parsing a leaf: it depends only on the bytes of its path. Whether the path is accepted is decided
+/// each time.
 struct Reading {
     role: Role,
     id: Digest,
@@ -604,7 +604,7 @@ impl Reading {
     }
 }
 
-/// The same anchor without a copy of what it holds.
+/// The same anchor, borrowed.
 fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
     TrustAnchor {
         subject: Der::from_slice(&anchor.subject),
@@ -616,7 +616,7 @@ fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
     }
 }
 
-/// Whether an authority of a path may sign certificates: a function of its bytes, found once for each.
+/// Whether an authority of a path may sign certificates. It depends only on its bytes, and is cached.
 fn check_authority(der: &CertificateDer<'_>) -> Result<(), webpki::Error> {
     static FIT: LazyLock<Memo<()>> = LazyLock::new(|| Memo::new(MAX_AUTHORITIES));
     let id = crypto::digest([der.as_ref()]);
@@ -694,7 +694,7 @@ fn system_time(at: UnixTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(at.as_secs())
 }
 
-/// webpki's reasons in our words. Its error enum is open: what is not singled out here is malformed.
+/// Converts webpki's errors. Its error enum is non-exhaustive: all other errors mean a malformed certificate.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "webpki::Error is non_exhaustive; every other reason is a malformed certificate, with its text kept"
