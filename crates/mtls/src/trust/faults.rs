@@ -24,6 +24,8 @@ pub(crate) enum Part {
     ListOf(Vec<u8>),
     /// Whatever all parts come from.
     Source,
+    /// The file that remembers the newest lists.
+    CrlState,
 }
 
 /// Why the new content of a part is not in use.

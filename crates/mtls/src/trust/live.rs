@@ -2,7 +2,8 @@
 //!
 //! Never a moment without credentials: what is bad is reported, once, and not published; what is good beside it is.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use base::reload::{Input, on_a_thread};
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::counts::Counts;
+use crate::trust::crl_state::CrlState;
 use crate::trust::faults::{Fault, Faults, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::material::Contents;
@@ -31,7 +33,7 @@ pub struct Trust {
 }
 
 /// How credentials are kept current.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reload {
     /// How soon a change of the files is in use, at the latest: they are read three times as often. They are compared by
     /// content, so that a swapped symbolic link counts.
@@ -40,6 +42,9 @@ pub struct Reload {
     pub expired_crls: ExpiredCrls,
     /// What it means that an issuer has no revocation list.
     pub missing_crls: MissingCrls,
+    /// A file that remembers the newest revocation list of each issuer, so that a restart takes no older one. It belongs
+    /// to one process.
+    pub crl_state: Option<PathBuf>,
 }
 
 impl Default for Reload {
@@ -48,6 +53,7 @@ impl Default for Reload {
             interval: Duration::from_secs(1),
             expired_crls: ExpiredCrls::default(),
             missing_crls: MissingCrls::default(),
+            crl_state: None,
         }
     }
 }
@@ -59,12 +65,26 @@ impl Trust {
     /// # Errors
     /// [`InvalidCredentials`], which names the file: at the start there is no last good set to fall back on.
     pub fn open(role: Role, source: Source, reload: Reload) -> Result<Self, InvalidCredentials> {
+        let state = reload
+            .crl_state
+            .as_deref()
+            .map(CrlState::open)
+            .transpose()?;
         let feed = source.open()?;
         let rules = Rules {
             expired_crls: reload.expired_crls,
             missing_crls: reload.missing_crls,
         };
         let first = Arc::new(Snapshot::first(role, feed.read(), rules)?);
+        let state = match state {
+            None => None,
+            Some(mut state) => {
+                let authorities = first.authorities();
+                state.check(&authorities.lists, &authorities.roots)?;
+                state.record(&authorities.lists)?;
+                Some(Arc::new(Mutex::new(state)))
+            }
+        };
         announce(&first);
         let (publish, current) = watch::channel(first);
         let counts = Arc::<Counts>::default();
@@ -75,7 +95,13 @@ impl Trust {
                 unheard::warn_once();
             });
         }
-        tokio::spawn(keep_current(feed, reload, publish, counts.clone()));
+        tokio::spawn(keep_current(
+            feed,
+            reload.interval,
+            state,
+            publish,
+            counts.clone(),
+        ));
         Ok(Self { current, counts })
     }
 
@@ -106,7 +132,8 @@ impl Trust {
 
 async fn keep_current(
     feed: Feed,
-    reload: Reload,
+    interval: Duration,
+    state: Option<Arc<Mutex<CrlState>>>,
     publish: watch::Sender<Arc<Snapshot>>,
     counts: Arc<Counts>,
 ) {
@@ -116,14 +143,14 @@ async fn keep_current(
         tokio::select! {
             () = publish.closed() => return,
             // A root goes at the second read that misses it, and within the interval all the same.
-            () = tokio::time::sleep(reload.interval / 3) => {}
+            () = tokio::time::sleep(interval / 3) => {}
         }
         let before = publish.borrow().clone();
-        let feed = feed.clone();
+        let (feed, state) = (feed.clone(), state.clone());
         let reading = on_a_thread(
             "credentials",
-            reload.interval,
-            move || look(&feed, &before, last),
+            interval,
+            move || look(&feed, state.as_deref(), &before, last),
             || {
                 warn!(
                     "reading the credentials takes longer than a reload interval: does a file or a disk hang? The last good ones stay in use"
@@ -157,16 +184,20 @@ async fn keep_current(
             None => faults.found_again(),
         }
         for (part, code, reason) in faults.take_due() {
-            if part == Part::Source {
-                error!(
+            match part {
+                Part::Source => error!(
                     code,
                     reason, "no new credentials to be had; the last good ones stay in use"
-                );
-            } else {
-                error!(
+                ),
+                Part::CrlState => error!(
+                    code,
+                    reason,
+                    "the revocation lists in use cannot be written down; a restart would take older ones"
+                ),
+                Part::Own | Part::Roots(_) | Part::Lists | Part::ListOf(_) => error!(
                     code,
                     reason, "new credentials refused; the last good ones stay in use"
-                );
+                ),
             }
             counts.input.refused();
         }
@@ -193,7 +224,12 @@ struct Looked {
 }
 
 /// Reads the files, and looks at what is in them if that may come to something else than last time.
-fn look(feed: &Feed, current: &Snapshot, last: Option<Look>) -> Looked {
+fn look(
+    feed: &Feed,
+    state: Option<&Mutex<CrlState>>,
+    current: &Snapshot,
+    last: Option<Look>,
+) -> Looked {
     let material = feed.read();
     let contents = material.contents();
     let roots_agree =
@@ -206,13 +242,21 @@ fn look(feed: &Feed, current: &Snapshot, last: Option<Look>) -> Looked {
     if let Some(last) = seen {
         return Looked { last, found: None };
     }
+    let (next, mut faults) = current.next(material, roots_agree);
+    if let Some(state) = state {
+        // Before they are in use, so that a restart after a crash knows them.
+        let lists = &next.as_ref().unwrap_or(current).authorities().lists;
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = state.record(lists).err();
+        faults.extend(recorded.map(|error| Fault::new(Part::CrlState, error)));
+    }
     Looked {
         last: Look {
             contents,
             roots_agree,
             at: Instant::now(),
         },
-        found: Some(current.next(material, roots_agree)),
+        found: Some((next, faults)),
     }
 }
 
