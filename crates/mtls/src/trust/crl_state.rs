@@ -50,12 +50,12 @@ struct Seen {
 
 impl CrlState {
     /// Reads the file, if there is one.
-    pub(crate) fn open(path: &Path) -> Result<Self, InvalidCredentials> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, InvalidCredentials> {
         let unusable = |reason: String| InvalidCredentials::CrlState {
-            path: path.to_owned(),
+            path: path.clone(),
             reason,
         };
-        let seen = match base::file::read(path, MAX_FILE) {
+        let seen = match base::file::read(&path, MAX_FILE) {
             Ok(bytes) => {
                 let mode = path.metadata().map_err(|e| unusable(e.to_string()))?.mode() & 0o7777;
                 if mode & 0o022 != 0 {
@@ -68,10 +68,7 @@ impl CrlState {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(unusable(error.to_string())),
         };
-        Ok(Self {
-            path: path.to_owned(),
-            seen,
-        })
+        Ok(Self { path, seen })
     }
 
     /// Whether these lists are none but those that were seen, or newer ones.

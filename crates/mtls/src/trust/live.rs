@@ -65,15 +65,17 @@ impl Trust {
     /// # Errors
     /// [`InvalidCredentials`], which names the file: at the start there is no last good set to fall back on.
     pub fn open(role: Role, source: Source, reload: Reload) -> Result<Self, InvalidCredentials> {
-        let state = reload
-            .crl_state
-            .as_deref()
-            .map(CrlState::open)
-            .transpose()?;
+        let Reload {
+            interval,
+            expired_crls,
+            missing_crls,
+            crl_state,
+        } = reload;
+        let state = crl_state.map(CrlState::open).transpose()?;
         let feed = source.open()?;
         let rules = Rules {
-            expired_crls: reload.expired_crls,
-            missing_crls: reload.missing_crls,
+            expired_crls,
+            missing_crls,
         };
         let first = Arc::new(Snapshot::first(role, feed.read(), rules)?);
         let state = match state {
@@ -91,17 +93,11 @@ impl Trust {
         if role == Role::Server {
             // Later, since a program may set up its log after its credentials.
             tokio::spawn(async move {
-                tokio::time::sleep(reload.interval).await;
+                tokio::time::sleep(interval).await;
                 unheard::warn_once();
             });
         }
-        tokio::spawn(keep_current(
-            feed,
-            reload.interval,
-            state,
-            publish,
-            counts.clone(),
-        ));
+        tokio::spawn(keep_current(feed, interval, state, publish, counts.clone()));
         Ok(Self { current, counts })
     }
 
