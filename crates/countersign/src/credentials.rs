@@ -113,6 +113,11 @@ pub struct CredentialSettings {
     /// Refuse every peer of whose issuer there is no revocation list, and to start, or to take a root, before its list
     #[arg(long, env = "APP_TLS_REQUIRE_CRL", global = true)]
     pub tls_require_crl: bool,
+
+    /// A file of this process alone that remembers the newest revocation list of each issuer, so that a restart takes no
+    /// older one
+    #[arg(long, env = "APP_TLS_CRL_STATE", value_name = "FILE", global = true)]
+    pub tls_crl_state: Option<PathBuf>,
 }
 
 /// The settings that name files.
@@ -174,6 +179,7 @@ impl CredentialSettings {
             } else {
                 MissingCrls::Allow
             },
+            crl_state: self.tls_crl_state.clone(),
         }
     }
 }

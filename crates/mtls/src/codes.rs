@@ -27,6 +27,7 @@ base::names! {
     CRL_OLDER,
     CRL_REQUIRED,
     CRL_SIGNER_UNFIT,
+    CRL_STATE_UNUSABLE,
     CRL_UNSUPPORTED,
     EVICTED,
     FLOODED,

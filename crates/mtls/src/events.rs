@@ -16,6 +16,7 @@ base::names! {
     CREDENTIALS_REFUSED = "new credentials refused; the last good ones stay in use",
     CRL_EXPIRED = "a revocation list has expired: publish a current one",
     CRL_ISSUER_UNKNOWN = "a revocation list is of an issuer whose certificate is in no file here: it counts only for peers that present it",
+    CRL_STATE_NOT_WRITTEN = "the revocation lists in use cannot be written down; a restart would take older ones",
     DRAINING = "draining",
     DRAIN_CUT = "the drain deadline passed: cut",
     LEASE_LOST = "connection ended: it lost its authority",

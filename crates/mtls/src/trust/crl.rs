@@ -41,10 +41,10 @@ pub struct CrlFacts {
     pub next_update: SystemTime,
     /// How many certificates it revokes.
     pub revoked: usize,
-    ordinal: BigUint,
+    pub(crate) ordinal: BigUint,
     pub(crate) raw_issuer: Vec<u8>,
     pub(crate) canonical_issuer: Vec<u8>,
-    scope: Option<Vec<u8>>,
+    pub(crate) scope: Option<Vec<u8>>,
 }
 
 impl CrlFacts {

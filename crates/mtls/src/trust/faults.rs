@@ -23,6 +23,8 @@ pub(crate) enum Part {
     ListOf(Vec<u8>),
     /// The source of all parts.
     Source,
+    /// The file that remembers the newest lists.
+    CrlState,
 }
 
 /// Why the new content of a part is not in use.

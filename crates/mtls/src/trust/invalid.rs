@@ -133,6 +133,34 @@ pub enum InvalidCredentials {
         /// The authority, RFC 4514.
         issuer: String,
     },
+    /// The file that remembers which lists were in use cannot be read or written.
+    #[error("{}, which remembers the newest revocation lists, is not usable: {reason}; put it right, or remove it to take the lists that there are for the newest", path.display())]
+    CrlState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A list is older than one that was in use before this start.
+    #[error("the revocation list of {issuer} has {what}, as {} remembers: publish the newest", path.display())]
+    CrlGoneBack {
+        /// The file that remembers.
+        path: PathBuf,
+        /// The issuer, RFC 4514.
+        issuer: String,
+        /// How it is older.
+        what: String,
+    },
+    /// A list was in use before this start, and there is none of its issuer any more.
+    #[error("there is no revocation list of {issuer}, and number {number} of it was in use, as {} remembers: put a current one back, or remove that file to stop checking", path.display())]
+    CrlForgotten {
+        /// The file that remembers.
+        path: PathBuf,
+        /// The issuer, RFC 4514.
+        issuer: String,
+        /// The number of the list that was in use.
+        number: String,
+    },
     /// The Workload API gives nothing that can be used.
     #[error(transparent)]
     Workload(#[from] InvalidWorkload),
@@ -179,6 +207,9 @@ impl InvalidCredentials {
             Self::CrlGone { .. } => codes::CRL_GONE,
             Self::CrlDisowned { .. } => codes::CRL_FORGED,
             Self::CrlRequired { .. } => codes::CRL_REQUIRED,
+            Self::CrlState { .. } => codes::CRL_STATE_UNUSABLE,
+            Self::CrlGoneBack { .. } => codes::CRL_OLDER,
+            Self::CrlForgotten { .. } => codes::CRL_GONE,
             Self::Workload(invalid) => invalid.code(),
             Self::WrongId { .. } => codes::SVID_WRONG_ID,
             Self::SelfCheck { refusal, .. } => refusal.code(),

@@ -59,6 +59,15 @@ impl ListInForce {
         &self.newest.facts
     }
 
+    pub(crate) fn newest(&self) -> &RevocationList {
+        &self.newest
+    }
+
+    /// The roots that its issuer stands under, as far as the credentials show.
+    pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
+    }
+
     /// Whether no certificate here is that of its issuer.
     pub(crate) fn is_of_a_stranger(&self) -> bool {
         matches!(self.standing, Proof::Unproven(_))

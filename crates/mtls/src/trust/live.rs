@@ -2,7 +2,8 @@
 //!
 //! A part that is invalid is reported once and not published; the valid parts are.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use base::reload::{Input, on_a_thread};
@@ -12,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::counts::TransportCounts;
 use crate::events;
+use crate::trust::crl_state::CrlState;
 use crate::trust::faults::{Fault, Faults, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::material::Digests;
@@ -32,7 +34,7 @@ pub struct Trust {
 }
 
 /// How credentials are kept current.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reload {
     /// How soon a change of the files is in use, at the latest: they are read three times as often. They are compared by
     /// content, so that a swapped symbolic link counts.
@@ -41,6 +43,9 @@ pub struct Reload {
     pub expired_crls: ExpiredCrls,
     /// What it means that an issuer has no revocation list.
     pub missing_crls: MissingCrls,
+    /// A file that remembers the newest revocation list of each issuer, so that a restart takes no older one. It belongs
+    /// to one process.
+    pub crl_state: Option<PathBuf>,
 }
 
 impl Default for Reload {
@@ -49,6 +54,7 @@ impl Default for Reload {
             interval: Duration::from_secs(1),
             expired_crls: ExpiredCrls::default(),
             missing_crls: MissingCrls::default(),
+            crl_state: None,
         }
     }
 }
@@ -60,23 +66,39 @@ impl Trust {
     /// # Errors
     /// [`InvalidCredentials`], which names the file: at the start there is no last good set to fall back on.
     pub fn open(role: Role, source: Source, reload: Reload) -> Result<Self, InvalidCredentials> {
+        let Reload {
+            interval,
+            expired_crls,
+            missing_crls,
+            crl_state,
+        } = reload;
+        let state = crl_state.map(CrlState::open).transpose()?;
         let feed = source.open()?;
         let rules = Rules {
-            expired_crls: reload.expired_crls,
-            missing_crls: reload.missing_crls,
+            expired_crls,
+            missing_crls,
         };
         let first = Arc::new(Snapshot::first(role, feed.read(), rules)?);
+        let state = match state {
+            None => None,
+            Some(mut state) => {
+                let authorities = first.authorities();
+                state.check(&authorities.lists, &authorities.roots)?;
+                state.record(&authorities.lists)?;
+                Some(Arc::new(Mutex::new(state)))
+            }
+        };
         announce(&first);
         let (publish, current) = watch::channel(first);
         let counts = Arc::<TransportCounts>::default();
         if role == Role::Server {
             // Later, since a program may set up its log after its credentials.
             tokio::spawn(async move {
-                tokio::time::sleep(reload.interval).await;
+                tokio::time::sleep(interval).await;
                 unheard::warn_once();
             });
         }
-        tokio::spawn(keep_current(feed, reload, publish, counts.clone()));
+        tokio::spawn(keep_current(feed, interval, state, publish, counts.clone()));
         Ok(Self { current, counts })
     }
 
@@ -107,7 +129,8 @@ impl Trust {
 
 async fn keep_current(
     feed: Feed,
-    reload: Reload,
+    interval: Duration,
+    state: Option<Arc<Mutex<CrlState>>>,
     publish: watch::Sender<Arc<Snapshot>>,
     counts: Arc<TransportCounts>,
 ) {
@@ -117,14 +140,14 @@ async fn keep_current(
         tokio::select! {
             () = publish.closed() => return,
             // A root goes at the second read that misses it, and within the interval all the same.
-            () = tokio::time::sleep(reload.interval / 3) => {}
+            () = tokio::time::sleep(interval / 3) => {}
         }
         let before = publish.borrow().clone();
-        let feed = feed.clone();
+        let (feed, state) = (feed.clone(), state.clone());
         let reading = on_a_thread(
             "credentials",
-            reload.interval,
-            move || look(&feed, &before, last),
+            interval,
+            move || look(&feed, state.as_deref(), &before, last),
             || {
                 warn!("{}", events::CREDENTIALS_READ_SLOW);
                 counts.input.refused();
@@ -156,10 +179,12 @@ async fn keep_current(
             None => faults.found_again(),
         }
         for (part, code, reason) in faults.take_due() {
-            if part == Part::Source {
-                error!(code, reason, "{}", events::SOURCE_UNAVAILABLE);
-            } else {
-                error!(code, reason, "{}", events::CREDENTIALS_REFUSED);
+            match part {
+                Part::Source => error!(code, reason, "{}", events::SOURCE_UNAVAILABLE),
+                Part::CrlState => error!(code, reason, "{}", events::CRL_STATE_NOT_WRITTEN),
+                Part::Own | Part::Roots(_) | Part::Lists | Part::ListOf(_) => {
+                    error!(code, reason, "{}", events::CREDENTIALS_REFUSED)
+                }
             }
             counts.input.refused();
         }
@@ -186,7 +211,12 @@ struct Looked {
 }
 
 /// Reads the files, and looks at what is in them if that may come to something else than last time.
-fn look(feed: &Feed, current: &Snapshot, last: Option<Look>) -> Looked {
+fn look(
+    feed: &Feed,
+    state: Option<&Mutex<CrlState>>,
+    current: &Snapshot,
+    last: Option<Look>,
+) -> Looked {
     let material = feed.read();
     let contents = material.contents();
     let roots_agree =
@@ -199,13 +229,21 @@ fn look(feed: &Feed, current: &Snapshot, last: Option<Look>) -> Looked {
     if let Some(last) = seen {
         return Looked { last, found: None };
     }
+    let (next, mut faults) = current.next(material, roots_agree);
+    if let Some(state) = state {
+        // Before they are in use, so that a restart after a crash knows them.
+        let lists = &next.as_ref().unwrap_or(current).authorities().lists;
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = state.record(lists).err();
+        faults.extend(recorded.map(|error| Fault::new(Part::CrlState, error)));
+    }
     Looked {
         last: Look {
             contents,
             roots_agree,
             at: Instant::now(),
         },
-        found: Some(current.next(material, roots_agree)),
+        found: Some((next, faults)),
     }
 }
 

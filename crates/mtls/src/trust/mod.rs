@@ -5,6 +5,7 @@
 //! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`
 //! - the parts: `root`, `bundles`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
 //! - the verifier: `verify`, over `names`, and `signatures` with `memo`
+//! - what outlasts a restart: `crl_state`
 //! - the result: `snapshot` with its `configurations`, kept current by `live`, which says by `unheard` that a program has no log
 
 pub(crate) mod agent;
@@ -12,6 +13,7 @@ pub(crate) mod authorities;
 pub(crate) mod bundles;
 pub(crate) mod configurations;
 pub(crate) mod crl;
+pub(crate) mod crl_state;
 pub(crate) mod faults;
 pub(crate) mod invalid;
 pub(crate) mod invalid_crl;

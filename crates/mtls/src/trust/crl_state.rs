@@ -1,0 +1,354 @@
+//! The newest revocation list of each issuer that was ever in use, in a file: a restart does not take an older one.
+//!
+//! Only what its issuer is known to have signed is written down, so that no forged number keeps out a real list. What
+//! the file says is taken whole or not at all: a file that was tampered with, or cut, keeps the program from starting.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base::text::timestamp;
+use x509_parser::num_bigint::BigUint;
+
+use crate::crypto::{self, Digest};
+use crate::trust::crl::RevocationList;
+use crate::trust::invalid::InvalidCredentials;
+use crate::trust::lists::ListInForce;
+use crate::trust::root::Root;
+
+const FIRST_LINE: &str = "countersign revocation lists, version 1";
+const LAST_LINE: &str = "end";
+
+/// A file that is larger is none of ours.
+const MAX_FILE: u64 = 1 << 20;
+
+/// A CRL number has at most 20 octets (RFC 5280 §5.2.3).
+const MAX_NUMBER: usize = 49;
+
+/// What is written, and who of it stands in the file already.
+#[derive(Debug)]
+pub(crate) struct CrlState {
+    path: PathBuf,
+    seen: BTreeMap<Digest, Seen>,
+}
+
+/// The newest list of one issuer and scope.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    number: BigUint,
+    this_update: u64,
+    /// Of what was signed: one number is of one content.
+    signed: Digest,
+    /// The roots that the issuer stood under, as far as the credentials showed.
+    roots: Vec<Digest>,
+    issuer: String,
+}
+
+impl CrlState {
+    /// Reads the file, if there is one.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, InvalidCredentials> {
+        let unusable = |reason: String| InvalidCredentials::CrlState {
+            path: path.clone(),
+            reason,
+        };
+        let seen = match base::file::read(&path, MAX_FILE) {
+            Ok(bytes) => {
+                let mode = path.metadata().map_err(|e| unusable(e.to_string()))?.mode() & 0o7777;
+                if mode & 0o022 != 0 {
+                    return Err(unusable(format!(
+                        "others may write it (its mode is {mode:04o})"
+                    )));
+                }
+                parse(&bytes).map_err(unusable)?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(unusable(error.to_string())),
+        };
+        Ok(Self { path, seen })
+    }
+
+    /// Whether these lists are none but those that were seen, or newer ones.
+    pub(crate) fn check(
+        &self,
+        lists: &[ListInForce],
+        roots: &[Root],
+    ) -> Result<(), InvalidCredentials> {
+        let gone_back = |issuer: &str, what: String| InvalidCredentials::CrlGoneBack {
+            path: self.path.clone(),
+            issuer: issuer.to_owned(),
+            what,
+        };
+        for list in lists.iter().map(ListInForce::newest) {
+            let Some(seen) = self.seen.get(&key(list)) else {
+                continue;
+            };
+            let (facts, issued) = (&list.facts, seconds(list.facts.this_update));
+            if facts.ordinal < seen.number {
+                let what = format!(
+                    "the number {}, and {} was in use",
+                    facts.number, seen.number
+                );
+                return Err(gone_back(&facts.issuer, what));
+            }
+            if facts.ordinal == seen.number && list.signed_digest != seen.signed {
+                let what = format!("the number {} of another that was in use", facts.number);
+                return Err(gone_back(&facts.issuer, what));
+            }
+            if issued < seen.this_update {
+                let later = timestamp(UNIX_EPOCH + Duration::from_secs(seen.this_update));
+                let what = format!("been issued before one that was in use, at {later}");
+                return Err(gone_back(&facts.issuer, what));
+            }
+        }
+        let roots: Vec<_> = roots
+            .iter()
+            .map(|root| crypto::digest([&*root.der]))
+            .collect();
+        for (id, seen) in &self.seen {
+            let is_there = lists.iter().any(|list| key(list.newest()) == *id);
+            // As while running, a list may go with the roots above it.
+            let may_go = !seen.roots.is_empty() && !seen.roots.iter().any(|it| roots.contains(it));
+            if !is_there && !may_go {
+                return Err(InvalidCredentials::CrlForgotten {
+                    path: self.path.clone(),
+                    issuer: seen.issuer.clone(),
+                    number: seen.number.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what is in use now. The file is replaced as a whole, and is on the disk when this returns.
+    pub(crate) fn record(&mut self, lists: &[ListInForce]) -> Result<(), InvalidCredentials> {
+        let mut seen = self.seen.clone();
+        for list in lists.iter().filter(|list| list.is_settled()) {
+            let newest = list.newest();
+            let roots = list.roots().iter();
+            seen.insert(
+                key(newest),
+                Seen {
+                    number: newest.facts.ordinal.clone(),
+                    this_update: seconds(newest.facts.this_update),
+                    signed: newest.signed_digest,
+                    roots: roots.map(|root| crypto::digest([&**root])).collect(),
+                    issuer: base::text::escape(&newest.facts.issuer),
+                },
+            );
+        }
+        let is_written = seen == self.seen && self.path.exists();
+        if !is_written {
+            let text = text(&seen);
+            replace(&self.path, &text).map_err(|error| InvalidCredentials::CrlState {
+                path: self.path.clone(),
+                reason: format!("it cannot be written: {error}"),
+            })?;
+            self.seen = seen;
+        }
+        Ok(())
+    }
+}
+
+/// One issuer and scope.
+fn key(list: &RevocationList) -> Digest {
+    let scope = list.facts.scope.as_deref().unwrap_or_default();
+    crypto::digest([&*list.facts.canonical_issuer, scope])
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// One line for each: whose it is, number, time of issue, what was signed, the roots, and the issuer for people.
+fn text(seen: &BTreeMap<Digest, Seen>) -> String {
+    let mut text = format!("{FIRST_LINE}\n");
+    for (key, seen) in seen {
+        let Seen {
+            number,
+            this_update,
+            signed,
+            roots,
+            issuer,
+        } = seen;
+        let roots: Vec<_> = roots.iter().map(|it| hex(it)).collect();
+        let roots = if roots.is_empty() {
+            "-".to_owned()
+        } else {
+            roots.join(",")
+        };
+        let (key, signed) = (hex(key), hex(signed));
+        // Writing to a string does not fail.
+        writeln!(
+            text,
+            "{key} {number} {this_update} {signed} {roots} {issuer}"
+        )
+        .ok();
+    }
+    writeln!(text, "{LAST_LINE} {}", seen.len()).ok();
+    text
+}
+
+fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, Seen>, String> {
+    let text = str::from_utf8(bytes).map_err(|_bytes| "it is no text".to_owned())?;
+    let mut lines = text.lines().enumerate();
+    if lines.next().is_none_or(|(_, line)| line != FIRST_LINE) {
+        return Err(format!("its first line is not {FIRST_LINE:?}"));
+    }
+    let mut seen = BTreeMap::new();
+    for (index, line) in lines.by_ref() {
+        let malformed = |what: &str| format!("line {}: {what}", index + 1);
+        if let Some(count) = line.strip_prefix(LAST_LINE) {
+            if count.trim_start() != seen.len().to_string() {
+                return Err(malformed("it counts other lines than there are"));
+            }
+            return match lines.next() {
+                None if text.ends_with('\n') => Ok(seen),
+                Some(_) | None => Err("it goes on, or is cut, after its last line".to_owned()),
+            };
+        }
+        let (key, one) = entry(line).ok_or_else(|| malformed("it is no entry"))?;
+        if seen.insert(key, one).is_some() {
+            return Err(malformed("a second entry of one issuer"));
+        }
+    }
+    Err("it is cut off".to_owned())
+}
+
+fn entry(line: &str) -> Option<(Digest, Seen)> {
+    let mut fields = line.splitn(6, ' ');
+    let mut field = || fields.next();
+    let key = digest(field()?)?;
+    let number = field().filter(|number| {
+        number.len() <= MAX_NUMBER && number.bytes().all(|byte| byte.is_ascii_digit())
+    })?;
+    let this_update = field()?.parse().ok()?;
+    let signed = digest(field()?)?;
+    let roots = match field()? {
+        "-" => Vec::new(),
+        roots => roots.split(',').map(digest).collect::<Option<_>>()?,
+    };
+    let issuer = field()?.to_owned();
+    let number = number.parse().ok()?;
+    // A time beyond the year 9999 is none (RFC 5280 §4.1.2.5).
+    (this_update < 253_402_300_800).then_some(())?;
+    Some((
+        key,
+        Seen {
+            number,
+            this_update,
+            signed,
+            roots,
+            issuer,
+        },
+    ))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest(hex: &str) -> Option<Digest> {
+    let mut digest = Digest::default();
+    if !hex.is_ascii() || hex.len() != 2 * digest.len() {
+        return None;
+    }
+    for (index, byte) in digest.iter_mut().enumerate() {
+        let pair = hex.get(2 * index..2 * index + 2)?;
+        *byte = u8::from_str_radix(pair, 16)
+            .ok()
+            .filter(|_| !pair.starts_with('+'))?;
+    }
+    Some(digest)
+}
+
+/// Writes a file that only we may read, and puts it in the place of the old one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        Some(_) | None => Path::new("."),
+    };
+    let mut next = std::ffi::OsString::from(".");
+    next.push(name);
+    next.push(format!(".{}", std::process::id()));
+    let next = dir.join(next);
+    // One of a process that ended while it wrote.
+    match fs::remove_file(&next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&next)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen() -> BTreeMap<Digest, Seen> {
+        let one = Seen {
+            number: BigUint::from(7_u32),
+            this_update: 1_790_000_000,
+            signed: [2; 32],
+            roots: vec![[3; 32], [4; 32]],
+            issuer: "CN=Acme Issuing,O=Acme".to_owned(),
+        };
+        let none = Seen {
+            roots: Vec::new(),
+            ..one.clone()
+        };
+        BTreeMap::from([([1; 32], one), ([9; 32], none)])
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else_is() {
+        let whole = text(&seen());
+        assert_eq!(parse(whole.as_bytes()), Ok(seen()));
+        for (index, _) in whole.char_indices() {
+            assert!(parse(&whole.as_bytes()[..index]).is_err(), "cut at {index}");
+        }
+        let first = format!("{FIRST_LINE}\n");
+        let entry = whole.lines().nth(1).unwrap();
+        for (case, damaged) in [
+            ("another version", whole.replace("version 1", "version 2")),
+            ("a number that is none", whole.replace(" 7 ", " x ")),
+            ("a number that is negative", whole.replace(" 7 ", " -7 ")),
+            (
+                "a number without an end",
+                whole.replace(" 7 ", &format!(" {} ", "7".repeat(50))),
+            ),
+            (
+                "a time beyond all",
+                whole.replace("1790000000", "99999999999999"),
+            ),
+            ("a digest with a sign", whole.replacen("0101", "+101", 1)),
+            (
+                "an entry less",
+                whole.replacen(&format!("{entry}\n"), "", 1),
+            ),
+            (
+                "an entry twice",
+                whole.replacen(entry, &format!("{entry}\n{entry}"), 1),
+            ),
+            ("more after the end", format!("{whole}{entry}\n")),
+            ("two of them", format!("{whole}{whole}")),
+            ("no entry", format!("{first}\nend 0\n")),
+            ("nothing", String::new()),
+        ] {
+            assert_ne!(damaged, whole, "{case}");
+            assert!(parse(damaged.as_bytes()).is_err(), "{case}");
+        }
+        assert!(parse(b"\xff").is_err());
+    }
+}
