@@ -47,7 +47,7 @@ pub enum InvalidWorkload {
     },
     /// The bundle of a trust domain has no root.
     #[error(
-        "the bundle of {trust_domain} from the agent at {socket} has no root, so that nobody of it could be believed"
+        "the bundle of {trust_domain} from the agent at {socket} has no root, so no peer of it could be accepted"
     )]
     NoRoots {
         /// Its socket.

@@ -141,7 +141,7 @@ pub(crate) fn are_the_same(some: &[ListInForce], others: &[ListInForce]) -> bool
     some.len() == others.len() && some.iter().zip(others).all(|(a, b)| a.is_the_same_as(b))
 }
 
-/// What a file of lists is held against.
+/// What a file of lists is checked against.
 pub(crate) struct Setting<'a> {
     /// What is in force; `None` at the start, when there is nothing to fall back on.
     pub(crate) in_force: Option<&'a [ListInForce]>,

@@ -17,7 +17,7 @@ pub(crate) struct Material {
     pub(crate) key: Option<Result<PemFile, Unreadable>>,
     pub(crate) bundles: Vec<NewBundle>,
     pub(crate) crls: Result<PemFile, NoLists>,
-    /// Whom the chain must name, where the source says so. Then its own roots must believe it, too.
+    /// The name that the chain must have, if the source sets it. Then its own roots must accept the chain, too.
     pub(crate) id: Option<SpiffeId>,
     /// What keeps the source from yielding anything newer.
     pub(crate) trouble: Option<InvalidCredentials>,

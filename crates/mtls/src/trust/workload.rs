@@ -1,6 +1,6 @@
 //! The SPIFFE Workload API: where its agent is, which identity is ours, and what an answer of it says.
 //!
-//! The messages are those of the standard (SPIFFE Workload API §5, `workload.proto`). Never a judgement about a
+//! The messages are those of the standard (SPIFFE Workload API §5, `workload.proto`). No decision about a
 //! certificate; an answer is taken apart whole, or refused whole.
 
 use std::fmt;
@@ -171,7 +171,7 @@ struct Federated {
     bundle: Vec<u8>,
 }
 
-/// An answer that was taken apart: who we are, and whom to believe. Whether it is to be trusted is another question.
+/// A parsed response: our identities and the trust bundles, not verified yet.
 pub(crate) struct Answer {
     id: SpiffeId,
     chain: Vec<Vec<u8>>,
@@ -288,7 +288,7 @@ impl Answer {
     }
 }
 
-/// Never the key.
+/// Without the key.
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer")
