@@ -31,7 +31,7 @@ fn each_fault_is_refused_at_its_place() {
         (top("").replace('"', "'"), "", "single quotes"),
         ("null".into(), "", "expected an object, found null"),
         ("[]".into(), "", "expected an object, found an array"),
-        ("\"name\"".into(), "", "JSON inside of a JSON string"),
+        ("\"name\"".into(), "", "JSON inside a JSON string"),
         (format!("{}1", top("")), "", "not JSON: trailing characters"),
         (
             format!("{} {}", top(""), top("")),
@@ -97,12 +97,12 @@ fn each_fault_is_refused_at_its_place() {
         (
             top(r#","name":"q""#),
             "/name",
-            r#"the field "name" is there twice"#,
+            r#"the field "name" is repeated"#,
         ),
         (
             top(r#","allow_rules":[{"name":"q"}]"#),
             "/allow_rules",
-            r#"the field "allow_rules" is there twice"#,
+            r#"the field "allow_rules" is repeated"#,
         ),
         (top(r#","Name":"q""#), "/Name", r#"unknown field "Name""#),
         (top(r#","a/b~c":1"#), "/a~1b~0c", r#"unknown field "a/b~c""#),
@@ -115,7 +115,7 @@ fn each_fault_is_refused_at_its_place() {
         (
             rule(r#","name":"s""#),
             "/allow_rules/0/name",
-            r#"the field "name" is there twice"#,
+            r#"the field "name" is repeated"#,
         ),
         (
             rule(r#","source":null"#),
@@ -263,7 +263,7 @@ fn each_fault_is_refused_at_its_place() {
         (
             logger(r#"{"name":"stdout_logger","config":{"a":{"b":1,"b":2}}}"#),
             "/audit_logging_options/audit_loggers/0/config/a/b",
-            "is there twice",
+            "is repeated",
         ),
         (
             logger(r#"{"name":"file_logger"}"#),

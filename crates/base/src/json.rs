@@ -95,7 +95,7 @@ mod tests {
             (&b"\xef\xbb\xbf{}"[..], "byte order mark"),
             (&utf16, "UTF-16"),
             (&marked, "UTF-16"),
-            (br#""{\"name\": \"a\"}""#, "JSON inside of a JSON string"),
+            (br#""{\"name\": \"a\"}""#, "JSON inside a JSON string"),
             (br#"'{"name": "a"}'"#, "quotes around it"),
             (br#"{\"name\": \"a\"}"#, "its quotes are escaped"),
             (b"name: a\nallow_rules:\n- name: b\n", "YAML"),

@@ -102,7 +102,7 @@ async fn a_policy_that_cannot_be_used_leaves_the_last_good_one_in_force() {
     for (text, why) in [
         (&good[..good.len() / 2], "not JSON"),
         ("", "not JSON"),
-        (&twice, "the field \"name\" is there twice"),
+        (&twice, "the field \"name\" is repeated"),
         (
             &typo,
             "did you mean /countersign.test.v1.EchoService/Watch?",

@@ -48,7 +48,7 @@ pub enum Fault {
         /// The fields that are defined.
         known: &'static [&'static str],
     },
-    /// A field that is there twice.
+    /// A repeated field.
     #[error("the field {0:?} is repeated: keep one")]
     DuplicateField(String),
     /// A required field that is missing or empty.

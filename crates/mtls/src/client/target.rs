@@ -280,11 +280,11 @@ mod tests {
             ("https://[::1", "its host has no closing bracket".to_owned()),
             (
                 "https://[127.0.0.1]:1",
-                "between the brackets is no IPv6".to_owned(),
+                "between the brackets is not an IPv6".to_owned(),
             ),
             (
                 "https://[fe80::1%25eth0]:1",
-                "between the brackets is no IPv6".to_owned(),
+                "between the brackets is not an IPv6".to_owned(),
             ),
             ("https://localhost:1/path", more.to_owned()),
             ("https://localhost:1//", more.to_owned()),
