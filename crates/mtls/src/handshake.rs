@@ -25,8 +25,9 @@ use crate::refusal::Refusal;
 use crate::rustls_verifier::{Verifier, VerifyChain};
 use crate::trust::configurations::Configurations;
 use crate::trust::memo::Memo;
+use crate::trust::server_identity::ServerIdentity;
 use crate::trust::snapshot::Snapshot;
-use crate::trust::verify::{Authorities, ServerIdentity};
+use crate::trust::verify::Authorities;
 
 /// How long, and how much, a refused peer may still send before its socket is closed.
 const LINGER: Duration = Duration::from_secs(1);

@@ -24,7 +24,7 @@ use crate::presented::Presented;
 use crate::refusal::Refusal;
 use crate::rustls_verifier::{Verifier, VerifyChain};
 use crate::trust::live::Trust;
-use crate::trust::verify::ServerIdentity;
+use crate::trust::server_identity::ServerIdentity;
 
 /// A server configuration: TLS 1.3, client certificates required and verified by the current snapshot, our own
 /// certificate from the same snapshot, and no session resumption. Set `alpn_protocols` to what you serve.

@@ -29,7 +29,7 @@ use crate::client::resolve::{self, Addresses};
 use crate::client::response::{self, Progress};
 use crate::client::target::Target;
 use crate::trust::live::Trust;
-use crate::trust::verify::ServerIdentity;
+use crate::trust::server_identity::ServerIdentity;
 
 /// How many connections one call may find closed before a byte of it is sent.
 const MAX_UNSENT: u32 = 5;

@@ -33,8 +33,8 @@ use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease;
 use crate::refusal::Refusal;
 use crate::trust::live::Trust;
+use crate::trust::server_identity::ServerIdentity;
 use crate::trust::snapshot::Snapshot;
-use crate::trust::verify::ServerIdentity;
 use base::text::timestamp;
 
 /// Bytes of the metadata of one answer, headers or trailers (RFC 9113 §6.5.2).

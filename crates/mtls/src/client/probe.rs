@@ -16,8 +16,8 @@ use crate::crypto;
 use crate::handshake::{self, Present};
 use crate::handshake_error::{HandshakeError, read_error};
 use crate::rustls_verifier::{Verifier, VerifyChain};
+use crate::trust::server_identity::ServerIdentity;
 use crate::trust::snapshot::Snapshot;
-use crate::trust::verify::ServerIdentity;
 
 /// Does a handshake with the server of `target` at `address`, shows it what `present` says, and closes.
 ///

@@ -4,7 +4,7 @@
 //! - reading: `source` of `material`, by `pem_file` over `pem`, or from an `agent` of the `workload` API
 //! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`
 //! - the parts: `root`, `bundles`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
-//! - the verifier: `verify`, over `names`, and `signatures` with `memo`
+//! - the verifier: `verify` of a `server_identity`, its errors by `explain`, over `names`, and `signatures` with `memo`
 //! - what outlasts a restart: `crl_state`
 //! - the result: `snapshot` with its `configurations`, kept current by `live`, which says by `unheard` that a program has no log
 
@@ -14,6 +14,7 @@ pub(crate) mod bundles;
 pub(crate) mod configurations;
 pub(crate) mod crl;
 pub(crate) mod crl_state;
+pub(crate) mod explain;
 pub(crate) mod faults;
 pub(crate) mod invalid;
 pub(crate) mod invalid_crl;
@@ -28,6 +29,7 @@ pub(crate) mod names;
 pub(crate) mod pem;
 pub(crate) mod pem_file;
 pub(crate) mod root;
+pub(crate) mod server_identity;
 pub(crate) mod signatures;
 pub(crate) mod snapshot;
 pub(crate) mod source;

@@ -4,14 +4,13 @@
 //! There is no network access, no default root store, and no cached verdict.
 
 use std::cell::LazyCell;
-use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{InvalidPeer, Peer, Role, SpiffeId};
 use rustls::DistinguishedName;
 use rustls::pki_types::{
-    CertificateDer, Der, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
+    CertificateDer, Der, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
 };
 use webpki::{
     EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
@@ -24,12 +23,14 @@ use crate::crypto::{self, Digest};
 use crate::refusal::Refusal;
 use crate::text;
 use crate::trust::crl::RevocationList;
+use crate::trust::explain::{self, refusal};
 use crate::trust::issuers::{self, Issuers};
 use crate::trust::key;
 use crate::trust::lists::ListInForce;
 use crate::trust::memo::Memo;
 use crate::trust::names::canonical;
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
+use crate::trust::server_identity::ServerIdentity;
 use crate::trust::signatures::Remembering;
 
 /// For how many authorities the key usage is cached.
@@ -83,43 +84,6 @@ pub enum ExpiredCrls {
     Honour,
     /// No certificate of that issuer is accepted until a current list arrives.
     Refuse,
-}
-
-/// The expected identity of a server, besides a chain to one of the roots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerIdentity {
-    /// A DNS or IP subject alternative name (RFC 9525); the common name never counts.
-    Name(ServerName<'static>),
-    /// Exactly one URI name, equal to this (SPIFFE X509-SVID §2); host names are not looked at.
-    Spiffe(SpiffeId),
-    /// Both of the above.
-    Both(ServerName<'static>, SpiffeId),
-}
-
-impl ServerIdentity {
-    fn name(&self) -> Option<&ServerName<'static>> {
-        match self {
-            Self::Name(name) | Self::Both(name, _) => Some(name),
-            Self::Spiffe(_) => None,
-        }
-    }
-
-    fn spiffe_id(&self) -> Option<&SpiffeId> {
-        match self {
-            Self::Spiffe(id) | Self::Both(_, id) => Some(id),
-            Self::Name(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for ServerIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => write!(f, "{}", name.to_str()),
-            Self::Spiffe(id) => write!(f, "{id}"),
-            Self::Both(name, id) => write!(f, "{} and {id}", name.to_str()),
-        }
-    }
 }
 
 impl Authorities {
@@ -183,7 +147,7 @@ impl Authorities {
                 Some(&|path: &VerifiedPath<'_>| self.check_path(path, &roots, lists, missing, at)),
             )
             .map_err(|e| {
-                let refusal = self.placed(chain, refusal(role, &e));
+                let refusal = explain::placed(&self.roots, chain, refusal(role, &e));
                 self.vouched_elsewhere(role, &leaf, chain, at, refusal)
             })
         };
@@ -311,93 +275,6 @@ impl Authorities {
                 signer: signer.to_owned(),
             },
             None => refusal,
-        }
-    }
-
-    /// The refusal with the certificate that it is about, when that is not the leaf.
-    fn placed(&self, chain: &[CertificateDer<'_>], refusal: Refusal) -> Refusal {
-        let roots = self.roots.iter().map(|root| root.der.as_ref());
-        let parsed: Vec<_> = chain
-            .iter()
-            .map(AsRef::as_ref)
-            .chain(roots)
-            .enumerate()
-            .filter_map(|(index, der)| Some((index, X509Certificate::from_der(der).ok()?.1)))
-            .collect();
-        if refusal == Refusal::UnknownIssuer {
-            let differs = |child: &X509Certificate<'_>| {
-                let name = child.issuer().as_raw();
-                parsed.iter().any(|(_, it)| {
-                    let subject = it.subject().as_raw();
-                    subject != name && canonical(subject) == canonical(name)
-                })
-            };
-            let found = parsed.iter().find(|(_, child)| differs(child));
-            return found.map_or(refusal.clone(), |(index, _)| Refusal::At {
-                place: format!(
-                    "certificate {} names its issuer in another encoding than the issuer itself, and only identical \
-                     ones are matched: issue it anew",
-                    index + 1
-                ),
-                refusal: Box::new(refusal),
-            });
-        }
-        let is_it = |index: usize, certificate: &X509Certificate<'_>| match &refusal {
-            Refusal::Expired { not_after } => {
-                crate::trust::crl::system_time(certificate.validity().not_after) == *not_after
-            }
-            Refusal::NotYetValid { not_before } => {
-                crate::trust::crl::system_time(certificate.validity().not_before) == *not_before
-            }
-            Refusal::WrongPurpose(purpose) => {
-                let usage = certificate.extended_key_usage().ok().flatten();
-                usage.is_some_and(|usage| match *purpose {
-                    "clientAuth" => !usage.value.client_auth,
-                    _ => !usage.value.server_auth,
-                }) || (index == 0 && certificate.extended_key_usage().ok().flatten().is_none())
-            }
-            Refusal::Malformed(_) => {
-                index > 0
-                    && (issuers::check_usage(certificate).is_err()
-                        || text::of_critical(certificate).is_some())
-            }
-            Refusal::NoCertificate
-            | Refusal::ChainTooLong(_)
-            | Refusal::ChainAmbiguous
-            | Refusal::UnknownIssuer
-            | Refusal::NoSpiffeId
-            | Refusal::UnknownTrustDomain(_)
-            | Refusal::ForeignRoot { .. }
-            | Refusal::BadSignature
-            | Refusal::Revoked
-            | Refusal::CrlExpired { .. }
-            | Refusal::RevocationUnknown(_)
-            | Refusal::NoAlternativeName { .. }
-            | Refusal::WrongServer { .. }
-            | Refusal::InvalidPeer(_)
-            | Refusal::UnusableKey(_)
-            | Refusal::At { .. } => false,
-        };
-        let found = parsed.iter().find(|(index, it)| is_it(*index, it));
-        let Some((index @ 1.., certificate)) = found else {
-            return refusal;
-        };
-        let name = identity::distinguished_name(certificate.subject().as_raw()).unwrap_or_default();
-        let place = if *index < chain.len() {
-            format!("certificate {} ({name})", index + 1)
-        } else {
-            format!("the root {name} of ca.crt")
-        };
-        let refusal = match (issuers::check_usage(certificate), refusal) {
-            (Err(reason), Refusal::Malformed(_)) => Refusal::Malformed(reason.to_owned()),
-            (Ok(()), Refusal::Malformed(reason)) => {
-                Refusal::Malformed(text::of_critical(certificate).unwrap_or(reason))
-            }
-            (_, refusal) => refusal,
-        };
-        Refusal::At {
-            place,
-            refusal: Box::new(refusal),
         }
     }
 
@@ -688,52 +565,4 @@ fn names(peer: &Peer) -> String {
 
 fn unix_time(at: SystemTime) -> UnixTime {
     UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
-}
-
-fn system_time(at: UnixTime) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(at.as_secs())
-}
-
-/// Converts webpki's errors. Its error enum is non-exhaustive: all other errors mean a malformed certificate.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "webpki::Error is non_exhaustive; every other reason is a malformed certificate, with its text kept"
-)]
-fn refusal(role: Role, error: &webpki::Error) -> Refusal {
-    use webpki::Error as E;
-    match error {
-        E::CertExpired { not_after, .. } => Refusal::Expired {
-            not_after: system_time(*not_after),
-        },
-        E::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
-            not_before: system_time(*not_before),
-        },
-        E::UnknownIssuer => Refusal::UnknownIssuer,
-        E::InvalidSignatureForPublicKey => Refusal::BadSignature,
-        E::CertRevoked => Refusal::Revoked,
-        E::CrlExpired { next_update, .. } => Refusal::CrlExpired {
-            next_update: system_time(*next_update),
-        },
-        E::InvalidCrlSignatureForPublicKey => {
-            Refusal::RevocationUnknown("the issuer did not sign its revocation list".to_owned())
-        }
-        E::IssuerNotCrlSigner => {
-            Refusal::RevocationUnknown("the issuer's key usage lacks cRLSign".to_owned())
-        }
-        E::UnknownRevocationStatus => {
-            Refusal::RevocationUnknown("no list of its issuer is about it".to_owned())
-        }
-        E::UnsupportedCrlSignatureAlgorithmContext(_)
-        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Refusal::RevocationUnknown(
-            "the list is signed by an algorithm or a key that is not accepted".to_owned(),
-        ),
-        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
-            Refusal::WrongPurpose(match role {
-                Role::Client => "clientAuth",
-                Role::Server => "serverAuth",
-            })
-        }
-        E::CaUsedAsEndEntity => Refusal::InvalidPeer(InvalidPeer::LeafIsCa),
-        other => Refusal::Malformed(text::of_webpki(other)),
-    }
 }
