@@ -172,3 +172,44 @@ CASES
   report "$direction" "new certificate while it runs" served
   kill "$pid"
 }
+
+# A server of ours with another policy, in place of the one that is there.
+start_server() { # POLICY [OPTION…]
+  local policy=$1
+  shift
+  server --listen 127.0.0.1:0 --admin-listen off --data own.redb --tls-dir certs/inventory --policy "$policy" "$@" \
+    >own-audit.log 2>own.log &
+  until_line own.log '"listening"' >/dev/null
+  SERVER=localhost:$(sed -n 's/.*"listening","address":"127.0.0.1:\([0-9]*\)".*/\1/p' own.log)
+  SERVER_LOG=$PWD/own.log
+  client --target "https://$SERVER" --tls-dir certs/catalog import "$REPOSITORY/crates/client/data/items.csv" >>import.log
+}
+
+# A certificate of our authority for NAME.
+issue() { # NAME OPTION…
+  countersign pki issue "$@" >>pki.log 2>&1
+}
+
+# The credentials of NAME without a revocation list in listless/, so that others are those who look at one.
+without_list() { # NAME
+  rm -rf listless
+  mkdir listless
+  cp "certs/$1"/{tls.crt,tls.key,ca.crt} listless
+}
+
+# Our client watches at PORT as WHO; returns when the first level is there.
+watch_as() { # PORT WHO
+  client --target "https://localhost:$1" --tls-dir "$2" watch >watch.log 2>&1 &
+  watching=$!
+  until_line watch.log FAS-M6-20 0 >/dev/null
+}
+
+# Until that client has ended.
+until_ended() {
+  for _ in $(seq 150); do
+    kill -0 "$watching" 2>/dev/null || return 0
+    sleep 0.1
+  done
+  echo "the watcher is still served" >&2
+  return 1
+}
