@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_end_and_the_server_is_not_ready_when_the_clock_leaves_the_validity_of_a_certificate()
-{
+ {
     if !Path::new(LIBRARY).exists() {
         return skipped("libfaketime: a clock that is set while connections are open");
     }
@@ -35,7 +35,7 @@ async fn streams_end_and_the_server_is_not_ready_when_the_clock_leaves_the_valid
         program
             .env("LD_PRELOAD", LIBRARY)
             .env("FAKETIME_TIMESTAMP_FILE", &clock)
-            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_CACHE_DURATION", "1")
             .env("DONT_FAKE_MONOTONIC", "1");
         let server = Server::start_as(program, &pki, &[]);
         let levels = watch(&channel(pki.trust("orders", Role::Client), server.address)).await;
