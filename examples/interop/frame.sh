@@ -71,12 +71,21 @@ revoke() { # NAME
   esac >>pki.log 2>&1
 }
 
-# Another certificate and key for NAME.
+# Another certificate and key for NAME, beside the one that it has.
 rotate() { # NAME
   case $PKI in
   countersign) countersign pki renew "$1" ;;
-  openssl) rm "certs/$1/tls.crt" && "$REPOSITORY/scripts/certs-openssl" certs ;;
+  openssl) reissue "$1" ;;
   esac >>pki.log 2>&1
+}
+
+# scripts/certs-openssl keeps a certificate that is valid, so that it works where there is none, and the result is moved.
+reissue() { # NAME
+  cp -R certs next
+  rm "next/$1/tls.crt"
+  "$REPOSITORY/scripts/certs-openssl" next
+  mv "next/$1/tls.key" "next/$1/tls.crt" "certs/$1"
+  rm -r next
 }
 
 # A revocation list of each authority in certs/inventory, which OpenSSL wants as soon as it has one of any: Node, nginx and
@@ -112,7 +121,7 @@ as() { echo "--cacert certs/orders/ca.crt --cert $1/tls.crt --key $1/tls.key"; }
 replace() { # NAME
   case $PKI in
   countersign) countersign pki issue "$1" --replace ;;
-  openssl) rm "certs/$1/tls.crt" && "$REPOSITORY/scripts/certs-openssl" certs ;;
+  openssl) reissue "$1" ;;
   esac >>pki.log 2>&1
 }
 

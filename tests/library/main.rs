@@ -12,6 +12,7 @@ mod authority;
 mod authorization;
 mod balance;
 mod calling;
+mod clock;
 mod credentials;
 mod denials;
 mod doctor;

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::refusal::Refusal;
 use crate::trust::snapshot::Snapshot;
 
-/// The wall clock may be set during a sleep, which uses the monotonic clock, so no sleep is longer than this.
-const MAX_SLEEP: Duration = Duration::from_millis(500);
+/// How often the clock is looked at when no [`Trust`](crate::Trust) is left that does so.
+const WITHOUT_TRUST: Duration = Duration::from_millis(500);
 
 /// The lease of one connection. It is lost when a certificate of the verified path expires, is revoked, or loses its
 /// root. Clones share it.
@@ -86,14 +86,13 @@ pub(crate) async fn loss(
         }
         let left = stale
             .and_then(|stale| stale.duration_since(now).ok())
-            .map_or(left, |stale| stale.min(left))
-            .min(MAX_SLEEP);
+            .map_or(left, |stale| stale.min(left));
         tokio::select! {
             () = tokio::time::sleep(left) => {}
             changed = snapshots.changed() => {
                 if changed.is_err() {
                     // Trust was dropped: only the time changes now.
-                    tokio::time::sleep(left).await;
+                    tokio::time::sleep(left.min(WITHOUT_TRUST)).await;
                     continue;
                 }
                 let snapshot = snapshots.borrow_and_update().clone();

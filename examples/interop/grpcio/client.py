@@ -17,7 +17,7 @@ from inventory.v1 import inventory_pb2_grpc as service
 
 def connect(address: str, directory: pathlib.Path) -> grpc.Channel:
     """A channel with the credentials that are in the directory now. A channel keeps them: make a new one for new ones."""
-    read = {file.name: file.read_bytes() for file in directory.iterdir()}
+    read = {name: (directory / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt") if (directory / name).exists()}
     # The server's certificate is checked against ca.crt, and for the host name of the address.
     credentials = grpc.ssl_channel_credentials(read["ca.crt"], read.get("tls.key"), read.get("tls.crt"))
     return grpc.secure_channel(address, credentials)
@@ -39,6 +39,8 @@ def watch(address: str, directory: pathlib.Path) -> None:
                     print(level.item.sku, level.item.available, flush=True)
         except grpc.RpcError as error:
             print("ended:", explain(error), flush=True)
+        except (OSError, ValueError) as error:
+            print("credentials that are being replaced:", error, flush=True)
         time.sleep(1)
 
 

@@ -26,7 +26,13 @@ function explain(error) {
 }
 
 function watch() {
-  const client = connect();
+  let client;
+  try {
+    client = connect();
+  } catch (error) {
+    console.log(`credentials that are being replaced: ${error.message}`);
+    return setTimeout(watch, 1000);
+  }
   const levels = client.WatchStock({ sku: 'FAS-M6-20' });
   levels.on('data', ({ item }) => console.log(item.sku, item.available));
   levels.on('end', () => {});

@@ -5,40 +5,51 @@ const path = require('path');
 const tls = require('tls');
 const { constants } = require('crypto');
 
-/** What is in the directory now. Throws when it is not a pair of key and certificate that TLS takes. */
+/** What is in the directory now, file by file. */
 function read(directory) {
-  const file = (name) => fs.readFileSync(path.join(directory, name));
+  const names = fs.readdirSync(directory).filter((name) => /^(ca\.crt|tls\.crt|tls\.key|.*crl\.pem)$/.test(name)).sort();
+  return new Map(names.map((name) => [name, fs.readFileSync(path.join(directory, name))]));
+}
+
+/** Throws when it is not a pair of key and certificate, with roots, that TLS takes. */
+function optionsOf(files) {
+  for (const name of ['ca.crt', 'tls.crt', 'tls.key']) {
+    if (!files.has(name)) throw new Error(`no ${name}`);
+  }
   const options = {
-    ca: file('ca.crt'),
-    cert: file('tls.crt'),
-    key: file('tls.key'),
+    ca: files.get('ca.crt'),
+    cert: files.get('tls.crt'),
+    key: files.get('tls.key'),
     minVersion: 'TLSv1.3',
     // A resumed session is not verified again: expired and revoked callers would get back in.
     secureOptions: constants.SSL_OP_NO_TICKET,
   };
   // OpenSSL, and so Node, wants a list from every authority of a chain, the root included, as soon as it has one.
-  const lists = fs.readdirSync(directory).filter((name) => name.endsWith('crl.pem'));
-  if (lists.length > 0) options.crl = lists.map(file);
+  const lists = [...files.keys()].filter((name) => name.endsWith('crl.pem'));
+  if (lists.length > 0) options.crl = lists.map((name) => files.get(name));
   tls.createSecureContext(options);
   return options;
 }
 
-/** Calls `use` with the new options each time that the files have changed and are sound; the last good ones stay. */
-function watch(directory, use) {
-  const content = () =>
-    fs.readdirSync(directory).map((name) => fs.readFileSync(path.join(directory, name), 'latin1')).join();
-  let last = content();
+/** The options now. `replace` gets them each time that the files have changed and are sound; the last good ones stay. */
+function live(directory, replace) {
+  let last = read(directory);
+  const same = (now) => now.size === last.size && [...now].every(([name, content]) => last.get(name)?.equals(content));
   setInterval(() => {
     try {
-      const now = content();
-      if (now === last) return;
-      use(read(directory));
+      const now = read(directory);
+      if (same(now)) return;
+      for (const name of last.keys()) {
+        if (!now.has(name)) throw new Error(`${name} is gone`); // a list that is not there revokes nobody
+      }
+      replace(optionsOf(now));
       last = now;
       console.log('credentials replaced');
     } catch (error) {
       console.error(`credentials kept: ${error.message}`);
     }
   }, 500);
+  return optionsOf(last);
 }
 
-module.exports = { read, watch };
+module.exports = { live };

@@ -4,7 +4,7 @@
 'use strict';
 const grpc = require('@grpc/grpc-js');
 const { InventoryService } = require('./contract');
-const { read, watch } = require('./credentials');
+const { live } = require('./credentials');
 const { namesOf, allows } = require('./identity');
 
 const [address, directory] = process.argv.slice(2);
@@ -33,19 +33,19 @@ function authorize(method, call) {
 }
 
 const level = { sku: 'FAS-M6-20', name: 'Hex bolt, from Node', quantity: 480, available: 480 };
-const credentials = new LiveCredentials(read(directory));
 const server = new grpc.Server({ interceptors: [authorize] });
 server.addService(InventoryService.service, {
   GetItem: (call, answer) => answer(null, { item: level }),
   WatchStock: (call) => call.write({ kind: 'UPDATE_KIND_CURRENT', item: level }),
 });
+const credentials = new LiveCredentials(
+  live(directory, (options) => {
+    credentials.replace(options);
+    // Those that are connected were verified against what was there before: they connect again.
+    server.drain(address, 0);
+  }),
+);
 server.bindAsync(address, credentials, (error) => {
   if (error) throw error;
   console.log('listening');
-});
-
-watch(directory, (options) => {
-  credentials.replace(options);
-  // Those that are connected were verified against what was there before: they connect again.
-  server.drain(address, 0);
 });

@@ -3,13 +3,18 @@
 // usage: node https-server.js HOST:PORT DIR      DIR has tls.crt, tls.key, ca.crt and, optionally, *crl.pem
 'use strict';
 const https = require('https');
-const { read, watch } = require('./credentials');
+const { live } = require('./credentials');
 const { namesOf, allows } = require('./identity');
 
 const [host, port] = process.argv[2].split(':');
 const directory = process.argv[3];
 
-const server = https.createServer({ ...read(directory), requestCert: true, rejectUnauthorized: true }, (request, response) => {
+const options = live(directory, (changed) => {
+  server.setSecureContext(changed);
+  // Those that are connected were verified against what was there before: they connect again.
+  server.closeAllConnections();
+});
+const server = https.createServer({ ...options, requestCert: true, rejectUnauthorized: true }, (request, response) => {
   const names = namesOf(request.socket.getPeerCertificate().raw);
   const { pathname } = new URL(request.url, 'https://localhost');
   if (!allows(names, pathname)) {
@@ -21,9 +26,3 @@ const server = https.createServer({ ...read(directory), requestCert: true, rejec
 });
 server.on('tlsClientError', (error) => console.log(`refused a connection: ${error.code} ${error.message}`));
 server.listen(port, host, () => console.log('listening'));
-
-watch(directory, (options) => {
-  server.setSecureContext(options);
-  // Those that are connected were verified against what was there before: they connect again.
-  server.closeAllConnections();
-});

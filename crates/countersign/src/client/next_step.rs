@@ -30,6 +30,9 @@ impl RpcError {
         }
         let step = match status.code() {
             Code::Unauthenticated => doctor(),
+            Code::Unavailable if reason == crate::codes::DRAINING => {
+                "call again: another server answers, or this one when it is back".to_owned()
+            }
             Code::Unavailable if ours && reason != codes::UNREACHABLE => doctor(),
             Code::Unavailable => format!("start the server, or try again; {}", doctor()),
             Code::PermissionDenied => {

@@ -26,6 +26,11 @@ use crate::trust::verify::{ExpiredCrls, MissingCrls, Rules};
 /// have shown that a list is forged.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often the wall clock is compared with the monotonic one, and the difference that makes it set. Connections sleep by
+/// the monotonic clock until a certificate expires, so they are woken when the wall clock was set.
+const CLOCK_INTERVAL: Duration = Duration::from_millis(500);
+const CLOCK_SET: Duration = Duration::from_millis(100);
+
 /// A handle to live credentials. Clones share them; the files are watched until the last clone is gone.
 #[derive(Clone, Debug)]
 pub struct Trust {
@@ -91,6 +96,8 @@ impl Trust {
         announce(&first);
         let (publish, current) = watch::channel(first);
         let counts = Arc::<TransportCounts>::default();
+        let publish = Arc::new(publish);
+        tokio::spawn(watch_clock(publish.clone()));
         if role == Role::Server {
             // Later, since a program may set up its log after its credentials.
             tokio::spawn(async move {
@@ -107,7 +114,7 @@ impl Trust {
         self.current.borrow().clone()
     }
 
-    /// A receiver that sees each snapshot from the current one on.
+    /// A receiver that sees each snapshot from the current one on, and the current one again when the wall clock was set.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.current.clone()
     }
@@ -131,7 +138,7 @@ async fn keep_current(
     feed: Feed,
     interval: Duration,
     state: Option<Arc<Mutex<CrlState>>>,
-    publish: watch::Sender<Arc<Snapshot>>,
+    publish: Arc<watch::Sender<Arc<Snapshot>>>,
     counts: Arc<TransportCounts>,
 ) {
     let mut faults = Faults::default();
@@ -192,6 +199,27 @@ async fn keep_current(
             counts.input.unchanged();
         } else {
             counts.input.still_refused();
+        }
+    }
+}
+
+/// Publishes the current snapshot again when the wall clock was set, also by a suspended machine that goes on.
+async fn watch_clock(publish: Arc<watch::Sender<Arc<Snapshot>>>) {
+    let mut last = (Instant::now(), SystemTime::now());
+    loop {
+        tokio::select! {
+            () = publish.closed() => return,
+            () = tokio::time::sleep(CLOCK_INTERVAL) => {}
+        }
+        let expected = last.1 + last.0.elapsed();
+        let now = SystemTime::now();
+        let difference = match now.duration_since(expected) {
+            Ok(ahead) => ahead,
+            Err(behind) => behind.duration(),
+        };
+        if difference > CLOCK_SET {
+            last = (Instant::now(), now);
+            publish.send_modify(|_snapshot| ());
         }
     }
 }
