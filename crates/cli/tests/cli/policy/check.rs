@@ -208,7 +208,8 @@ fn a_policy_of_a_mebibyte_is_checked_and_decided() {
         json!({"name": "p", "deny_rules": rules[..4000], "allow_rules": rules}).to_string();
     assert!(policy.len() > 1 << 20);
     sandbox.write("p.json", policy);
-    let checked = sandbox.run(&["policy", "check", "p.json", "--output", "json"]);
+    sandbox.write("shop.proto", SHOP);
+    let checked = sandbox.run(&["policy", "check", "p.json", "--api", "shop.proto"]);
     assert_eq!(checked.code, 1);
     let peer = json!({"uri_sans": ["spiffe://a.test/7999/x"]});
     let cases =
