@@ -24,6 +24,19 @@ pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a regular file of at most `max` bytes that is text.
+///
+/// # Errors
+/// As [`read`], or that it is not UTF-8, and what it is instead.
+pub fn text(path: &Path, max: u64) -> io::Result<String> {
+    let bytes = read(path, max)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let form = crate::json::wrapped(error.as_bytes());
+        let why = form.unwrap_or("it is not text (UTF-8)");
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    })
+}
+
 /// The same error, with the file's owner if permission was denied.
 fn denied(path: &Path, error: io::Error) -> io::Error {
     let (Ok(file), io::ErrorKind::PermissionDenied) = (path.metadata(), error.kind()) else {

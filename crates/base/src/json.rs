@@ -1,4 +1,4 @@
-//! Recognizes what a text is that is not JSON, for a better error message.
+//! Recognizes what a text is that is not JSON, or not what another reader expects, for a better error message.
 
 /// Names a common mistake in a text that should be JSON, and how to fix it. Ask only about a text that a strict parser
 /// refuses, or that is one JSON string.
@@ -6,21 +6,14 @@ pub fn instead(text: &[u8]) -> Option<&'static str> {
     if text.starts_with(b"\xef\xbb\xbf") {
         return Some("it begins with a byte order mark: save it as UTF-8 without one");
     }
-    let utf16 = text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff");
-    if utf16 || text.iter().take(2).any(|byte| *byte == 0) {
-        return Some("it is UTF-16: save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)");
-    }
     let body = text.trim_ascii();
-    match (body.first(), body.last()) {
-        (Some(b'"'), Some(b'"')) if body.len() > 1 => {
-            return Some(
-                "it is JSON inside a JSON string: decode it once (`jq -r .`), or remove the quotes around it",
-            );
-        }
-        (Some(b'\''), Some(b'\'')) if body.len() > 1 => {
-            return Some("there are quotes around it: remove them");
-        }
-        _ => {}
+    if let [b'"', .., b'"'] = body {
+        return Some(
+            "it is JSON inside a JSON string: decode it once (`jq -r .`), or remove the quotes around it",
+        );
+    }
+    if let Some(form) = wrapped(text) {
+        return Some(form);
     }
     if body.starts_with(br#"{\"#) {
         return Some(r#"its quotes are escaped: write " in place of \""#);
@@ -29,6 +22,33 @@ pub fn instead(text: &[u8]) -> Option<&'static str> {
         return Some("it is YAML: convert it to JSON (`yq -o json`)");
     }
     outside_of_strings(body)
+}
+
+/// What any text may be in the place of itself: in another encoding, in quotes, in base64, or a page that says why it
+/// could not be fetched.
+pub fn wrapped(text: &[u8]) -> Option<&'static str> {
+    /// Shorter texts are words.
+    const SHORTEST: usize = 24;
+    let utf16 = text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff");
+    if utf16 || text.iter().take(2).any(|byte| *byte == 0) {
+        return Some("it is UTF-16: save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)");
+    }
+    let body = text.trim_ascii();
+    if let [b'"', .., b'"'] | [b'\'', .., b'\''] = body {
+        return Some("there are quotes around it: take them away");
+    }
+    let begins = |with: &[u8]| {
+        body.get(..with.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    if begins(b"<!doctype") || begins(b"<html") || begins(b"<?xml") {
+        return Some("it is a page of HTML or XML: fetch the file itself");
+    }
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=\r\n".contains(byte);
+    if body.len() >= SHORTEST && body.iter().all(base64) {
+        return Some("it is in base64, as in a Kubernetes Secret: decode it with `base64 -d`");
+    }
+    None
 }
 
 /// `key: value` or a list item at the beginning of a line.
@@ -100,6 +120,9 @@ mod tests {
             (br#"{\"name\": \"a\"}"#, "its quotes are escaped"),
             (b"name: a\nallow_rules:\n- name: b\n", "YAML"),
             (b"---\nname: a\n", "YAML"),
+            (b"eyJuYW1lIjogImEiLCAiYWxsb3dfcnVsZXMiOiBbXX0=\n", "base64"),
+            (b"\n<!DOCTYPE html>\n<html></html>", "HTML"),
+            (b"<?xml version='1.0'?>", "HTML"),
             (b"# mine\nname: a\n", "YAML"),
             (b"{'name': 'a'}", "single quotes"),
             (b"{ // mine\n}", "comment"),

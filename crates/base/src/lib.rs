@@ -4,6 +4,7 @@
 //! - [`backoff`]: exponential pauses between attempts
 //! - [`file`](mod@file): reads a regular file of limited size
 //! - [`json`]: common mistakes in a text that should be JSON
+//! - [`pem`]: the sections of a PEM file, or the line that is wrong
 //! - [`text`]: escaping of untrusted text, and timestamps
 //! - [`names!`]: stable names, such as error codes, as constants
 //! - [`metrics`]: registers metrics whose values are read at each scrape
@@ -27,6 +28,7 @@ pub mod file;
 pub mod json;
 pub mod metrics;
 mod names;
+pub mod pem;
 pub mod queue;
 pub mod quota;
 pub mod reload;

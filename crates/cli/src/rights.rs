@@ -17,6 +17,9 @@ use crate::pki::{Authority, Roster, Usage, Validity};
 /// The trust domain of the identities, which is the default of `pki init`.
 const DOMAIN: &str = "acme.test";
 
+/// No file of identities is larger (1 MiB).
+const MAX_IDENTITIES: u64 = 1 << 20;
+
 /// Why the rights are not known: the file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", file.display())]
@@ -87,7 +90,7 @@ impl Rights {
 
 fn peers(file: &Path) -> Result<Vec<(String, Arc<Peer>)>, RightsError> {
     let wrong = |error: &dyn std::fmt::Display| wrong(file, error);
-    let text = std::fs::read_to_string(file).map_err(|e| wrong(&e))?;
+    let text = base::file::text(file, MAX_IDENTITIES).map_err(|e| wrong(&e))?;
     let domain = DOMAIN.parse().map_err(|e| wrong(&e))?;
     let roster =
         Roster::parse(&file.display().to_string(), &text, &domain).map_err(|e| wrong(&e))?;

@@ -9,11 +9,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use mtls::InvalidCredentials;
-use pki_types::pem;
 
 pub(crate) use show::chain;
 pub use show::describe;
-pub use verify::{ExpectedName, Purpose, Verdict, verdict};
+pub use verify::{ExpectedName, Purpose, Verification, verification};
 
 use crate::pki::certificate::Malformed;
 
@@ -52,20 +51,6 @@ pub enum CertError {
         /// What the system says.
         source: io::Error,
     },
-    /// It is no certificate.
-    #[error("{} is larger than 1 MiB, as no certificate is", .0.display())]
-    TooLarge(PathBuf),
-    /// Its PEM is damaged.
-    #[error("{} is not well-formed PEM", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: pem::Error,
-    },
-    /// There is none in it.
-    #[error("{} holds no certificate: neither DER nor a PEM block of CERTIFICATE", .0.display())]
-    NoCertificate(PathBuf),
     /// A certificate in it is malformed.
     #[error("certificate {position} of {}: {source}", path.display())]
     Malformed {
@@ -76,9 +61,9 @@ pub enum CertError {
         /// What is wrong.
         source: Malformed,
     },
-    /// The roots or the revocation lists are not usable.
+    /// A file is not PEM, or not of the kind that it must be.
     #[error(transparent)]
-    Authorities(#[from] InvalidCredentials),
+    Credentials(#[from] InvalidCredentials),
     /// The output is closed.
     #[error("cannot write the result")]
     Output(#[from] io::Error),

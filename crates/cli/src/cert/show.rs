@@ -11,7 +11,6 @@ use clap::Args;
 use identity::{Claims, Role};
 use mtls::{Authorities, ExpiredCrls, PemFile, Refusal};
 use pki_types::CertificateDer;
-use pki_types::pem::PemObject as _;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -66,18 +65,15 @@ pub fn describe(
 /// No chain is larger.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// The certificates of a file, whatever else is in it.
+/// The certificates of a file.
 pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
     certificates(path, read(path)?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertError> {
-    base::file::read(path, MAX_FILE).map_err(|source| {
-        let path = path.to_owned();
-        if source.kind() == io::ErrorKind::FileTooLarge {
-            return CertError::TooLarge(path);
-        }
-        CertError::File { path, source }
+    base::file::read(path, MAX_FILE).map_err(|source| CertError::File {
+        path: path.to_owned(),
+        source,
     })
 }
 
@@ -86,16 +82,7 @@ fn certificates(path: &Path, bytes: Vec<u8>) -> Result<Vec<CertificateDer<'stati
     if let [0x30, 0x81..=0x84, ..] = bytes[..] {
         return Ok(vec![CertificateDer::from(bytes)]);
     }
-    let chain = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| CertError::Pem {
-            path: path.to_owned(),
-            source,
-        })?;
-    if chain.is_empty() {
-        return Err(CertError::NoCertificate(path.to_owned()));
-    }
-    Ok(chain)
+    Ok(PemFile::new(path, bytes).certificates()?)
 }
 
 #[derive(Serialize)]
@@ -103,15 +90,15 @@ struct Shown {
     file: String,
     /// The leaf first.
     certificates: Vec<Facts>,
-    as_client: Verdict,
-    as_server: Verdict,
+    as_client: Appearance,
+    as_server: Appearance,
     problems: Vec<String>,
 }
 
 /// How a service treats a leaf whose chain verifies.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+enum Appearance {
     /// It identifies its holder.
     Identified {
         principal: String,
@@ -142,8 +129,8 @@ impl Shown {
         Ok(Self {
             file: file.display().to_string(),
             certificates: certificates.iter().map(|it| Facts::of(it, now)).collect(),
-            as_client: Verdict::of(Role::Client, chain),
-            as_server: Verdict::of(Role::Server, chain),
+            as_client: Appearance::of(Role::Client, chain),
+            as_server: Appearance::of(Role::Server, chain),
             problems: problems(&certificates, now),
         })
     }
@@ -224,7 +211,7 @@ fn write_facts(leaf: &Facts, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "  issuer     {}", Printable(issuer))
 }
 
-impl Verdict {
+impl Appearance {
     fn of(role: Role, chain: &[CertificateDer<'_>]) -> Self {
         if let Some(refusal) = refused_by_any(role, chain) {
             return Self::Refused {
@@ -270,7 +257,7 @@ fn principal(peer: &Claims) -> String {
     sans.map_or_else(|| peer.subject().to_owned(), Clone::clone)
 }
 
-impl std::fmt::Display for Verdict {
+impl std::fmt::Display for Appearance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Identified {

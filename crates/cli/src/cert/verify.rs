@@ -99,7 +99,7 @@ fn time(text: &str) -> Result<OffsetDateTime, String> {
 
 /// What the services would say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Verification {
     /// They accept it, and its holder is this peer.
     Accepted(Box<Peer>),
     /// They refuse it.
@@ -133,7 +133,7 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode, CertE
     let (roots, crls) = (read(ca)?, read(crl)?);
     let chain = PemFile::read(&chain).map_err(InvalidCredentials::from)?;
     let at = time.map_or_else(SystemTime::now, SystemTime::from);
-    let verdict = verdict(
+    let verification = verification(
         &chain,
         purpose,
         name.as_ref(),
@@ -142,13 +142,13 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode, CertE
         &crls,
         expired_crls,
     )?;
-    match verdict {
-        Verdict::Accepted(peer) => {
+    match verification {
+        Verification::Accepted(peer) => {
             let until = timestamp(peer.not_after());
             writeln!(out, "accepted: {}, until {until}", Printable(&peer))?;
             Ok(countersign::program::exit::OK)
         }
-        Verdict::Refused { code, reason } => {
+        Verification::Refused { code, reason } => {
             writeln!(out, "{code}: {}", Printable(reason))?;
             Ok(countersign::program::exit::FAILED.into())
         }
@@ -159,7 +159,7 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode, CertE
 ///
 /// # Errors
 /// When there is nothing to judge by: a root or a revocation list is not usable.
-pub fn verdict(
+pub fn verification(
     chain: &PemFile,
     purpose: Purpose,
     name: Option<&ExpectedName>,
@@ -167,7 +167,7 @@ pub fn verdict(
     roots: &[PemFile],
     crls: &[PemFile],
     expired_crls: ExpiredCrls,
-) -> Result<Verdict, InvalidCredentials> {
+) -> Result<Verification, InvalidCredentials> {
     let certificates = match chain.certificates() {
         Ok(certificates) => certificates,
         Err(unusable) => {
@@ -178,7 +178,7 @@ pub fn verdict(
             } else {
                 "CERTIFICATE_MALFORMED"
             };
-            return Ok(Verdict::Refused {
+            return Ok(Verification::Refused {
                 code,
                 reason: unusable.to_string(),
             });
@@ -197,12 +197,14 @@ pub fn verdict(
         (Purpose::Client, _) => authorities.judge(Role::Client, &certificates, at),
     };
     Ok(match (judged, purpose, name) {
-        (Ok(peer), Purpose::Client, Some(name)) if !is_named(&peer, name) => Verdict::Refused {
-            code: codes::WRONG_CLIENT,
-            reason: format!("the client is not {name}: it is {peer}"),
-        },
-        (Ok(peer), _, _) => Verdict::Accepted(Box::new(peer)),
-        (Err(refusal), _, _) => Verdict::Refused {
+        (Ok(peer), Purpose::Client, Some(name)) if !is_named(&peer, name) => {
+            Verification::Refused {
+                code: codes::WRONG_CLIENT,
+                reason: format!("the client is not {name}: it is {peer}"),
+            }
+        }
+        (Ok(peer), _, _) => Verification::Accepted(Box::new(peer)),
+        (Err(refusal), _, _) => Verification::Refused {
             code: refusal.code(),
             reason: explained(&refusal, chain),
         },

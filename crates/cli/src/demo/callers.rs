@@ -1,4 +1,4 @@
-//! The callers of the demo: the development identities, and three whose certificates are refused.
+//! Who calls in the demo: the development identities, and three whose certificates are refused.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::DemoError;
-use super::spec::Spec;
+use super::spec::{MAX_FILE, Spec};
 use crate::pki::{
     Authority, Directory, Holder, IdentityName, Leaf, Request, Roster, Usage, Validity,
 };
@@ -14,19 +14,19 @@ use crate::pki::{
 /// The trust domain of the demo's identities, which is the default of `pki init`.
 const DOMAIN: &str = "acme.test";
 
-/// The callers.
-pub(super) struct Callers(pub(super) Vec<Caller>);
+/// All of them, a row of the table each.
+pub(super) struct Players(pub(super) Vec<Player>);
 
-/// A caller.
-pub(super) struct Caller {
+/// A row of the table: an identity, or one of the three.
+pub(super) struct Player {
     pub(super) name: String,
-    pub(super) credentials: Credentials,
+    pub(super) presented: Presented,
     /// Whether the server should accept the certificate at all, so that the policy is asked.
-    pub(super) standing: Standing,
+    pub(super) admission: Admission,
 }
 
 /// What a caller shows.
-pub(super) enum Credentials {
+pub(super) enum Presented {
     /// The certificate in this directory.
     Directory(PathBuf),
     /// No certificate; the directory is where it knows the server's root from.
@@ -35,27 +35,27 @@ pub(super) enum Credentials {
 
 /// What the server should make of the credentials.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Admission {
     Accepted,
     Refused,
 }
 
-impl Callers {
+impl Players {
     pub(super) fn new(spec: &Spec, pki: &Path, now: OffsetDateTime) -> Result<Self, DemoError> {
         let file = spec.identities();
-        let text = std::fs::read_to_string(&file)?;
+        let text = base::file::text(&file, MAX_FILE)?;
         let domain = DOMAIN.parse().map_err(super::data)?;
         let roster = Roster::parse(&file.display().to_string(), &text, &domain);
         let roster = roster.map_err(super::data)?;
-        let mut callers: Vec<_> = roster
+        let mut players: Vec<_> = roster
             .entries()
-            .map(|(name, request)| Caller {
+            .map(|(name, request)| Player {
                 name: name.to_string(),
-                credentials: Credentials::Directory(pki.join(name.as_str())),
+                presented: Presented::Directory(pki.join(name.as_str())),
                 // A certificate that is for servers alone is not for calling, so its row shows a refusal.
-                standing: match request.usage() {
-                    Usage::Client | Usage::Both => Standing::Accepted,
-                    Usage::Server => Standing::Refused,
+                admission: match request.usage() {
+                    Usage::Client | Usage::Both => Admission::Accepted,
+                    Usage::Server => Admission::Refused,
                 },
             })
             .collect();
@@ -65,28 +65,28 @@ impl Callers {
         let (_, request) = request.ok_or_else(|| {
             super::data(format!("{}: there is no [{caller}] in it", file.display()))
         })?;
-        callers.extend(
+        players.extend(
             [
                 (
                     "stranger (other CA)".to_owned(),
-                    Credentials::Directory(stranger(request, pki, now)?),
+                    Presented::Directory(stranger(request, pki, now)?),
                 ),
                 (
                     format!("{caller}, expired"),
-                    Credentials::Directory(expired(request, pki, now)?),
+                    Presented::Directory(expired(request, pki, now)?),
                 ),
                 (
                     "no certificate".to_owned(),
-                    Credentials::None(pki.join(caller)),
+                    Presented::None(pki.join(caller)),
                 ),
             ]
-            .map(|(name, credentials)| Caller {
+            .map(|(name, presented)| Player {
                 name,
-                credentials,
-                standing: Standing::Refused,
+                presented,
+                admission: Admission::Refused,
             }),
         );
-        Ok(Self(callers))
+        Ok(Self(players))
     }
 }
 

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use authz::Policy;
 use time::OffsetDateTime;
 
-use self::callers::Callers;
+use self::callers::Players;
 use self::programs::{Programs, Server};
 use self::spec::Spec;
-use self::table::{Outcome, Style, Table};
+use self::table::{Seen, Style, Table};
 use crate::pki::{DirectoryError, IssueError};
 
 /// Runs a server and its callers, shows which caller may call what, rotates and revokes, and ends
@@ -81,11 +81,11 @@ struct Figures {
 }
 
 impl Figures {
-    fn count(&mut self, expected: &Outcome) {
+    fn count(&mut self, expected: &Seen) {
         match expected {
-            Outcome::Allowed => self.allowed += 1,
-            Outcome::Denied => self.denied += 1,
-            Outcome::Refused | Outcome::Other(_) => self.refused += 1,
+            Seen::Allowed => self.allowed += 1,
+            Seen::Denied => self.denied += 1,
+            Seen::Refused | Seen::Other(_) => self.refused += 1,
         }
     }
 }
@@ -191,7 +191,7 @@ async fn show(
     programs
         .pki(&pki, &["init", "--ttl", "1h", "--identities", &identities])
         .await?;
-    let callers = Callers::new(spec, &pki, OffsetDateTime::now_utc())?;
+    let callers = Players::new(spec, &pki, OffsetDateTime::now_utc())?;
     let names: Vec<_> = callers.0.iter().map(|caller| &*caller.name).collect();
     step.say(&format!(
         "a root, an issuing CA, and {} identities",

@@ -90,6 +90,9 @@ pub(super) struct Revocation {
     pub(super) change: Option<CallAs>,
 }
 
+/// No description of a demo is larger (1 MiB).
+pub(super) const MAX_FILE: u64 = 1 << 20;
+
 impl Spec {
     /// Reads `file`; without one, what this directory or the next above has: a `demo.toml`, or a `Cargo.toml` with a
     /// `[package.metadata.demo]`.
@@ -112,13 +115,16 @@ impl Spec {
             file: file.clone(),
             reason,
         };
-        let text = std::fs::read_to_string(&file).map_err(|error| wrong(error.to_string()))?;
+        let text = base::file::text(&file, MAX_FILE).map_err(|error| wrong(error.to_string()))?;
         let spec: Result<Self, toml::de::Error> = if file.ends_with(MANIFEST) {
             toml::from_str(&text).map(|Manifest { package }| package.metadata.demo)
         } else {
             toml::from_str(&text)
         };
-        let spec = spec.map_err(|error| wrong(error.to_string()))?;
+        let spec = spec.map_err(|error| match base::json::wrapped(text.as_bytes()) {
+            Some(form) => wrong(form.to_owned()),
+            None => wrong(error.to_string()),
+        })?;
         if spec.call.is_empty() {
             return Err(wrong("there is no [[call]] in it".to_owned()));
         }

@@ -9,10 +9,8 @@ use std::time::Duration;
 use authz::{Policy, Verdict};
 use identity::{Claims, Peer, Role};
 use mtls::{HandshakeError, Present, Reload, ServerIdentity, Source, Target, Trust};
-use pki_types::CertificateDer;
-use pki_types::pem::PemObject as _;
 
-use super::callers::{Caller, Callers, Credentials, Standing};
+use super::callers::{Admission, Player, Players, Presented};
 use super::programs::{Done, Programs, Server};
 use super::spec::CallSpec;
 use super::{DemoError, Figures, Surprises};
@@ -50,9 +48,9 @@ impl Style {
     }
 }
 
-/// What should come of a call, and what did.
+/// What should become of a call, and what did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Seen {
     /// It was answered.
     Allowed,
     /// The policy denied it.
@@ -74,7 +72,7 @@ impl Table<'_> {
     /// Calls each RPC as each caller, and writes each row when it is known.
     pub(super) async fn show(
         &self,
-        callers: &Callers,
+        callers: &Players,
         style: Style,
         out: &mut impl Write,
         figures: &mut Figures,
@@ -114,35 +112,35 @@ impl Table<'_> {
         Ok(surprises)
     }
 
-    fn expected(&self, caller: &Caller, method: &str) -> Result<Outcome, DemoError> {
-        let (Standing::Accepted, Credentials::Directory(directory)) =
-            (caller.standing, &caller.credentials)
+    fn expected(&self, caller: &Player, method: &str) -> Result<Seen, DemoError> {
+        let (Admission::Accepted, Presented::Directory(directory)) =
+            (caller.admission, &caller.presented)
         else {
-            return Ok(Outcome::Refused);
+            return Ok(Seen::Refused);
         };
-        let leaf = CertificateDer::from_pem_file(directory.join("tls.crt")).map_err(super::data)?;
-        let claims = Claims::read(Role::Client, &[leaf]).map_err(super::data)?;
+        let chain = crate::cert::chain(&directory.join("tls.crt")).map_err(super::data)?;
+        let claims = Claims::read(Role::Client, &chain).map_err(super::data)?;
         let path = format!("/{}/{method}", self.programs.spec.service);
         let (caller, headers) = (authz::Caller::claimed(&claims), http::HeaderMap::new());
         let decision = self.policy.decide(&caller, &path, &headers);
         Ok(match decision.verdict() {
-            Verdict::Allow => Outcome::Allowed,
-            Verdict::Deny => Outcome::Denied,
+            Verdict::Allow => Seen::Allowed,
+            Verdict::Deny => Seen::Denied,
         })
     }
 
-    async fn observe(&self, caller: &Caller, arguments: &[String]) -> Result<Outcome, DemoError> {
-        match &caller.credentials {
-            Credentials::Directory(directory) => {
+    async fn observe(&self, caller: &Player, arguments: &[String]) -> Result<Seen, DemoError> {
+        match &caller.presented {
+            Presented::Directory(directory) => {
                 let done = self.programs.client(self.server, directory, arguments);
-                Ok(outcome(&done.await?))
+                Ok(seen(&done.await?))
             }
-            Credentials::None(directory) => self.observe_nobody(directory).await,
+            Presented::None(directory) => self.observe_nobody(directory).await,
         }
     }
 
     /// Our own client never calls without a certificate, so this is a handshake without one.
-    async fn observe_nobody(&self, directory: &Path) -> Result<Outcome, DemoError> {
+    async fn observe_nobody(&self, directory: &Path) -> Result<Seen, DemoError> {
         let target = Target::parse(self.server.target()).map_err(super::data)?;
         let trust = Trust::open(
             Role::Client,
@@ -163,30 +161,30 @@ impl Table<'_> {
         )
         .await;
         Ok(match probed {
-            Err(HandshakeError::RefusedByPeer(_)) => Outcome::Refused,
-            Err(other) => Outcome::Other(other.to_string()),
+            Err(HandshakeError::RefusedByPeer(_)) => Seen::Refused,
+            Err(other) => Seen::Other(other.to_string()),
             Ok(server) => accepted(&server),
         })
     }
 }
 
-fn accepted(server: &Arc<Peer>) -> Outcome {
-    Outcome::Other(format!("{server} went on without a certificate"))
+fn accepted(server: &Arc<Peer>) -> Seen {
+    Seen::Other(format!("{server} went on without a certificate"))
 }
 
-fn outcome(done: &Done) -> Outcome {
+fn seen(done: &Done) -> Seen {
     if done.code == Some(0) {
-        return Outcome::Allowed;
+        return Seen::Allowed;
     }
     let error = done.error().unwrap_or_default();
     match (done.code, error["code"].as_str(), error["reason"].as_str()) {
-        (Some(77), Some("PERMISSION_DENIED"), _) => Outcome::Denied,
-        (Some(77), Some("UNAUTHENTICATED"), Some("REFUSED_BY_PEER")) => Outcome::Refused,
-        (code, _, _) => Outcome::Other(format!("exit code {code:?}: {}", done.stderr.trim())),
+        (Some(77), Some("PERMISSION_DENIED"), _) => Seen::Denied,
+        (Some(77), Some("UNAUTHENTICATED"), Some("REFUSED_BY_PEER")) => Seen::Refused,
+        (code, _, _) => Seen::Other(format!("exit code {code:?}: {}", done.stderr.trim())),
     }
 }
 
-impl Outcome {
+impl Seen {
     fn word(&self) -> &str {
         match self {
             Self::Allowed => "answered",
@@ -197,17 +195,17 @@ impl Outcome {
     }
 }
 
-fn cell(style: Style, expected: &Outcome, observed: &Outcome, width: usize) -> String {
+fn cell(style: Style, expected: &Seen, observed: &Seen, width: usize) -> String {
     let says = match expected {
-        Outcome::Allowed => "allow",
-        Outcome::Denied => "deny",
-        Outcome::Refused | Outcome::Other(_) => "-",
+        Seen::Allowed => "allow",
+        Seen::Denied => "deny",
+        Seen::Refused | Seen::Other(_) => "-",
     };
     let (happened, colour) = match observed {
-        Outcome::Allowed => ("ok", "\x1b[32m"),
-        Outcome::Denied => ("denied", "\x1b[33m"),
-        Outcome::Refused => ("refused", "\x1b[35m"),
-        Outcome::Other(_) => ("error", "\x1b[31m"),
+        Seen::Allowed => ("ok", "\x1b[32m"),
+        Seen::Denied => ("denied", "\x1b[33m"),
+        Seen::Refused => ("refused", "\x1b[35m"),
+        Seen::Other(_) => ("error", "\x1b[31m"),
     };
     let (mark, colour) = if expected == observed {
         ("", colour)

@@ -18,7 +18,7 @@ use super::Case;
 use super::call;
 use super::finding::{Finding, Whose};
 use super::openssl::Openssl;
-use crate::cert::{Purpose, Verdict, verdict};
+use crate::cert::{Purpose, Verification, verification};
 use crate::codes;
 use crate::pki::certificate::Certificate;
 
@@ -73,7 +73,7 @@ impl Examination<'_> {
         let (Ok(chain), Ok(roots), Ok(lists)) = (file("tls.crt"), file("ca.crt"), lists) else {
             return Ok(());
         };
-        let judged = verdict(
+        let judged = verification(
             &chain,
             Purpose::Client,
             None,
@@ -83,11 +83,11 @@ impl Examination<'_> {
             ExpiredCrls::Honour,
         );
         match judged {
-            Ok(Verdict::Refused { code, reason }) if code == "CERTIFICATE_REVOKED" => {
+            Ok(Verification::Refused { code, reason }) if code == "CERTIFICATE_REVOKED" => {
                 let shown = self.openssl.own_files(code);
                 Err(Finding::new(code, Whose::Ours, reason, shown))
             }
-            Ok(Verdict::Refused { .. } | Verdict::Accepted(_)) | Err(_) => Ok(()),
+            Ok(Verification::Refused { .. } | Verification::Accepted(_)) | Err(_) => Ok(()),
         }
     }
 

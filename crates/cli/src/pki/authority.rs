@@ -1,16 +1,16 @@
 //! Certificate authorities: the root, the issuing authority under it, and what they sign.
 
 use pki_types::CertificateDer;
-use pki_types::pem::PemObject as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData as _,
-    RevokedCertParams, SerialNumber, SubjectPublicKeyInfo,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams,
+    SerialNumber, SigningKey as _, SubjectPublicKeyInfo,
 };
 use time::{Duration, OffsetDateTime};
 
 use super::certificate::{Certificate, Malformed};
-use super::{IssueError, KeyType, Leaf, LeafSpec, Serial, SigningRequest};
+use super::encoding::{self, NotPem, first_certificate, private_key, to_pem};
+use super::{IssueError, KeyType, Leaf, LeafSpec, Serial, SigningRequest, Subject};
 
 /// From when until when something is valid, both included, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Authority {
                     what: "the issuing certificate",
                     source,
                 })?;
-        let intermediates = with_above(&certificate, &self.intermediates);
+        let intermediates = with_above(certificate.der().clone(), &self.intermediates);
         let intermediates_pem = certificate.pem() + &self.intermediates_pem;
         Ok(Self::new(
             params,
@@ -132,9 +132,9 @@ impl Authority {
     /// # Errors
     /// When one of them cannot be read, they are not a pair, or the certificate is none of an authority.
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, InvalidAuthority> {
-        let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
-            .map_err(InvalidAuthority::Pem)?;
-        let key = KeyPair::from_pem(key_pem).map_err(InvalidAuthority::Key)?;
+        let certificate = first_certificate("the certificate", certificate_pem)?;
+        let key = private_key("the private key", key_pem)?;
+        let key = KeyPair::try_from(&key).map_err(InvalidAuthority::Key)?;
         let parsed = Certificate::from_der(&certificate)?;
         if !parsed.is_authority() {
             return Err(InvalidAuthority::NoAuthority);
@@ -195,17 +195,10 @@ impl Authority {
     pub fn issue(&self, spec: &LeafSpec) -> Result<Leaf, IssueError> {
         let serial = Serial::random();
         let key = spec.key_type.generate()?;
-        let leaf = spec
-            .params(&serial)?
-            .signed_by(&key, &self.issuer)
-            .map_err(|source| IssueError::Sign {
-                what: "the certificate",
-                source,
-            })?;
-        let chain = with_above(&leaf, &self.intermediates);
-        let chain_pem = leaf.pem() + &self.intermediates_pem;
+        let leaf = self.sign(spec, &serial, &key)?;
+        let chain_pem = to_pem("CERTIFICATE", leaf.as_ref()) + &self.intermediates_pem;
         Ok(Leaf {
-            chain,
+            chain: with_above(leaf, &self.intermediates),
             chain_pem,
             key_pem: key.serialize_pem(),
             serial,
@@ -217,16 +210,25 @@ impl Authority {
     /// # Errors
     /// When a name or the key cannot be encoded, or our key does not sign.
     pub fn certify(&self, spec: &LeafSpec, request: &SigningRequest) -> Result<String, IssueError> {
-        let sign = |source| IssueError::Sign {
-            what: "the certificate",
-            source,
-        };
-        let key = SubjectPublicKeyInfo::from_der(request.public_key()).map_err(sign)?;
-        let leaf = spec
-            .params(&Serial::random())?
-            .signed_by(&key, &self.issuer)
-            .map_err(sign)?;
-        Ok(leaf.pem() + &self.intermediates_pem)
+        let key = SubjectPublicKeyInfo::from_der(request.public_key()).map_err(cannot_sign)?;
+        let leaf = self.sign(spec, &Serial::random(), &key)?;
+        Ok(to_pem("CERTIFICATE", leaf.as_ref()) + &self.intermediates_pem)
+    }
+
+    fn sign(
+        &self,
+        spec: &LeafSpec,
+        serial: &Serial,
+        key: &impl PublicKeyData,
+    ) -> Result<CertificateDer<'static>, IssueError> {
+        let made = spec.params(serial)?;
+        let made = made.signed_by(key, &self.issuer).map_err(cannot_sign)?;
+        match &spec.subject {
+            None => Ok(made.der().clone()),
+            Some(subject) => {
+                for_subject(made.der(), subject, self.issuer.key()).map_err(cannot_sign)
+            }
+        }
     }
 
     /// A revocation list as PEM: version 2, with its number and the authority key identifier (RFC 5280 §5.2).
@@ -282,13 +284,40 @@ impl std::fmt::Debug for Authority {
 }
 
 fn with_above(
-    certificate: &rcgen::Certificate,
+    certificate: CertificateDer<'static>,
     above: &[CertificateDer<'static>],
 ) -> Vec<CertificateDer<'static>> {
-    std::iter::once(certificate.der())
-        .chain(above)
-        .cloned()
-        .collect()
+    let above = above.iter().cloned();
+    std::iter::once(certificate).chain(above).collect()
+}
+
+fn cannot_sign(source: rcgen::Error) -> IssueError {
+    IssueError::Sign {
+        what: "the certificate",
+        source,
+    }
+}
+
+/// A certificate with its subject in place of the one that it has, signed again: the encoder knows of no name that has an
+/// attribute type twice, or that joins attributes into one part.
+fn for_subject(
+    certificate: &[u8],
+    subject: &Subject,
+    signer: &KeyPair,
+) -> Result<CertificateDer<'static>, rcgen::Error> {
+    const MALFORMED: rcgen::Error = rcgen::Error::CouldNotParseCertificate;
+    let parts = encoding::elements(certificate).ok_or(MALFORMED)?;
+    let [signed, algorithm, _signature] = parts[..] else {
+        return Err(MALFORMED);
+    };
+    // Version, serial number, algorithm, issuer, validity, subject (RFC 5280 §4.1).
+    let mut fields = encoding::elements(signed).ok_or(MALFORMED)?;
+    *fields.get_mut(5).ok_or(MALFORMED)? = subject.der();
+    let signed = encoding::element(encoding::SEQUENCE, &fields);
+    let signature = signer.sign(&signed)?;
+    let signature = encoding::element(encoding::BIT_STRING, &[&[0], &signature]);
+    let whole = encoding::element(encoding::SEQUENCE, &[&signed, algorithm, &signature]);
+    Ok(CertificateDer::from(whole))
 }
 
 /// The profile of an authority: RFC 5280 §4.2.1.1 to §4.2.1.3 and §4.2.1.9.
@@ -309,14 +338,14 @@ fn params(common_name: &str, validity: Validity, path: BasicConstraints) -> Cert
 /// Why files are not those of an authority.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidAuthority {
-    /// There is no certificate in PEM.
-    #[error("the certificate is not PEM")]
-    Pem(#[source] pki_types::pem::Error),
+    /// The certificate or the key is not in PEM.
+    #[error(transparent)]
+    Pem(#[from] NotPem),
     /// The certificate is malformed.
     #[error(transparent)]
     Certificate(#[from] Malformed),
-    /// The key is encrypted, of an unknown kind or malformed.
-    #[error("the private key is not one that can sign; it must be PEM and not encrypted")]
+    /// The key is of an unknown kind or malformed.
+    #[error("the private key is not one that can sign: use ECDSA, Ed25519 or RSA")]
     Key(#[source] rcgen::Error),
     /// The key is that of another certificate.
     #[error("the private key is not that of the certificate")]

@@ -112,6 +112,11 @@ impl<'a> Certificate<'a> {
         identity::distinguished_name(self.parsed.subject().as_raw())
     }
 
+    /// The subject as it is encoded.
+    pub(super) fn subject_der(&self) -> &[u8] {
+        self.parsed.subject().as_raw()
+    }
+
     /// The issuer as an RFC 4514 string.
     ///
     /// # Errors

@@ -149,7 +149,7 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
             ttl,
         } => {
             let roster = roster(&dir, identities, &trust_domain)?;
-            let (origin, outcomes) = operations::init(&dir, &roster, ttl.0, now)?;
+            let (origin, changes) = operations::init(&dir, &roster, ttl.0, now)?;
             let authority = match origin {
                 Origin::Made => "made",
                 Origin::Found => "kept",
@@ -160,9 +160,9 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
                 "ca",
                 Printable(dir.join("ca").display())
             )?;
-            outcomes
+            changes
                 .iter()
-                .try_for_each(|(name, outcome)| report(out, name, outcome))?;
+                .try_for_each(|(name, change)| report(out, name, change))?;
         }
         Command::Issue(issue) => {
             let Issue {
@@ -205,9 +205,9 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
                 (Some(csr), _) => Request::granting(csr, names, subject, usage)?,
                 (None, None) => Request::new(names, subject, usage, key)?,
             };
-            let outcome =
+            let change =
                 operations::issue(&dir, &name, &request, csr.as_ref(), ttl.0, replace, now)?;
-            report(out, &name, &outcome)?;
+            report(out, &name, &change)?;
         }
         Command::Renew {
             names,
@@ -272,11 +272,9 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
 }
 
 fn signing_request(file: &Path) -> Result<SigningRequest, PkiError> {
-    SigningRequest::from_file(&files::read_bytes(file)?).map_err(|source| {
-        PkiError::SigningRequest {
-            file: file.to_owned(),
-            source,
-        }
+    SigningRequest::from_pem(&files::read_bytes(file)?).map_err(|source| PkiError::SigningRequest {
+        file: file.to_owned(),
+        source,
     })
 }
 

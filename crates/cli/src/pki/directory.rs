@@ -10,11 +10,11 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use pki_types::CertificateDer;
-use pki_types::pem::PemObject as _;
 use rcgen::{KeyPair, PublicKeyData as _};
 use time::OffsetDateTime;
 
 use super::certificate::{Certificate, Malformed};
+use super::encoding::{NotPem, first_certificate, private_key};
 use super::files::{self, Batch, FileError, Secrecy};
 use super::{
     Authority, IdentityName, InvalidAuthority, InvalidLifetime, InvalidRevocations,
@@ -112,8 +112,8 @@ impl Directory {
         };
         let authority =
             Authority::from_pem(&issuing_pem, &issuing_key).map_err(unusable("issuing.crt"))?;
-        let root = CertificateDer::from_pem_slice(root_pem.as_bytes())
-            .map_err(|e| unusable("root.crt")(InvalidAuthority::Pem(e)))?;
+        let root = first_certificate("the certificate", &root_pem)
+            .map_err(|e| unusable("root.crt")(e.into()))?;
         let root = Certificate::from_der(&root).map_err(|e| unusable("root.crt")(e.into()))?;
         let issuing = Certificate::from_der(authority.certificate())
             .map_err(|e| unusable("issuing.crt")(e.into()))?;
@@ -181,12 +181,14 @@ impl Directory {
             key_is_private: key.is_ok_and(|key| key.permissions().mode() & OTHERS == 0),
             request: match read("tls.csr")? {
                 None => None,
-                Some(text) => Some(SigningRequest::from_pem(&text).map_err(|source| {
-                    DirectoryError::Request {
-                        file: self.file(name, "tls.csr"),
-                        source,
-                    }
-                })?),
+                Some(text) => {
+                    Some(SigningRequest::from_pem(text.as_bytes()).map_err(|source| {
+                        DirectoryError::Request {
+                            file: self.file(name, "tls.csr"),
+                            source,
+                        }
+                    })?)
+                }
             },
         }))
     }
@@ -391,9 +393,28 @@ impl std::fmt::Debug for Holder<'_> {
     }
 }
 
+impl Credentials {
+    /// The certificate of the identity.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn leaf(&self) -> Result<CertificateDer<'static>, NotPem> {
+        first_certificate("tls.crt", &self.chain_pem)
+    }
+
+    /// The private key, if there is one that can be read.
+    pub(super) fn key(&self) -> Option<KeyPair> {
+        key_of(&self.key_pem)
+    }
+}
+
+fn key_of(pem: &str) -> Option<KeyPair> {
+    let key = private_key("tls.key", pem).ok()?;
+    KeyPair::try_from(&key).ok()
+}
+
 fn is_key_of(key_pem: &str, request: &SigningRequest) -> bool {
-    KeyPair::from_pem(key_pem)
-        .is_ok_and(|key| key.subject_public_key_info() == request.public_key())
+    key_of(key_pem).is_some_and(|key| key.subject_public_key_info() == request.public_key())
 }
 
 impl std::fmt::Debug for Credentials {

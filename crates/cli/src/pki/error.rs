@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::certificate::Malformed;
+use super::encoding::NotPem;
 use super::operations::OperationError;
 use super::{
     DirectoryError, FileError, InvalidPassword, InvalidRequest, InvalidRoster,
@@ -67,6 +68,9 @@ pub enum ExportError {
     /// The key is missing, encrypted, or that of another certificate.
     #[error("its tls.key is missing, or not the key of its certificate")]
     Key,
+    /// There is no certificate in PEM.
+    #[error(transparent)]
+    Credentials(#[from] NotPem),
     /// The certificate is malformed.
     #[error("tls.crt: {0}")]
     Malformed(Malformed),

@@ -57,7 +57,7 @@ pub(super) fn run(
         let file = |file: &Option<PathBuf>, otherwise: String| {
             file.clone().unwrap_or_else(|| PathBuf::from(otherwise))
         };
-        let leaf = operations::leaf_of(&credentials).map_err(ExportError::Malformed)?;
+        let leaf = credentials.leaf().map_err(ExportError::from)?;
         let files = stores::Files {
             modern: &file(&export.p12, format!("{name}.p12")),
             compatible: &file(&export.p12_compatible, format!("{name}-compatible.p12")),
@@ -172,10 +172,10 @@ fn key_of(credentials: &Credentials) -> Result<KeyPair, ExportError> {
     if credentials.request.is_some() && credentials.key_pem.is_empty() {
         return Err(ExportError::KeyElsewhere);
     }
-    let der = operations::leaf_of(credentials).map_err(ExportError::Malformed)?;
+    let der = credentials.leaf()?;
     let leaf = Certificate::from_der(&der).map_err(ExportError::Malformed)?;
-    KeyPair::from_pem(&credentials.key_pem)
-        .ok()
+    credentials
+        .key()
         .filter(|key| key.subject_public_key_info() == leaf.public_key())
         .ok_or(ExportError::Key)
 }

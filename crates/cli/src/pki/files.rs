@@ -32,10 +32,7 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// Reads a text file of a sane size.
 pub(super) fn read(path: &Path) -> Result<String, FileError> {
-    String::from_utf8(read_bytes(path)?).map_err(|_not| {
-        let source = io::Error::new(io::ErrorKind::InvalidData, "it is not text (UTF-8)");
-        FileError::new("read", path)(source)
-    })
+    base::file::text(path, MAX_FILE).map_err(FileError::new("read", path))
 }
 
 /// Reads a file of a sane size, whatever is in it.

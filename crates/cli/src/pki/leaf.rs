@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    RsaKeySize, SanType, SerialNumber,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, RsaKeySize, SanType, SerialNumber,
 };
 
 use super::certificate::{Certificate, Names};
-use super::{InvalidSubject, IssueError, Serial, Subject, Validity};
+use super::{IssueError, Serial, Subject, Validity};
 
 /// What a leaf is to say. It is made as specified, also when no verifier would accept it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,16 +76,13 @@ impl LeafSpec {
         if others > 0 {
             return Err(NotRepeatable::Names(others));
         }
-        let subject = match certificate.subject()?.as_str() {
-            "" => None,
-            subject => Some(subject.parse()?),
-        };
+        certificate.subject()?;
         Ok(Self {
             uris,
             dns,
             ips,
             emails,
-            subject,
+            subject: Subject::from_der(certificate.subject_der()),
             purposes: certificate.purposes().unwrap_or_default().to_vec(),
             validity,
             key_type: certificate.key_type().ok_or(NotRepeatable::Key)?,
@@ -97,10 +94,11 @@ impl LeafSpec {
         let mut params = CertificateParams::default();
         self.validity.apply(&mut params);
         params.serial_number = Some(SerialNumber::from_slice(serial.octets()));
-        params.distinguished_name = self
-            .subject
-            .as_ref()
-            .map_or_else(DistinguishedName::new, Subject::to_rcgen);
+        params.distinguished_name = DistinguishedName::new();
+        if self.subject.is_some() {
+            // In the place of the subject, which the authority puts there.
+            params.distinguished_name.push(DnType::CommonName, "");
+        }
         params.subject_alt_names = self.alternative_names()?;
         params.is_ca = if self.authority {
             IsCa::Ca(rcgen::BasicConstraints::Unconstrained)
@@ -137,9 +135,6 @@ pub enum NotRepeatable {
     /// Its subject is not text.
     #[error("its subject cannot be written down")]
     Unprintable(#[from] identity::InvalidName),
-    /// Its subject is not of the plain form that is made here.
-    #[error("its subject is not one that is made here")]
-    Subject(#[from] InvalidSubject),
     /// Its key is of another kind.
     #[error("its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits")]
     Key,

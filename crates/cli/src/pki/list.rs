@@ -7,7 +7,6 @@ use time::OffsetDateTime;
 
 use super::certificate::Certificate;
 use super::error::PkiError;
-use super::operations::leaf_of;
 use super::{Directory, IdentityName, Revocations};
 use crate::OutputFormat;
 use crate::facts::Facts;
@@ -83,7 +82,7 @@ fn row(
     let Some(credentials) = directory.credentials(name)? else {
         return Ok(unreadable("it was removed just now".to_owned()));
     };
-    let der = match leaf_of(&credentials) {
+    let der = match credentials.leaf() {
         Ok(der) => der,
         Err(malformed) => return Ok(unreadable(malformed.to_string())),
     };

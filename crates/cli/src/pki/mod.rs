@@ -8,6 +8,7 @@ mod authority;
 pub mod certificate;
 pub mod command;
 mod directory;
+mod encoding;
 mod error;
 mod export;
 mod files;
@@ -29,6 +30,7 @@ mod watch;
 
 pub use authority::{Authority, InvalidAuthority, InvalidLifetime, Revocation, Validity};
 pub use directory::{Credentials, Directory, DirectoryError, Holder, Origin};
+pub use encoding::NotPem;
 pub use error::{ExportError, PkiError};
 pub use files::FileError;
 pub use identity_name::{IdentityName, InvalidIdentityName};

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pki_types::CertificateDer;
-use pki_types::pem::PemObject as _;
-use rcgen::{KeyPair, PublicKeyData as _};
+use rcgen::PublicKeyData as _;
 use time::OffsetDateTime;
 
 use super::certificate::{Certificate, Malformed};
+use super::encoding::NotPem;
 use super::{
     Credentials, Directory, DirectoryError, Holder, IdentityName, InvalidLifetime, LeafSpec,
     NotRepeatable, Origin, Request, Revocation, Revocations, Roster, Serial, SigningRequest,
@@ -20,7 +19,7 @@ pub const LIST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// What was done for one identity.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Change {
     /// Its certificate is as it should be, until then.
     Kept(OffsetDateTime),
     /// It had no certificate and got one, valid until then.
@@ -40,23 +39,23 @@ pub fn init(
     roster: &Roster,
     lifetime: Duration,
     now: OffsetDateTime,
-) -> Result<(Origin, Vec<(IdentityName, Outcome)>), OperationError> {
+) -> Result<(Origin, Vec<(IdentityName, Change)>), OperationError> {
     let (directory, origin) = Directory::init(path, now)?;
     let validity = leaf_validity(&directory, lifetime, now)?;
     let revocations = directory.revocations()?;
-    let mut outcomes = Vec::new();
+    let mut changes = Vec::new();
     for (name, request) in roster.entries() {
         let spec = request.spec(validity);
-        let outcome = match directory.credentials(name)? {
+        let change = match directory.credentials(name)? {
             None => {
                 put(&directory, name, &spec, None)?;
-                Outcome::Issued(validity.not_after)
+                Change::Issued(validity.not_after)
             }
             Some(credentials) => settle(&directory, &revocations, name, &spec, &credentials, now)?,
         };
-        outcomes.push((name.clone(), outcome));
+        changes.push((name.clone(), change));
     }
-    Ok((origin, outcomes))
+    Ok((origin, changes))
 }
 
 /// Issues what is asked for. An identity that has another certificate keeps it, unless `replace`.
@@ -71,33 +70,33 @@ pub fn issue(
     lifetime: Duration,
     replace: bool,
     now: OffsetDateTime,
-) -> Result<Outcome, OperationError> {
+) -> Result<Change, OperationError> {
     let directory = Directory::open(path, now)?;
     let validity = leaf_validity(&directory, lifetime, now)?;
     let spec = request.spec(validity);
     if !replace && signing_request.is_some_and(|it| directory.has_another_key(name, it)) {
         return Err(OperationError::OtherKey(name.clone()));
     }
-    let outcome = match directory.credentials(name)? {
-        None => Outcome::Issued(validity.not_after),
-        Some(_) if replace => Outcome::Replaced(validity.not_after, "as told".to_owned()),
+    let change = match directory.credentials(name)? {
+        None => Change::Issued(validity.not_after),
+        Some(_) if replace => Change::Replaced(validity.not_after, "as told".to_owned()),
         Some(credentials) => {
             let held = credentials.request.as_ref().map(SigningRequest::public_key);
             let revocations = directory.revocations()?;
             return match judge(&directory, &revocations, &credentials, &spec, now)? {
-                Standing::Right(until)
+                Condition::Right(until)
                     if held == signing_request.map(SigningRequest::public_key) =>
                 {
-                    Ok(Outcome::Kept(until))
+                    Ok(Change::Kept(until))
                 }
-                Standing::Right(_) | Standing::Revoked(_) | Standing::Wrong(_) => {
+                Condition::Right(_) | Condition::Revoked(_) | Condition::Wrong(_) => {
                     Err(OperationError::Exists(name.clone()))
                 }
             };
         }
     };
     put(&directory, name, &spec, signing_request)?;
-    Ok(outcome)
+    Ok(change)
 }
 
 /// The trust domain of the PKI: that of the SPIFFE ID of `name`, or else of the first identity that has one.
@@ -112,7 +111,7 @@ pub fn trust_domain(
         let Some(credentials) = directory.credentials(&name)? else {
             continue;
         };
-        let Ok(der) = leaf_of(&credentials) else {
+        let Ok(der) = credentials.leaf() else {
             continue;
         };
         let Ok(leaf) = Certificate::from_der(&der) else {
@@ -139,12 +138,12 @@ pub fn renew(
     name: &IdentityName,
     lifetime: Option<Duration>,
     now: OffsetDateTime,
-) -> Result<Outcome, OperationError> {
+) -> Result<Change, OperationError> {
     let credentials = credentials(directory, name)?;
-    let chain = leaf_of(&credentials).map_err(|source| unreadable(name, source))?;
+    let chain = credentials.leaf().map_err(|source| no_leaf(name, source))?;
     let old = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
     if let Some(at) = directory.revocations()?.of(old.serial()) {
-        return Ok(Outcome::Revoked(at));
+        return Ok(Change::Revoked(at));
     }
     let lifetime = lifetime.unwrap_or_else(|| old.validity().lifetime());
     let validity = leaf_validity(directory, lifetime, now)?;
@@ -157,7 +156,7 @@ pub fn renew(
         None => "renewed",
         Some(_) => "renewed for the same key, which is not here",
     };
-    Ok(Outcome::Replaced(validity.not_after, how.to_owned()))
+    Ok(Change::Replaced(validity.not_after, how.to_owned()))
 }
 
 /// When an identity's certificate is due for renewal: after two thirds of its lifetime.
@@ -166,7 +165,7 @@ pub fn renew(
 /// When it has none that can be read.
 pub fn due(directory: &Directory, name: &IdentityName) -> Result<OffsetDateTime, OperationError> {
     let credentials = credentials(directory, name)?;
-    let chain = leaf_of(&credentials).map_err(|source| unreadable(name, source))?;
+    let chain = credentials.leaf().map_err(|source| no_leaf(name, source))?;
     let leaf = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
     let validity = leaf.validity();
     Ok(validity.not_after - validity.lifetime() / 3)
@@ -222,17 +221,9 @@ fn publish(
 /// When it has none that can be read.
 pub fn serial_of(directory: &Directory, name: &IdentityName) -> Result<Serial, OperationError> {
     let credentials = credentials(directory, name)?;
-    let chain = leaf_of(&credentials).map_err(|source| unreadable(name, source))?;
+    let chain = credentials.leaf().map_err(|source| no_leaf(name, source))?;
     let leaf = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
     Ok(leaf.serial().clone())
-}
-
-/// The first certificate of a file.
-///
-/// # Errors
-/// When there is none.
-pub fn leaf_of(credentials: &Credentials) -> Result<CertificateDer<'static>, Malformed> {
-    CertificateDer::from_pem_slice(credentials.chain_pem.as_bytes()).map_err(Malformed::new)
 }
 
 /// The credentials that an identity has.
@@ -295,18 +286,18 @@ fn settle(
     spec: &LeafSpec,
     credentials: &Credentials,
     now: OffsetDateTime,
-) -> Result<Outcome, OperationError> {
+) -> Result<Change, OperationError> {
     match judge(directory, revocations, credentials, spec, now)? {
-        Standing::Right(until) => Ok(Outcome::Kept(until)),
-        Standing::Revoked(since) => Ok(Outcome::Revoked(since)),
-        Standing::Wrong(why) => {
+        Condition::Right(until) => Ok(Change::Kept(until)),
+        Condition::Revoked(since) => Ok(Change::Revoked(since)),
+        Condition::Wrong(why) => {
             put(directory, name, spec, credentials.request.as_ref())?;
-            Ok(Outcome::Replaced(spec.validity.not_after, why))
+            Ok(Change::Replaced(spec.validity.not_after, why))
         }
     }
 }
 
-enum Standing {
+enum Condition {
     Right(OffsetDateTime),
     Revoked(OffsetDateTime),
     Wrong(String),
@@ -319,9 +310,9 @@ fn judge(
     credentials: &Credentials,
     spec: &LeafSpec,
     now: OffsetDateTime,
-) -> Result<Standing, OperationError> {
-    let wrong = |why: &str| Ok(Standing::Wrong(why.to_owned()));
-    let Ok(der) = leaf_of(credentials) else {
+) -> Result<Condition, OperationError> {
+    let wrong = |why: &str| Ok(Condition::Wrong(why.to_owned()));
+    let Ok(der) = credentials.leaf() else {
         return wrong("there was no certificate in the file");
     };
     let Ok(leaf) = Certificate::from_der(&der) else {
@@ -331,12 +322,13 @@ fn judge(
         Certificate::from_der(directory.authority().certificate()).map_err(DirectoryError::from)?;
     let key_matches = match &credentials.request {
         Some(request) => request.public_key() == leaf.public_key(),
-        None => KeyPair::from_pem(&credentials.key_pem)
-            .is_ok_and(|key| key.subject_public_key_info() == leaf.public_key()),
+        None => credentials
+            .key()
+            .is_some_and(|key| key.subject_public_key_info() == leaf.public_key()),
     };
     let key_is_private = credentials.key_is_private || credentials.key_pem.is_empty();
     if let Some(since) = revocations.of(leaf.serial()) {
-        return Ok(Standing::Revoked(since));
+        return Ok(Condition::Revoked(since));
     }
     if !leaf.names_issuer(&authority) || !leaf.is_signed_by(&authority) {
         return wrong("the old one was of another authority");
@@ -359,8 +351,15 @@ fn judge(
         ..spec.clone()
     };
     match LeafSpec::like(&leaf, spec.validity) {
-        Ok(old) if old == wanted => Ok(Standing::Right(leaf.validity().not_after)),
+        Ok(old) if old == wanted => Ok(Condition::Right(leaf.validity().not_after)),
         Ok(_) | Err(_) => wrong("its names, usage or kind of key have changed"),
+    }
+}
+
+fn no_leaf(name: &IdentityName, source: NotPem) -> OperationError {
+    OperationError::NoLeaf {
+        name: name.clone(),
+        source,
     }
 }
 
@@ -396,6 +395,14 @@ pub enum OperationError {
     /// There is no such identity.
     #[error("{0} has no certificate here; `{tool} pki list` shows the identities that have one", tool = countersign::program::tool())]
     Unknown(IdentityName),
+    /// There is no certificate in the file of an identity.
+    #[error("{name}: {source}")]
+    NoLeaf {
+        /// Whose it is.
+        name: IdentityName,
+        /// What is wrong.
+        source: NotPem,
+    },
     /// The certificate of an identity is malformed.
     #[error("tls.crt of {name}: {source}")]
     Unreadable {

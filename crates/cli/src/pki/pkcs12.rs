@@ -4,8 +4,8 @@ use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
     PrivateKeyChain,
 };
-use pki_types::CertificateDer;
-use pki_types::pem::PemObject as _;
+
+use super::encoding::{self, NotPem};
 
 /// How a file is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +84,9 @@ pub(super) fn truststore(
 }
 
 fn certificates(pem: &str) -> Result<Vec<Certificate>, Pkcs12Error> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .map(|der| Ok(Certificate::from_der(&der?)?))
-        .collect()
+    let chain = encoding::certificates("the chain", pem)?;
+    let chain = chain.iter().map(|der| Ok(Certificate::from_der(der)?));
+    chain.collect()
 }
 
 fn write(
@@ -119,8 +119,8 @@ fn write(
 #[derive(Debug, thiserror::Error)]
 pub enum Pkcs12Error {
     /// The chain is not PEM.
-    #[error("the chain is not PEM")]
-    Pem(#[from] pki_types::pem::Error),
+    #[error(transparent)]
+    Pem(#[from] NotPem),
     /// The key or a certificate is not one that can be written.
     #[error("it cannot be written as PKCS#12")]
     Encode(#[from] p12_keystore::error::Error),

@@ -6,7 +6,7 @@ use base::text::timestamp;
 
 use super::certificate::Certificate;
 use super::error::PkiError;
-use super::{Directory, IdentityName, operations};
+use super::{Directory, IdentityName};
 
 /// Removes every identity that is not in `stay`, or shows them.
 pub(super) fn run(
@@ -21,7 +21,7 @@ pub(super) fn run(
     for name in &gone {
         // What is malformed is of no use to anybody.
         let valid_until = directory.credentials(name)?.and_then(|credentials| {
-            let der = operations::leaf_of(&credentials).ok()?;
+            let der = credentials.leaf().ok()?;
             let leaf = Certificate::from_der(&der).ok()?;
             let is_revoked = revocations.of(leaf.serial()).is_some();
             (!is_revoked).then(|| timestamp(leaf.validity().not_after))

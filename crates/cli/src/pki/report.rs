@@ -4,27 +4,23 @@ use std::io::{self, Write};
 
 use base::text::timestamp;
 
-use super::operations::Outcome;
+use super::operations::Change;
 use super::{IdentityName, Revocations};
 
-pub(super) fn report(
-    out: &mut dyn Write,
-    name: &IdentityName,
-    outcome: &Outcome,
-) -> io::Result<()> {
-    match outcome {
-        Outcome::Kept(until) => writeln!(out, "{name:<16} kept: valid until {}", timestamp(*until)),
-        Outcome::Issued(until) => {
+pub(super) fn report(out: &mut dyn Write, name: &IdentityName, change: &Change) -> io::Result<()> {
+    match change {
+        Change::Kept(until) => writeln!(out, "{name:<16} kept: valid until {}", timestamp(*until)),
+        Change::Issued(until) => {
             writeln!(out, "{name:<16} issued: valid until {}", timestamp(*until))
         }
-        Outcome::Replaced(until, why) => {
+        Change::Replaced(until, why) => {
             writeln!(
                 out,
                 "{name:<16} replaced, {why}: valid until {}",
                 timestamp(*until)
             )
         }
-        Outcome::Revoked(since) => {
+        Change::Revoked(since) => {
             let since = timestamp(*since);
             writeln!(
                 out,

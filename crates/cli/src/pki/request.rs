@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use identity::{InvalidSpiffeId, SpiffeId};
+use identity::{InvalidName, InvalidSpiffeId, SpiffeId};
 
 use super::certificate::Names;
 use super::signing_request::flags;
@@ -48,13 +48,7 @@ impl Request {
         check_uris(uris)?;
         dns.iter().try_for_each(|name| check_dns(name))?;
         emails.iter().try_for_each(|address| check_email(address))?;
-        if let Some((attribute, _)) = subject
-            .iter()
-            .flat_map(Subject::attributes)
-            .find(|(_, value)| value.contains(char::is_control))
-        {
-            return Err(InvalidRequest::ControlCharacter(attribute));
-        }
+        subject.as_ref().map(Subject::text).transpose()?;
         let mut seen = HashSet::new();
         let all = uris
             .iter()
@@ -278,9 +272,9 @@ pub enum InvalidRequest {
     /// An e-mail address that is none.
     #[error("{0:?} is not an e-mail address; it is written user@host")]
     Email(String),
-    /// A subject that could forge a line of a log.
-    #[error("{0} of the subject has a control character")]
-    ControlCharacter(&'static str),
+    /// A subject that could forge a line of a log, or that no service would read.
+    #[error("the subject is not issued: {0}")]
+    Subject(#[from] InvalidName),
     /// A signing request asks for names that the command line does not allow.
     #[error(
         "the request asks for names that are not allowed; allow them with {0}, or all of them with --as-requested"
@@ -383,7 +377,10 @@ mod tests {
             let error = refusal(none(), Some("CN=localhost"), Some(usage));
             assert!(error.starts_with("a server certificate needs"), "{error}");
         }
-        assert!(refusal(none(), Some("CN=a\\0ab"), None).starts_with("CN of the subject"));
+        assert!(
+            refusal(none(), Some("CN=a\\0ab"), None)
+                .ends_with("the value of CN holds a control character")
+        );
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! The revocation list as it is kept between two runs: the list itself is the only record.
 
-use pki_types::CertificateRevocationListDer;
-use pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
+use super::encoding::{NotPem, revocation_lists};
 use super::{InvalidSerial, Revocation, Serial};
 
 /// What a revocation list says.
@@ -23,9 +22,11 @@ impl Revocations {
     /// # Errors
     /// When it is not one. It must not be taken for an empty one: that would un-revoke.
     pub fn from_pem(text: &str) -> Result<Self, InvalidRevocations> {
-        let der = CertificateRevocationListDer::from_pem_slice(text.as_bytes())
-            .map_err(InvalidRevocations::Pem)?;
-        let (_, list) = CertificateRevocationList::from_der(&der)
+        let lists = revocation_lists("the revocation list", text)?;
+        let [der] = &lists[..] else {
+            return Err(InvalidRevocations::Several(lists.len()));
+        };
+        let (_, list) = CertificateRevocationList::from_der(der)
             .map_err(|e| InvalidRevocations::Malformed(e.to_string()))?;
         let number = list
             .crl_number()
@@ -57,8 +58,11 @@ impl Revocations {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidRevocations {
     /// It is not PEM.
-    #[error("the revocation list is not PEM")]
-    Pem(#[source] pki_types::pem::Error),
+    #[error(transparent)]
+    Pem(#[from] NotPem),
+    /// There are several, and one of them would be left out.
+    #[error("it holds {0} revocation lists, and one is written here")]
+    Several(usize),
     /// It is not a revocation list.
     #[error("the revocation list is malformed: {0}")]
     Malformed(String),

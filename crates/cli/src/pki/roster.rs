@@ -36,8 +36,14 @@ impl Roster {
                 .count(),
             reason,
         };
-        let rows: BTreeMap<Spanned<String>, Row> = toml::from_str(text)
-            .map_err(|e| at(e.span().unwrap_or_default(), e.message().to_owned()))?;
+        let rows: BTreeMap<Spanned<String>, Row> = toml::from_str(text).map_err(|e| {
+            let form = base::json::wrapped(text.as_bytes());
+            let reason = form.unwrap_or(e.message()).to_owned();
+            at(e.span().unwrap_or_default(), reason)
+        })?;
+        if rows.is_empty() {
+            return Err(at(0..0, "there is no identity in it".to_owned()));
+        }
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_by_key(|(name, _)| name.span().start);
         let entries = rows.into_iter().map(|(name, row)| {
@@ -169,6 +175,19 @@ mod tests {
     #[test]
     fn a_mistake_is_found_with_its_line() {
         for (text, error) in [
+            ("", "dev.toml:1: there is no identity in it"),
+            (
+                "# [a]\\nusage = 'client'\\n",
+                "dev.toml:1: there is no identity",
+            ),
+            (
+                "\"[a]\nusage = 'client'\"\n",
+                "dev.toml:1: there are quotes around",
+            ),
+            (
+                "W29yZGVyc10KdXNhZ2UgPSAnY2xpZW50Jwo=",
+                "dev.toml:1: it is in base64",
+            ),
             ("[a", "dev.toml:1: "),
             ("\n[a]\n", "dev.toml:2: missing field `usage`"),
             (

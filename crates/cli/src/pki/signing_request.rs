@@ -4,14 +4,14 @@
 
 use std::net::IpAddr;
 
-use pki_types::CertificateSigningRequestDer;
-use pki_types::pem::PemObject as _;
+use base::pem::{self, Label, PemFault};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 
 use super::KeyType;
 use super::certificate::{Names, key_type_of, names_of};
+use super::encoding::to_pem;
 use crate::text::shell_word;
 
 /// A request whose signature shows that its sender holds the private key.
@@ -24,26 +24,12 @@ pub struct SigningRequest {
 }
 
 impl SigningRequest {
-    /// Reads the contents of a file as [`Self::from_pem`] does, and names what is in another encoding.
-    ///
-    /// # Errors
-    /// As [`Self::from_pem`].
-    pub fn from_file(bytes: &[u8]) -> Result<Self, InvalidSigningRequest> {
-        if let [0x30, 0x81..=0x84, ..] = bytes {
-            return Err(InvalidSigningRequest::Der);
-        }
-        let text = std::str::from_utf8(bytes).map_err(|_not| InvalidSigningRequest::Pem)?;
-        Self::from_pem(text)
-    }
-
     /// Reads a request in PEM, and checks the proof of possession.
     ///
     /// # Errors
     /// When it is not one, is not signed by the key that it is for, or that key is of a kind that is not made here.
-    pub fn from_pem(text: &str) -> Result<Self, InvalidSigningRequest> {
-        let pem = section(text)?;
-        let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
-            .map_err(|_damaged| InvalidSigningRequest::Pem)?;
+    pub fn from_pem(bytes: &[u8]) -> Result<Self, InvalidSigningRequest> {
+        let der = section(bytes)?;
         let malformed =
             |reason: &dyn std::fmt::Display| InvalidSigningRequest::Malformed(reason.to_string());
         let (rest, request) =
@@ -76,7 +62,7 @@ impl SigningRequest {
             public_key: key.raw.to_vec(),
             key_type,
             names,
-            pem,
+            pem: to_pem("CERTIFICATE REQUEST", der),
         })
     }
 
@@ -161,62 +147,64 @@ fn named(oid: &str) -> String {
     format!("{name} ({oid})")
 }
 
-/// The request alone, under the label of RFC 7468; keytool and older tools say `NEW`.
-fn section(text: &str) -> Result<String, InvalidSigningRequest> {
-    const BEGINS: [&str; 2] = [
-        "-----BEGIN CERTIFICATE REQUEST-----",
-        "-----BEGIN NEW CERTIFICATE REQUEST-----",
-    ];
-    let mut begins: Vec<usize> = BEGINS
-        .iter()
-        .flat_map(|begin| text.match_indices(begin).map(|(at, _)| at))
-        .collect();
-    begins.sort_unstable();
-    let line = |at: usize| {
-        1 + text
-            .get(..at)
-            .map_or(0, |before| before.matches('\n').count())
-    };
-    let begin = match begins[..] {
-        [] => return Err(InvalidSigningRequest::Pem),
-        [begin] => begin,
-        [first, second, ..] => {
-            return Err(InvalidSigningRequest::Several {
-                first: line(first),
-                second: line(second),
-            });
-        }
-    };
-    let before = text.get(..begin).unwrap_or_default();
-    let before = before.rsplit('\n').next().unwrap_or_default();
-    if before.contains(['"', '\'', '=', ':']) {
-        return Err(InvalidSigningRequest::Quoted(line(begin)));
+/// The one request of a file.
+fn section(bytes: &[u8]) -> Result<Vec<u8>, InvalidSigningRequest> {
+    if let Some((form, command)) = pem::binary(bytes, "openssl req -inform DER -in … -out …") {
+        return Err(InvalidSigningRequest::Binary { form, command });
     }
-    let section = text.get(begin..).and_then(|rest| {
-        let end = rest.find("-----END ")?;
-        let line = rest.get(end..)?.lines().next()?;
-        rest.get(..end + line.len())
-    });
-    let section = section.ok_or(InvalidSigningRequest::Pem)?;
-    let lines: Vec<&str> = section.lines().map(str::trim).collect();
-    Ok(lines
-        .join("\n")
-        .replace(" NEW CERTIFICATE REQUEST", " CERTIFICATE REQUEST")
-        + "\n")
+    let sections = pem::sections(bytes)
+        .map_err(|PemFault { line, reason }| InvalidSigningRequest::Pem { line, reason })?;
+    if let Some(other) = { sections.iter() }.find(|it| it.label != Label::SigningRequest) {
+        return Err(InvalidSigningRequest::Unexpected {
+            line: other.line,
+            label: other.name.clone(),
+        });
+    }
+    let mut sections = sections.into_iter();
+    match (sections.next(), sections.next()) {
+        (None, _) => Err(InvalidSigningRequest::Missing),
+        (Some(first), Some(second)) => Err(InvalidSigningRequest::Several {
+            first: first.line,
+            second: second.line,
+        }),
+        (Some(request), None) => Ok(request.der),
+    }
 }
 
 /// Why a request is not one that can be granted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSigningRequest {
-    /// There is no PEM section of a request in it, or a damaged one.
+    /// There is none in it.
     #[error(
-        "it holds no certificate signing request in PEM; `openssl req -new -key … -out …` makes one, and \
-         `openssl req -inform DER` converts one"
+        "it holds no certificate signing request in PEM; `openssl req -new -key … -out …` makes one"
     )]
-    Pem,
-    /// It is DER.
-    #[error("it is DER, not PEM: `openssl req -inform DER -in FILE -out FILE.pem` converts it")]
-    Der,
+    Missing,
+    /// It is not text.
+    #[error("it is {form}, not PEM: convert it with `{command}`")]
+    Binary {
+        /// What it looks like.
+        form: &'static str,
+        /// What makes PEM of it.
+        command: &'static str,
+    },
+    /// A line of it is not PEM.
+    #[error("line {line}: {reason}")]
+    Pem {
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Something else is in it, such as the key.
+    #[error(
+        "line {line}: a section of {label} is not read here: give the signing request a file of its own"
+    )]
+    Unexpected {
+        /// Where it begins.
+        line: usize,
+        /// What it says that it is.
+        label: String,
+    },
     /// More than one, so that it is not clear which is meant.
     #[error(
         "it holds more than one signing request, on lines {first} and {second}: give each a file of its own"
@@ -227,11 +215,6 @@ pub enum InvalidSigningRequest {
         /// Where the second begins.
         second: usize,
     },
-    /// It stands in a string of another format.
-    #[error(
-        "line {0}: there are quotes or other text before the signing request: write -----BEGIN at the start of its line"
-    )]
-    Quoted(usize),
     /// Signed in a way that is not checked here.
     #[error(
         "it is signed by {0}, which is not supported: sign it with SHA-256 (`openssl req -new -sha256`)"

@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::error::PkiError;
-use super::operations::{self, Outcome};
+use super::operations::{self, Change};
 use super::report::report;
 use super::{Directory, IdentityName};
 
@@ -89,9 +89,9 @@ fn renew_due(
     if operations::due(directory, name)? <= now {
         match operations::renew(directory, name, lifetime, now)? {
             // It would be said again every minute.
-            Outcome::Revoked(_) => return Ok(LONGEST_PAUSE),
-            outcome @ (Outcome::Kept(_) | Outcome::Issued(_) | Outcome::Replaced(..)) => {
-                report(out, name, &outcome)?;
+            Change::Revoked(_) => return Ok(LONGEST_PAUSE),
+            change @ (Change::Kept(_) | Change::Issued(_) | Change::Replaced(..)) => {
+                report(out, name, &change)?;
             }
         }
     }

@@ -31,11 +31,11 @@ const DEFAULT_CERTS: &str = "certs";
 /// A caller.
 pub(super) struct Identity {
     pub(super) name: String,
-    pub(super) standing: Standing,
+    pub(super) acceptance: Acceptance,
 }
 
 /// What the server makes of a caller before any policy is asked.
-pub(super) enum Standing {
+pub(super) enum Acceptance {
     Accepted(Caller),
     /// Its certificate is not accepted, for this reason.
     Refused(&'static str),
@@ -101,12 +101,12 @@ fn of_directory(dir: &Path) -> Result<Vec<Identity>, PolicyError> {
 }
 
 fn of_certificate(name: String, file: &Path) -> Result<Identity, PolicyError> {
-    let standing = match explain::certified(file) {
-        Ok(caller) => Standing::Accepted(caller),
-        Err(PolicyError::NoCaller { path: _, source }) => Standing::Refused(source.code()),
+    let acceptance = match explain::certified(file) {
+        Ok(caller) => Acceptance::Accepted(caller),
+        Err(PolicyError::NoCaller { path: _, source }) => Acceptance::Refused(source.code()),
         Err(error) => return Err(error),
     };
-    Ok(Identity { name, standing })
+    Ok(Identity { name, acceptance })
 }
 
 fn of_peer(peer: NamedPeer) -> Identity {
@@ -116,7 +116,7 @@ fn of_peer(peer: NamedPeer) -> Identity {
     } = peer;
     Identity {
         name,
-        standing: Standing::Accepted(caller),
+        acceptance: Acceptance::Accepted(caller),
     }
 }
 
@@ -127,7 +127,7 @@ fn add_named(policies: &[&Policy], found: &mut Vec<Identity>) {
     for principal in policies.iter().flat_map(|policy| policy.principals()) {
         if known.insert(principal.clone()) {
             found.push(Identity {
-                standing: Standing::Accepted(named(&principal)),
+                acceptance: Acceptance::Accepted(named(&principal)),
                 name: match principal.is_empty() {
                     true => "(no certificate)".to_owned(),
                     false => principal,
@@ -138,7 +138,7 @@ fn add_named(policies: &[&Policy], found: &mut Vec<Identity>) {
 }
 
 fn only_name(identity: &Identity) -> Option<String> {
-    let Standing::Accepted(caller) = &identity.standing else {
+    let Acceptance::Accepted(caller) = &identity.acceptance else {
         return None;
     };
     let mut names = caller.identity().names();

@@ -181,6 +181,8 @@ pub(super) fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Po
     serde_json::from_slice(text).map_err(|error| PolicyError::Json {
         what: what.to_owned(),
         reason: match base::json::instead(text) {
+            // The whole of the text would stand in the error.
+            Some(instead) if error.is_data() => instead.to_owned(),
             Some(instead) => format!("{error}; {instead}"),
             None => error.to_string(),
         },

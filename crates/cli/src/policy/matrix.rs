@@ -6,7 +6,7 @@ use authz::{Decision, Policy};
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::identities::{Identity, Standing};
+use super::identities::{Acceptance, Identity};
 use super::input::{self, ApiChoice};
 use super::{PolicyError, Scope};
 use crate::OutputFormat;
@@ -217,9 +217,9 @@ impl<'a> Cell<'a> {
         method: &'a str,
         headers: &'a HeaderMap,
     ) -> Self {
-        let (decision, matched_rule, principal, refusal) = match &identity.standing {
-            Standing::Refused(code) => ("refused", "", "", *code),
-            Standing::Accepted(caller) => {
+        let (decision, matched_rule, principal, refusal) = match &identity.acceptance {
+            Acceptance::Refused(code) => ("refused", "", "", *code),
+            Acceptance::Accepted(caller) => {
                 let decision: Decision<'a> = policy.decide(caller, method, headers);
                 let rule = decision.rule().unwrap_or_default();
                 (decision.verdict().as_str(), rule, decision.principal, "")
@@ -244,7 +244,7 @@ fn write_notes(
     out: &mut dyn Write,
 ) -> Result<(), PolicyError> {
     for identity in identities {
-        if let Standing::Refused(code) = identity.standing {
+        if let Acceptance::Refused(code) = identity.acceptance {
             let name = Printable(&identity.name);
             writeln!(
                 out,

@@ -345,10 +345,10 @@ fn what_is_no_authority_is_refused() {
             "not that of the certificate",
         ),
         (&*leaf.chain_pem, &leaf.key_pem, "not that of an authority"),
-        ("", key, "not PEM"),
-        (key, key, "not PEM"),
-        (certificate, "", "not one that can sign"),
-        (certificate, certificate, "not one that can sign"),
+        ("", key, "holds no certificate"),
+        (key, key, "holds no certificate"),
+        (certificate, "", "holds no private key"),
+        (certificate, certificate, "holds no private key"),
     ] {
         let refused = Authority::from_pem(certificate, key)
             .unwrap_err()

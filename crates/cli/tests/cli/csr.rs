@@ -193,15 +193,19 @@ fn what_is_no_request_is_refused_with_its_file() {
         (&b""[..], "web.csr: it holds no certificate signing request"),
         (
             asked.key.serialize_pem().as_bytes(),
-            "web.csr: it holds no certificate signing request",
+            "web.csr: line 1: a section of PRIVATE KEY is not read here",
+        ),
+        (
+            format!("{}{}", asked.pem, asked.key.serialize_pem()).as_bytes(),
+            "a section of PRIVATE KEY is not read here",
         ),
         (
             &asked.pem.as_bytes()[..200],
-            "web.csr: it holds no certificate signing request",
+            "web.csr: line 1: it is cut off",
         ),
         (
             &asked.der,
-            "web.csr: it is DER, not PEM: `openssl req -inform DER",
+            "web.csr: it is DER, not PEM: convert it with `openssl req -inform DER",
         ),
         (
             format!("\n{}{}", asked.pem, ask(&[]).pem).as_bytes(),
@@ -209,7 +213,7 @@ fn what_is_no_request_is_refused_with_its_file() {
         ),
         (
             format!("x\ncsr = \"{}\"", asked.pem).as_bytes(),
-            "web.csr: line 2: there are quotes or other text before the signing request",
+            "web.csr: line 2: a marker is -----BEGIN LABEL-----",
         ),
     ] {
         sandbox.write("web.csr", contents);
@@ -226,7 +230,7 @@ fn a_request_is_read_with_other_line_ends_a_byte_order_mark_or_blanks() {
     for change in [
         |pem: &str| pem.replace('\n', "\r\n"),
         |pem: &str| format!("\u{feff}{pem}"),
-        |pem: &str| pem.replace('\n', "\n    ").trim_end().to_owned(),
+        |pem: &str| pem.replace("-----\nM", "-----\n    M"),
         |pem: &str| pem.replace(" CERTIFICATE", " NEW CERTIFICATE"),
         |pem: &str| format!("Certificate Request:\n{pem}\n"),
     ] {

@@ -33,7 +33,10 @@ fn renewal_changes_key_and_serial_number_and_nothing_else() {
     sandbox.refuse(&["pki", "renew", "nobody"], "nobody has no certificate");
     sandbox.refuse(&["pki", "renew", "../orders"], "a name is");
     sandbox.write("certs/orders/tls.crt", "garbage");
-    sandbox.refuse(&["pki", "renew", "orders"], "tls.crt of orders");
+    sandbox.refuse(
+        &["pki", "renew", "orders"],
+        "orders: tls.crt holds no certificate",
+    );
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn list_says_what_is_there_in_both_forms() {
         rows[6]["problem"]
             .as_str()
             .unwrap()
-            .contains("not a well-formed certificate")
+            .contains("holds no certificate")
     );
     let text = sandbox.succeed(&["pki", "list"]);
     assert_eq!(text.lines().count(), 8);

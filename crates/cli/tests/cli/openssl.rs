@@ -70,6 +70,85 @@ fn it_prints_the_subject_in_the_order_of_the_policy() {
     );
 }
 
+/// RFC 4514 §4, and what else a subject may be: as given, and as it is compared.
+const SUBJECTS: &[(&str, &str)] = &[
+    (
+        "UID=jsmith,DC=example,DC=net",
+        "UID=jsmith,DC=example,DC=net",
+    ),
+    (
+        "OU=Sales+CN=J.  Smith,DC=example,DC=net",
+        "CN=J.  Smith+OU=Sales,DC=example,DC=net",
+    ),
+    (
+        r#"CN=James \"Jim\" Smith\, III,DC=example,DC=net"#,
+        r#"CN=James \"Jim\" Smith\, III,DC=example,DC=net"#,
+    ),
+    // An OCTET STRING: openssl cannot read a certificate with such a name, so that it is not asked.
+    (
+        "1.3.6.1.4.1.1466.0=#04024869",
+        "1.3.6.1.4.1.1466.0=#04024869",
+    ),
+    (
+        "1.3.6.1.4.1.1466.0=#0c024869",
+        "1.3.6.1.4.1.1466.0=#0C024869",
+    ),
+    (r"CN=Lu\C4\8Di\C4\87", r"CN=Lu\C4\8Di\C4\87"),
+    ("CN=Lučić", r"CN=Lu\C4\8Di\C4\87"),
+    ("CN=a,OU=b,OU=c,O=d,C=US", "CN=a,OU=b,OU=c,O=d,C=US"),
+    ("L=a,L=b", "L=a,L=b"),
+    ("UID=1+CN=a+OU=b,C=US", "UID=1+OU=b+CN=a,C=US"),
+    ("2.5.4.5=#130131,O=a", "serialNumber=1,O=a"),
+    (r"CN=\#1 \<\> \\ \; \+ a=b\ ", r"CN=\#1 \<\> \\ \; \+ a=b\ "),
+];
+
+#[test]
+fn a_subject_is_the_same_for_openssl_for_us_and_for_a_policy() {
+    let sandbox = Sandbox::with_pki();
+    let no_openssl = is_missing();
+    if !no_openssl {
+        let request = "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout ../x.key -out ../x.csr";
+        assert!(run(&sandbox, request).unwrap().0);
+    }
+    let requests: &[&[&str]] = if no_openssl {
+        &[&[]]
+    } else {
+        &[&[], &["--csr", "x.csr"]]
+    };
+    for (given, written) in SUBJECTS {
+        for csr in requests {
+            let issue = ["pki", "issue", "x", "--replace", "--subject", given];
+            sandbox.succeed(&[&issue[..], csr].concat());
+            // Renewal makes the same name of what the certificate says.
+            sandbox.succeed(&["pki", "renew", "x"]);
+            let shown = sandbox.json(&["cert", "show", "certs/x/tls.crt"]);
+            assert_eq!(shown["certificates"][0]["subject"], *written, "{given}");
+            assert_eq!(shown["as_client"]["identified"]["principal"], *written);
+            let verify = "cert verify --purpose client --ca certs/x/ca.crt certs/x/tls.crt";
+            sandbox.succeed(&verify.split(' ').collect::<Vec<_>>());
+            let policy = serde_json::json!({"name": "p", "allow_rules": [
+                {"name": "r", "source": {"principals": [written]}, "request": {"paths": ["*"]}}
+            ]});
+            sandbox.write("p.json", policy.to_string());
+            sandbox.succeed(&["policy", "check", "p.json", "--strict", "--api", "none"]);
+            let explain = "policy explain --policy p.json --cert certs/x/tls.crt --method /a.B/C";
+            let explained = sandbox.json(&explain.split(' ').collect::<Vec<_>>());
+            assert_eq!(explained["results"][0]["decision"], "allow", "{written}");
+            let print = "x509 -noout -subject -nameopt RFC2253 -in x/tls.crt";
+            if let Some((_, printed)) = run(&sandbox, print).filter(|_| !written.contains("#04")) {
+                assert_eq!(printed, format!("subject={written}\n"), "{given}");
+                let verify = "verify -x509_strict -CAfile x/ca.crt -untrusted x/tls.crt x/tls.crt";
+                assert_eq!(run(&sandbox, verify).unwrap().1, "x/tls.crt: OK\n");
+            }
+        }
+    }
+    let control = r"CN=Before\0dAfter,DC=example,DC=net";
+    sandbox.refuse(
+        &["pki", "issue", "x", "--replace", "--subject", control],
+        "the value of CN holds a control character",
+    );
+}
+
 #[test]
 fn it_finds_what_is_revoked() {
     if is_missing() {

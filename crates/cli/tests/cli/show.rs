@@ -305,8 +305,8 @@ fn whatever_is_no_certificate_is_refused_in_one_line() {
         ("empty", b"", "holds no certificate"),
         ("text", b"hello\nworld\n", "holds no certificate"),
         ("key", leaf.key_pem.as_bytes(), "holds no certificate"),
-        ("noise", &noise, "larger than 1 MiB"),
-        ("short noise", &noise[1..4096], "holds no certificate"),
+        ("noise", &noise, "larger than 1048576 bytes"),
+        ("short noise", &noise[1..4096], "bytes that are no text"),
         (
             "truncated PEM",
             &leaf.chain_pem.as_bytes()[..300],

@@ -26,7 +26,6 @@ pub(crate) mod live;
 pub(crate) mod material;
 pub(crate) mod memo;
 pub(crate) mod names;
-pub(crate) mod pem;
 pub(crate) mod pem_file;
 pub(crate) mod root;
 pub(crate) mod server_identity;

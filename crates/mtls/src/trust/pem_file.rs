@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use base::pem::{self, Label, Section};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use webpki::EndEntityCert;
@@ -14,7 +15,6 @@ use crate::trust::crl::system_time;
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers;
 use crate::trust::names;
-use crate::trust::pem::{self, Label, Section};
 use crate::trust::root::{Root, Vouches};
 use crate::trust::unreadable::Unreadable;
 
@@ -169,7 +169,11 @@ impl PemFile {
             .collect()
     }
 
-    pub(crate) fn revocation_lists(
+    /// The revocation lists, in order.
+    ///
+    /// # Errors
+    /// When the file is not PEM, holds no list, or holds something else.
+    pub fn revocation_lists(
         &self,
     ) -> Result<Vec<CertificateRevocationListDer<'static>>, InvalidCredentials> {
         let sections = self.sections(Contents::RevocationLists)?.into_iter();
@@ -178,8 +182,11 @@ impl PemFile {
             .collect())
     }
 
-    /// The one key, in PKCS#8, SEC1 or PKCS#1.
-    pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, InvalidCredentials> {
+    /// The one key, in PKCS#8, SEC1 or PKCS#1. Certificates may stand beside it, as in a bundle.
+    ///
+    /// # Errors
+    /// When the file is not PEM, holds no key or several, or one under a passphrase.
+    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, InvalidCredentials> {
         let mut keys = Vec::new();
         for section in self.sections(Contents::Key)? {
             match section.label {
@@ -191,6 +198,7 @@ impl PemFile {
                 }
                 Label::Certificate
                 | Label::RevocationList
+                | Label::SigningRequest
                 | Label::EcParameters
                 | Label::Other(_) => {}
             }
@@ -236,18 +244,8 @@ impl PemFile {
 
     /// Names what is not text, by its first bytes, and the command that makes PEM of it.
     fn not_binary(&self, command: &'static str) -> Result<(), InvalidCredentials> {
-        let (form, command) = match self.bytes[..] {
-            // A PFX begins with its version, 3 (RFC 7292 §4).
-            [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] => {
-                ("PKCS#12", "openssl pkcs12 -in … -nodes -out …")
-            }
-            [0xfe, 0xed, 0xfe, 0xed, ..] => (
-                "a Java keystore",
-                "keytool -importkeystore -srckeystore … -destkeystore ….p12 -deststoretype PKCS12",
-            ),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("UTF-16", "iconv -f UTF-16 -t ASCII"),
-            [0x30, 0x81..=0x84, ..] | [0x30, _, 0x02, 0x01, ..] => ("DER", command),
-            _ => return Ok(()),
+        let Some((form, command)) = pem::binary(&self.bytes, command) else {
+            return Ok(());
         };
         Err(InvalidCredentials::Binary {
             path: self.path.clone(),
@@ -302,7 +300,7 @@ impl Contents {
             Label::Certificate => matches!(self, Self::Chain | Self::Roots),
             Label::RevocationList => matches!(self, Self::RevocationLists),
             Label::PrivateKey(_) | Label::EncryptedPrivateKey => matches!(self, Self::Key),
-            Label::EcParameters | Label::Other(_) => false,
+            Label::SigningRequest | Label::EcParameters | Label::Other(_) => false,
         }
     }
 
@@ -314,7 +312,7 @@ impl Contents {
             | Label::EncryptedPrivateKey
             | Label::EcParameters => bundle || self.is_for(label),
             Label::RevocationList => self.is_for(label),
-            Label::Other(_) => false,
+            Label::SigningRequest | Label::Other(_) => false,
         }
     }
 }

@@ -16,9 +16,9 @@ use x509_parser::asn1_rs::{Any, FromDer as _};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::invalid_workload::InvalidWorkload;
 use crate::trust::material::{Material, NewBundle, NoLists};
-use crate::trust::pem::Label;
 use crate::trust::pem_file::PemFile;
 use crate::trust::root::Vouches;
+use base::pem::Label;
 
 /// How many of a kind an answer may have: SVIDs, bundles of others, revocation lists.
 const MAX_SVIDS: usize = 64;

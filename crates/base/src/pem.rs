@@ -3,19 +3,24 @@
 //! No section is skipped: text between sections is commentary only when no line of it could have
 //! been meant as a marker or as the body of a section. No text is repeated in an error, because it may be a key's.
 
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use pki_types::pem::{PemObject, SectionKind};
 
 /// What the first line of a section says that it holds.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Label {
+pub enum Label {
+    /// An X.509 certificate.
     Certificate,
+    /// An X.509 CRL.
     RevocationList,
+    /// PKCS#10; keytool and older tools say `NEW CERTIFICATE REQUEST`.
+    SigningRequest,
     /// PKCS#8, SEC1 or PKCS#1.
     PrivateKey(SectionKind),
     /// PKCS#8 under a passphrase, or the old form with `Proc-Type: 4,ENCRYPTED` (RFC 1421 §4.6.1.1).
     EncryptedPrivateKey,
     /// The name of a curve, as `openssl ecparam -genkey` writes before the key.
     EcParameters,
+    /// Something that is not read here.
     Other(String),
 }
 
@@ -24,6 +29,7 @@ impl Label {
         match label {
             "CERTIFICATE" => Self::Certificate,
             "X509 CRL" => Self::RevocationList,
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Self::SigningRequest,
             "PRIVATE KEY" => Self::PrivateKey(SectionKind::PrivateKey),
             "RSA PRIVATE KEY" => Self::PrivateKey(SectionKind::RsaPrivateKey),
             "EC PRIVATE KEY" => Self::PrivateKey(SectionKind::EcPrivateKey),
@@ -36,26 +42,61 @@ impl Label {
 
 /// One section, decoded. That of an encrypted key, of parameters or of an unknown label is left empty.
 #[derive(Clone)]
-pub(crate) struct Section {
+pub struct Section {
     /// Where it begins, from 1.
-    pub(crate) line: usize,
-    pub(crate) name: String,
-    pub(crate) label: Label,
-    pub(crate) der: Vec<u8>,
+    pub line: usize,
+    /// The label as written.
+    pub name: String,
+    /// What it says that it holds.
+    pub label: Label,
+    /// Its content.
+    pub der: Vec<u8>,
+}
+
+/// Without its content, which may be a key.
+impl std::fmt::Debug for Section {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Section")
+            .field("line", &self.line)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The line with the error, and what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PemFault {
-    pub(crate) line: usize,
-    pub(crate) reason: String,
+pub struct PemFault {
+    /// From 1.
+    pub line: usize,
+    /// What is wrong, and how to fix it where that is known.
+    pub reason: String,
 }
 
 /// The mark that some editors begin a file with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// What a file is that is not text, by its first bytes, and the command that makes PEM of it: `der` is the one for DER.
+pub fn binary(bytes: &[u8], der: &'static str) -> Option<(&'static str, &'static str)> {
+    match bytes {
+        // A PFX begins with its version, 3 (RFC 7292 §4).
+        [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] => {
+            Some(("PKCS#12", "openssl pkcs12 -in … -nodes -out …"))
+        }
+        [0xfe, 0xed, 0xfe, 0xed, ..] => Some((
+            "a Java keystore",
+            "keytool -importkeystore -srckeystore … -destkeystore ….p12 -deststoretype PKCS12",
+        )),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(("UTF-16", "iconv -f UTF-16 -t ASCII")),
+        [0x30, 0x81..=0x84, ..] | [0x30, _, 0x02, 0x01, ..] => Some(("DER", der)),
+        _ => None,
+    }
+}
+
 /// All sections of a text, in order.
-pub(crate) fn sections(text: &[u8]) -> Result<Vec<Section>, PemFault> {
+///
+/// # Errors
+/// The first line that is not as it must be, or that could have been meant as a marker.
+pub fn sections(text: &[u8]) -> Result<Vec<Section>, PemFault> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut sections = Vec::new();
     let mut open: Option<OpenSection<'_>> = None;
@@ -127,6 +168,7 @@ impl<'a> OpenSection<'a> {
                 Label::EncryptedPrivateKey => {}
                 Label::Certificate
                 | Label::RevocationList
+                | Label::SigningRequest
                 | Label::PrivateKey(_)
                 | Label::EcParameters
                 | Label::Other(_) => return Err("a section has a header, which RFC 7468 forbids"),
@@ -143,8 +185,12 @@ impl<'a> OpenSection<'a> {
 
     fn decoded(self) -> Result<Section, PemFault> {
         let der = match self.label {
-            Label::Certificate | Label::RevocationList | Label::PrivateKey(_) => {
-                let name = self.name;
+            Label::Certificate
+            | Label::RevocationList
+            | Label::SigningRequest
+            | Label::PrivateKey(_) => {
+                // The decoder knows no other spelling than that of RFC 7468.
+                let name = self.name.trim_start_matches("NEW ");
                 let body = &self.body;
                 let text = format!("-----BEGIN {name}-----\n{body}-----END {name}-----\n");
                 let decoded =
