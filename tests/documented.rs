@@ -10,7 +10,7 @@ use harness::world::{Log, command, repository};
 use crate::world::{pki, start_as};
 
 /// The rows of the table after the comment `<!-- name -->`, cell by cell.
-fn table(name: &str) -> Vec<Vec<String>> {
+pub(crate) fn table(name: &str) -> Vec<Vec<String>> {
     let text = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
     let (_, rest) = text.split_once(&format!("<!-- {name} -->\n")).unwrap();
     let rows = rest

@@ -8,6 +8,7 @@
 mod architecture;
 mod authorization;
 mod circles;
+mod database;
 mod demo;
 mod deploy;
 mod documented;

@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 
 use clap::Args;
 use clap::builder::ArgPredicate::IsPresent;
-use mtls::{ExpiredCrls, InvalidCredentials, MissingCrls, Reload, Source, Wanted, WorkloadApi};
+use identity::Role;
+use mtls::{
+    ExpiredCrls, InvalidCredentials, MissingCrls, Reload, Source, Trust, Wanted, WorkloadApi,
+};
 
 use crate::program::{Duration, tool};
 
@@ -140,6 +143,15 @@ fn endpoint_socket() -> Option<&'static str> {
 }
 
 impl CredentialSettings {
+    /// The credentials as live trust, for one side of a connection. A server opens its own; for what it calls itself, such
+    /// as a database or another service, it opens them once more, as a client. See [`Trust::open`].
+    ///
+    /// # Errors
+    /// [`InvalidCredentials`], which names the file.
+    pub fn open(&self, role: Role) -> Result<Trust, InvalidCredentials> {
+        Trust::open(role, self.source(), self.reload())
+    }
+
     /// Where the credentials are.
     pub fn source(&self) -> Source {
         if let Some(api) = &self.tls_workload_api {

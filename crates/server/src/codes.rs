@@ -20,6 +20,8 @@ pub const SKU_UNKNOWN: &str = "SKU_UNKNOWN";
 pub const STORE_BUSY: &str = "STORE_BUSY";
 /// `STORE_FAILED`
 pub const STORE_FAILED: &str = "STORE_FAILED";
+/// `STORE_UNAVAILABLE`
+pub const STORE_UNAVAILABLE: &str = "STORE_UNAVAILABLE";
 
 /// All of them.
 pub const ALL: &[&str] = &[
@@ -33,4 +35,5 @@ pub const ALL: &[&str] = &[
     SKU_UNKNOWN,
     STORE_BUSY,
     STORE_FAILED,
+    STORE_UNAVAILABLE,
 ];

@@ -46,8 +46,10 @@ pub(crate) enum InventoryError {
     ImportTooSlow { limit: Duration },
     #[error("too many imports are under way")]
     ImportsBusy,
-    #[error("too many writes are waiting")]
+    #[error("too much is waiting")]
     StoreBusy,
+    #[error("the data is out of reach for now")]
+    StoreUnavailable,
     #[error("the data could not be read or written")]
     StoreFailed,
 }
@@ -80,6 +82,7 @@ impl InventoryError {
                 Code::ResourceExhausted
             }
             Self::ImportTooSlow { .. } => Code::DeadlineExceeded,
+            Self::StoreUnavailable => Code::Unavailable,
             Self::StoreFailed => Code::Internal,
         }
     }
@@ -95,6 +98,7 @@ impl InventoryError {
             Self::ImportTooSlow { .. } => codes::IMPORT_TOO_SLOW,
             Self::ImportsBusy => codes::IMPORTS_BUSY,
             Self::StoreBusy => codes::STORE_BUSY,
+            Self::StoreUnavailable => codes::STORE_UNAVAILABLE,
             Self::StoreFailed => codes::STORE_FAILED,
         }
     }
@@ -126,6 +130,7 @@ impl InventoryError {
             | Self::ImportTooSlow { .. }
             | Self::ImportsBusy
             | Self::StoreBusy
+            | Self::StoreUnavailable
             | Self::StoreFailed => Vec::new(),
         };
         pairs
@@ -153,6 +158,7 @@ impl From<InventoryError> for Status {
             | InventoryError::QuantityBelowReserved { .. }
             | InventoryError::ImportTooLarge { .. }
             | InventoryError::ImportTooSlow { .. }
+            | InventoryError::StoreUnavailable
             | InventoryError::StoreFailed => {}
         }
         Self::with_error_details(refusal.code(), refusal.to_string(), details)
@@ -174,6 +180,7 @@ impl From<StoreError> for InventoryError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::StoreBusy,
+            StoreError::Unavailable => Self::StoreUnavailable,
             StoreError::Failed => Self::StoreFailed,
         }
     }

@@ -7,5 +7,4 @@ mod request;
 pub mod service;
 pub mod stock;
 pub mod store;
-mod tables;
 pub mod watch;

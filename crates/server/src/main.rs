@@ -1,12 +1,13 @@
 //! The inventory server.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use countersign::identity::Role;
 use countersign::server::{Service, Services, Settings};
 use server::service::{self, InventoryLimits};
-use server::store::Store;
+use server::store::Data;
 
 /// What is served, and where its files are unless a setting says otherwise.
 const SERVICE: Service = Service {
@@ -26,14 +27,14 @@ struct Inventory {
     #[command(flatten)]
     server: Settings,
 
-    /// The data file; it is made when missing
+    /// The data file, which is made when missing; or, for several servers, postgres://USER@HOST/NAME without a password
     #[arg(
         long,
         env = "APP_DATA_FILE",
         default_value = "data/inventory.redb",
-        value_name = "FILE"
+        value_name = "FILE|URL"
     )]
-    data: PathBuf,
+    data: OsString,
 }
 
 fn main() -> ExitCode {
@@ -42,14 +43,20 @@ fn main() -> ExitCode {
         message_bytes: server.limits.max_message_size,
         ..InventoryLimits::default()
     };
-    let file = data.clone();
+    // A database is asked as a client, with our own credentials.
+    let credentials = server.credentials.clone();
+    let (checked, ours) = (data.clone(), credentials.clone());
     SERVICE
         .server(server)
-        .check(move || Store::check(&file))
+        .check(move || Data::parse(&checked)?.check(|| ours.open(Role::Client)))
         .run(async move || {
-            let store = Store::open(&data).await?;
+            let data = Data::parse(&data)?;
+            let store = data.open(|| credentials.open(Role::Client)).await?;
+            let metrics = store.clone();
             Ok(Services::new()
                 .add_service(service::inventory(store.clone(), limits))
+                .ready_while(store.readiness())
+                .with_metrics(move |registry| metrics.register(registry))
                 .stop_when(async move {
                     store.failed().await;
                     DATA_LOST.to_owned()

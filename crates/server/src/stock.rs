@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use countersign::mtls::InvalidCredentials;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -72,9 +74,46 @@ pub struct Imported {
     pub unchanged: u32,
 }
 
-/// Why the data file cannot be used.
+/// One committed change of one item.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// Never shrinks from one change to the next. A page that was read at this revision, or a later one, has the change.
+    pub(crate) revision: u64,
+    pub(crate) item: Item,
+}
+
+/// What watchers are told.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Changed(Arc<Change>),
+    /// There may have been changes that nobody is told of.
+    Missed,
+}
+
+/// Some items, and the revision of the data that they were read at.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) revision: u64,
+    pub(crate) items: Vec<Item>,
+}
+
+/// Why the data cannot be used.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// The URL of the database says what is not possible.
+    #[error("the URL of the database cannot be used: {0}")]
+    Url(String),
+    /// The credentials for the database cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] InvalidCredentials),
+    /// The database cannot be used as it is.
+    #[error("cannot use the database {database}")]
+    Database {
+        /// Its URL.
+        database: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Its directory does not exist and cannot be made.
     #[error("cannot create {}, the directory of the data file", directory.display())]
     Directory {
@@ -132,11 +171,15 @@ pub enum OpenError {
 /// Why the store did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
-    /// Too many writes are waiting. Nothing was done; the same request can succeed later.
-    #[error("too many writes are waiting for the disk")]
+    /// Too much is waiting. Nothing was done; the same request can succeed later.
+    #[error("too much is waiting for the disk or the database")]
     Busy,
-    /// The file could not be read or written. A write may or may not have happened; the log has the cause.
-    #[error("the data file could not be read or written")]
+    /// The database is away, or did not answer in time. A write may or may not have happened; the same request can
+    /// succeed later.
+    #[error("the database did not answer")]
+    Unavailable,
+    /// The data could not be read or written. A write may or may not have happened; the log has the cause.
+    #[error("the data could not be read or written")]
     Failed,
 }
 

@@ -1,52 +1,105 @@
-//! Stock and reservations, kept in one file: a few async functions that hide the database.
+//! Stock and reservations: a few async functions that hide where they are kept.
 //!
-//! One thread writes. It takes what has queued up, applies each in turn, and answers all of them after one commit, so
-//! that an answer is always durable and the disk's latency is shared. Reads see the last commit and block nothing.
-//! This module does not validate requests and knows no gRPC; only `tables` knows the file.
+//! Two kinds stand side by side, with the same meaning: a file of this process alone ([`file`]), or a PostgreSQL database
+//! that several servers share ([`postgres`]). Nothing outside this module knows which. It does not validate
+//! requests and knows no gRPC.
 
-use std::io;
+mod fault;
+mod file;
+mod link;
+mod postgres;
+mod schema;
+mod tables;
+mod writes;
+
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{broadcast, mpsc, oneshot};
-use tracing::error;
+use countersign::admin::Readiness;
+use countersign::mtls::{InvalidCredentials, Trust};
+use countersign::prometheus_client::registry::Registry;
+use tokio::sync::{broadcast, watch};
 
-use crate::events;
+use crate::stock::{Event, Page};
 pub use crate::stock::{
     ImportError, Imported, Item, NewItem, NewReservation, OpenError, Reservation, ReserveError,
     StoreError,
 };
-use crate::tables::{Fault, Tables, Written};
+use crate::store::file::DataFile;
+pub use crate::store::link::Database;
+use crate::store::postgres::Shared;
+use crate::store::tables::Tables;
+use crate::store::writes::{Job, Writes};
 
-/// Writes that may wait; one more is refused, so that a slow disk cannot fill the memory.
-const QUEUED_WRITES: usize = 1024;
-/// Writes that share a commit.
-const WRITES_PER_COMMIT: usize = 256;
 /// Changes that a watcher may be behind before it gets current levels instead; all watchers share them.
 const KEPT_CHANGES: usize = 4096;
 
-/// One committed change of one item.
-#[derive(Debug)]
-pub(crate) struct Change {
-    /// Grows with each commit; changes of the same commit share it.
-    pub(crate) revision: u64,
-    pub(crate) item: Item,
-}
-
-/// A handle on the data; clones share it. The file is closed when the last one is dropped, which waits for the
-/// writes that are under way.
+/// Where the data is, by a setting.
 #[derive(Clone, Debug)]
-pub struct Store {
-    shared: Arc<Shared>,
+pub enum Data {
+    /// In a file of this process alone.
+    File(PathBuf),
+    /// In a database that several servers share.
+    Database(Database),
 }
 
+impl Data {
+    /// `postgres://USER@HOST/NAME`, or else the path of a file.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`]
+    pub fn parse(data: &OsStr) -> Result<Self, OpenError> {
+        match data.to_str() {
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                url.parse().map(Self::Database)
+            }
+            Some(_) | None => Ok(Self::File(data.into())),
+        }
+    }
+
+    /// Opens it. A database is asked with the credentials that `trust` opens as a client.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub async fn open(
+        self,
+        trust: impl FnOnce() -> Result<Trust, InvalidCredentials>,
+    ) -> Result<Store, OpenError> {
+        match self {
+            Self::File(path) => Store::open(path).await,
+            Self::Database(database) => Store::connect(database, trust()?).await,
+        }
+    }
+
+    /// Whether it could be opened, or made, without doing so: another server may have the file open. Call it within a
+    /// tokio runtime, and not from a task.
+    ///
+    /// # Errors
+    /// [`OpenError`], if it is unfit or out of reach.
+    pub fn check(
+        self,
+        trust: impl FnOnce() -> Result<Trust, InvalidCredentials>,
+    ) -> Result<(), OpenError> {
+        match self {
+            Self::File(path) => Store::check(&path),
+            Self::Database(database) => {
+                let runtime = tokio::runtime::Handle::current();
+                runtime.block_on(Shared::check(database, trust()?))
+            }
+        }
+    }
+}
+
+/// A handle on the data; clones share it. When the last one is dropped, a file is closed after the writes that are under
+/// way, and so are the connections to a database.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Kind>);
+
 #[derive(Debug)]
-struct Shared {
-    tables: Arc<Tables>,
-    changes: broadcast::WeakSender<Arc<Change>>,
-    writer: Writer,
+enum Kind {
+    File(DataFile),
+    Database(Shared),
 }
 
 impl Store {
@@ -55,32 +108,18 @@ impl Store {
     /// # Errors
     /// [`OpenError`], if the file is locked, damaged, foreign or out of reach.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        let path = path.into();
-        let asked = path.clone();
-        // A file can be damaged in ways that make its reader panic.
-        let tables = tokio::task::spawn_blocking(move || Tables::open(&asked))
-            .await
-            .unwrap_or_else(|panic| {
-                Err(OpenError::Damaged {
-                    path: path.clone(),
-                    source: panic.into(),
-                })
-            })?;
-        let tables = Arc::new(tables);
-        let (changes, _) = broadcast::channel(KEPT_CHANGES);
-        let weak = changes.downgrade();
-        let writer =
-            Writer::start(tables.clone(), changes).map_err(|source| OpenError::Unusable {
-                path,
-                source: source.into(),
-            })?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                tables,
-                changes: weak,
-                writer,
-            }),
-        })
+        let file = DataFile::open(path.into(), KEPT_CHANGES).await?;
+        Ok(Self(Arc::new(Kind::File(file))))
+    }
+
+    /// Connects to a database, and brings its schema up to date. One that is away now, and may come back, is no error:
+    /// the store is not ready until then.
+    ///
+    /// # Errors
+    /// [`OpenError::Database`], if it cannot be used as it is.
+    pub async fn connect(database: Database, trust: Trust) -> Result<Self, OpenError> {
+        let shared = Shared::open(database, trust, KEPT_CHANGES).await?;
+        Ok(Self(Arc::new(Kind::Database(shared))))
     }
 
     /// Whether the data file could be opened, or made, without doing so: another server may have it open.
@@ -94,11 +133,25 @@ impl Store {
     /// The item as it is now, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::Failed`].
+    /// [`StoreError`]
     pub async fn item(&self, sku: &str) -> Result<Option<Item>, StoreError> {
-        let sku = sku.to_owned();
-        let page = self.read(move |tables| tables.item(&sku)).await?;
-        Ok(page.items.into_iter().next())
+        Ok(self.page_of(sku).await?.items.into_iter().next())
+    }
+
+    /// One item, or none, and the revision that it was read at.
+    pub(crate) async fn page_of(&self, sku: &str) -> Result<Page, StoreError> {
+        match &*self.0 {
+            Kind::File(file) => file.item(sku.to_owned()).await,
+            Kind::Database(shared) => shared.item(sku).await,
+        }
+    }
+
+    /// Up to `limit` items in the order of their SKUs, from the first one after `after`.
+    pub(crate) async fn page(&self, after: String, limit: usize) -> Result<Page, StoreError> {
+        match &*self.0 {
+            Kind::File(file) => file.page(after, limit).await,
+            Kind::Database(shared) => shared.page(&after, limit).await,
+        }
     }
 
     /// Promises units to `caller`; on disk when this returns.
@@ -107,205 +160,69 @@ impl Store {
     /// behind. Another caller's identifiers are of no consequence.
     ///
     /// # Errors
-    /// [`ReserveError`]; after [`StoreError::Failed`] the reservation may have been made, so retry with the same id.
+    /// [`ReserveError`]; after [`StoreError::Failed`] and [`StoreError::Unavailable`] the reservation may have been made, so
+    /// retry with the same id.
     pub async fn reserve(
         &self,
         caller: &str,
         wanted: NewReservation,
     ) -> Result<Reservation, ReserveError> {
         let caller = caller.to_owned();
-        self.shared
-            .writer
-            .ask(|reply| Job::Reserve {
-                caller,
-                wanted,
-                reply,
-            })
-            .await?
+        let job = |reply| Job::Reserve {
+            caller,
+            wanted,
+            reply,
+        };
+        self.writes()?.ask(job).await?
     }
 
     /// Creates or sets all of the items, or none of them; on disk when this returns. Each SKU may come once.
     ///
     /// # Errors
-    /// [`ImportError`]; after [`StoreError::Failed`] the import may have happened.
+    /// [`ImportError`]; after [`StoreError::Failed`] and [`StoreError::Unavailable`] the import may have happened.
     pub async fn import(&self, items: Vec<NewItem>) -> Result<Imported, ImportError> {
-        self.shared
-            .writer
-            .ask(|reply| Job::Import { items, reply })
-            .await?
+        let job = |reply| Job::Import { items, reply };
+        self.writes()?.ask(job).await?
+    }
+
+    fn writes(&self) -> Result<&Writes, StoreError> {
+        match &*self.0 {
+            Kind::File(file) => file.writes(),
+            Kind::Database(shared) => Ok(shared.writes()),
+        }
     }
 
     /// Each change from now on, as long as there can be any.
-    pub(crate) fn changes(&self) -> Option<broadcast::Receiver<Arc<Change>>> {
-        let changes = self.shared.changes.upgrade()?;
-        Some(changes.subscribe())
+    pub(crate) fn changes(&self) -> Option<broadcast::Receiver<Event>> {
+        match &*self.0 {
+            Kind::File(file) => file.changes(),
+            Kind::Database(shared) => Some(shared.changes()),
+        }
     }
 
-    /// Ends when the file can no longer be written: every further write fails, and only a restart helps.
+    /// Whether the data is within reach. A file always is, until it has [failed](Self::failed).
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        match &*self.0 {
+            Kind::File(_) => watch::channel(Readiness::Ready).1,
+            Kind::Database(shared) => shared.readiness(),
+        }
+    }
+
+    /// Ends when only a restart helps: the file can no longer be written, and every further write fails.
     pub async fn failed(&self) {
-        if let Some(jobs) = &self.shared.writer.jobs {
-            jobs.closed().await;
+        match &*self.0 {
+            Kind::File(file) => file.failed().await,
+            Kind::Database(_) => std::future::pending().await,
         }
     }
 
-    pub(crate) async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Tables) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let tables = self.shared.tables.clone();
-        match tokio::task::spawn_blocking(move || work(&tables)).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(fault)) => {
-                error!(error = %fault, "{}", events::READ_FAILED);
-                Err(StoreError::Failed)
-            }
-            Err(panic) => {
-                error!(error = %panic, "{}", events::READ_FAILED);
-                Err(StoreError::Failed)
-            }
+    /// Registers the metrics of a database.
+    pub fn register(self, registry: &mut Registry) {
+        if let Kind::Database(_) = &*self.0 {
+            countersign::base::metrics::register(registry, move |families| match &*self.0 {
+                Kind::File(_) => Ok(()),
+                Kind::Database(shared) => shared.write_metrics(families),
+            });
         }
-    }
-}
-
-/// The thread that writes, and the queue to it.
-#[derive(Debug)]
-struct Writer {
-    /// Taken when the store is dropped, which ends the thread.
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// A write and where its answer goes. A dropped reply means that the store failed.
-#[derive(Debug)]
-enum Job {
-    Reserve {
-        caller: String,
-        wanted: NewReservation,
-        reply: Reply<Result<Reservation, ReserveError>>,
-    },
-    Import {
-        items: Vec<NewItem>,
-        reply: Reply<Result<Imported, ImportError>>,
-    },
-}
-
-type Reply<T> = oneshot::Sender<T>;
-
-impl Job {
-    /// Whether its caller went away while it was queued.
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Reserve { reply, .. } => reply.is_closed(),
-            Self::Import { reply, .. } => reply.is_closed(),
-        }
-    }
-}
-
-impl Writer {
-    fn start(tables: Arc<Tables>, changes: broadcast::Sender<Arc<Change>>) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel(QUEUED_WRITES);
-        let thread = thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || write_all(&tables, queue, &changes))?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
-    }
-
-    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let jobs = self.jobs.as_ref().ok_or(StoreError::Failed)?;
-        jobs.try_send(job(reply)).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Closed(_) => StoreError::Failed,
-        })?;
-        answer.await.map_err(|_closed| StoreError::Failed)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        drop(self.jobs.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            error!("{}", events::WRITER_PANICKED);
-        }
-    }
-}
-
-/// Ends with the last handle, or at the first fault: after one, redb can only be trusted again once it is reopened.
-fn write_all(
-    tables: &Tables,
-    mut queue: mpsc::Receiver<Job>,
-    changes: &broadcast::Sender<Arc<Change>>,
-) {
-    let mut batch = Vec::with_capacity(WRITES_PER_COMMIT);
-    while queue.blocking_recv_many(&mut batch, WRITES_PER_COMMIT) > 0 {
-        let committed = tables.write(|transaction| {
-            let mut answers = Vec::with_capacity(batch.len());
-            for job in batch.drain(..).filter(|job| !job.is_abandoned()) {
-                match job {
-                    Job::Reserve {
-                        caller,
-                        wanted,
-                        reply,
-                    } => {
-                        answers.push(Answer::Reserve(
-                            reply,
-                            transaction.reserve(&caller, &wanted)?,
-                        ));
-                    }
-                    Job::Import { items, reply } => {
-                        answers.push(Answer::Import(reply, transaction.import(&items)?));
-                    }
-                }
-            }
-            Ok(answers)
-        });
-        match committed {
-            Ok(_) if !tables.is_in_place() => {
-                error!("{}", events::DATA_FILE_GONE);
-                return;
-            }
-            Ok((answers, written)) => {
-                publish(changes, written);
-                answers.into_iter().for_each(Answer::send);
-            }
-            Err(fault) => {
-                error!(error = %fault, "{}", events::WRITE_FAILED);
-                return;
-            }
-        }
-    }
-}
-
-enum Answer {
-    Reserve(
-        Reply<Result<Reservation, ReserveError>>,
-        Result<Reservation, ReserveError>,
-    ),
-    Import(
-        Reply<Result<Imported, ImportError>>,
-        Result<Imported, ImportError>,
-    ),
-}
-
-impl Answer {
-    /// A caller that has gone away gets no answer, and finds the first one when it retries.
-    fn send(self) {
-        match self {
-            Self::Reserve(reply, answer) => drop(reply.send(answer)),
-            Self::Import(reply, answer) => drop(reply.send(answer)),
-        }
-    }
-}
-
-fn publish(changes: &broadcast::Sender<Arc<Change>>, written: Written) {
-    let Written { revision, changed } = written;
-    for item in changed {
-        // An error means that there are no watchers.
-        drop(changes.send(Arc::new(Change { revision, item })));
     }
 }

@@ -3,15 +3,13 @@
 //! A watcher never costs more than one page of items, however slowly it reads: changes wait in one ring that all
 //! watchers share, and a watcher that falls behind it lists the items again. It never sees a level older than one it saw.
 
-use std::sync::Arc;
 use std::vec;
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::stock::{Item, StoreError};
-use crate::store::{Change, Store};
-use crate::tables::Page;
+use crate::stock::{Change, Event, Item, Page, StoreError};
+use crate::store::Store;
 
 /// Items read at a time.
 const PAGE_ITEMS: usize = 256;
@@ -30,7 +28,7 @@ pub enum Level {
 pub struct Watch {
     store: Store,
     only: Option<String>,
-    changes: broadcast::Receiver<Arc<Change>>,
+    changes: broadcast::Receiver<Event>,
     listing: Listing,
     /// Items that were read and not yet sent.
     page: vec::IntoIter<Item>,
@@ -64,7 +62,7 @@ impl Store {
 }
 
 impl Watch {
-    fn new(store: Store, only: Option<String>, changes: broadcast::Receiver<Arc<Change>>) -> Self {
+    fn new(store: Store, only: Option<String>, changes: broadcast::Receiver<Event>) -> Self {
         Self {
             store,
             only,
@@ -78,7 +76,7 @@ impl Watch {
     /// The next level; waits until there is one.
     ///
     /// # Errors
-    /// [`StoreError::Failed`], when the data file can no longer be read, or no longer be written.
+    /// [`StoreError`], when the data cannot be read, or can no longer be written.
     pub async fn next(&mut self) -> Result<Level, StoreError> {
         loop {
             if let Some(item) = self.page.next() {
@@ -90,26 +88,22 @@ impl Watch {
                 continue;
             }
             match self.changes.recv().await {
-                Ok(change) => {
+                Ok(Event::Changed(change)) => {
                     if self.is_news(&change) {
                         return Ok(Level::Changed(change.item.clone()));
                     }
                 }
-                Err(RecvError::Lagged(_)) => self.start_over(),
+                Ok(Event::Missed) | Err(RecvError::Lagged(_)) => self.start_over(),
                 Err(RecvError::Closed) => return Err(StoreError::Failed),
             }
         }
     }
 
     async fn list(&mut self, after: String) -> Result<(), StoreError> {
-        let only = self.only.clone();
-        let Page { revision, items } = self
-            .store
-            .read(move |tables| match only {
-                Some(sku) => tables.item(&sku),
-                None => tables.page(&after, PAGE_ITEMS),
-            })
-            .await?;
+        let Page { revision, items } = match &self.only {
+            Some(sku) => self.store.page_of(sku).await?,
+            None => self.store.page(after, PAGE_ITEMS).await?,
+        };
         let up_to = match (&self.only, items.last()) {
             (None, Some(last)) if items.len() == PAGE_ITEMS => Some(last.sku.clone()),
             (None | Some(_), Some(_) | None) => None,

@@ -45,18 +45,18 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Everything is serving, `services` by their full names included.
-    pub(crate) async fn new(services: &[&'static str]) -> Self {
+    /// As ready as `first` says, with `services` by their full names.
+    pub(crate) async fn new(services: &[&'static str], first: Readiness) -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
             services: services.into(),
-            readiness: watch::Sender::new(Readiness::Ready),
+            readiness: watch::Sender::new(first.clone()),
         };
         health
             .reporter
             .set_service_status(LIVENESS, ServingStatus::Serving)
             .await;
-        health.report(ServingStatus::Serving).await;
+        health.report(status(&first)).await;
         health
     }
 
@@ -105,8 +105,9 @@ impl Health {
         }
     }
 
-    /// Sets the state to not ready while our own certificate is not valid, because every caller would refuse it.
-    pub(crate) async fn follow(self, trust: Trust) {
+    /// Is not ready while our own certificate is not valid, because every caller would refuse it, and while `needed`,
+    /// which is what the handlers need, is not.
+    pub(crate) async fn follow(self, trust: Trust, mut needed: watch::Receiver<Readiness>) {
         let mut snapshots = trust.subscribe();
         loop {
             let now = SystemTime::now();
@@ -117,11 +118,13 @@ impl Health {
             );
             let left = snapshot.own().map(Peer::not_after).ok();
             let left = left.and_then(|at| at.duration_since(now).ok());
-            let readiness = doubt.map_or(Readiness::Ready, Readiness::NotReady);
-            self.set(readiness).await;
+            let needs = needed.borrow_and_update().clone();
+            self.set(doubt.map_or(needs, Readiness::NotReady)).await;
             tokio::select! {
                 () = sleep(left.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK)) => {}
                 changed = snapshots.changed() => if changed.is_err() { return },
+                // Nobody is left who could change it.
+                Ok(()) = needed.changed() => {}
             }
         }
     }
@@ -138,15 +141,10 @@ impl Health {
             return;
         }
         match readiness {
-            Readiness::Ready => {
-                info!("{}", events::READY);
-                self.report(ServingStatus::Serving).await;
-            }
-            Readiness::NotReady(reason) => {
-                warn!(reason, "{}", events::NOT_READY);
-                self.report(ServingStatus::NotServing).await;
-            }
+            Readiness::Ready => info!("{}", events::READY),
+            Readiness::NotReady(reason) => warn!(reason, "{}", events::NOT_READY),
         }
+        self.report(status(&readiness)).await;
     }
 
     async fn report(&self, status: ServingStatus) {
@@ -156,6 +154,13 @@ impl Health {
         {
             self.reporter.set_service_status(name, status).await;
         }
+    }
+}
+
+fn status(readiness: &Readiness) -> ServingStatus {
+    match readiness {
+        Readiness::Ready => ServingStatus::Serving,
+        Readiness::NotReady(_) => ServingStatus::NotServing,
     }
 }
 

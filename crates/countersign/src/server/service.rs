@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use identity::Peer;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 
+use crate::admin::Readiness;
 use crate::program;
 use crate::server::table::Table;
 
@@ -49,10 +52,15 @@ impl Service {
 pub struct Services {
     pub(crate) table: Table,
     pub(crate) failed: ServiceFailure,
+    pub(crate) readiness: watch::Receiver<Readiness>,
+    pub(crate) metrics: Vec<Register>,
 }
 
 /// Resolves to the reason why the program cannot go on.
 pub(crate) type ServiceFailure = Pin<Box<dyn Future<Output = String> + Send>>;
+
+/// Puts metrics on the page of the admin port.
+pub(crate) type Register = Box<dyn FnOnce(&mut Registry) + Send>;
 
 impl Services {
     /// No service yet.
@@ -60,6 +68,8 @@ impl Services {
         Self {
             table: Table::default(),
             failed: Box::pin(std::future::pending()),
+            readiness: watch::channel(Readiness::Ready).1,
+            metrics: Vec::new(),
         }
     }
 
@@ -84,6 +94,19 @@ impl Services {
             failed: Box::pin(failed),
             ..self
         }
+    }
+
+    /// Is ready only while `readiness` says so: what a handler needs, such as a database, may go away and come back.
+    /// Until then the server is up, health checks say NOT_SERVING and `/readyz` gives the reason. Only the last one
+    /// that is given counts.
+    pub fn ready_while(self, readiness: watch::Receiver<Readiness>) -> Self {
+        Self { readiness, ..self }
+    }
+
+    /// Puts metrics of the program's own on the page of the admin port. None may have a name that is there already.
+    pub fn with_metrics(mut self, register: impl FnOnce(&mut Registry) + Send + 'static) -> Self {
+        self.metrics.push(Box::new(register));
+        self
     }
 }
 

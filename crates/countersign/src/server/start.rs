@@ -31,7 +31,7 @@ use crate::server::health::Health;
 use crate::server::limits::LimitSettings;
 use crate::server::load::Load;
 use crate::server::metrics::Metrics;
-use crate::server::service::{BoxError, Service, Services};
+use crate::server::service::{BoxError, Register, Service, Services};
 use crate::server::settings::Settings;
 use crate::server::table::Table;
 
@@ -139,11 +139,7 @@ pub(crate) struct Checked {
 pub(crate) fn check(service: &Service, mut settings: Settings) -> Result<Checked, StartError> {
     settings.limits.check().map_err(StartError::Contradiction)?;
     settings.limits = fitted(settings.limits)?;
-    let trust = Trust::open(
-        Role::Server,
-        settings.credentials.source(),
-        settings.credentials.reload(),
-    )?;
+    let trust = settings.credentials.open(Role::Server)?;
     let api = Arc::new(api(service.descriptors).map_err(|e| StartError::Api(e.to_string()))?);
     let open = |path: &Path| PolicyFile::open(path, &api);
     let policy = open(&settings.policy)?;
@@ -222,7 +218,12 @@ where
             return Ok(());
         }
     };
-    let Services { mut table, failed } = services;
+    let Services {
+        mut table,
+        failed,
+        readiness,
+        metrics: of_services,
+    } = services;
     let names: Vec<&str> = table.names().collect();
     if let Some(name) = names.iter().find(|name| !api.has_service(name)) {
         return Err(StartError::NotDescribed(name));
@@ -232,7 +233,8 @@ where
         admin::Address::Off => None,
         admin::Address::At(address) => Some(mtls::bind(address).await?),
     };
-    let mut health = Health::new(&names).await;
+    let first = readiness.borrow().clone();
+    let mut health = Health::new(&names, first).await;
     add(&mut table, health.service());
     if settings.reflection {
         add(&mut table, reflection(&service)?);
@@ -244,7 +246,7 @@ where
     let metrics = Arc::new(Metrics::new(&api, traces.clone(), settings.log_calls));
     let interval = settings.credentials.tls_reload_interval.0;
     let mut background = JoinSet::new();
-    background.spawn(health.clone().follow(trust.clone()));
+    background.spawn(health.clone().follow(trust.clone(), readiness));
     let mut authorization = Authorization::new(policy.live().clone());
     background.spawn(policy.follow(interval, metrics.policy.clone()));
     if let Some(shadow) = shadow {
@@ -253,7 +255,7 @@ where
     }
     if let Some(admin) = admin {
         info!(address = %admin.local_addr()?, "{}", events::ADMIN_LISTENING);
-        let pages = pages(&health, &metrics, &trust, &authorization);
+        let pages = pages(&health, &metrics, &trust, &authorization, of_services);
         let services = Routes::new(health.service());
         background.spawn(admin::serve(admin, pages, services, std::future::pending()));
     }
@@ -341,9 +343,13 @@ fn pages(
     metrics: &Arc<Metrics>,
     trust: &Trust,
     authorization: &Authorization,
+    of_services: Vec<Register>,
 ) -> Pages {
     let mut registry = metrics.registry(trust, authorization);
     health.register(&mut registry);
+    for register in of_services {
+        register(&mut registry);
+    }
     let health = health.clone();
     Pages::new(move || health.readiness(), registry)
 }

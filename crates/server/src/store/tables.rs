@@ -16,7 +16,8 @@ use redb::{
 };
 
 use crate::stock::{
-    ImportError, Imported, Item, NewItem, NewReservation, OpenError, Reservation, ReserveError,
+    ImportError, Imported, Item, NewItem, NewReservation, OpenError, Page, Reservation,
+    ReserveError,
 };
 
 /// What the file holds: raised when a table changes, so that an older program refuses a newer file.
@@ -42,13 +43,6 @@ pub(crate) struct Tables {
     path: PathBuf,
     /// The file that is open, by device and number.
     file: (u64, u64),
-}
-
-/// Some items, and the revision of the data that they were read at.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) revision: u64,
-    pub(crate) items: Vec<Item>,
 }
 
 /// What a write did besides its result: the items it changed, in order, and the revision that it made.
