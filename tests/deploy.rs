@@ -73,7 +73,7 @@ fn every_variable_that_is_set_under_deploy_is_a_setting() {
     known.insert("APP_DATA_FILE".to_owned());
     let of_server = known.clone();
     known.extend(variables(&client::settings::Settings::command()));
-    for file in ["Dockerfile", "compose.yaml"] {
+    for file in ["Dockerfile", "compose.yaml", "compose.postgres.yaml"] {
         let unknown: Vec<_> = mentioned(&deployed(file))
             .difference(&known)
             .cloned()

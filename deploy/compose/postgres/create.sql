@@ -1,0 +1,2 @@
+CREATE ROLE inventory LOGIN;
+CREATE DATABASE inventory OWNER inventory ENCODING UTF8 TEMPLATE template0;
