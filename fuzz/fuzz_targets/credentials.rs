@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cli::OutputFormat;
-use cli::cert::{self, ExpectedName, Purpose, Verdict};
+use cli::cert::{self, ExpectedName, Platform, Purpose, Verdict};
 use cli::pki::certificate::Certificate;
 use cli::pki::{Authority, Revocations, SigningRequest, Subject};
 use cli::text::Printable;
@@ -26,6 +26,8 @@ const LABELS: [&str; 6] = [
     "RSA PRIVATE KEY",
     "CERTIFICATE REQUEST",
 ];
+
+const PLATFORMS: [Platform; 3] = [Platform::Macos, Platform::Chrome, Platform::Java];
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, bytes)) = bytes.split_first() else { return };
@@ -61,7 +63,7 @@ fn file(bytes: Vec<u8>) {
     let now = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     for output in [OutputFormat::Text, OutputFormat::Json] {
         let mut shown = Vec::new();
-        match cert::describe(Path::new("input"), bytes.clone(), output, now, &mut shown) {
+        match cert::describe(Path::new("input"), bytes.clone(), output, &PLATFORMS, now, &mut shown) {
             Ok(()) => shown.split(|b| *b == b'\n').for_each(|line| one_line(&String::from_utf8_lossy(line))),
             Err(error) => one_line(&countersign::base::text::in_one_line(&error)),
         }

@@ -1,5 +1,6 @@
 //! `countersign cert`: shows and verifies certificates.
 
+mod platform;
 mod show;
 mod verify;
 
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use mtls::InvalidCredentials;
 
+pub use platform::Platform;
 pub(crate) use show::chain;
 pub use show::describe;
 pub use verify::{ExpectedName, Purpose, Verification, verification};

@@ -15,6 +15,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::CertError;
+use super::platform::{Opinion, Pkcs12, Platform};
 use crate::OutputFormat;
 use crate::facts::Facts;
 use crate::pki::certificate::Certificate;
@@ -29,6 +30,9 @@ pub(super) struct Show {
     /// For people or for programs.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
+    /// Says what this platform refuses of it, and why; may be repeated. Also of a PKCS#12 file.
+    #[arg(long = "for", value_enum, value_name = "PLATFORM")]
+    platforms: Vec<Platform>,
 }
 
 /// Writes what the file says.
@@ -36,9 +40,31 @@ pub(super) struct Show {
 /// # Errors
 /// When the file cannot be read, or holds no certificate.
 pub(super) fn run(show: Show, out: &mut dyn Write) -> Result<ExitCode, CertError> {
-    let Show { file, output } = show;
+    let Show {
+        file,
+        output,
+        platforms,
+    } = show;
     let bytes = read(&file)?;
-    describe(&file, bytes, output, OffsetDateTime::now_utc(), out)?;
+    if !platforms.is_empty()
+        && let Some(pkcs12) = Pkcs12::read(&bytes, &platforms)
+    {
+        match output {
+            OutputFormat::Json => write_json(&pkcs12, out)?,
+            OutputFormat::Text => {
+                pkcs12.write(&Printable(file.display()).to_string(), out)?;
+            }
+        }
+        return Ok(countersign::program::exit::OK);
+    }
+    describe(
+        &file,
+        bytes,
+        output,
+        &platforms,
+        OffsetDateTime::now_utc(),
+        out,
+    )?;
     Ok(countersign::program::exit::OK)
 }
 
@@ -50,11 +76,12 @@ pub fn describe(
     file: &Path,
     bytes: Vec<u8>,
     output: OutputFormat,
+    platforms: &[Platform],
     now: OffsetDateTime,
     out: &mut dyn Write,
 ) -> Result<(), CertError> {
     let chain = certificates(file, bytes)?;
-    let shown = Shown::new(file, &chain, now)?;
+    let shown = Shown::new(file, &chain, platforms, now)?;
     match output {
         OutputFormat::Json => write_json(&shown, out)?,
         OutputFormat::Text => shown.write(out)?,
@@ -93,6 +120,8 @@ struct Shown {
     as_client: Appearance,
     as_server: Appearance,
     problems: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    platforms: Vec<Opinion>,
 }
 
 /// How a service treats a leaf whose chain verifies.
@@ -112,6 +141,7 @@ impl Shown {
     fn new(
         file: &Path,
         chain: &[CertificateDer<'_>],
+        platforms: &[Platform],
         now: OffsetDateTime,
     ) -> Result<Self, CertError> {
         let unreadable = |(index, source)| CertError::Malformed {
@@ -126,12 +156,18 @@ impl Shown {
                 Certificate::from_der(der).map_err(|source| unreadable((index, source)))
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let platforms = platforms
+            .iter()
+            .map(|&platform| Opinion::new(platform, &certificates, chain))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| unreadable((0, source)))?;
         Ok(Self {
             file: file.display().to_string(),
             certificates: certificates.iter().map(|it| Facts::of(it, now)).collect(),
             as_client: Appearance::of(Role::Client, chain),
             as_server: Appearance::of(Role::Server, chain),
             problems: problems(&certificates, now),
+            platforms,
         })
     }
 
@@ -142,6 +178,7 @@ impl Shown {
             as_client,
             as_server,
             problems,
+            platforms,
         } = self;
         let count = match certificates.len() {
             1 => "one certificate".to_owned(),
@@ -159,7 +196,8 @@ impl Shown {
         writeln!(out, "  as server  {as_server}")?;
         problems
             .iter()
-            .try_for_each(|it| writeln!(out, "  problem    {}", Printable(it)))
+            .try_for_each(|it| writeln!(out, "  problem    {}", Printable(it)))?;
+        platforms.iter().try_for_each(|opinion| opinion.write(out))
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    pub(super) fn new(reason: impl fmt::Display) -> Self {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
         Self {
             reason: reason.to_string(),
         }

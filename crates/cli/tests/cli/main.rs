@@ -9,6 +9,7 @@ mod faults;
 mod generators;
 mod lifecycle;
 mod openssl;
+mod platform;
 mod policy;
 mod readers;
 mod show;
