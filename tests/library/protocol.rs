@@ -3,8 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 
 use bytes::Bytes;
@@ -13,9 +12,10 @@ use prost::Message as _;
 use test_contract::v1::{EchoRequest, RecordRequest};
 use tonic::Code;
 
+use crate::chromium::{self, Chromium};
 use crate::raw;
 use crate::scrape::Scrape;
-use crate::world::{Ending, PATIENCE, Pki, Server, command, in_repository, run, skipped};
+use crate::world::{Ending, PATIENCE, Pki, Server};
 
 const RECORD: &str = "/countersign.test.v1.EchoService/Record";
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
@@ -238,23 +238,6 @@ async fn a_request_with_too_much_or_too_little_in_it_runs_nothing() {
     }
 }
 
-/// The server and its callers, as the tool reads them.
-const IDENTITIES: &str = r#"
-[echo]
-usage = "server"
-uris = ["spiffe://{trust_domain}/echo"]
-dns = ["localhost"]
-ips = ["127.0.0.1"]
-
-[orders]
-usage = "client"
-uris = ["spiffe://{trust_domain}/orders"]
-
-[auditor]
-usage = "client"
-uris = ["spiffe://{trust_domain}/auditor"]
-"#;
-
 /// A page of another origin, and what its script said that came of it.
 struct Page {
     address: SocketAddr,
@@ -288,104 +271,17 @@ fn page(html: String) -> Page {
     Page { address, told }
 }
 
-/// A policy of Chromium's, which it reads from nowhere else; it is removed when this goes.
-struct ChromiumPolicy;
-
-const CHROMIUM_POLICY: &str = "/etc/chromium/policies/managed/countersign-test.json";
-
-impl ChromiumPolicy {
-    /// Answers the question for a certificate at `address` with the one that there is.
-    fn choose(address: SocketAddr) -> Option<Self> {
-        let pattern = format!("https://localhost:{}", address.port());
-        let choice = serde_json::json!({"pattern": pattern, "filter": {}}).to_string();
-        let policy = serde_json::json!({"AutoSelectCertificateForUrls": [choice]});
-        std::fs::create_dir_all(Path::new(CHROMIUM_POLICY).parent().unwrap()).ok()?;
-        std::fs::write(CHROMIUM_POLICY, policy.to_string()).ok()?;
-        Some(Self)
-    }
-}
-
-impl Drop for ChromiumPolicy {
-    fn drop(&mut self) {
-        std::fs::remove_file(CHROMIUM_POLICY).ok();
-    }
-}
-
-/// Puts the certificate of orders and the root into the database that Chromium reads in `home`.
-fn import_into_nss(pki: &Pki, home: &Path) {
-    let (dir, p12) = (pki.dir.path(), home.join("orders.p12"));
-    let database = home.join(".pki/nssdb");
-    std::fs::create_dir_all(&database).unwrap();
-    let database = format!("sql:{}", database.display());
-    let root = dir.join("orders/ca.crt");
-    let (dir, p12, root) = (
-        dir.to_str().unwrap(),
-        p12.to_str().unwrap(),
-        root.to_str().unwrap(),
-    );
-    let export = ["pki", "--dir", dir, "export", "orders", "--p12", p12];
-    let steps: [(&str, &[&str]); 4] = [
-        (
-            "countersign",
-            &[&export[..], &["--password", "changeit"]].concat(),
-        ),
-        ("certutil", &["-N", "--empty-password", "-d", &database]),
-        (
-            "pk12util",
-            &["-d", &database, "-i", p12, "-W", "changeit", "-K", ""],
-        ),
-        (
-            "certutil",
-            &[
-                "-A", "-d", &database, "-t", "CT,,", "-n", "root", "-i", root,
-            ],
-        ),
-    ];
-    for (program, arguments) in steps {
-        let mut step = match program {
-            "countersign" => command(program),
-            other => Command::new(other),
-        };
-        let done = step.args(arguments).stdin(Stdio::null()).output().unwrap();
-        assert!(done.status.success(), "{program}: {done:?}");
-    }
-}
-
-fn is_there(program: &str, ask: &str) -> bool {
-    let asked = Command::new(program)
-        .arg(ask)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    asked.is_ok()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_page_makes_no_call_with_the_certificate_in_its_readers_browser() {
-    for (program, ask) in [
-        ("chromium", "--version"),
-        ("certutil", "-H"),
-        ("pk12util", "-H"),
-    ] {
-        if !is_there(program, ask) {
-            skipped(&format!("{program}, so no web page tries to make a call"));
-            return;
-        }
+    if !chromium::is_here("no web page tries to make a call") {
+        return;
     }
-    let pki = Pki::empty();
-    std::fs::write(pki.dir("dev.toml"), IDENTITIES).unwrap();
-    let init = ["pki", "--dir", pki.dir.path().to_str().unwrap(), "init"];
-    let made = run("countersign", init);
-    assert!(made.status.success(), "{made:?}");
+    let pki = chromium::pki();
     let server = Server::start(&pki, &[]);
     let address = server.address;
-    let Some(_policy) = ChromiumPolicy::choose(address) else {
-        skipped("right to write a policy of Chromium's, so no web page tries to make a call");
+    let Some(chromium) = Chromium::new(&pki, "orders", address).await else {
         return;
     };
-    let home = tempfile::tempdir().unwrap();
-    import_into_nss(&pki, home.path());
-
     let html = format!(
         "<!doctype html><title>evil</title><script>
         const url = 'https://localhost:{}{RECORD}', bytes = new Uint8Array({:?});
@@ -402,29 +298,16 @@ async fn a_web_page_makes_no_call_with_the_certificate_in_its_readers_browser() 
         text()
     );
     let page = page(html);
-    let chromium = in_repository(Command::new("chromium"))
-        .env("HOME", home.path())
-        .env("XDG_CONFIG_HOME", home.path().join("config"))
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-        ])
-        .args(["--no-first-run", "--remote-debugging-port=0"])
-        .arg(format!(
-            "--user-data-dir={}",
-            home.path().join("profile").display()
-        ))
-        .arg(format!("http://{}/", page.address))
-        .stdin(Stdio::null())
+    let running = chromium
+        .command(&format!("http://{}/", page.address))
+        .arg("--remote-debugging-port=0")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let chromium = Ending(chromium.unwrap());
+    let running = Ending(running.unwrap());
     let told = tokio::task::spawn_blocking(move || page.told.recv_timeout(2 * PATIENCE));
     let told = told.await.unwrap().unwrap();
-    drop(chromium);
+    drop(running);
     // The page learns nothing of the first two, which were sent, and the third waits for a leave that nobody gives.
     assert_eq!(told, "opaque,opaque,failed");
     assert_eq!(recorded(&pki, address).await, 0);

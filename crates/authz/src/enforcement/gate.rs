@@ -110,6 +110,24 @@ impl Gate {
         Ok(Allowed { generation })
     }
 
+    /// Whether the policy in force allows this caller a call of `path` without headers. This is a question and no call:
+    /// it is neither counted nor audited.
+    pub fn would_allow(&self, path: &str) -> bool {
+        let in_force = self.authorization.policy().in_force();
+        let none = HeaderMap::new();
+        let decision = in_force.policy.decide(&self.caller, path, &none);
+        decision.is_allowed()
+    }
+
+    /// Whether a rule of the policy in force reads headers, so that a call with some may be decided otherwise.
+    pub fn reads_headers(&self) -> bool {
+        self.authorization
+            .policy()
+            .in_force()
+            .policy
+            .reads_metadata()
+    }
+
     /// The cache entry of this method and its value, unless the numbers are too large.
     fn memory(&self, method: usize, generation: u64) -> Option<(&AtomicU64, u64)> {
         let number = u64::try_from(method).ok()?;

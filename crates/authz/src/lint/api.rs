@@ -15,6 +15,8 @@ pub struct Api {
     one_message: BTreeSet<String>,
     /// Those of them whose answers are streams.
     feeds: BTreeSet<String>,
+    /// What a policy may name beside `paths`, and need not.
+    optional: BTreeSet<String>,
 }
 
 /// Bytes that do not describe an API.
@@ -71,7 +73,22 @@ impl Api {
             paths,
             one_message,
             feeds,
+            optional: BTreeSet::new(),
         })
+    }
+
+    /// With one path more that is authorized as an RPC is.
+    #[must_use]
+    pub fn with(mut self, path: &str) -> Self {
+        self.paths.insert(path.to_owned());
+        self
+    }
+
+    /// With one path more that a server has only if a setting says so: a policy may name it, and need not.
+    #[must_use]
+    pub fn with_optional(mut self, path: &str) -> Self {
+        self.optional.insert(path.to_owned());
+        self
     }
 
     /// The path of each RPC, `/package.Service/Method`, sorted.
@@ -99,8 +116,13 @@ impl Api {
         self.feeds.contains(path)
     }
 
+    /// All that a policy may name.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &str> {
+        self.paths().chain(self.optional.iter().map(String::as_str))
+    }
+
     pub(crate) fn contains(&self, path: &str) -> bool {
-        self.paths.contains(path)
+        self.paths.contains(path) || self.optional.contains(path)
     }
 
     /// The RPC that was probably meant, if one is similar enough.
@@ -109,7 +131,7 @@ impl Api {
         let typos = |known: &str| {
             base::text::typos(&known.to_ascii_lowercase(), &path.to_ascii_lowercase())
         };
-        self.paths()
+        self.known()
             .filter(near)
             .map(|known| (typos(known), known))
             .min()

@@ -90,7 +90,7 @@ fn reaches(pattern: &Pattern, api: &Api) -> bool {
     match pattern {
         Pattern::Exact(path) => api.contains(path),
         Pattern::Present | Pattern::Prefix(_) | Pattern::Suffix(_) => {
-            api.paths().any(|path| pattern.matches(path))
+            api.known().any(|path| pattern.matches(path))
         }
     }
 }

@@ -76,13 +76,21 @@ impl NotACall {
 /// # Errors
 /// [`NotACall`], the first reason in the order of that type.
 pub fn is_call<B>(request: &Request<B>) -> Result<(), NotACall> {
-    let (uri, headers) = (request.uri(), request.headers());
     if request.method() != Method::POST {
         return Err(NotACall::Method);
     }
-    if !is_grpc(headers) {
+    if !is_grpc(request.headers()) {
         return Err(NotACall::ContentType);
     }
+    has_sound_head(request)
+}
+
+/// Refuses a malformed head, whatever the method and the content type.
+///
+/// # Errors
+/// [`NotACall`], but for its first two reasons.
+pub fn has_sound_head<B>(request: &Request<B>) -> Result<(), NotACall> {
+    let (uri, headers) = (request.uri(), request.headers());
     if !matches!(uri.scheme_str(), Some("https" | "http") | None) {
         return Err(NotACall::Scheme);
     }

@@ -27,6 +27,7 @@ use crate::server::ends::Ends;
 use crate::server::exceeded::Exceeded;
 use crate::server::load::{CallSlot, CallSlots};
 use crate::server::metrics::Metrics;
+use crate::server::page::{self, Page};
 use crate::server::request_body::{CallState, RequestBody};
 use crate::server::service::BoxError;
 use crate::server::table::{self, Table};
@@ -73,6 +74,7 @@ struct ServedMethod {
 #[derive(Debug)]
 pub(crate) struct ServicePort {
     services: Table,
+    page: Option<Page>,
     deadlines: Deadlines,
     bounds: Bounds,
     /// By the place of a method.
@@ -83,6 +85,7 @@ pub(crate) struct ServicePort {
 impl ServicePort {
     pub(crate) fn new(
         services: Table,
+        page: Option<Page>,
         deadlines: Deadlines,
         bounds: Bounds,
         metrics: Arc<Metrics>,
@@ -102,6 +105,7 @@ impl ServicePort {
         }
         Self {
             services,
+            page,
             deadlines,
             bounds,
             methods,
@@ -175,7 +179,11 @@ impl ConnectionService {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        if let Err(no_call) = call::is_call(&request) {
+        let page = self.port.page.as_ref();
+        let view = page.and_then(|page| page.asked_for(&request));
+        if view.is_none()
+            && let Err(no_call) = call::is_call(&request)
+        {
             return Call::none(self.refuse(&request, no_call));
         }
         let id = RequestId::from_headers(request.headers());
@@ -204,14 +212,20 @@ impl ConnectionService {
                 .then(|| self.port.bounds.draining.clone()),
         };
         let (held, work) = match self.admit(request.headers()) {
-            Err(status) => (None, CallWork::refused(&status, request)),
+            Err(status) => (None, refused(view.is_some(), &status, request)),
             Ok((held, limit)) => {
                 ends.limit = limit;
                 match self.gate.admit(place, &request) {
-                    Err(refusal) => (None, CallWork::refused(&refusal, request)),
+                    Err(refusal) => (None, refused(view.is_some(), &refusal, request)),
                     Ok(allowed) => {
                         ends.allowed = Some((allowed, Head::of(&request)));
-                        (Some(held), self.run(place, request, &shared))
+                        let work = match view {
+                            Some(view) => {
+                                CallWork::Answered(view.show(&self.gate, &self.port.bounds.api))
+                            }
+                            None => self.run(place, request, &shared),
+                        };
+                        (Some(held), work)
                     }
                 }
             }
@@ -250,6 +264,17 @@ impl Service<Request<Incoming>> for ConnectionService {
 
     fn call(&self, request: Request<Incoming>) -> Call {
         self.begin(request)
+    }
+}
+
+/// What is not let begin is answered in the form that its caller reads.
+fn refused<B>(is_view: bool, status: &Status, request: Request<B>) -> CallWork
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    match is_view {
+        true => CallWork::Answered(page::refused(status)),
+        false => CallWork::refused(status, request),
     }
 }
 
@@ -312,7 +337,7 @@ mod tests {
             message_bytes: 1 << 20,
             metadata_bytes: 1 << 14,
         };
-        let port = ServicePort::new(services, deadlines, bounds, Arc::new(metrics));
+        let port = ServicePort::new(services, None, deadlines, bounds, Arc::new(metrics));
         let policy = format!(
             r#"{{"name": "p", "allow_rules": [{{"name": "orders",
                 "source": {{"principals": ["spiffe://acme.test/orders"]}},

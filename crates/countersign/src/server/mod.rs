@@ -8,6 +8,7 @@ mod health;
 mod limits;
 mod load;
 mod metrics;
+mod page;
 mod request_body;
 mod run;
 mod service;

@@ -54,6 +54,11 @@ pub struct Settings {
     #[arg(long, env = "APP_REFLECTION")]
     pub reflection: bool,
 
+    /// Serve a page for browsers at /countersign.Page/Show, to callers that the policy allows: who they are here, and
+    /// what they may call
+    #[arg(long, env = "APP_BROWSER_PAGE")]
+    pub browser_page: bool,
+
     /// How log lines are written
     #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,

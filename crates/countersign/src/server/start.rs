@@ -31,6 +31,7 @@ use crate::server::health::Health;
 use crate::server::limits::LimitSettings;
 use crate::server::load::Load;
 use crate::server::metrics::Metrics;
+use crate::server::page::{self, Page};
 use crate::server::service::{BoxError, Register, Service, Services};
 use crate::server::settings::Settings;
 use crate::server::table::Table;
@@ -140,7 +141,11 @@ pub(crate) fn check(service: &Service, mut settings: Settings) -> Result<Checked
     settings.limits.check().map_err(StartError::Contradiction)?;
     settings.limits = fitted(settings.limits)?;
     let trust = settings.credentials.open(Role::Server)?;
-    let api = Arc::new(api(service.descriptors).map_err(|e| StartError::Api(e.to_string()))?);
+    let mut api = api(service.descriptors).map_err(|e| StartError::Api(e.to_string()))?;
+    if settings.browser_page {
+        api = api.with(page::PATH);
+    }
+    let api = Arc::new(api);
     let open = |path: &Path| PolicyFile::open(path, &api);
     let policy = open(&settings.policy)?;
     let shadow = settings.shadow_policy.as_deref().map(open).transpose()?;
@@ -175,7 +180,7 @@ fn fitted(limits: LimitSettings) -> Result<LimitSettings, StartError> {
 }
 
 /// All that can be called on a server whose own API has these descriptors, with health and reflection: what its policy
-/// is checked against.
+/// is checked against. It may name the page for browsers too.
 ///
 /// # Errors
 /// [`InvalidApi`].
@@ -186,7 +191,7 @@ pub fn api(descriptors: &[u8]) -> Result<Api, InvalidApi> {
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     ];
     // Descriptor sets one after the other are one set.
-    Api::from_descriptor_set(&sets.concat())
+    Ok(Api::from_descriptor_set(&sets.concat())?.with_optional(page::PATH))
 }
 
 /// Makes the services by `build`, and serves them until a signal to stop, and then drains; a second signal ends that too.
@@ -296,7 +301,8 @@ where
         drain_streams.send_replace(true);
         health.end().await;
     };
-    let port = Arc::new(ServicePort::new(table, deadlines, bounds, metrics));
+    let page = settings.browser_page.then(|| Page::new(service.name));
+    let port = Arc::new(ServicePort::new(table, page, deadlines, bounds, metrics));
     let served = mtls::serve_incoming(
         listener,
         trust,
