@@ -13,6 +13,7 @@ mod authorization;
 mod balance;
 mod calling;
 mod chromium;
+mod claims;
 mod clock;
 mod credentials;
 mod denials;
