@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use cli::pki::certificate::Certificate;
 use cli::pki::{Authority, Leaf, Revocation};
 use identity::Role;
 use serde_json::Value;
@@ -355,6 +356,59 @@ async fn a_leaf_that_our_own_list_revokes_is_not_taken_and_one_in_use_makes_us_n
         said.contains("tls.crt") && said.contains("revoked"),
         "{said}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_of_ours_that_is_revoked_stops_a_start_and_makes_us_not_ready() {
+    let pki = Pki::new();
+    let revoking = |number: u64, revoked: &[&Authority]| {
+        let now = OffsetDateTime::now_utc() - Duration::minutes(1);
+        let revoked: Vec<_> = revoked
+            .iter()
+            .map(|authority| Revocation {
+                serial: Certificate::from_der(authority.certificate())
+                    .unwrap()
+                    .serial()
+                    .clone(),
+                at: now,
+            })
+            .collect();
+        pki.root
+            .crl(number, &revoked, now, now + Duration::hours(1))
+            .unwrap()
+    };
+    pki.put("inventory", "crl.pem", revoking(1, &[]));
+    let server = Server::start(&pki, &[]);
+
+    pki.put("inventory", "crl.pem", revoking(2, &[&pki.issuing]));
+    let line = server.log.wait(|line| line["message"] == "not ready");
+    assert_eq!(line["reason"], "own certificate revoked");
+    server
+        .log
+        .wait(|line| line["level"] == "WARN" && line["code"] == "CERTIFICATE_REVOKED");
+    // One of the same authority is no better, so that the last good one stays.
+    pki.issue("inventory", &spec("inventory"));
+    server
+        .log
+        .wait(|line| line["message"] == REFUSED && line["code"] == "CERTIFICATE_REVOKED");
+    let check = || {
+        command("server")
+            .arg("check")
+            .env("APP_TLS_DIR", pki.dir("inventory"))
+            .output()
+            .unwrap()
+    };
+    let refused = check();
+    assert_eq!(refused.status.code(), Some(64));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        said.contains("tls.crt") && said.contains("revoked"),
+        "{said}"
+    );
+
+    let another = pki.root.issuing("another issuing", hour()).unwrap();
+    pki.install("inventory", &another.issue(&spec("inventory")).unwrap());
+    server.log.wait(|line| line["message"] == "ready");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use countersign_mtls::{Authorities, ExpiredCrls, PemFile};
+use countersign_mtls::{Authorities, ExpiredCrls, PemFile, Snapshot};
 use identity::Role;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
@@ -46,6 +46,10 @@ fn leaf(serial: u64, points: &[&str]) -> CertificateParams {
 }
 
 fn list(issuer: &Issuer<'_, impl SigningKey>, revoked: &[u64], point: Option<&str>) -> PemFile {
+    PemFile::new("crl.pem", pem_list(issuer, revoked, point).into_bytes())
+}
+
+fn pem_list(issuer: &Issuer<'_, impl SigningKey>, revoked: &[u64], point: Option<&str>) -> String {
     let now = OffsetDateTime::now_utc();
     let params = CertificateRevocationListParams {
         this_update: now - DAY,
@@ -68,15 +72,7 @@ fn list(issuer: &Issuer<'_, impl SigningKey>, revoked: &[u64], point: Option<&st
             .collect(),
         key_identifier_method: KeyIdMethod::Sha256,
     };
-    PemFile::new(
-        "crl.pem",
-        params
-            .signed_by(issuer)
-            .unwrap()
-            .pem()
-            .unwrap()
-            .into_bytes(),
-    )
+    params.signed_by(issuer).unwrap().pem().unwrap()
 }
 
 fn verdict(roots: &str, lists: &[PemFile], chain: &[CertificateDer<'_>]) -> &'static str {
@@ -252,6 +248,66 @@ fn a_list_revokes_however_it_spells_the_name_of_its_issuer() {
         let signer = Issuer::new(params, KeyPair::try_from(key.as_slice()).unwrap());
         let list = list(&signer, &[7], None);
         assert_eq!(verdict(&root_pem, &[list], &chain), expected, "{name:?}");
+    }
+}
+
+#[test]
+fn a_revoked_authority_is_called_that_whatever_is_unknown_below_it() {
+    const HERE: Option<&str> = Some("http://crl.acme.test/here");
+    let root_key = KeyPair::generate().unwrap();
+    let root = authority("Acme Root", 10 * DAY);
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let der = root_key.serialize_der();
+    let root = Issuer::new(root, root_key);
+    let mut respelt = authority("", DAY);
+    let name = DnValue::PrintableString("ACME root".try_into().unwrap());
+    respelt.distinguished_name = rcgen::DistinguishedName::new();
+    respelt.distinguished_name.push(DnType::CommonName, name);
+    let respelt = Issuer::new(respelt, KeyPair::try_from(der.as_slice()).unwrap());
+    let signed = |mut params: CertificateParams, serial: u64, by: &Issuer<'_, KeyPair>| {
+        params.serial_number = Some(SerialNumber::from(serial));
+        let key = KeyPair::generate().unwrap();
+        (
+            params.signed_by(&key, by).unwrap(),
+            Issuer::new(params, key),
+        )
+    };
+    let (upper_cert, upper) = signed(authority("upper", 5 * DAY), 2, &root);
+    let (lower_cert, lower) = signed(authority("lower", 5 * DAY), 3, &upper);
+    let mut params = leaf(7, &[]);
+    let server = ExtendedKeyUsagePurpose::ServerAuth;
+    params.extended_key_usages.push(server);
+    let (leaf_cert, own) = signed(params, 7, &lower);
+    let chain = [&leaf_cert, &lower_cert, &upper_cert];
+    let chain_pem: String = chain.iter().map(|cert| cert.pem()).collect();
+    let chain = chain.map(|cert| cert.der().clone());
+    let file = |name: &str, text: &str| PemFile::new(name, text.as_bytes().to_vec());
+    for (of_root, revoked) in [
+        (pem_list(&root, &[2], None), true),
+        (pem_list(&root, &[2], HERE), true),
+        (pem_list(&respelt, &[2], None), true),
+        (pem_list(&respelt, &[2], HERE), true),
+        (pem_list(&root, &[], None), false),
+    ] {
+        for (below, unknown) in [("upper", &upper), ("lower", &lower)] {
+            let partial = pem_list(unknown, &[], HERE);
+            let lists = [&of_root, &partial].map(|list| file("crl.pem", list));
+            let said = verdict(&root_pem, &lists, &chain);
+            let expected = ["REVOCATION_UNKNOWN", "CERTIFICATE_REVOKED"][usize::from(revoked)];
+            assert_eq!(said, expected, "{below}, {of_root}");
+            // Of ourselves too: what is unknown is no reason to doubt us, and what is revoked is.
+            let own = Snapshot::of_files(
+                Role::Server,
+                file("tls.crt", &chain_pem),
+                file("tls.key", &own.key().serialize_pem()),
+                file("ca.crt", &root_pem),
+                Some(file("crl.pem", &format!("{of_root}{partial}"))),
+                ExpiredCrls::default(),
+            );
+            let refused = own.err().map(|invalid| invalid.code());
+            let expected = revoked.then_some("CERTIFICATE_REVOKED");
+            assert_eq!(refused, expected, "{below}, {of_root}");
+        }
     }
 }
 

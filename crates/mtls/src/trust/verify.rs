@@ -305,28 +305,27 @@ impl Authorities {
             return Ok(());
         }
         let leaf = path.end_entity();
-        let certificates = path
-            .intermediate_certificates()
-            .map(|cert| (cert.issuer(), cert.serial(), true));
-        for (issuer, serial, authority) in
-            std::iter::once((leaf.issuer(), leaf.serial(), false)).chain(certificates)
-        {
-            let lists = lists_of(lists, issuer);
-            if lists.is_empty() && missing == MissingCrls::Refuse {
-                return Err(webpki::Error::UnknownRevocationStatus);
-            }
-            // webpki asks one list of an issuer, and only if its scope fits; to be named in any of them is enough.
-            for list in &lists {
+        let authorities = path.intermediate_certificates();
+        let certificates: Vec<_> = std::iter::once((leaf.issuer(), leaf.serial()))
+            .chain(authorities.map(|cert| (cert.issuer(), cert.serial())))
+            .map(|(issuer, serial)| (issuer, serial, lists_of(lists, issuer)))
+            .collect();
+        // webpki asks one list of an issuer, and only if its scope fits; to be named in any of them is enough. All of
+        // the path is looked at for that before what is unknown of any part of it.
+        for (_, serial, lists) in &certificates {
+            for list in lists {
                 if list.crl.find_serial(serial)?.is_some() {
                     return Err(webpki::Error::CertRevoked);
                 }
             }
+        }
+        for (place, (issuer, _, lists)) in certificates.iter().enumerate() {
             // webpki asks no list whose issuer is encoded otherwise, so that its end was not looked at.
-            let unasked = lists.iter().any(|list| list.crl.issuer() != issuer);
-            if unasked && self.rules.expired_crls == ExpiredCrls::Refuse {
-                return Err(webpki::Error::UnknownRevocationStatus);
-            }
-            if authority && are_only_partial(&lists) {
+            let unasked = lists.iter().any(|list| list.crl.issuer() != *issuer);
+            let is_missing = lists.is_empty() && missing == MissingCrls::Refuse;
+            let is_doubtful = unasked && self.rules.expired_crls == ExpiredCrls::Refuse;
+            let is_authority = place > 0;
+            if is_missing || is_doubtful || (is_authority && are_only_partial(lists)) {
                 return Err(webpki::Error::UnknownRevocationStatus);
             }
         }
