@@ -5,16 +5,22 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+/// Room to see that there is nothing more.
+const MORE: usize = 64;
+
 /// Reads a regular file of at most `max` bytes.
 ///
 /// # Errors
 /// The system's error; or the path is not a regular file (a FIFO would block, a device might never end); or the file is
 /// larger. A permission error names the file's owner and mode, and the user of this process.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    if !path.metadata()?.is_file() {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let mut bytes = Vec::new();
+    // All of it at once: what grows is moved, and the place before it would keep a copy, which may be of a key.
+    let size = usize::try_from(metadata.len().min(max)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(size + MORE);
     let file = File::open(path).map_err(|error| denied(path, error))?;
     file.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {

@@ -3,7 +3,9 @@
 //! No section is skipped: text between sections is commentary only when no line of it could have
 //! been meant as a marker or as the body of a section. No text is repeated in an error, because it may be a key's.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use pki_types::pem::{PemObject, SectionKind};
+use zeroize::Zeroizing;
 
 /// What the first line of a section says that it holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +51,15 @@ pub struct Section {
     pub name: String,
     /// What it says that it holds.
     pub label: Label,
-    /// Its content.
-    pub der: Vec<u8>,
+    /// Its content, wiped when it is dropped.
+    pub der: Zeroizing<Vec<u8>>,
+}
+
+impl Section {
+    /// What it holds. The caller wipes it if it is a key.
+    pub fn into_der(mut self) -> Vec<u8> {
+        std::mem::take(&mut *self.der)
+    }
 }
 
 /// Without its content, which may be a key.
@@ -110,7 +119,9 @@ pub fn sections(text: &[u8]) -> Result<Vec<Section>, PemFault> {
         let marker = marker(line).map_err(|reason| fault(reason.to_owned()))?;
         match (open.take(), marker) {
             (None, None) => commentary(line).map_err(|reason| fault(reason.to_owned()))?,
-            (None, Some(Marker::Begin(name))) => open = Some(OpenSection::new(number, name)),
+            (None, Some(Marker::Begin(name))) => {
+                open = Some(OpenSection::new(number, name, text.len()));
+            }
             (None, Some(Marker::End(_))) => {
                 return Err(fault("an -----END line without its -----BEGIN".to_owned()));
             }
@@ -145,16 +156,28 @@ struct OpenSection<'a> {
     name: &'a str,
     label: Label,
     /// Base64, one line after another.
-    body: String,
+    body: Zeroizing<String>,
 }
 
 impl<'a> OpenSection<'a> {
-    fn new(line: usize, name: &'a str) -> Self {
+    /// In a text of `length` bytes.
+    fn new(line: usize, name: &'a str, length: usize) -> Self {
+        let label = Label::new(name);
+        // A key is never moved to a larger place, since the one before would keep a copy.
+        let room = match label {
+            Label::PrivateKey(_) => length,
+            Label::Certificate
+            | Label::RevocationList
+            | Label::SigningRequest
+            | Label::EncryptedPrivateKey
+            | Label::EcParameters
+            | Label::Other(_) => 0,
+        };
         Self {
             line,
             name,
-            label: Label::new(name),
-            body: String::new(),
+            label,
+            body: String::with_capacity(room).into(),
         }
     }
 
@@ -179,27 +202,36 @@ impl<'a> OpenSection<'a> {
             return Err("a section is not base64");
         }
         self.body.push_str(line);
-        self.body.push('\n');
+        if !matches!(self.label, Label::PrivateKey(_)) {
+            self.body.push('\n');
+        }
         Ok(self)
     }
 
     fn decoded(self) -> Result<Section, PemFault> {
         let der = match self.label {
-            Label::Certificate
-            | Label::RevocationList
-            | Label::SigningRequest
-            | Label::PrivateKey(_) => {
+            Label::PrivateKey(_) => {
+                let mut der = Zeroizing::new(vec![0; self.body.len()]);
+                let length = BASE64_STANDARD.decode_slice(&*self.body, &mut der);
+                let length =
+                    length.map_err(|_undecodable| self.fault("a section is not base64"))?;
+                der.truncate(length);
+                der
+            }
+            Label::Certificate | Label::RevocationList | Label::SigningRequest => {
                 // The decoder knows no other spelling than that of RFC 7468.
                 let name = self.name.trim_start_matches("NEW ");
-                let body = &self.body;
+                let body = &*self.body;
                 let text = format!("-----BEGIN {name}-----\n{body}-----END {name}-----\n");
                 let decoded =
                     <(SectionKind, Vec<u8>) as PemObject>::from_pem_slice(text.as_bytes());
                 let (_, der) =
                     decoded.map_err(|_undecodable| self.fault("a section is not base64"))?;
-                der
+                der.into()
             }
-            Label::EncryptedPrivateKey | Label::EcParameters | Label::Other(_) => Vec::new(),
+            Label::EncryptedPrivateKey | Label::EcParameters | Label::Other(_) => {
+                Zeroizing::default()
+            }
         };
         Ok(Section {
             line: self.line,
@@ -268,6 +300,10 @@ fn looks_like_marker(line: &[u8]) -> bool {
         "PARAMETERS",
         "REVOCATION",
     ];
+    // The body of a section, which is not copied: it may be of a key.
+    if line.iter().all(|byte| is_base64(*byte)) {
+        return false;
+    }
     let line = plain(line);
     let named = KINDS.iter().any(|kind| line.contains(kind));
     let meant = |word: &str| {

@@ -7,6 +7,8 @@ use std::sync::{Arc, LazyLock};
 use aws_lc_rs::digest;
 use rustls::crypto::aws_lc_rs::{self as rustls_aws_lc_rs, cipher_suite};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedCipherSuite, WantsVerifier};
 
@@ -43,6 +45,12 @@ pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
 
 pub(crate) fn signature_algorithms() -> &'static WebPkiSupportedAlgorithms {
     &provider().signature_verification_algorithms
+}
+
+/// A key to sign with, by the provider's own reader: it copies what it needs, and `key` stays whoever's to wipe that
+/// has it.
+pub(crate) fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+    rustls_aws_lc_rs::sign::any_supported_type(key)
 }
 
 pub(crate) fn server_config() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, rustls::Error> {

@@ -65,16 +65,10 @@ pub(crate) async fn loss(
     let mut checked_at = SystemTime::UNIX_EPOCH;
     loop {
         let now = SystemTime::now();
-        let Ok(left) = peer.not_after().duration_since(now) else {
-            return Refusal::Expired {
-                not_after: peer.not_after(),
-            };
+        let left = match left(peer, now) {
+            Ok(left) => left,
+            Err(refusal) => return refusal,
         };
-        if now < peer.not_before() {
-            return Refusal::NotYetValid {
-                not_before: peer.not_before(),
-            };
-        }
         let snapshot = snapshots.borrow().clone();
         let stale = snapshot.next_stale_list(checked_at);
         if stale.is_some_and(|stale| stale < now) {
@@ -96,10 +90,23 @@ pub(crate) async fn loss(
                     continue;
                 }
                 let snapshot = snapshots.borrow_and_update().clone();
-                if let Err(refusal) = snapshot.rejudge(role, chain) {
+                if let Err(refusal) = snapshot.rejudge(role, chain, SystemTime::now()) {
                     return refusal;
                 }
             }
         }
     }
+}
+
+/// For how long the verified path of `peer` is valid from `now` on, or why it is not.
+pub(crate) fn left(peer: &Peer, now: SystemTime) -> Result<Duration, Refusal> {
+    if now < peer.not_before() {
+        return Err(Refusal::NotYetValid {
+            not_before: peer.not_before(),
+        });
+    }
+    let left = peer.not_after().duration_since(now);
+    left.map_err(|_over| Refusal::Expired {
+        not_after: peer.not_after(),
+    })
 }

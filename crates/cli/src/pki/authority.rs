@@ -134,7 +134,7 @@ impl Authority {
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, InvalidAuthority> {
         let certificate = first_certificate("the certificate", certificate_pem)?;
         let key = private_key("the private key", key_pem)?;
-        let key = KeyPair::try_from(&key).map_err(InvalidAuthority::Key)?;
+        let key = KeyPair::try_from(&*key).map_err(InvalidAuthority::Key)?;
         let parsed = Certificate::from_der(&certificate)?;
         if !parsed.is_authority() {
             return Err(InvalidAuthority::NoAuthority);

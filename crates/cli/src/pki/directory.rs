@@ -410,7 +410,7 @@ impl Credentials {
 
 fn key_of(pem: &str) -> Option<KeyPair> {
     let key = private_key("tls.key", pem).ok()?;
-    KeyPair::try_from(&key).ok()
+    KeyPair::try_from(&*key).ok()
 }
 
 fn is_key_of(key_pem: &str, request: &SigningRequest) -> bool {

@@ -5,6 +5,7 @@ use pem::{EncodeConfig, LineEnding, Pem};
 use pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::FromDer as _;
+use zeroize::Zeroizing;
 
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OID: u8 = 0x06;
@@ -69,7 +70,10 @@ pub(super) fn first_certificate(what: &str, pem: &str) -> Result<CertificateDer<
 }
 
 /// The one private key of a text.
-pub(super) fn private_key(what: &str, pem: &str) -> Result<PrivateKeyDer<'static>, NotPem> {
+pub(super) fn private_key(
+    what: &str,
+    pem: &str,
+) -> Result<Zeroizing<PrivateKeyDer<'static>>, NotPem> {
     Ok(PemFile::new(what, pem.into()).private_key()?)
 }
 

@@ -167,7 +167,7 @@ fn section(bytes: &[u8]) -> Result<Vec<u8>, InvalidSigningRequest> {
             first: first.line,
             second: second.line,
         }),
-        (Some(request), None) => Ok(request.der),
+        (Some(request), None) => Ok(request.into_der()),
     }
 }
 

@@ -381,7 +381,7 @@ fn salvaged(file: &PemFile) -> Vec<CertificateRevocationListDer<'static>> {
     let find =
         |text: &[u8], what: &[u8]| text.windows(what.len()).position(|window| window == what);
     let mut lists = Vec::new();
-    let mut rest = &*file.bytes;
+    let mut rest = file.bytes.as_slice();
     while let Some(start) = find(rest, BEGIN) {
         let (_, section) = rest.split_at(start);
         let Some(end) = find(section, END) else { break };

@@ -83,7 +83,8 @@ impl Trust {
             expired_crls,
             missing_crls,
         };
-        let first = Arc::new(Snapshot::first(role, feed.read(), rules)?);
+        let first = Snapshot::first(role, feed.read(), rules, SystemTime::now())?;
+        let first = Arc::new(first);
         let state = match state {
             None => None,
             Some(mut state) => {
@@ -257,7 +258,7 @@ fn look(
     if let Some(last) = seen {
         return Looked { last, found: None };
     }
-    let (next, mut faults) = current.next(material, roots_agree);
+    let (next, mut faults) = current.next(material, roots_agree, SystemTime::now());
     if let Some(state) = state {
         // Before they are in use, so that a restart after a crash knows them.
         let lists = &next.as_ref().unwrap_or(current).authorities().lists;

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
 
 use crate::crypto::{self, Digest};
 use crate::text;
@@ -24,11 +25,11 @@ const MAX_FILE: u64 = 1 << 20;
 /// A file of revocation lists larger than this is none (16 MiB; a list of 100,000 entries has about 5 MiB).
 const MAX_LISTS: u64 = 16 << 20;
 
-/// The bytes of one file, and its path for messages.
+/// The bytes of one file, which are wiped when it goes since they may be a key, and its path for messages.
 #[derive(Clone)]
 pub struct PemFile {
     pub(crate) path: PathBuf,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
     /// What came as DER, so that there is no text to take apart; `bytes` are those of all sections then.
     decoded: Option<Vec<Section>>,
 }
@@ -63,7 +64,7 @@ impl PemFile {
     pub fn new(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Self {
         Self {
             path: path.into(),
-            bytes,
+            bytes: bytes.into(),
             decoded: None,
         }
     }
@@ -74,22 +75,23 @@ impl PemFile {
         label: &Label,
         ders: impl IntoIterator<Item = Vec<u8>>,
     ) -> Self {
-        let section = |(index, der)| Section {
+        let section = |(index, der): (usize, Vec<u8>)| Section {
             line: index + 1,
             name: String::new(),
             label: label.clone(),
-            der,
+            der: der.into(),
         };
         let sections: Vec<_> = ders.into_iter().enumerate().map(section).collect();
+        let parts: Vec<&[u8]> = sections.iter().map(|it| it.der.as_slice()).collect();
         Self {
             path: name.into(),
-            bytes: sections.iter().flat_map(|it| &it.der).copied().collect(),
+            bytes: parts.concat().into(),
             decoded: Some(sections),
         }
     }
 
     pub(crate) fn digest(&self) -> Digest {
-        crypto::digest([&*self.bytes])
+        crypto::digest([self.bytes.as_slice()])
     }
 
     /// Where it came from.
@@ -106,7 +108,7 @@ impl PemFile {
         let sections = self.sections(Contents::Chain)?.into_iter();
         Ok(sections
             .filter(|section| section.label == Label::Certificate)
-            .map(|section| CertificateDer::from(section.der))
+            .map(|section| CertificateDer::from(section.into_der()))
             .collect())
     }
 
@@ -163,7 +165,7 @@ impl PemFile {
         };
         self.sections(Contents::Roots)?
             .into_iter()
-            .map(|section| CertificateDer::from(section.der))
+            .map(|section| CertificateDer::from(section.into_der()))
             .enumerate()
             .map(root)
             .collect()
@@ -178,7 +180,7 @@ impl PemFile {
     ) -> Result<Vec<CertificateRevocationListDer<'static>>, InvalidCredentials> {
         let sections = self.sections(Contents::RevocationLists)?.into_iter();
         Ok(sections
-            .map(|section| CertificateRevocationListDer::from(section.der))
+            .map(|section| CertificateRevocationListDer::from(section.into_der()))
             .collect())
     }
 
@@ -186,11 +188,14 @@ impl PemFile {
     ///
     /// # Errors
     /// When the file is not PEM, holds no key or several, or one under a passphrase.
-    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, InvalidCredentials> {
+    pub fn private_key(&self) -> Result<Zeroizing<PrivateKeyDer<'static>>, InvalidCredentials> {
         let mut keys = Vec::new();
         for section in self.sections(Contents::Key)? {
             match section.label {
-                Label::PrivateKey(kind) => keys.extend(PrivateKeyDer::from_pem(kind, section.der)),
+                Label::PrivateKey(kind) => {
+                    let key = PrivateKeyDer::from_pem(kind, section.into_der());
+                    keys.extend(key.map(Zeroizing::new));
+                }
                 Label::EncryptedPrivateKey => {
                     return Err(InvalidCredentials::EncryptedKey {
                         path: self.path.clone(),

@@ -62,6 +62,7 @@ impl Snapshot {
         role: Role,
         material: Material,
         rules: Rules,
+        now: SystemTime,
     ) -> Result<Self, InvalidCredentials> {
         if let Some(trouble) = material.trouble {
             return Err(trouble);
@@ -82,13 +83,13 @@ impl Snapshot {
             Err(_) => Ok(()),
             Ok(peer) => own.is_of(peer),
         };
-        must_be_accepted(&own.judged(role, &authorities))?;
+        must_be_accepted(&own.judged(role, &authorities, now))?;
         let (lists, faults) = {
             let setting = Setting {
                 in_force: None,
                 issuers: &Issuers::new(own.issuers(), &authorities.roots),
                 roots: &authorities.roots,
-                now: SystemTime::now(),
+                now,
             };
             lists::renew(&material.crls, &setting)
         };
@@ -102,7 +103,7 @@ impl Snapshot {
             lists::cover(&lists, own.issuers().iter().chain(roots), path)?;
         }
         authorities.lists = lists;
-        let verdict = own.judged(role, &authorities);
+        let verdict = own.judged(role, &authorities, now);
         must_be_accepted(&verdict)?;
         Ok(Self {
             role,
@@ -116,11 +117,17 @@ impl Snapshot {
         })
     }
 
-    /// The next snapshot: each new part that is valid, and the last good one of each other part. `None` when nothing is new.
+    /// What takes the place of this one: each part that is new and good, and the last good one of each that is not.
+    /// `None` when nothing is new; that our own certificate is believed again is new, as when a clock was put right.
     ///
     /// An invalid part does not block a valid one, and does not weaken revocation. `roots_agree` says that the last read found the
     /// same roots: a root goes only then, since a file that is being written looks as if it had gone.
-    pub(crate) fn next(&self, material: Material, roots_agree: bool) -> (Option<Self>, Vec<Fault>) {
+    pub(crate) fn next(
+        &self,
+        material: Material,
+        roots_agree: bool,
+        now: SystemTime,
+    ) -> (Option<Self>, Vec<Fault>) {
         let mut faults = Vec::new();
         let contents = material.contents();
         if let Some(trouble) = material.trouble {
@@ -136,12 +143,12 @@ impl Snapshot {
         let mut bundles = bundles::renew(&self.bundles, material.bundles, roots_agree, &mut faults);
         let rules = self.authorities.rules;
         if rules.missing_crls == MissingCrls::Refuse {
-            self.keep_listed(&mut bundles, &material.crls, &mut faults);
+            self.keep_listed(&mut bundles, &material.crls, now, &mut faults);
         }
         let mut authorities = rules.authorities(bundles::roots(&bundles));
 
-        // The certificates of our own chain verify lists only if the chain itself is valid.
-        candidate = candidate.filter(|own| self.takes(own, &authorities, &mut faults));
+        // Whoever stands in our own chain vouches for lists only if the chain is sound itself.
+        candidate = candidate.filter(|own| self.takes(own, &authorities, now, &mut faults));
         let ours = candidate.iter().flat_map(|own| own.issuers());
         let ours: Vec<_> = ours.chain(self.own.issuers()).cloned().collect();
         let (lists, list_faults) = {
@@ -149,26 +156,28 @@ impl Snapshot {
                 in_force: Some(&self.authorities.lists),
                 issuers: &Issuers::new(&ours, &authorities.roots),
                 roots: &authorities.roots,
-                now: SystemTime::now(),
+                now,
             };
             lists::renew(&material.crls, &setting)
         };
         faults.extend(list_faults);
         authorities.lists = lists;
         let own = candidate
-            .filter(|own| self.takes(own, &authorities, &mut faults))
+            .filter(|own| self.takes(own, &authorities, now, &mut faults))
             .unwrap_or_else(|| self.own.clone());
 
         let unchanged = Arc::ptr_eq(&own, &self.own)
             && bundles::are_the_same(&bundles, &self.bundles)
             && lists::are_the_same(&authorities.lists, &self.authorities.lists);
-        if unchanged {
+        let verdict = own.judged(self.role, &authorities, now);
+        let is_believed_again = self.verdict.is_err() && verdict.is_ok();
+        if unchanged && !is_believed_again {
             return (None, faults);
         }
         let next = Self {
             role: self.role,
             generation: self.generation + 1,
-            verdict: own.judged(self.role, &authorities),
+            verdict,
             own,
             authorities: Arc::new(authorities),
             bundles,
@@ -183,6 +192,7 @@ impl Snapshot {
         &self,
         bundles: &mut Vec<Arc<Bundle>>,
         crls: &Result<PemFile, NoLists>,
+        now: SystemTime,
         faults: &mut Vec<Fault>,
     ) {
         let mut listed = Vec::new();
@@ -196,7 +206,7 @@ impl Snapshot {
                 in_force: Some(&self.authorities.lists),
                 issuers: &Issuers::new(self.own.issuers(), &bundle.roots),
                 roots: &bundle.roots,
-                now: SystemTime::now(),
+                now,
             };
             let roots = bundle.roots.iter().map(|root| &root.der);
             match lists::would_cover(crls, &setting, roots) {
@@ -212,13 +222,19 @@ impl Snapshot {
 
     /// Whether `own` is to replace our own certificate. Neither side replaces a good one by one that fails, and a
     /// server takes none that fails.
-    fn takes(&self, own: &Own, authorities: &Authorities, faults: &mut Vec<Fault>) -> bool {
+    fn takes(
+        &self,
+        own: &Own,
+        authorities: &Authorities,
+        now: SystemTime,
+        faults: &mut Vec<Fault>,
+    ) -> bool {
         let may_fail = || {
             self.role == Role::Client
                 && own.id.is_none()
-                && self.own.judged(self.role, authorities).is_err()
+                && self.own.judged(self.role, authorities, now).is_err()
         };
-        let fault = match own.judged(self.role, authorities) {
+        let fault = match own.judged(self.role, authorities, now) {
             Ok(peer) => own.is_of(&peer).err(),
             Err(_) if may_fail() => None,
             Err(refusal) => Some(own.refused(&refusal)),
@@ -245,7 +261,7 @@ impl Snapshot {
             expired_crls,
             missing_crls: MissingCrls::default(),
         };
-        Self::first(role, material, rules)
+        Self::first(role, material, rules, SystemTime::now())
     }
 
     /// Which side of a connection these credentials are for.
@@ -306,13 +322,14 @@ impl Snapshot {
         &self,
         role: Role,
         chain: &[CertificateDer<'static>],
+        now: SystemTime,
     ) -> Result<(), Refusal> {
         let id = crypto::digest(chain.iter().map(AsRef::as_ref));
         let verdict = {
             let mut rejudged = self.rejudged.lock().unwrap_or_else(PoisonError::into_inner);
             rejudged.entry(id).or_default().clone()
         };
-        let judge = || self.authorities.peer_of(role, chain, SystemTime::now());
+        let judge = || self.authorities.peer_of(role, chain, now);
         verdict.get_or_init(|| judge().map(drop)).clone()
     }
 
@@ -351,19 +368,22 @@ impl Own {
             None => &chain_file,
         };
         let key = key_file.private_key()?;
-        let certified =
-            CertifiedKey::from_der(chain.clone(), key, crypto::provider()).map_err(|error| {
-                if matches!(error, rustls::Error::InconsistentKeys(_)) {
-                    return InvalidCredentials::KeyMismatch {
-                        key: key_file.path.clone(),
-                        chain: chain_file.path.clone(),
-                    };
-                }
-                InvalidCredentials::UnusableKey {
-                    path: key_file.path.clone(),
-                    reason: error.to_string(),
-                }
-            })?;
+        let certified = crypto::signing_key(&key).and_then(|key| {
+            let certified = CertifiedKey::new(chain.clone(), key);
+            certified.keys_match().map(|()| certified)
+        });
+        let certified = certified.map_err(|error| {
+            if matches!(error, rustls::Error::InconsistentKeys(_)) {
+                return InvalidCredentials::KeyMismatch {
+                    key: key_file.path.clone(),
+                    chain: chain_file.path.clone(),
+                };
+            }
+            InvalidCredentials::UnusableKey {
+                path: key_file.path.clone(),
+                reason: error.to_string(),
+            }
+        })?;
         Ok(Self {
             chain,
             resolver: Arc::new(SingleCertAndKey::from(certified)),
@@ -379,8 +399,12 @@ impl Own {
 
     /// What a peer with these authorities would say. A list that names the leaf or an issuer of it counts; that one has
     /// expired, or is about others, is no reason to doubt ourselves, since a peer may have a better one.
-    fn judged(&self, role: Role, authorities: &Authorities) -> Result<Peer, Refusal> {
-        let now = SystemTime::now();
+    fn judged(
+        &self,
+        role: Role,
+        authorities: &Authorities,
+        now: SystemTime,
+    ) -> Result<Peer, Refusal> {
         let with = |lists| Authorities {
             lists,
             ..Rules::default().authorities(authorities.roots.clone())
@@ -419,7 +443,10 @@ mod tests {
         KeyPair, KeyUsagePurpose, SanType,
     };
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::lease;
 
     fn root(name: &str) -> (String, Issuer<'static, KeyPair>) {
         let mut params = CertificateParams::default();
@@ -451,15 +478,69 @@ mod tests {
         };
         let roots = |snapshot: &Snapshot| snapshot.authorities.roots.len();
         let whole = read(&[&first, &second]);
-        let snapshot = Snapshot::first(Role::Server, whole, Rules::default()).unwrap();
+        let now = SystemTime::now();
+        let snapshot = Snapshot::first(Role::Server, whole, Rules::default(), now).unwrap();
         assert_eq!(roots(&snapshot), 2);
 
         // Cut between two certificates, as a file is that is being written.
-        let (taken, faults) = snapshot.next(read(&[&first]), false);
+        let (taken, faults) = snapshot.next(read(&[&first]), false, now);
         assert!(taken.is_none() && faults.is_empty(), "{faults:?}");
-        let (taken, _) = snapshot.next(read(&[&first]), true);
+        let (taken, _) = snapshot.next(read(&[&first]), true, now);
         assert_eq!(roots(&taken.unwrap()), 1);
-        let (taken, _) = snapshot.next(read(&[&first, &second, &third]), false);
+        let (taken, _) = snapshot.next(read(&[&first, &second, &third]), false, now);
         assert_eq!(roots(&taken.unwrap()), 3);
+    }
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    #[test]
+    fn a_clock_that_is_put_back_and_right_again_says_the_same_with_and_without_a_reload() {
+        let ((first, issuer), (second, _)) = (root("a"), root("b"));
+        let now = SystemTime::now();
+        let back = now - 2 * DAY;
+        // A leaf that is good from so long ago on.
+        let leaf = |days: u32, usage: ExtendedKeyUsagePurpose| {
+            let mut leaf = CertificateParams::default();
+            leaf.subject_alt_names = vec![SanType::URI("spiffe://acme.test/a".try_into().unwrap())];
+            leaf.extended_key_usages = vec![usage];
+            leaf.not_before = (now - days * DAY).into();
+            leaf.not_after = (now + DAY).into();
+            let key = KeyPair::generate().unwrap();
+            (leaf.signed_by(&key, &issuer).unwrap(), key)
+        };
+        let (own, key) = leaf(1, ExtendedKeyUsagePurpose::ServerAuth);
+        let read = |roots: &[&str]| {
+            let file = |name, content: String| PemFile::new(name, content.into_bytes());
+            Material::of_files(
+                file("tls.crt", own.pem()),
+                file("tls.key", key.serialize_pem()),
+                file("ca.crt", roots.concat()),
+                None,
+            )
+        };
+        let in_order = read(&[&first]);
+        let snapshot = Snapshot::first(Role::Server, in_order, Rules::default(), now).unwrap();
+
+        let (reloaded, faults) = snapshot.next(read(&[&first, &second]), true, back);
+        let reloaded = reloaded.unwrap();
+        assert!(faults.is_empty(), "{faults:?}");
+        let refusal = reloaded.own().unwrap_err().code();
+        assert_eq!(
+            refusal, "CERTIFICATE_NOT_YET_VALID",
+            "so that it is not ready"
+        );
+        for (days, expected) in [(3, Ok(())), (1, Err("CERTIFICATE_NOT_YET_VALID"))] {
+            let (peer, _) = leaf(days, ExtendedKeyUsagePurpose::ClientAuth);
+            let chain = [peer.der().clone()];
+            let believed = snapshot.authorities().peer_of(Role::Client, &chain, now);
+            let without = lease::left(&believed.unwrap(), back).map(drop);
+            let with = reloaded.rejudge(Role::Client, &chain, back);
+            for said in [without, with] {
+                assert_eq!(said.map_err(|refusal| refusal.code()), expected, "{days}");
+            }
+        }
+
+        let (right, _) = reloaded.next(read(&[&first, &second]), true, now);
+        assert!(right.unwrap().own().is_ok(), "so that it is ready again");
     }
 }

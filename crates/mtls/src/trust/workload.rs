@@ -12,6 +12,7 @@ use identity::SpiffeId;
 use prost::Message;
 use rustls::pki_types::pem::SectionKind;
 use x509_parser::asn1_rs::{Any, FromDer as _};
+use zeroize::Zeroizing;
 
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::invalid_workload::InvalidWorkload;
@@ -175,7 +176,7 @@ struct Federated {
 pub(crate) struct Answer {
     id: SpiffeId,
     chain: Vec<Vec<u8>>,
-    key: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
     bundles: Vec<(String, Vec<Vec<u8>>)>,
     lists: Vec<Vec<u8>>,
 }
@@ -235,7 +236,7 @@ impl Answer {
         }
         Ok(Self {
             chain,
-            key: svid.x509_svid_key,
+            key: svid.x509_svid_key.into(),
             lists: response.crl,
             id,
             bundles,
@@ -274,7 +275,7 @@ impl Answer {
             key: Some(Ok(file(
                 format!("the key of {id}"),
                 key,
-                std::slice::from_ref(&self.key),
+                std::slice::from_ref(&*self.key),
             ))),
             bundles: self.bundles.iter().map(bundle).collect(),
             crls: if self.lists.is_empty() {
