@@ -23,6 +23,7 @@ mod floods;
 mod foreign;
 mod hangs;
 mod hogging;
+mod keys;
 mod limits;
 mod load;
 mod operations;

@@ -377,24 +377,24 @@ async fn an_authority_of_ours_that_is_revoked_stops_a_start_and_makes_us_not_rea
             .crl(number, &revoked, now, now + Duration::hours(1))
             .unwrap()
     };
-    pki.put("inventory", "crl.pem", revoking(1, &[]));
+    pki.put("echo", "crl.pem", revoking(1, &[]));
     let server = Server::start(&pki, &[]);
 
-    pki.put("inventory", "crl.pem", revoking(2, &[&pki.issuing]));
+    pki.put("echo", "crl.pem", revoking(2, &[&pki.issuing]));
     let line = server.log.wait(|line| line["message"] == "not ready");
     assert_eq!(line["reason"], "own certificate revoked");
     server
         .log
         .wait(|line| line["level"] == "WARN" && line["code"] == "CERTIFICATE_REVOKED");
     // One of the same authority is no better, so that the last good one stays.
-    pki.issue("inventory", &spec("inventory"));
+    pki.issue("echo", &spec("echo"));
     server
         .log
         .wait(|line| line["message"] == REFUSED && line["code"] == "CERTIFICATE_REVOKED");
     let check = || {
-        command("server")
+        command("echo-server")
             .arg("check")
-            .env("APP_TLS_DIR", pki.dir("inventory"))
+            .env("APP_TLS_DIR", pki.dir("echo"))
             .output()
             .unwrap()
     };
@@ -407,7 +407,7 @@ async fn an_authority_of_ours_that_is_revoked_stops_a_start_and_makes_us_not_rea
     );
 
     let another = pki.root.issuing("another issuing", hour()).unwrap();
-    pki.install("inventory", &another.issue(&spec("inventory")).unwrap());
+    pki.install("echo", &another.issue(&spec("echo")).unwrap());
     server.log.wait(|line| line["message"] == "ready");
 }
 

@@ -136,6 +136,11 @@ impl Gate {
         fits.then_some((place, generation << METHOD_BITS | number))
     }
 
+    /// Whether the policy that let the call begin is still the one in force.
+    pub fn is_current(&self, allowed: &Allowed) -> bool {
+        self.authorization.policy().generation() == allowed.generation
+    }
+
     /// Resolves with the status for the caller when a policy newer than `allowed` does not allow the call.
     pub async fn refused(&self, allowed: &Allowed, head: &Head) -> Status {
         let mut policy = self.authorization.policy().subscribe();

@@ -1,8 +1,8 @@
 //! Runs one call, from its start to the last byte of its response, ends it early if necessary, and reports its end once.
 //!
-//! What may end a call early is checked from its first wait on, since most calls never wait. Nothing is missed: the policy
-//! is compared by its generation, the lease is checked again, and the deadline counts from the start. A response of many
-//! pieces is checked from the second piece on.
+//! Most calls never wait, so the checks for an early end begin at the first wait. Nothing is missed: the policy is compared
+//! by its generation, the lease is checked again, and the deadline counts from the start. A response whose caller does not
+//! read waits without being polled, so the same three are compared before each piece of it.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -77,10 +77,10 @@ impl Run {
         }
     }
 
-    /// Whether there is no time to wait for.
-    fn is_over(&self) -> bool {
-        let is_over = |ends: &Ends| ends.limit.is_zero() || ends.lease.is_lost();
-        self.ends.as_ref().is_some_and(is_over)
+    /// Whether one of `ends` may have come while nothing waited for it.
+    fn may_be_over(&self) -> bool {
+        let ends = self.ends.as_ref();
+        ends.is_some_and(|ends| ends.may_have_come(self.began))
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
@@ -181,7 +181,7 @@ impl Call {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         if let Some(run) = self.run.as_mut() {
-            if run.is_over() {
+            if run.may_be_over() {
                 run.arm();
             }
             if let Poll::Ready(status) = run.poll_end(cx) {
@@ -300,7 +300,7 @@ impl http_body::Body for CallBody {
             return Pin::new(body).poll_frame(cx);
         };
         let _entered = run.enter();
-        if this.pieces > UNWATCHED {
+        if this.pieces > UNWATCHED || run.may_be_over() {
             run.arm();
         }
         if let Poll::Ready(status) = run.poll_end(cx) {

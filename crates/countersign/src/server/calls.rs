@@ -316,6 +316,24 @@ mod tests {
 
     /// The calls of a connection that may call [`CHECK`], which answers at once with one message.
     fn calls(deadlines: Deadlines) -> ConnectionService {
+        calls_by(deadlines, &policy("spiffe://acme.test/orders"))
+    }
+
+    /// That `principal` may call [`CHECK`], and nobody else.
+    fn policy(principal: &str) -> LivePolicy {
+        LivePolicy::new(parsed(principal))
+    }
+
+    fn parsed(principal: &str) -> Policy {
+        let policy = format!(
+            r#"{{"name": "p", "allow_rules": [{{"name": "orders",
+                "source": {{"principals": ["{principal}"]}},
+                "request": {{"paths": ["{CHECK}"]}}}}]}}"#
+        );
+        Policy::parse(policy.as_bytes()).unwrap()
+    }
+
+    fn calls_by(deadlines: Deadlines, policy: &LivePolicy) -> ConnectionService {
         let api = crate::server::api(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
         let metrics = Metrics::new(&api, Traces::default(), CallLines::Failed);
         let mut services = Table::default();
@@ -338,17 +356,11 @@ mod tests {
             metadata_bytes: 1 << 14,
         };
         let port = ServicePort::new(services, None, deadlines, bounds, Arc::new(metrics));
-        let policy = format!(
-            r#"{{"name": "p", "allow_rules": [{{"name": "orders",
-                "source": {{"principals": ["spiffe://acme.test/orders"]}},
-                "request": {{"paths": ["{CHECK}"]}}}}]}}"#
-        );
-        let policy = LivePolicy::new(Policy::parse(policy.as_bytes()).unwrap());
         let peer = peer();
         ConnectionService::new(
             Arc::new(port),
             &peer,
-            Authorization::new(policy).gate(&peer),
+            Authorization::new(policy.clone()).gate(&peer),
             Lease::never_lost_for_tests(),
             Load::new(10, 10).caller(&peer),
         )
@@ -386,6 +398,54 @@ mod tests {
             }
         }
         code
+    }
+
+    /// The code of a response that its caller has left unread so far, and how many of its messages come before that.
+    fn read(body: CallBody) -> (tonic::Code, usize) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut body, mut messages) = (pin!(body), 0);
+        loop {
+            match body.as_mut().poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.trailers_ref() {
+                    Some(trailers) => return (call::code(trailers), messages),
+                    None => messages += 1,
+                },
+                other @ (Poll::Ready(None | Some(Err(_))) | Poll::Pending) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_waits_for_its_reader_is_held_back_when_its_caller_lost_the_right() {
+        let policy = policy("spiffe://acme.test/orders");
+        let calls = calls_by(deadlines(Duration::from_secs(60)), &policy);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut answered = || {
+            let mut call = pin!(calls.begin(request()));
+            match call.as_mut().poll(&mut cx) {
+                Poll::Ready(Ok(response)) => response.into_body(),
+                Poll::Pending => panic!("the call waits"),
+            }
+        };
+        let (kept, withdrawn) = (answered(), answered());
+        assert_eq!(read(kept), (tonic::Code::Ok, 1));
+        policy.replace(parsed("spiffe://acme.test/another"));
+        assert_eq!(read(withdrawn), (tonic::Code::PermissionDenied, 0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_waits_for_its_reader_is_held_back_when_its_deadline_is_over() {
+        let calls = calls(deadlines(Duration::from_millis(20)));
+        let mut cx = Context::from_waker(Waker::noop());
+        let body = {
+            let mut call = pin!(calls.begin(request()));
+            match call.as_mut().poll(&mut cx) {
+                Poll::Ready(Ok(response)) => response.into_body(),
+                Poll::Pending => panic!("the call waits"),
+            }
+        };
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        assert_eq!(read(body), (tonic::Code::DeadlineExceeded, 0));
     }
 
     #[test]

@@ -31,6 +31,16 @@ pub(crate) struct Ends {
     pub(crate) draining: Option<watch::Receiver<bool>>,
 }
 
+impl Ends {
+    /// Whether one of them may have come, for a call that did not wait for them.
+    pub(crate) fn may_have_come(&self, began: Instant) -> bool {
+        let is_current = |(allowed, _): &(Allowed, Head)| self.gate.is_current(allowed);
+        self.lease.is_lost()
+            || !self.allowed.as_ref().is_none_or(is_current)
+            || began.elapsed() >= self.limit
+    }
+}
+
 /// Resolves when one of `ends` has come, with the status that ends the call.
 pub(crate) async fn ended(ends: Ends, shared: Arc<CallState>, began: Instant) -> Status {
     let Ends {

@@ -55,13 +55,13 @@ fn found<'a>(process: u32, wanted: &[(&'a str, Vec<u8>)]) -> io::Result<Vec<&'a 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_key_that_was_replaced_is_not_left_in_memory() {
     let pki = Pki::new();
-    let mut leaf = pki.issue("inventory", &spec("inventory"));
+    let mut leaf = pki.issue("echo", &spec("echo"));
     let server = Server::start(&pki, &[]);
     let mut wanted = Vec::new();
     for rotation in 0..ROTATIONS {
         wanted.push(("a secret number", secret(&leaf)));
         wanted.push(("a line of a key", line(&leaf)));
-        leaf = pki.issue("inventory", &spec("inventory"));
+        leaf = pki.issue("echo", &spec("echo"));
         let generation = rotation + 2;
         server.log.wait(|line| {
             line["message"] == "credentials in use" && line["generation"] == generation
