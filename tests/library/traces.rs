@@ -1,16 +1,23 @@
 //! One call in the log, and on its way to a collector.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use bytes::Bytes;
+use cli::pki::Purpose;
+use http_body_util::{BodyExt as _, Full};
+use identity::Role;
+use mtls::Limits;
 use serde_json::Value;
+use tonic::body::Body;
 use uuid::Uuid;
 
 use crate::operations::{ask, call};
 use crate::scrape::Scrape;
-use crate::world::{Pki, Server, command, eventually, run};
+use crate::world::{Pki, Server, command, eventually, run, spec};
 
 const METHOD: &str = "countersign.test.v1.EchoService/Echo";
 
@@ -223,4 +230,127 @@ fn a_variable_that_asks_for_what_is_not_there_is_an_error_at_the_start() {
         ["--tls-dir", tls_dir.to_str().unwrap(), "check"],
     );
     assert!(good.status.success());
+}
+
+/// A collector that is called by mutual TLS, and takes everything; who called it, and what it got.
+async fn mutual_collector(pki: &Pki) -> (SocketAddr, Receiver<(String, Bytes)>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = channel();
+    tokio::spawn(mtls::serve(
+        listener,
+        pki.trust("collector", Role::Server),
+        Limits::default(),
+        move |peer, _lease| {
+            let (tell, peer) = (tell.clone(), peer.to_string());
+            tower::service_fn(move |request: http::Request<Body>| {
+                let (tell, peer) = (tell.clone(), peer.clone());
+                async move {
+                    let path = request.uri().path().to_owned();
+                    assert_eq!(
+                        path,
+                        "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+                    );
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    // Nobody may listen any more.
+                    tell.send((peer, body)).ok();
+                    let mut trailers = http::HeaderMap::new();
+                    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+                    // An empty message, with its length before it.
+                    let answer = Full::new(Bytes::from_static(&[0; 5]))
+                        .with_trailers(std::future::ready(Some(Ok(trailers))));
+                    let answer = http::Response::builder()
+                        .header("content-type", "application/grpc")
+                        .body(Body::new(answer));
+                    Ok::<_, Infallible>(answer.unwrap())
+                }
+            })
+        },
+        std::future::pending(),
+    ));
+    (address, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_go_by_mutual_tls_as_the_service_to_the_collector_that_is_expected() {
+    let pki = Pki::new();
+    let mut its = spec("collector");
+    its.purposes = vec![Purpose::Server];
+    pki.issue("collector", &its);
+    let mut own = spec("echo");
+    own.purposes = vec![Purpose::Server, Purpose::Client];
+    pki.issue("echo", &own);
+    let (address, told) = mutual_collector(&pki).await;
+    let start = |id: &str| {
+        let mut program = command("echo-server");
+        program
+            .env(
+                "APP_OTLP_ENDPOINT",
+                format!("https://localhost:{}", address.port()),
+            )
+            .env("APP_OTLP_SERVER_ID", id)
+            .env("OTEL_BSP_SCHEDULE_DELAY", "50");
+        Server::start_as(program, &pki, &[])
+    };
+    let server = start("spiffe://acme.test/collector");
+    ask(&pki, "orders", server.address).await;
+    let (caller, body) = told.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(caller, "spiffe://acme.test/echo");
+    for wanted in [METHOD, "spiffe://acme.test/orders", "service.name"] {
+        assert!(contains(&body, wanted.as_bytes()), "{wanted:?}");
+    }
+    eventually("the spans are counted", || {
+        let exported = [("result", "exported")];
+        (Scrape::of(server.admin).sum("trace_spans_total", &exported) >= 1.0).then_some(())
+    });
+
+    // A new certificate is in use for the next connection, which takes the place of this one.
+    let old = server
+        .log
+        .count(|line| line["message"] == "credentials in use");
+    pki.issue("echo", &own);
+    server
+        .log
+        .wait(|line| line["message"] == "moved to a connection with the new certificate");
+    assert!(
+        server
+            .log
+            .count(|line| line["message"] == "credentials in use")
+            > old
+    );
+    ask(&pki, "orders", server.address).await;
+    told.recv_timeout(Duration::from_secs(30)).unwrap();
+
+    let server = start("spiffe://acme.test/another");
+    ask(&pki, "orders", server.address).await;
+    let refused = server
+        .log
+        .wait(|line| line["message"] == "connection failed");
+    assert_eq!(refused["code"], "WRONG_SERVER", "{refused}");
+    server.log.wait(|line| {
+        line["message"] == "the collector takes no spans; they are dropped until it does"
+    });
+    assert!(told.recv_timeout(Duration::from_millis(200)).is_err());
+}
+
+#[test]
+fn two_collectors_and_headers_for_one_by_mutual_tls_are_errors_at_the_start() {
+    let pki = Pki::new();
+    for (variable, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    ] {
+        let output = command("echo-server")
+            .env(variable, value)
+            .arg("--tls-dir")
+            .arg(pki.dir("echo"))
+            .args(["--otlp-endpoint", "https://localhost:4317", "check"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{variable}: {said}");
+        assert!(said.contains(&format!("error: {variable}")), "{said}");
+        assert!(!said.contains("hunter2"), "a secret is shown: {said}");
+    }
 }

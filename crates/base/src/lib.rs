@@ -9,6 +9,7 @@
 //! - [`names!`]: stable names, such as error codes, as constants
 //! - [`metrics`]: registers metrics whose values are read at each scrape
 //! - [`reload`]: the state of files that are read again
+//! - [`raw`]: a codec that passes gRPC messages on as bytes
 //! - [`quota`] and [`queue`]: limits on what is logged about one peer, and a fair bounded queue
 //!
 //! ```
@@ -31,5 +32,6 @@ mod names;
 pub mod pem;
 pub mod queue;
 pub mod quota;
+pub mod raw;
 pub mod reload;
 pub mod text;

@@ -41,7 +41,7 @@ pub async fn run<O: Write, E: Write>(
     settings: &Settings,
     output: &mut Output<O, E>,
 ) -> Result<(), Failure> {
-    let traces = Traces::from_env(SERVICE)?;
+    let traces = settings.connection.traces(SERVICE)?;
     let done = observed(settings, &traces, output).await;
     // It says itself what it could not send.
     drop(tokio::task::spawn_blocking(move || traces.flush()).await);

@@ -12,7 +12,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::items::InvalidFile;
-use countersign::client::{ConnectError, InvalidDescriptors, RpcError};
+use countersign::client::{ConnectError, InvalidDescriptors, NoTraces, RpcError};
 
 use crate::method::Method;
 use countersign::base::text::escape;
@@ -68,6 +68,15 @@ impl From<ConnectError> for Failure {
         match error {
             ConnectError::Credentials(error) => error.into(),
             ConnectError::Descriptors(error) => error.into(),
+        }
+    }
+}
+
+impl From<NoTraces> for Failure {
+    fn from(error: NoTraces) -> Self {
+        match error {
+            NoTraces::Tracing(error) => error.into(),
+            NoTraces::Credentials(error) => error.into(),
         }
     }
 }

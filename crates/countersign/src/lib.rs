@@ -76,15 +76,21 @@ pub mod admin;
 pub mod client;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod codes;
+#[cfg(feature = "otlp")]
+mod collector;
 mod credentials;
 pub mod events;
 pub mod program;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(feature = "client", feature = "otlp"))]
+mod server_name;
 
 #[cfg(feature = "server")]
 pub use authz;
 pub use base;
+#[cfg(feature = "otlp")]
+pub use collector::CollectorSettings;
 pub use credentials::{CredentialSettings, credentials_next_step};
 pub use identity::{self, Peer};
 pub use mtls;

@@ -33,6 +33,8 @@ pub use code::code_name;
 pub use invalid::InvalidTracing;
 pub use log::{LogFormat, Logs, init_logs, register_log};
 pub use observer::{CallFacts, Observer};
+#[cfg(feature = "otlp")]
+pub use otlp::Collector;
 pub use process::register_process;
 pub use request_id::{REQUEST_ID, RequestId};
 pub use server_call::{CallLines, Entered, IsServerCall, ServerCall, enter};

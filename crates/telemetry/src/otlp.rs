@@ -1,9 +1,11 @@
-//! Exports spans to a collector by OTLP over HTTP (protobuf), configured by the `OTEL_*` variables.
+//! Exports spans to a collector: by OTLP over HTTP (protobuf), configured by the `OTEL_*` variables, or through a function
+//! that takes the same encoded requests to it.
 //!
 //! The queue, the sampler, the resource and the protocol are those of the OpenTelemetry SDK. This file adds that an
 //! unsupported setting is an error at the start, and that a collector that does not answer is logged once.
 
 use std::env;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter};
@@ -39,6 +41,10 @@ const PROTOCOLS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "OTEL_EXPORTER_OTLP_PROTOCOL",
 ];
+const HEADERS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+];
 const SAMPLERS: [&str; 6] = [
     "always_on",
     "always_off",
@@ -52,6 +58,11 @@ const SAMPLERS: [&str; 6] = [
 const FLUSH: Duration = Duration::from_secs(2);
 /// How long one request to the collector may take, unless a variable says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Takes an `ExportTraceServiceRequest`, encoded, to a collector, and gives its answer, or why there is none.
+pub type Collector = Arc<dyn Fn(Bytes) -> Answered + Send + Sync>;
+
+type Answered = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
 
 /// The exporter.
 #[derive(Debug)]
@@ -75,20 +86,11 @@ impl Exporter {
         let Some((variable, endpoint)) = first(&ENDPOINTS) else {
             return Ok(None);
         };
-        let disabled = first(&["OTEL_SDK_DISABLED"])
-            .is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"));
-        let elsewhere = first(&["OTEL_TRACES_EXPORTER"]).filter(|(_, value)| value != "otlp");
-        if disabled || elsewhere.as_ref().is_some_and(|(_, value)| value == "none") {
+        if is_off() {
             return Ok(None);
         }
-        check(variable, &endpoint, elsewhere)?;
-
-        let counts = Arc::<ExportCounts>::default();
-        let invalid = |error: &dyn std::fmt::Display| InvalidTracing {
-            variable,
-            value: endpoint.clone(),
-            reason: format!("no exporter can be made of it: {error}"),
-        };
+        check(variable, &endpoint)?;
+        check_rest("http/protobuf", "usually on port 4318")?;
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_http_client(OnRuntime {
@@ -96,8 +98,65 @@ impl Exporter {
                 runtime: Handle::current(),
             })
             .with_timeout(timeout())
-            .build()
-            .map_err(|e| invalid(&e))?;
+            .build();
+        Self::new(service, variable, endpoint, exporter).map(Some)
+    }
+
+    /// By way of `collector`, or `None` when a variable turns spans off.
+    pub(crate) fn to(
+        service: &'static str,
+        endpoint: String,
+        collector: Collector,
+    ) -> Result<Option<Self>, InvalidTracing> {
+        if is_off() {
+            return Ok(None);
+        }
+        for (variables, reason) in [
+            (
+                ENDPOINTS,
+                "--otlp-endpoint names the collector: give one of them",
+            ),
+            (
+                HEADERS,
+                "a collector that is called by mutual TLS knows us by our certificate: unset it",
+            ),
+        ] {
+            if let Some((variable, value)) = first(&variables) {
+                // Headers are secrets.
+                let value = if variables == HEADERS {
+                    "…".to_owned()
+                } else {
+                    value
+                };
+                return refuse(variable, &value, reason);
+            }
+        }
+        check_rest("grpc", "which --otlp-endpoint speaks")?;
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_http_client(Through {
+                collector,
+                runtime: Handle::current(),
+            })
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint("http://collector/v1/traces") // nobody dials it
+            .with_timeout(timeout())
+            .build();
+        Self::new(service, "--otlp-endpoint", endpoint, exporter).map(Some)
+    }
+
+    fn new(
+        service: &'static str,
+        variable: &'static str,
+        endpoint: String,
+        exporter: Result<opentelemetry_otlp::SpanExporter, ExporterBuildError>,
+    ) -> Result<Self, InvalidTracing> {
+        let exporter = exporter.map_err(|error| InvalidTracing {
+            variable,
+            value: endpoint.clone(),
+            reason: format!("no exporter can be made of it: {error}"),
+        })?;
+        let counts = Arc::<ExportCounts>::default();
         let named = first(&["OTEL_SERVICE_NAME"]).is_some();
         let resource = Resource::builder();
         let resource = if named {
@@ -105,20 +164,20 @@ impl Exporter {
         } else {
             resource.with_service_name(service)
         };
+        info!(endpoint, "{}", events::SPANS_EXPORTED);
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(Reporting {
                 exporter,
-                endpoint: endpoint.clone(),
+                endpoint,
                 counts: counts.clone(),
             })
             .with_resource(resource.build())
             .build();
-        info!(endpoint, "{}", events::SPANS_EXPORTED);
-        Ok(Some(Self {
+        Ok(Self {
             tracer: provider.tracer("countersign"),
             provider,
             counts,
-        }))
+        })
     }
 
     pub(crate) fn begin(
@@ -205,22 +264,23 @@ fn first(variables: &[&'static str]) -> Option<(&'static str, String)> {
     })
 }
 
-/// Refuses what the SDK would ignore or find out too late.
-fn check(
-    variable: &'static str,
-    endpoint: &str,
-    exporter: Option<(&'static str, String)>,
-) -> Result<(), InvalidTracing> {
-    let refuse = |variable, value: &str, reason: &str| {
-        Err(InvalidTracing {
-            variable,
-            value: value.to_owned(),
-            reason: reason.to_owned(),
-        })
-    };
-    if let Some((variable, value)) = exporter {
-        return refuse(variable, &value, "the exporters are otlp and none");
-    }
+/// Whether a variable says that there are to be no spans.
+fn is_off() -> bool {
+    let disabled = first(&["OTEL_SDK_DISABLED"]);
+    disabled.is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"))
+        || first(&["OTEL_TRACES_EXPORTER"]).is_some_and(|(_, value)| value == "none")
+}
+
+fn refuse<T>(variable: &'static str, value: &str, reason: &str) -> Result<T, InvalidTracing> {
+    Err(InvalidTracing {
+        variable,
+        value: value.to_owned(),
+        reason: reason.to_owned(),
+    })
+}
+
+/// Refuses an address that the SDK would ignore or find out too late.
+fn check(variable: &'static str, endpoint: &str) -> Result<(), InvalidTracing> {
     if endpoint.contains('@') {
         // Not shown: what stands before it is a secret, and the address is in the log from here on.
         return refuse(
@@ -233,15 +293,23 @@ fn check(
         return refuse(
             variable,
             endpoint,
-            "spans are sent without TLS: give the http:// address of a collector on this host or in this pod",
+            "spans are sent there without TLS: give the http:// address of a collector on this host or in this pod, or one that is called by mutual TLS as --otlp-endpoint",
         );
     }
-    if let Some((variable, value)) = first(&PROTOCOLS).filter(|(_, value)| value != "http/protobuf")
+    Ok(())
+}
+
+/// The same of everything but the address.
+fn check_rest(protocol: &str, note: &str) -> Result<(), InvalidTracing> {
+    if let Some((variable, value)) = first(&["OTEL_TRACES_EXPORTER"]).filter(|(_, it)| it != "otlp")
     {
+        return refuse(variable, &value, "the exporters are otlp and none");
+    }
+    if let Some((variable, value)) = first(&PROTOCOLS).filter(|(_, value)| value != protocol) {
         return refuse(
             variable,
             &value,
-            "the protocol is http/protobuf, usually on port 4318",
+            &format!("the protocol is {protocol}, {note}"),
         );
     }
     let Some((variable, sampler)) = first(&["OTEL_TRACES_SAMPLER"]) else {
@@ -297,6 +365,32 @@ impl HttpClient for OnRuntime {
             .runtime
             .spawn(async move { client.send_bytes(request).await });
         Box::pin(async { sent.await? })
+    }
+}
+
+/// A collector that is called by others' means, on our runtime.
+struct Through {
+    collector: Collector,
+    runtime: Handle,
+}
+
+impl fmt::Debug for Through {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Through").finish_non_exhaustive()
+    }
+}
+
+impl HttpClient for Through {
+    fn send_bytes<'a, 'b>(
+        &'a self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let answered = self.runtime.spawn((self.collector)(request.into_body()));
+        Box::pin(async { Ok(Response::new(answered.await??)) })
     }
 }
 

@@ -31,6 +31,23 @@ impl Traces {
         })
     }
 
+    /// To a collector that is reached by `collector`, and whose name for people is `endpoint`; the rest is as the
+    /// `OTEL_*` variables say. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// A variable asks for what is not there, or names another collector.
+    #[cfg(feature = "otlp")]
+    pub fn to(
+        service: &'static str,
+        endpoint: String,
+        collector: crate::otlp::Collector,
+    ) -> Result<Self, InvalidTracing> {
+        let exporter = crate::otlp::Exporter::to(service, endpoint, collector)?;
+        Ok(Self {
+            exporter: exporter.map(std::sync::Arc::new),
+        })
+    }
+
     /// This build sends spans nowhere, and says so when an endpoint is set.
     ///
     /// # Errors

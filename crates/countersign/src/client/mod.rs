@@ -15,4 +15,4 @@ pub use connection::{Client, ConnectError, Connection, connect};
 pub use methods::InvalidDescriptors;
 pub use retry::{Attempt, Retry, RetryPolicy};
 pub use rpc_error::RpcError;
-pub use settings::ConnectionSettings;
+pub use settings::{ConnectionSettings, NoTraces};

@@ -1,14 +1,31 @@
 //! The settings of a client: each setting is a flag and an `APP_*` variable of the same name.
 
 use clap::Args;
+#[cfg(feature = "otlp")]
+use identity::Role;
 use identity::SpiffeId;
-use mtls::{ChannelOptions, ServerIdentity, Targets};
+use mtls::{ChannelOptions, InvalidCredentials, ServerIdentity, Targets};
+#[cfg(feature = "otlp")]
+use mtls::{Reload, Trust};
 use pki_types::ServerName;
-use telemetry::Traces;
+use telemetry::{InvalidTracing, Traces};
 
 use crate::client::connection::{Connection, DEFAULT_DEADLINE};
+#[cfg(feature = "otlp")]
+use crate::collector::CollectorSettings;
 use crate::credentials::CredentialSettings;
 use crate::program::Duration;
+
+/// Why spans cannot go where the settings say.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTraces {
+    /// A variable of OpenTelemetry's asks for what is not there.
+    #[error(transparent)]
+    Tracing(#[from] InvalidTracing),
+    /// Our credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] InvalidCredentials),
+}
 
 /// Where the server is, who it must be, and who we are.
 #[derive(Clone, Debug, Args)]
@@ -45,9 +62,14 @@ pub struct ConnectionSettings {
         env = "APP_SERVER_NAME",
         value_name = "NAME",
         global = true,
-        value_parser = server_name
+        value_parser = crate::server_name::parse
     )]
     pub server_name: Option<ServerName<'static>>,
+
+    /// Where the spans of calls go
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    pub collector: CollectorSettings,
 
     /// How long a call may take, repetitions included [default: 5s; none for a stream of answers]
     #[arg(
@@ -71,6 +93,27 @@ impl ConnectionSettings {
             .map_or(DEFAULT_DEADLINE, |Duration(deadline)| deadline)
     }
 
+    /// Where the spans of calls go: to the collector of these settings by mutual TLS, else as the `OTEL_*` variables
+    /// say. `program` is the name in them, unless a variable gives another. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// A variable asks for what is not there; or the credentials, which the way to a collector reads by itself, cannot
+    /// be used.
+    pub fn traces(&self, program: &'static str) -> Result<Traces, NoTraces> {
+        #[cfg(feature = "otlp")]
+        if self.collector.otlp_endpoint.is_some() {
+            let (source, reload) = (self.credentials.source(), self.credentials.reload());
+            // The calls have the file that remembers lists, which is of one user only.
+            let reload = Reload {
+                crl_state: None,
+                ..reload
+            };
+            let trust = Trust::open(Role::Client, source, reload)?;
+            return Ok(self.collector.traces(program, &trust)?);
+        }
+        Ok(Traces::from_env(program)?)
+    }
+
     /// These settings, with where the spans of calls go.
     pub fn connection(&self, traces: Traces) -> Connection {
         let settings = self;
@@ -92,10 +135,4 @@ impl ConnectionSettings {
             traces,
         }
     }
-}
-
-fn server_name(text: &str) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(text)
-        .map(|name| name.to_owned())
-        .map_err(|_e| "neither a DNS name nor an IP address".to_owned())
 }

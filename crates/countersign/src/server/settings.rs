@@ -8,6 +8,8 @@ use clap::{Args, Subcommand};
 use telemetry::{CallLines, LogFormat};
 
 use crate::admin;
+#[cfg(feature = "otlp")]
+use crate::collector::CollectorSettings;
 use crate::credentials::CredentialSettings;
 use crate::program;
 use crate::server::limits::LimitSettings;
@@ -58,6 +60,11 @@ pub struct Settings {
     /// what they may call
     #[arg(long, env = "APP_BROWSER_PAGE")]
     pub browser_page: bool,
+
+    /// Where the spans of calls go
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    pub collector: CollectorSettings,
 
     /// How log lines are written
     #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]

@@ -149,6 +149,9 @@ pub(crate) fn check(service: &Service, mut settings: Settings) -> Result<Checked
     let open = |path: &Path| PolicyFile::open(path, &api);
     let policy = open(&settings.policy)?;
     let shadow = settings.shadow_policy.as_deref().map(open).transpose()?;
+    #[cfg(feature = "otlp")]
+    let traces = settings.collector.traces(service.name, &trust)?;
+    #[cfg(not(feature = "otlp"))]
     let traces = Traces::from_env(service.name)?;
     Ok(Checked {
         service: *service,

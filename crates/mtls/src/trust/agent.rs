@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use base::backoff::Backoff;
-use bytes::{Buf as _, Bytes};
+use base::raw::Raw;
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,7 +19,6 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 use tower::{ServiceExt as _, service_fn};
@@ -195,7 +195,7 @@ impl Follower<'_> {
             .ready()
             .await
             .map_err(|e| self.unreachable(&base::text::in_one_line(&e)))?;
-        let mut request = Request::new(());
+        let mut request = Request::new(Bytes::new());
         let value = MetadataValue::from_static("true");
         request.metadata_mut().insert(HEADER, value);
         let path = PathAndQuery::from_static(FETCH);
@@ -233,41 +233,5 @@ impl Follower<'_> {
             | Code::DataLoss
             | Code::Unauthenticated => self.unreachable(&said),
         }
-    }
-}
-
-/// Messages as bytes: an empty request, and answers that are looked at before they are decoded.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = ();
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn encode(&mut self, (): (), _buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }

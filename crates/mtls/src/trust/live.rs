@@ -115,6 +115,14 @@ impl Trust {
         self.current.borrow().clone()
     }
 
+    /// The same credentials, with counts of their own: for connections that are not to be seen among those of the service.
+    pub fn apart(&self) -> Self {
+        Self {
+            current: self.current.clone(),
+            counts: Arc::default(),
+        }
+    }
+
     /// A receiver that sees each snapshot from the current one on, and the current one again when the wall clock was set.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.current.clone()
