@@ -1,12 +1,19 @@
 //! Processes in which something hangs, and that end all the same when they are asked to.
 //!
-//! Each is this test program again, which runs the function of [`app`] that is meant around something that never ends.
+//! Most are this test program again, which runs the function of [`app`] that is meant around something that never ends. One is
+//! a server that opens a file on which another process has a lease: its `open` waits until the lease is gone.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::world::{Ending, Log, eventually};
+use serde_json::Value;
+use tonic::Code;
+
+use crate::operations::ask;
+use crate::scrape::Scrape;
+use crate::world::{Ending, Log, Pki, Server, eventually, skipped};
 
 /// What hangs in the process that is started with this in its environment.
 const HANGS: &str = "COUNTERSIGN_TEST_HANGS";
@@ -138,4 +145,98 @@ fn an_end_that_hangs_is_by_force_when_its_time_is_over() {
 fn a_second_signal_ends_a_process_of_which_every_thread_hangs() {
     ends_by_force("every thread", &["TERM", "INT"], "asked to stop again");
     ends_by_force("every thread", &["HUP", "TERM"], "asked to stop again");
+}
+
+/// Takes a write lease on a file, says so, and keeps it until it ends. The lease is granted only while nobody else has the
+/// file open. Whoever opens it then waits for the lease, and the holder gets a SIGIO.
+const HOLD: &str = r#"
+import fcntl, signal, sys, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = open(sys.argv[1], "r+b")
+until = time.monotonic() + 10
+while True:
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        break
+    except BlockingIOError:
+        if time.monotonic() > until:
+            raise
+        time.sleep(0.001)
+print("held", flush=True)
+sys.stdin.read()
+"#;
+
+/// Makes every `open` of this file hang until what this gives is dropped, or says why it cannot.
+fn hang(file: &Path) -> Result<Ending, String> {
+    let child = Command::new("python3")
+        .args(["-c", HOLD])
+        .arg(file)
+        // It ends with this test also when that is killed.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut holder = Ending(child.map_err(|error| format!("python3: {error}"))?);
+    let mut said = String::new();
+    let mut stdout = BufReader::new(holder.0.stdout.take().unwrap());
+    stdout.read_line(&mut said).unwrap();
+    if said == "held\n" {
+        return Ok(holder);
+    }
+    let mut why = String::new();
+    let mut stderr = holder.0.stderr.take().unwrap();
+    stderr.read_to_string(&mut why).unwrap();
+    Err(why.lines().last().unwrap_or("python3 failed").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_hangs_is_told_and_costs_no_call_and_not_the_end() {
+    let pki = Pki::new();
+    let mut server = Server::start(&pki, &[]);
+    let file = pki.dir("echo").join("ca.crt");
+    let successful = || {
+        let tls = [("input", "tls")];
+        Scrape::of(server.admin).sum("config_last_reload_successful", &tls)
+    };
+    let told = |line: &Value| {
+        let said = line["message"].as_str().unwrap_or_default();
+        said.starts_with("reading the credentials takes longer than a reload interval")
+    };
+    assert_eq!(successful(), 1.0);
+
+    let holder = match hang(&file) {
+        Ok(holder) => holder,
+        Err(why) => {
+            return skipped(&format!(
+                "lease on a file, so that reading it hangs ({why})"
+            ));
+        }
+    };
+    let line = server.log.wait(told);
+    assert_eq!(line["level"], "WARN");
+    eventually("the gauge tells", || (successful() == 0.0).then_some(()));
+    for _ in 0..3 {
+        let answer = ask(&pki, "orders", server.address).await;
+        assert_eq!(answer.code(), Code::NotFound, "{answer}");
+    }
+    assert_eq!(successful(), 0.0);
+    assert_eq!(server.log.count(told), 1);
+
+    drop(holder);
+    eventually("the file is read again", || {
+        (successful() == 1.0).then_some(())
+    });
+
+    let hung = Instant::now();
+    let _holder = hang(&file).unwrap();
+    eventually("the gauge tells again", || {
+        (successful() == 0.0).then_some(())
+    });
+    server.signal("TERM");
+    let ended = server.wait();
+    // An end by force would be another code; and after this time the system takes the lease away.
+    assert!(ended.success(), "{ended}");
+    let patience = std::fs::read_to_string("/proc/sys/fs/lease-break-time").unwrap();
+    let patience = Duration::from_secs(patience.trim().parse().unwrap());
+    assert!(hung.elapsed() < patience, "{:?}", hung.elapsed());
 }
