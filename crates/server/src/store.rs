@@ -1,7 +1,7 @@
 //! Stock and reservations: a few async functions that hide where they are kept.
 //!
 //! Two kinds stand side by side, with the same meaning: a file of this process alone ([`file`]), or a PostgreSQL database
-//! that several servers share ([`postgres`]). Nothing outside this module knows which. It does not validate
+//! that several servers share (`postgres`). Nothing outside this module knows which. It does not validate
 //! requests and knows no gRPC.
 
 mod fault;
