@@ -147,8 +147,8 @@ fn a_second_signal_ends_a_process_of_which_every_thread_hangs() {
     ends_by_force("every thread", &["HUP", "TERM"], "asked to stop again");
 }
 
-/// Takes a write lease on a file, says so, and keeps it until it ends. The lease is granted only while nobody else has the
-/// file open. Whoever opens it then waits for the lease, and the holder gets a SIGIO.
+/// Takes a write lease on a file, says so, and keeps it until it ends. The lease is granted only while no other process has the
+/// file open. A process that opens it then waits until the lease ends, and the holder gets a SIGIO.
 const HOLD: &str = r#"
 import fcntl, signal, sys, time
 signal.signal(signal.SIGIO, signal.SIG_IGN)

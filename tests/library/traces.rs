@@ -4,15 +4,18 @@ use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cli::pki::Purpose;
 use http_body_util::{BodyExt as _, Full};
 use identity::Role;
-use mtls::Limits;
+use mtls::{Channel, Limits};
 use serde_json::Value;
+use test_contract::v1::EchoRequest;
+use test_contract::v1::echo_service_client::EchoServiceClient;
 use tonic::body::Body;
+use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
 use crate::operations::{ask, call};
@@ -20,6 +23,7 @@ use crate::scrape::Scrape;
 use crate::world::{Pki, Server, command, eventually, run, spec};
 
 const METHOD: &str = "countersign.test.v1.EchoService/Echo";
+const PATH: &str = "/countersign.test.v1.EchoService/Echo";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_told_with_its_call_also_when_calls_are_not() {
@@ -152,6 +156,142 @@ async fn spans_go_to_the_collector_with_the_trace_and_the_callers_name() {
         let exported = [("result", "exported")];
         (Scrape::of(server.admin).sum("trace_spans_total", &exported) >= 1.0).then_some(())
     });
+}
+
+/// A server that sends its spans to a collector, and what that got by the time the server ended.
+struct Traced {
+    server: Server,
+    told: Receiver<(String, Vec<u8>)>,
+}
+
+impl Traced {
+    fn start(pki: &Pki, sampler: &[(&str, &str)]) -> Self {
+        let (address, told) = collector();
+        let mut program = command("echo-server");
+        program
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"))
+            .env("OTEL_BSP_SCHEDULE_DELAY", "50")
+            .envs(sampler.iter().copied());
+        let server = Server::start_as(program, pki, &[]);
+        Self { server, told }
+    }
+
+    /// The last spans are sent before it ends.
+    fn end(mut self) -> Vec<u8> {
+        self.server.signal("TERM");
+        assert!(self.server.wait().success());
+        self.told.try_iter().flat_map(|(_, body)| body).collect()
+    }
+}
+
+/// A trace that its caller may or may not want recorded.
+fn traceparent(trace: u128, sampled: bool) -> String {
+    format!("00-{trace:032x}-b7ad6b7169203331-{:02x}", u8::from(sampled))
+}
+
+/// A call that ends with OK.
+async fn goes_well(channel: &Channel, traceparent: &str) {
+    let mut request = Request::new(EchoRequest {
+        text: "well".to_owned(),
+    });
+    let value = traceparent.parse().unwrap();
+    request.metadata_mut().insert("traceparent", value);
+    let mut client = EchoServiceClient::new(channel.clone());
+    client.echo(request).await.unwrap();
+}
+
+async fn is_denied(channel: &Channel, traceparent: &str) {
+    let answer = call(channel, PATH, &[("traceparent", traceparent)]).await;
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_wants_no_span_hides_what_went_well_and_no_denied_call() {
+    let [unwanted, wanted, denied] = [1, 2, 3].map(|n: u128| n << 64 | 0x0af7_6519_16cd_43dd);
+    let pki = Pki::new();
+    let traced = Traced::start(&pki, &[]);
+    let orders = pki.channel("orders", traced.server.address);
+    goes_well(&orders, &traceparent(unwanted, false)).await;
+    goes_well(&orders, &traceparent(wanted, true)).await;
+    let marketing = pki.channel("marketing", traced.server.address);
+    is_denied(&marketing, &traceparent(denied, false)).await;
+    let line = traced
+        .server
+        .log
+        .wait(|line| line["message"] == "call refused");
+    assert_eq!(line["trace_id"], format!("{denied:032x}"));
+    let span = u64::from_str_radix(line["span_id"].as_str().unwrap(), 16).unwrap();
+
+    let body = traced.end();
+    assert!(contains(&body, &wanted.to_be_bytes()));
+    assert!(!contains(&body, &unwanted.to_be_bytes()));
+    for expected in [
+        &denied.to_be_bytes()[..],
+        &span.to_be_bytes(),
+        &0xb7ad_6b71_6920_3331_u64.to_be_bytes(),
+        METHOD.as_bytes(),
+        b"spiffe://acme.test/marketing",
+        b"PERMISSION_DENIED",
+        b"service.name",
+    ] {
+        assert!(contains(&body, expected), "{expected:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_denied_calls_that_want_no_span_has_as_many_as_its_quota_and_hides_no_other() {
+    const CALLS: u32 = 300;
+    const BURST: u32 = 50;
+    let pki = Pki::new();
+    let traced = Traced::start(&pki, &[]);
+    let channel = pki.channel("marketing", traced.server.address);
+    let began = Instant::now();
+    for n in 1..=CALLS {
+        is_denied(&channel, &traceparent(n.into(), false)).await;
+    }
+    let refilled = u32::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    let other = pki.channel("auditor", traced.server.address);
+    let record = PATH.replace("/Echo", "/Record");
+    let unwanted = traceparent(1, false);
+    call(&other, &record, &[("traceparent", &unwanted)]).await;
+    let left_out = eventually("all calls end", || {
+        let scrape = Scrape::of(traced.server.admin);
+        let denied = [("rpc_status_code", "PERMISSION_DENIED")];
+        let ended = scrape.sum("rpc_server_call_duration_seconds_count", &denied);
+        let left_out = scrape.sum("trace_spans_total", &[("result", "left_out")]);
+        (ended == f64::from(CALLS + 1)).then_some(left_out)
+    });
+
+    let body = traced.end();
+    let spans = |peer: &str| {
+        let peer = format!("spiffe://acme.test/{peer}");
+        let spans = body.windows(peer.len()).filter(|it| *it == peer.as_bytes());
+        u32::try_from(spans.count()).unwrap()
+    };
+    let loud = spans("marketing");
+    assert!((BURST..=BURST + refilled).contains(&loud), "{loud}");
+    assert_eq!(left_out, f64::from(CALLS - loud));
+    assert_eq!(spans("auditor"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sampler_that_the_operator_sets_decides_about_a_denied_call_that_wants_no_span() {
+    let none = ("OTEL_TRACES_SAMPLER_ARG", "0");
+    let all = ("OTEL_TRACES_SAMPLER_ARG", "1");
+    for (sampler, share, is_seen) in [
+        ("always_off", none, false),
+        ("parentbased_always_off", none, false),
+        ("parentbased_traceidratio", none, false),
+        ("parentbased_traceidratio", all, true),
+    ] {
+        let pki = Pki::new();
+        let traced = Traced::start(&pki, &[("OTEL_TRACES_SAMPLER", sampler), share]);
+        let channel = pki.channel("marketing", traced.server.address);
+        is_denied(&channel, &traceparent(1, false)).await;
+        let seen = contains(&traced.end(), b"spiffe://acme.test/marketing");
+        assert_eq!(seen, is_seen, "{sampler} {share:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

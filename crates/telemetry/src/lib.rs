@@ -26,6 +26,8 @@ mod request_id;
 mod server_call;
 mod trace;
 mod traces;
+#[cfg(feature = "otlp")]
+mod unsampled;
 mod writer;
 
 pub use calls::{CallMetrics, Side};
@@ -39,4 +41,4 @@ pub use process::register_process;
 pub use request_id::{REQUEST_ID, RequestId};
 pub use server_call::{CallLines, Entered, IsServerCall, ServerCall, enter};
 pub use trace::{MalformedTraceContext, TraceContext};
-pub use traces::{CallSpan, Traces};
+pub use traces::{CallSpan, FailedCall, Traces};

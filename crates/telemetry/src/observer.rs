@@ -15,7 +15,7 @@ use crate::events;
 use crate::request_id::RequestId;
 use crate::server_call::{CallLines, ServerCall};
 use crate::trace::TraceContext;
-use crate::traces::{CallSpan, Traces};
+use crate::traces::{CallSpan, FailedCall, Traces};
 
 /// What of a path that is no method of ours is shown.
 const MAX_SHOWN_PATH: usize = 128;
@@ -119,7 +119,11 @@ impl Observer {
             let duration_ms = took.as_secs_f64() * 1e3;
             info!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "{}", events::CALL_FINISHED);
         }
-        recorded.end(inner.side.error(code), || {
+        let failed = (code != Code::Ok).then_some(FailedCall {
+            method: call.method(),
+            peer: call.peer(),
+        });
+        recorded.end(inner.side.error(code), failed, || {
             [
                 ("rpc.system.name", "grpc".to_owned()),
                 ("rpc.method", call.method().to_owned()),
@@ -180,7 +184,8 @@ impl Observer {
                     debug!(target: TARGET, { rpc.status_code = code_name, duration_ms }, "{}", events::CALL_FINISHED);
                 }
             }
-            recorded.end(side.error(code), || {
+            // A caller decides about its own spans.
+            recorded.end(side.error(code), None, || {
                 let other_name = match side {
                     Side::Server => "peer.identity",
                     Side::Client => "server.address",

@@ -22,7 +22,9 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{
+    BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
@@ -32,6 +34,7 @@ use crate::calls::Side;
 use crate::events;
 use crate::invalid::InvalidTracing;
 use crate::trace::TraceContext;
+use crate::unsampled::{SpanQueue, UnsampledCall, UnsampledSpans};
 
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -59,6 +62,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// How long one request to the collector may take, unless a variable says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The name under which the spans of this library are made.
+const SCOPE: &str = "countersign";
+
 /// Takes an `ExportTraceServiceRequest`, encoded, to a collector, and gives its answer, or why there is none.
 pub type Collector = Arc<dyn Fn(Bytes) -> Answered + Send + Sync>;
 
@@ -69,6 +75,7 @@ type Answered = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
 pub(crate) struct Exporter {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
+    unsampled: Arc<UnsampledSpans>,
     counts: Arc<ExportCounts>,
 }
 
@@ -165,17 +172,24 @@ impl Exporter {
             resource.with_service_name(service)
         };
         info!(endpoint, "{}", events::SPANS_EXPORTED);
+        let resource = resource.build();
+        let mut processor = BatchSpanProcessor::builder(Reporting {
+            exporter,
+            endpoint,
+            counts: counts.clone(),
+        })
+        .build();
+        processor.set_resource(&resource);
+        let queue = SpanQueue::new(processor);
         let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(Reporting {
-                exporter,
-                endpoint,
-                counts: counts.clone(),
-            })
-            .with_resource(resource.build())
+            .with_span_processor(queue.clone())
+            .with_resource(resource)
             .build();
+        let unsampled = UnsampledSpans::new(SCOPE, queue, counts.recorded.clone());
         Ok(Self {
-            tracer: provider.tracer("countersign"),
+            tracer: provider.tracer(SCOPE),
             provider,
+            unsampled: Arc::new(unsampled),
             counts,
         })
     }
@@ -185,7 +199,7 @@ impl Exporter {
         side: Side,
         method: &str,
         parent: Option<&TraceContext>,
-    ) -> (TraceContext, Span) {
+    ) -> (TraceContext, Recording) {
         let kind = match side {
             Side::Server => SpanKind::Server,
             Side::Client => SpanKind::Client,
@@ -210,22 +224,28 @@ impl Exporter {
                 u64::from_be_bytes(ours.span_id().to_bytes()),
                 ours.is_sampled(),
             );
-        if span.is_recording() {
-            self.counts.recorded.inc();
-        }
-        (context, span)
+        let recording = match parent {
+            _ if span.is_recording() => {
+                self.counts.recorded.inc();
+                Recording::Sampled(span)
+            }
+            Some(caller) => Recording::Unsampled(UnsampledCall::begin(&self.unsampled, caller)),
+            None => Recording::Off,
+        };
+        (context, recording)
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let counts = self.counts.clone();
+        let (counts, unsampled) = (self.counts.clone(), self.unsampled.clone());
         base::metrics::register(registry, move |families| {
             families.counter(
                 "trace_spans",
-                "Spans that were recorded, exported or failed; the others are queued, or found the queue full.",
+                "Spans that were recorded, exported or failed; the others are queued, or found the queue full. Left out are failed calls whose callers asked for no span, beyond their quota.",
                 [
                     ([("result", "recorded")], counts.recorded.get()),
                     ([("result", "exported")], counts.exported.load(Ordering::Relaxed)),
                     ([("result", "failed")], counts.failed.load(Ordering::Relaxed)),
+                    ([("result", "left_out")], unsampled.left_out()),
                 ],
             )
         });
@@ -238,22 +258,33 @@ impl Exporter {
     }
 }
 
-/// Ends a span; what is not recorded costs nothing more.
-pub(crate) fn end<const N: usize>(
-    mut span: Span,
+/// What becomes of the span of a call that runs.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most calls have the large one, and each would cost an allocation"
+)]
+pub(crate) enum Recording {
+    /// It is exported when it ends.
+    Sampled(Span),
+    /// It is exported if the call fails.
+    Unsampled(UnsampledCall),
+    /// The sampler wants none.
+    Off,
+}
+
+/// Writes into a span how its call ended.
+pub(crate) fn describe<const N: usize>(
+    span: &mut Span,
     error: Option<&'static str>,
     attributes: impl FnOnce() -> [(&'static str, String); N],
 ) {
-    if span.is_recording() {
-        for (name, value) in attributes() {
-            span.set_attribute(KeyValue::new(name, value));
-        }
-        if let Some(error) = error {
-            span.set_attribute(KeyValue::new("error.type", error));
-            span.set_status(Status::error(error));
-        }
+    for (name, value) in attributes() {
+        span.set_attribute(KeyValue::new(name, value));
     }
-    span.end();
+    if let Some(error) = error {
+        span.set_attribute(KeyValue::new("error.type", error));
+        span.set_status(Status::error(error));
+    }
 }
 
 /// The first of these variables that is set to something, with its value.

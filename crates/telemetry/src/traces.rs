@@ -64,11 +64,8 @@ impl Traces {
     pub fn begin(&self, side: Side, method: &str, parent: Option<&TraceContext>) -> CallSpan {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = &self.exporter {
-            let (context, span) = exporter.begin(side, method, parent);
-            return CallSpan {
-                context,
-                span: Some(span),
-            };
+            let (context, recording) = exporter.begin(side, method, parent);
+            return CallSpan { context, recording };
         }
         let _ = (side, method);
         CallSpan {
@@ -78,7 +75,7 @@ impl Traces {
                 |parent| parent.child(parent.is_sampled()),
             ),
             #[cfg(feature = "otlp")]
-            span: None,
+            recording: crate::otlp::Recording::Off,
         }
     }
 
@@ -104,7 +101,16 @@ impl Traces {
 pub struct CallSpan {
     context: TraceContext,
     #[cfg(feature = "otlp")]
-    span: Option<opentelemetry_sdk::trace::Span>,
+    recording: crate::otlp::Recording,
+}
+
+/// A call that a server answered with another code than OK.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedCall<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// Whose call it was.
+    pub peer: &'a str,
 }
 
 impl CallSpan {
@@ -113,18 +119,37 @@ impl CallSpan {
         &self.context
     }
 
-    /// The call ended: with an error of this name, or well. `attributes` are asked for only if the span is recorded.
+    /// The call ended: with an error of this name, or with none of its side. `failed` says whose call a server did not answer
+    /// with OK, which is recorded within a quota if only the caller did not want it. `attributes` are asked for only if the
+    /// span is recorded.
+    #[cfg(feature = "otlp")]
     pub fn end<const N: usize>(
         self,
         error: Option<&'static str>,
+        failed: Option<FailedCall<'_>>,
         attributes: impl FnOnce() -> [(&'static str, String); N],
     ) {
-        #[cfg(feature = "otlp")]
-        if let Some(span) = self.span {
-            crate::otlp::end(span, error, attributes);
-            return;
+        use crate::otlp::{Recording, describe};
+        match (self.recording, failed) {
+            // It is sent when it goes.
+            (Recording::Sampled(mut span), _) => describe(&mut span, error, attributes),
+            (Recording::Unsampled(call), Some(FailedCall { method, peer })) => {
+                call.failed(&self.context, method, peer, |span| {
+                    describe(span, error, attributes);
+                });
+            }
+            (Recording::Unsampled(_), None) | (Recording::Off, _) => {}
         }
-        let _ = (error, attributes);
+    }
+
+    /// The call ended. This build records nothing.
+    #[cfg(not(feature = "otlp"))]
+    pub fn end<const N: usize>(
+        self,
+        _error: Option<&'static str>,
+        _failed: Option<FailedCall<'_>>,
+        _attributes: impl FnOnce() -> [(&'static str, String); N],
+    ) {
     }
 }
 
