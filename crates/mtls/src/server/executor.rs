@@ -55,3 +55,29 @@ impl ConnectionTasks {
         worked
     }
 }
+
+impl Drop for ConnectionTasks {
+    /// Drops what was not begun too: a call keeps its executor, so the two would keep each other, and the call its slot.
+    fn drop(&mut self) {
+        let mut new = self.new.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unbegun = std::mem::take(&mut *new);
+        drop(new);
+        drop(unbegun);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_was_never_begun_ends_with_its_connection() {
+        let tasks = ConnectionTasks::default();
+        let (begun, executor) = (Arc::new(()), tasks.executor());
+        let held = (begun.clone(), executor.clone());
+        // As the calls of hyper do, it keeps the executor that it was given to.
+        executor.execute(async move { drop(held) });
+        drop((tasks, executor));
+        assert_eq!(Arc::strong_count(&begun), 1);
+    }
+}
