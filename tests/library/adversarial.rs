@@ -275,7 +275,9 @@ async fn callers_are_served_beside_every_attack_and_everything_is_let_go_after_i
     let pki = Pki::new();
     let server = Server::start(&pki, &DEADLINES);
     let address = server.address;
-    let calm = |scrape: &Scrape| scrape.sum("tls_connections", &[]) == 0.0;
+    let calm = |scrape: &Scrape| {
+        scrape.sum("tls_connections", &[]) == 0.0 && scrape.sum("rpc_server_open_calls", &[]) == 0.0
+    };
     eventually("the server is calm", || {
         calm(&Scrape::of(server.admin)).then_some(())
     });
@@ -332,7 +334,7 @@ async fn callers_are_served_beside_every_attack_and_everything_is_let_go_after_i
     );
     drop(client);
 
-    eventually("the connections are gone", || {
+    eventually("the connections and their calls are gone", || {
         calm(&Scrape::of(server.admin)).then_some(())
     });
     let scrape = Scrape::of(server.admin);

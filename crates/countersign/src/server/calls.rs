@@ -460,6 +460,17 @@ mod tests {
         assert_eq!(counted.count_current, 0, "{counted:?}");
     }
 
+    #[tokio::test]
+    async fn a_call_without_any_time_never_runs() {
+        let calls = calls(Deadlines {
+            first_message: Duration::from_secs(60),
+            ..deadlines(Duration::ZERO)
+        });
+        for _ in 0..100 {
+            assert_eq!(run(&calls, request()), tonic::Code::DeadlineExceeded);
+        }
+    }
+
     /// Of the layer, and of the request and the handler of this test.
     const ALLOCATIONS: u64 = 28;
 }
