@@ -245,7 +245,7 @@ async fn what_is_no_grpc_answer_is_called_one_by_its_http_status_with_a_body_or_
         ("200", "text/html", Code::Unknown),
         ("200", "application/grpc-web", Code::Unknown),
         ("200", "", Code::Unknown),
-        ("431", "text/plain", Code::Unknown),
+        ("431", "text/plain", Code::Internal),
         ("500", "application/json", Code::Unknown),
         ("302", "text/html", Code::Unknown),
         // Of gRPC by its type alone.

@@ -250,7 +250,7 @@ mod tests {
         request
             .extensions_mut()
             .insert(Arc::new(peer.build().unwrap()));
-        Page::new("inventory").asked_for(&request).is_some()
+        Page::new("echo").asked_for(&request).is_some()
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
         assert!(!asked(get().header("host", "other")));
         assert!(!asked(get().header("x", " y")));
         let without_a_peer = get().body(()).unwrap();
-        assert!(Page::new("inventory").asked_for(&without_a_peer).is_none());
+        assert!(Page::new("echo").asked_for(&without_a_peer).is_none());
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
             .build()
             .unwrap();
         let rights = [("/a.B/C", true), ("/a.B/D", false)];
-        let page = text("inventory", &peer, &rights, false, SystemTime::now());
+        let page = text("echo", &peer, &rights, false, SystemTime::now());
         assert!(
             page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"),
             "{page}"
@@ -310,7 +310,7 @@ mod tests {
             "{page}"
         );
         let late = peer.not_after() + Duration::from_secs(1);
-        let page = text("inventory", &peer, &rights, true, late);
+        let page = text("echo", &peer, &rights, true, late);
         assert!(page.contains("<td>0.00</td>"), "{page}");
         assert!(page.contains("Some rules read headers"), "{page}");
     }

@@ -153,7 +153,8 @@ const GRPC: &[u8] = b"application/grpc";
 
 fn code_of_http(status: StatusCode) -> Code {
     match status.as_u16() {
-        400 => Code::Internal,
+        // 431 as grpc-java does: the call's metadata is at fault.
+        400 | 431 => Code::Internal,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
         404 => Code::Unimplemented,
