@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cli::OutputFormat;
-use cli::cert::{self, ExpectedName, Platform, Purpose, Verdict};
+use cli::cert::{self, ExpectedName, Platform, Purpose, Verification};
 use cli::pki::certificate::Certificate;
 use cli::pki::{Authority, Revocations, SigningRequest, Subject};
 use cli::text::Printable;
@@ -76,9 +76,9 @@ fn file(bytes: Vec<u8>) {
     ] {
         let name: ExpectedName = name.parse().unwrap();
         let roots = [input.clone()];
-        match cert::verdict(&input, purpose, Some(&name), at, &roots, crls.as_slice(), ExpiredCrls::Refuse) {
-            Ok(Verdict::Accepted(peer)) => one_line(&Printable(peer).to_string()),
-            Ok(Verdict::Refused { code: _, reason }) => one_line(&Printable(reason).to_string()),
+        match cert::verification(&input, purpose, Some(&name), at, &roots, crls.as_slice(), ExpiredCrls::Refuse) {
+            Ok(Verification::Accepted(peer)) => one_line(&Printable(peer).to_string()),
+            Ok(Verification::Refused { code: _, reason }) => one_line(&Printable(reason).to_string()),
             Err(unusable) => one_line(&countersign::base::text::in_one_line(&unusable)),
         }
     }
@@ -88,7 +88,7 @@ fn file(bytes: Vec<u8>) {
         Err(invalid) => one_line(&countersign::base::text::in_one_line(&invalid)),
     }
     let Ok(text) = String::from_utf8(bytes) else { return };
-    if let Err(invalid) = SigningRequest::from_pem(&text) {
+    if let Err(invalid) = SigningRequest::from_pem(text.as_bytes()) {
         one_line(&countersign::base::text::in_one_line(&invalid));
     }
     if let Err(invalid) = Revocations::from_pem(&text) {

@@ -6,7 +6,7 @@ mod generate;
 #[path = "../../crates/authz/tests/model/mod.rs"]
 mod model;
 
-use authz::Policy;
+use countersign_authz::Policy;
 use generate::Pick;
 use libfuzzer_sys::fuzz_target;
 

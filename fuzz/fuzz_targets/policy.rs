@@ -4,7 +4,7 @@
 #[path = "../../crates/authz/tests/model/mod.rs"]
 mod model;
 
-use authz::{Caller, Policy};
+use countersign_authz::{Caller, Policy};
 use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
 
@@ -14,7 +14,7 @@ fuzz_target!(|text: &[u8]| {
         Err(invalid) => return assert!(!invalid.to_string().chars().any(char::is_control)),
     };
     let json = serde_json::from_slice(text).unwrap();
-    for finding in authz::lint(&policy) {
+    for finding in countersign_authz::lint(&policy) {
         assert!(!finding.to_string().chars().any(char::is_control), "{finding:?}");
     }
     let name = |name: &str| Caller::Authenticated {
