@@ -6,6 +6,8 @@ use mtls::Channel;
 use test_contract::v1::echo_service_client::EchoServiceClient;
 use test_contract::v1::{ChatRequest, EchoRequest, RecordRequest, WatchRequest};
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -13,7 +15,7 @@ use tonic_types::StatusExt as _;
 use crate::frames;
 use crate::raw::{self, Frames};
 use crate::scrape::Scrape;
-use crate::world::{Pki, Server, eventually};
+use crate::world::{Pki, Server, eventually, repository};
 
 async fn get(client: &mut EchoServiceClient<Channel>) -> Status {
     let request = EchoRequest {
@@ -226,29 +228,70 @@ async fn a_caller_that_does_not_read_loses_its_connection_and_one_that_waits_doe
     let mut watch = watch.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
 
-    // Its window is 0, so that not even the end of its call could be sent.
-    let tls = raw::handshake(&pki, "orders", server.address, &[b"h2"]).await;
-    let mut never_reads = tls.unwrap();
-    let path = "/countersign.test.v1.EchoService/Watch";
-    let request = [
-        frames::opening(0),
-        frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &frames::call(path)),
-        frames::frame(frames::DATA, frames::END_STREAM, 1, &[0; 5]),
-    ];
-    never_reads.write_all(&request.concat()).await.unwrap();
-    let scrape = || Scrape::of(server.admin);
-    let cut = [("reason", "RESPONSE_UNREAD")];
-    eventually("it is cut", || {
-        (scrape().sum("tls_connections_ended_total", &cut) == 1.0).then_some(())
-    });
-    eventually("its place is free", || {
-        (scrape().sum("rpc_server_open_calls", &[]) == 1.0).then_some(())
-    });
+    let mut never_reads = never_reads(&pki, &server, &frames::call(WATCH)).await;
+    is_cut(&server);
+    let open = || Scrape::of(server.admin).sum("rpc_server_open_calls", &[]);
+    eventually("its place is free", || (open() == 1.0).then_some(()));
     frames::read_to_end(&mut never_reads).await;
     // The other one had nothing to read all the while.
     let mut orders = pki.client("orders", server.address);
     orders.record(RecordRequest::default()).await.unwrap();
     assert!(watch.message().await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_does_not_read_loses_its_connection_once_its_deadline_has_passed() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    let call = frames::call_within(WATCH, "200m");
+    let mut never_reads = never_reads(&pki, &server, &call).await;
+    is_cut(&server);
+    frames::read_to_end(&mut never_reads).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_does_not_read_loses_its_connection_once_its_right_is_withdrawn() {
+    let pki = Pki::new();
+    let policy = pki.dir.path().join("policy.json");
+    let shipped = std::fs::read_to_string(repository().join("tests/library/policy.json")).unwrap();
+    std::fs::write(&policy, &shipped).unwrap();
+    let server = Server::start(&pki, &["--policy", policy.to_str().unwrap()]);
+    let mut never_reads = never_reads(&pki, &server, &frames::call(WATCH)).await;
+    let open = || Scrape::of(server.admin).sum("rpc_server_open_calls", &[]);
+    eventually("its call is open", || (open() == 1.0).then_some(()));
+    // A policy that changes nothing for it.
+    let replace = |text: &str| {
+        let next = policy.with_extension("next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, &policy).unwrap();
+    };
+    let of_catalog = shipped.replace("spiffe://acme.test/catalog", "spiffe://acme.test/other");
+    replace(&of_catalog);
+    server.log.wait(|line| line["generation"] == 2);
+    replace(&of_catalog.replace("spiffe://acme.test/orders", "spiffe://acme.test/former"));
+    is_cut(&server);
+    frames::read_to_end(&mut never_reads).await;
+}
+
+const WATCH: &str = "/countersign.test.v1.EchoService/Watch";
+
+/// A connection of orders with a window of 0, so that not even the end of its call could be sent.
+async fn never_reads(pki: &Pki, server: &Server, call: &[u8]) -> TlsStream<TcpStream> {
+    let tls = raw::handshake(pki, "orders", server.address, &[b"h2"]).await;
+    let mut never_reads = tls.unwrap();
+    let request = [
+        frames::opening(0),
+        frames::frame(frames::HEADERS, frames::END_HEADERS, 1, call),
+        frames::frame(frames::DATA, frames::END_STREAM, 1, &[0; 5]),
+    ];
+    never_reads.write_all(&request.concat()).await.unwrap();
+    never_reads
+}
+
+fn is_cut(server: &Server) {
+    let cut = [("reason", "RESPONSE_UNREAD")];
+    let ended = || Scrape::of(server.admin).sum("tls_connections_ended_total", &cut);
+    eventually("it is cut", || (ended() == 1.0).then_some(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,6 +62,7 @@ pub use server::incoming::{ConnectedPeer, OfPeer, WithPeer, with_peer};
 pub use server::incoming::{Incoming, PeerStream};
 pub use server::limits::Limits;
 pub use server::serve::{Drained, Unbound, bind, serve, serve_incoming};
+pub use server::unread::{OpenCall, ResponseBody};
 pub use trust::crl::CrlFacts;
 pub use trust::invalid::InvalidCredentials;
 pub use trust::invalid_crl::InvalidCrl;

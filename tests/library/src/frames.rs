@@ -50,6 +50,14 @@ pub fn call(path: &str) -> Vec<u8> {
     .concat()
 }
 
+/// The headers of a gRPC call that has this long ("1S").
+pub fn call_within(path: &str, timeout: &str) -> Vec<u8> {
+    let name = "grpc-timeout";
+    let length = |text: &str| u8::try_from(text.len()).unwrap();
+    let header = [&[0, length(name)], name.as_bytes(), &[length(timeout)]].concat();
+    [call(path), header, timeout.as_bytes().to_vec()].concat()
+}
+
 /// One header of `size` bytes.
 pub fn large_header(size: usize) -> Vec<u8> {
     let mut header = vec![0x00, 1, b'x', 0x7f];

@@ -58,6 +58,10 @@ impl Head {
         }
     }
 
+    fn path(&self) -> &str {
+        self.path.as_ref().map_or("", PathAndQuery::as_str)
+    }
+
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
@@ -141,10 +145,20 @@ impl Gate {
         self.authorization.policy().generation() == allowed.generation
     }
 
+    /// Whether the policy in force still allows a call that `allowed` let begin. It is neither counted nor audited.
+    pub fn still_allows(&self, allowed: &Allowed, head: &Head) -> bool {
+        if self.is_current(allowed) {
+            return true;
+        }
+        let in_force = self.authorization.policy().in_force();
+        let headers = head.headers();
+        let decision = in_force.policy.decide(&self.caller, head.path(), &headers);
+        decision.is_allowed()
+    }
+
     /// Resolves with the status for the caller when a policy newer than `allowed` does not allow the call.
     pub async fn refused(&self, allowed: &Allowed, head: &Head) -> Status {
         let mut policy = self.authorization.policy().subscribe();
-        let path = head.path.as_ref().map_or("", PathAndQuery::as_str);
         let mut judged = allowed.generation;
         loop {
             let in_force = policy.borrow_and_update().clone();
@@ -153,7 +167,7 @@ impl Gate {
                 let headers = head.headers();
                 let kept = self
                     .authorization
-                    .keep(&in_force, &self.caller, path, &headers);
+                    .keep(&in_force, &self.caller, head.path(), &headers);
                 if let Err(refusal) = kept {
                     return refusal;
                 }

@@ -2,7 +2,8 @@
 //!
 //! Most calls never wait, so the checks for an early end begin at the first wait. Nothing is missed: the policy is compared
 //! by its generation, the lease is checked again, and the deadline counts from the start. A response whose caller does not
-//! read waits without being polled, so the same three are compared before each piece of it.
+//! read waits without being polled, so the same three are compared before each piece of it, and the connection asks
+//! whether the call is over ([`mtls::ResponseBody`]).
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use telemetry::{CallSpan, Entered, REQUEST_ID};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::error;
@@ -42,9 +43,7 @@ pub(crate) struct Run {
     metrics: Arc<Metrics>,
     /// Until it is known how it ended.
     open: Option<(CallSpan, Option<CallSlot>)>,
-    began: Instant,
-    ends: Option<Ends>,
-    /// Resolves when one of `ends` has come.
+    /// Resolves when one of the [`Ends`](crate::server::ends::Ends) of the call has come.
     end: Option<Pin<Box<dyn Future<Output = Status> + Send>>>,
 }
 
@@ -54,14 +53,11 @@ impl Run {
         metrics: Arc<Metrics>,
         recorded: CallSpan,
         place: Option<CallSlot>,
-        ends: Ends,
     ) -> Self {
         Self {
-            began: Instant::from_std(shared.call().began()),
             shared,
             metrics,
             open: Some((recorded, place)),
-            ends: Some(ends),
             end: None,
         }
     }
@@ -70,17 +66,23 @@ impl Run {
         telemetry::enter(self.shared.clone())
     }
 
-    /// Begins to look at what may end the call.
+    /// Whether nothing waits for an end of the call yet.
+    fn is_unwatched(&self) -> bool {
+        self.end.is_none()
+    }
+
+    /// Waits for an end of the call, from now on.
     fn arm(&mut self) {
-        if let Some(ends) = self.ends.take() {
-            self.end = Some(Box::pin(ended(ends, self.shared.clone(), self.began)));
+        if self.is_unwatched() {
+            let end = ended(self.shared.clone(), self.shared.began());
+            self.end = Some(Box::pin(end));
         }
     }
 
-    /// Whether one of `ends` may have come while nothing waited for it.
+    /// Whether an end may have come while nothing waited for it.
     fn may_be_over(&self) -> bool {
-        let ends = self.ends.as_ref();
-        ends.is_some_and(|ends| ends.may_have_come(self.began))
+        let came = |ends: &Ends| ends.may_have_come(self.shared.began());
+        self.is_unwatched() && self.shared.ends().is_some_and(came)
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
@@ -213,7 +215,7 @@ impl Call {
             }
             Ok(Poll::Ready(Err(never))) => match never {},
             Ok(Poll::Pending) => {
-                let Some(run) = self.run.as_mut().filter(|run| run.ends.is_some()) else {
+                let Some(run) = self.run.as_mut().filter(|run| run.is_unwatched()) else {
                     return Poll::Pending;
                 };
                 run.arm();
@@ -319,7 +321,7 @@ impl http_body::Body for CallBody {
                 Poll::Ready(frame)
             }
             Ok(Poll::Pending) => {
-                if run.ends.is_none() {
+                if !run.is_unwatched() {
                     return Poll::Pending;
                 }
                 run.arm();
@@ -337,6 +339,13 @@ impl http_body::Body for CallBody {
     fn size_hint(&self) -> SizeHint {
         // The end may come at any byte, so no size is promised.
         SizeHint::default()
+    }
+}
+
+impl mtls::ResponseBody for CallBody {
+    fn call(&self) -> Option<Arc<dyn mtls::OpenCall>> {
+        let call = |run: &Run| run.shared.clone() as Arc<dyn mtls::OpenCall>;
+        self.run.as_ref().map(call)
     }
 }
 

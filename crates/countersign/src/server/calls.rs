@@ -230,7 +230,8 @@ impl ConnectionService {
                 }
             }
         };
-        let run = Run::new(shared, metrics.clone(), recorded, held, ends);
+        shared.may_end_by(ends);
+        let run = Run::new(shared, metrics.clone(), recorded, held);
         Call::new(work, run)
     }
 

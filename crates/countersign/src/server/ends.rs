@@ -39,10 +39,19 @@ impl Ends {
             || !self.allowed.as_ref().is_none_or(is_current)
             || began.elapsed() >= self.limit
     }
+
+    /// Whether the policy or the deadline has ended the call.
+    pub(crate) fn have_come(&self, began: Instant) -> bool {
+        let is_allowed = |(allowed, head): &(Allowed, Head)| self.gate.still_allows(allowed, head);
+        began.elapsed() >= self.limit || !self.allowed.as_ref().is_none_or(is_allowed)
+    }
 }
 
-/// Resolves when one of `ends` has come, with the status that ends the call.
-pub(crate) async fn ended(ends: Ends, shared: Arc<CallState>, began: Instant) -> Status {
+/// Resolves when one of the [`Ends`] of a call has come, with the status that ends it.
+pub(crate) async fn ended(call: Arc<CallState>, began: Instant) -> Status {
+    let Some(ends) = call.ends() else {
+        return std::future::pending().await;
+    };
     let Ends {
         gate,
         allowed,
@@ -51,23 +60,24 @@ pub(crate) async fn ended(ends: Ends, shared: Arc<CallState>, began: Instant) ->
         first_message,
         draining,
     } = ends;
+    let (limit, first_message) = (*limit, *first_message);
     let refused = async {
-        match &allowed {
+        match allowed {
             Some((allowed, head)) => gate.refused(allowed, head).await,
             None => std::future::pending().await,
         }
     };
     let late = async {
         after(began, first_message).await;
-        if shared.has_begun() {
+        if call.has_begun() {
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
         biased;
-        refusal = lease.lost() => lease_lost(&refusal),
+        refusal = lease.clone().lost() => lease_lost(&refusal),
         refusal = refused => refusal,
-        status = drained(draining) => status,
+        status = drained(draining.clone()) => status,
         () = late => Exceeded::FirstMessageTooSlow { limit: first_message }.into(),
         () = after(began, limit) => {
             Status::deadline_exceeded("the call took longer than its deadline allows")

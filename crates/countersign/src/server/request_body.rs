@@ -3,19 +3,24 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use base::call::MessageCount;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use telemetry::{IsServerCall, ServerCall};
+use tokio::time::Instant;
 use tonic::Status;
+
+use crate::server::ends::Ends;
 
 /// What a call and its request share.
 #[derive(Debug)]
 pub(crate) struct CallState {
     call: ServerCall,
+    /// Once it is known how long the call may take, and whether it is allowed.
+    ends: OnceLock<Ends>,
     /// The first message has arrived, or nothing waits for it.
     begun: AtomicBool,
     over: AtomicBool,
@@ -35,10 +40,18 @@ impl IsServerCall for CallState {
     }
 }
 
+impl mtls::OpenCall for CallState {
+    fn is_over(&self) -> bool {
+        let came = |ends: &Ends| ends.have_come(self.began());
+        self.ends().is_some_and(came)
+    }
+}
+
 impl CallState {
     pub(crate) fn new(call: ServerCall) -> Self {
         Self {
             call,
+            ends: OnceLock::new(),
             begun: AtomicBool::new(false),
             over: AtomicBool::new(false),
             reader: Mutex::default(),
@@ -47,6 +60,21 @@ impl CallState {
 
     pub(crate) fn call(&self) -> &ServerCall {
         &self.call
+    }
+
+    /// When the call began.
+    pub(crate) fn began(&self) -> Instant {
+        Instant::from_std(self.call.began())
+    }
+
+    /// What may end it early.
+    pub(crate) fn ends(&self) -> Option<&Ends> {
+        self.ends.get()
+    }
+
+    /// May end early by `ends`. Only the first time counts.
+    pub(crate) fn may_end_by(&self, ends: Ends) {
+        self.ends.get_or_init(|| ends);
     }
 
     /// Whether nothing waits for the first message any more.

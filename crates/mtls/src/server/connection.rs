@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -17,7 +16,6 @@ use identity::{Peer, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tonic::Status;
 
 use crate::codes;
 use crate::h2_error::h2_error;
@@ -28,7 +26,7 @@ use crate::server::executor::{ConnectionTasks, InConnection};
 use crate::server::limits::Limits;
 use crate::server::port::{Port, drain};
 use crate::server::preface::Preface;
-use crate::server::unread::{OpenResponse, OpenResponses, Watched};
+use crate::server::unread::{OpenResponse, OpenResponses, ResponseBody, Watched};
 use crate::trust::snapshot::Snapshot;
 
 /// How long the streams of a connection that lost its lease have to send their status, and how long a peer that has sent
@@ -92,7 +90,7 @@ where
         + Send
         + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+    B: ResponseBody + Send + Unpin + 'static,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &port.limits;
@@ -278,7 +276,7 @@ struct PeerService<S> {
 impl<S, B> hyper::service::Service<Request<Incoming>> for PeerService<S>
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+    B: ResponseBody + Unpin,
 {
     type Response = Response<Watched<B>>;
     type Error = Infallible;
@@ -302,7 +300,7 @@ struct Watching<F> {
 impl<F, B> Future for Watching<F>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
-    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+    B: ResponseBody + Unpin,
 {
     type Output = Result<Response<Watched<B>>, Infallible>;
 

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,7 +18,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
-use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 use tracing::{error, info, warn};
@@ -34,6 +32,7 @@ use crate::server::admission::{Admission, Admitted};
 use crate::server::connection::{self, Closed};
 use crate::server::limits::Limits;
 use crate::server::port::{Port, drain};
+use crate::server::unread::ResponseBody;
 use crate::trust::live::Trust;
 use crate::trust::snapshot::Snapshot;
 
@@ -94,7 +93,7 @@ where
         + Send
         + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+    B: ResponseBody + Send + Unpin + 'static,
 {
     let (drain, draining) = watch::channel(false);
     let connections = Arc::new(Semaphore::new(limits.max_connections.max(1)));
@@ -222,7 +221,7 @@ async fn one<M, S, B>(
         + Send
         + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
+    B: ResponseBody + Send + Unpin + 'static,
 {
     // A separate future, so that an idle connection does not keep the memory of its handshake.
     let admission = Box::pin(admit(&port, tcp, address));

@@ -1,11 +1,12 @@
 //! Detects responses that their caller does not read.
 //!
 //! A piece of a response waits until the caller's flow-control window has room for it (RFC 9113 §5.2). Until then no
-//! status can be sent on that stream, so a caller that does not read is cut with its connection. A response that has
-//! nothing to send is not affected.
+//! status can be sent on that stream, so a caller that does not read is cut with its connection: when the call is over,
+//! or after a limit. A response that has nothing to send is not affected.
 //!
 //! It also records whether a call is open, and since when none is.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -13,21 +14,68 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 use tonic::Status;
+use tonic::body::Body;
+
+/// How often the unread responses of a connection are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a caller has to read the status of a call that is over. Then its connection is cut.
+const STATUS_UNREAD: Duration = Duration::from_millis(500);
+
+/// A call whose response may wait for its caller.
+pub trait OpenCall: fmt::Debug + Send + Sync {
+    /// Whether the call is to end: its deadline has passed, or its caller has lost the right to it. Asked a few times a
+    /// second, while the response is not read.
+    fn is_over(&self) -> bool;
+}
+
+/// The body of a response.
+pub trait ResponseBody: http_body::Body<Data = Bytes, Error = Status> {
+    /// The call that it answers. `None` if that ends by itself only.
+    fn call(&self) -> Option<Arc<dyn OpenCall>> {
+        None
+    }
+}
+
+impl ResponseBody for Body {}
 
 /// The calls of one connection. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct OpenResponses(Arc<Mutex<UnreadState>>);
+pub(crate) struct OpenResponses(Arc<Shared>);
 
 #[derive(Debug)]
-struct UnreadState {
-    /// Of each open call: since when its response could go on and was not asked to.
-    unread: Vec<Option<Instant>>,
-    /// Places in `unread` of calls that are over.
+struct Shared {
+    calls: Mutex<Calls>,
+    /// Wakes [`OpenResponses::stuck`] when it sleeps.
+    unread: Notify,
+}
+
+#[derive(Debug)]
+struct Calls {
+    places: Vec<CallPlace>,
+    /// Those of `places` whose calls are over.
     free: Vec<usize>,
-    /// When the last of them ended.
+    /// When the last call ended.
     idle_since: Instant,
+    /// Nobody looks at unread responses, since there were none.
+    asleep: bool,
+}
+
+#[derive(Debug, Default)]
+struct CallPlace {
+    call: Option<Arc<dyn OpenCall>>,
+    unread: Option<Unread>,
+}
+
+/// A response that could go on and was not asked to.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    since: Instant,
+    /// When its call was first seen to be over.
+    over: Option<Instant>,
 }
 
 /// One call, until it is dropped.
@@ -39,37 +87,46 @@ pub(crate) struct OpenResponse {
 
 impl OpenResponses {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(UnreadState {
-            unread: Vec::new(),
-            free: Vec::new(),
-            idle_since: Instant::now(),
-        })))
+        Self(Arc::new(Shared {
+            calls: Mutex::new(Calls {
+                places: Vec::new(),
+                free: Vec::new(),
+                idle_since: Instant::now(),
+                asleep: true,
+            }),
+            unread: Notify::new(),
+        }))
     }
 
     /// A call begins.
     pub(crate) fn begin(&self) -> OpenResponse {
-        let mut open = self.open();
-        let at = open.free.pop().unwrap_or_else(|| {
-            open.unread.push(None);
-            open.unread.len() - 1
+        let mut calls = self.calls();
+        let at = calls.free.pop().unwrap_or_else(|| {
+            calls.places.push(CallPlace::default());
+            calls.places.len() - 1
         });
-        drop(open);
+        drop(calls);
         OpenResponse {
             calls: self.clone(),
             at,
         }
     }
 
-    /// Resolves when a response was not asked for more for `limit`, and twice that at the latest.
+    /// Resolves when a response was not read for `limit`, or not for [`STATUS_UNREAD`] since its call is over.
     pub(crate) async fn stuck(self, limit: Duration) {
         loop {
-            let oldest = self.open().unread.iter().flatten().min().copied();
-            let now = Instant::now();
-            let due = oldest.unwrap_or(now) + limit;
-            if due <= now {
-                return;
+            let asleep = {
+                let mut calls = self.calls();
+                if calls.look(Instant::now(), limit) {
+                    return;
+                }
+                calls.asleep = calls.places.iter().all(|place| place.unread.is_none());
+                calls.asleep
+            };
+            match asleep {
+                true => self.0.unread.notified().await,
+                false => sleep(LOOK.min(limit)).await,
             }
-            sleep_until(due).await;
         }
     }
 
@@ -77,8 +134,8 @@ impl OpenResponses {
     pub(crate) async fn idle(self, limit: Duration) {
         loop {
             let since = {
-                let open = self.open();
-                (open.free.len() == open.unread.len()).then_some(open.idle_since)
+                let calls = self.calls();
+                (calls.free.len() == calls.places.len()).then_some(calls.idle_since)
             };
             match since {
                 // It cannot have been idle for that long when it is looked at again.
@@ -89,37 +146,72 @@ impl OpenResponses {
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, UnreadState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls {
+    /// Whether a response was left unread for too long.
+    fn look(&mut self, now: Instant, limit: Duration) -> bool {
+        self.places.iter_mut().any(|place| {
+            let Some(unread) = &mut place.unread else {
+                return false;
+            };
+            unread.over = match &place.call {
+                Some(call) if call.is_over() => unread.over.or(Some(now)),
+                _ => None,
+            };
+            let too_long = |since: Instant, limit| now.duration_since(since) >= limit;
+            too_long(unread.since, limit)
+                || unread
+                    .over
+                    .is_some_and(|over| too_long(over, STATUS_UNREAD))
+        })
     }
 }
 
 impl OpenResponse {
     /// Its response could go on, since now; or waits for something else than its caller.
     fn could_go_on(&self, could: bool) {
-        let since = could.then(Instant::now);
-        if let Some(unread) = self.calls.open().unread.get_mut(self.at) {
-            *unread = since;
+        let unread = could.then(|| Unread {
+            since: Instant::now(),
+            over: None,
+        });
+        let mut calls = self.calls.calls();
+        let wake = could && std::mem::take(&mut calls.asleep);
+        if let Some(place) = calls.places.get_mut(self.at) {
+            place.unread = unread;
+        }
+        drop(calls);
+        if wake {
+            self.calls.0.unread.notify_one();
         }
     }
 
     /// Passes `body` on and knows when it is not asked for more.
-    pub(crate) fn watch<B: http_body::Body>(self, body: B) -> Watched<B> {
-        self.could_go_on(!body.is_end_stream());
+    pub(crate) fn watch<B: ResponseBody>(self, body: B) -> Watched<B> {
+        if !body.is_end_stream() {
+            if let Some(place) = self.calls.calls().places.get_mut(self.at) {
+                place.call = body.call();
+            }
+            self.could_go_on(true);
+        }
         Watched { body, call: self }
     }
 }
 
 impl Drop for OpenResponse {
     fn drop(&mut self) {
-        let mut open = self.calls.open();
-        if let Some(unread) = open.unread.get_mut(self.at) {
-            *unread = None;
+        let mut calls = self.calls.calls();
+        let place = calls.places.get_mut(self.at).map(std::mem::take);
+        calls.free.push(self.at);
+        if calls.free.len() == calls.places.len() {
+            calls.idle_since = Instant::now();
         }
-        open.free.push(self.at);
-        if open.free.len() == open.unread.len() {
-            open.idle_since = Instant::now();
-        }
+        drop(calls);
+        // Perhaps the last of its call, which is dropped without the lock.
+        drop(place);
     }
 }
 
@@ -132,7 +224,7 @@ pub(crate) struct Watched<B> {
 
 impl<B> http_body::Body for Watched<B>
 where
-    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+    B: ResponseBody + Unpin,
 {
     type Data = Bytes;
     type Error = Status;
