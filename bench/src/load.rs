@@ -14,13 +14,19 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-/// `grpc.health.v1.Health/Check` of the server as a whole: an empty message.
-const CHECK: &[u8] = &[0; 5];
+/// An empty message, which asks for the health of the server as a whole.
+const EMPTY: &[u8] = &[0; 5];
+
+/// How a stream ended.
+pub struct Ended {
+    pub at: tokio::time::Instant,
+    pub status: Option<u8>,
+}
 
 /// A caller with one certificate.
 #[derive(Clone)]
 pub struct Caller {
-    address: String,
+    pub address: String,
     tls: TlsConnector,
 }
 
@@ -122,6 +128,32 @@ impl Caller {
         sum(tasks).await
     }
 
+    /// A stream that stays open after its first message; `streams` gets its end.
+    pub async fn watch(
+        &self,
+        send: &SendRequest<Bytes>,
+        streams: &mut JoinSet<Result<Ended>>,
+    ) -> Result<()> {
+        let mut send = send.clone().ready().await?;
+        let (response, mut body) = send.send_request(request("Watch")?, false)?;
+        body.send_data(Bytes::from_static(EMPTY), true)?;
+        let mut body = response.await?.into_body();
+        body.data().await.context("a stream ended at once")??;
+        streams.spawn(async move {
+            while let Some(chunk) = body.data().await {
+                chunk?;
+            }
+            let trailers = body.trailers().await?;
+            let status = trailers.as_ref().and_then(|all| all.get("grpc-status"));
+            let status = status.and_then(|status| status.to_str().ok()?.parse().ok());
+            Ok(Ended {
+                at: tokio::time::Instant::now(),
+                status,
+            })
+        });
+        Ok(())
+    }
+
     /// Connections that have made one call and make no other.
     pub async fn idle(&self, count: usize) -> Result<Vec<SendRequest<Bytes>>> {
         let mut idle = Vec::with_capacity(count);
@@ -142,14 +174,18 @@ async fn sum(mut tasks: JoinSet<Result<u64>>) -> Result<u64> {
     Ok(done)
 }
 
-async fn call(send: &mut SendRequest<Bytes>) -> Result<()> {
-    let request = http::Request::post("https://localhost/grpc.health.v1.Health/Check")
+fn request(method: &str) -> Result<http::Request<()>> {
+    let uri = format!("https://localhost/grpc.health.v1.Health/{method}");
+    Ok(http::Request::post(uri)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(())?;
+        .body(())?)
+}
+
+pub async fn call(send: &mut SendRequest<Bytes>) -> Result<()> {
     *send = send.clone().ready().await?;
-    let (response, mut body) = send.send_request(request, false)?;
-    body.send_data(Bytes::from_static(CHECK), true)?;
+    let (response, mut body) = send.send_request(request("Check")?, false)?;
+    body.send_data(Bytes::from_static(EMPTY), true)?;
     let response = response.await?;
     let mut status = response.headers().get("grpc-status").cloned();
     let mut body = response.into_body();

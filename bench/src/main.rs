@@ -2,6 +2,7 @@
 //! idle connection. Fresh processes in turn, so that what else the machine does falls on both.
 
 mod load;
+mod scale;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,9 @@ use clap::Parser;
 use load::Caller;
 use tokio::process::{Child, Command};
 
-/// Where the table stands in docs/performance.md.
+/// Where the tables stand in docs/performance.md.
 const TABLE: (&str, &str) = ("<!-- bench -->\n", "<!-- /bench -->");
+const SCALE: (&str, &str) = ("<!-- scale -->\n", "<!-- /scale -->");
 
 #[derive(Parser)]
 struct Args {
@@ -30,6 +32,9 @@ struct Args {
     /// Count instructions too, with valgrind
     #[arg(long)]
     instructions: bool,
+    /// Take the figures of many connections, streams and revoked certificates instead
+    #[arg(long)]
+    scale: bool,
     /// Write the table into this file, between its marks
     #[arg(long)]
     write: Option<PathBuf>,
@@ -97,6 +102,26 @@ const ROWS: [Row; 6] = [
 async fn main() -> Result<()> {
     let args = Args::parse();
     let lab = Lab::new(&args)?;
+    let (marks, table) = match args.scale {
+        true => (SCALE, scale::table(&lab).await?),
+        false => (TABLE, ratios(&lab, &args).await?),
+    };
+    print!("{table}");
+    if let Some(path) = &args.write {
+        let text = std::fs::read_to_string(path)?;
+        let (head, rest) = text
+            .split_once(marks.0)
+            .context("the file has no mark for the table")?;
+        let (_, tail) = rest
+            .split_once(marks.1)
+            .context("the file has no mark for the table's end")?;
+        std::fs::write(path, format!("{head}{}{table}{}{tail}", marks.0, marks.1))?;
+    }
+    Ok(())
+}
+
+/// What one operation costs, as a ratio to stock tonic, as Markdown.
+async fn ratios(lab: &Lab, args: &Args) -> Result<String> {
     let mut table = String::from("| | to stock tonic | least | most |\n|---|---|---|---|\n");
     for Row {
         what,
@@ -135,18 +160,7 @@ async fn main() -> Result<()> {
             ours as f64 / stock as f64
         )?;
     }
-    print!("{table}");
-    if let Some(path) = &args.write {
-        let text = std::fs::read_to_string(path)?;
-        let (head, rest) = text
-            .split_once(TABLE.0)
-            .context("the file has no mark for the table")?;
-        let (_, tail) = rest
-            .split_once(TABLE.1)
-            .context("the file has no mark for the table's end")?;
-        std::fs::write(path, format!("{head}{}{table}{}{tail}", TABLE.0, TABLE.1))?;
-    }
-    Ok(())
+    Ok(table)
 }
 
 /// Certificates, a policy, and where the programs are.
@@ -185,18 +199,33 @@ impl Lab {
             std::fs::copy(certs.join("inventory").join(file), listed.join(file))?;
         }
         // A list has to name somebody; marketing calls nobody here.
-        let revoked = std::process::Command::new(lab.bin.join("countersign"))
-            .args(["pki", "revoke", "marketing", "--dir"])
+        std::fs::write(listed.join("crl.pem"), lab.revoke("marketing")?)?;
+        Ok(lab)
+    }
+
+    /// The revocation list that names this identity too. No server has it yet.
+    fn revoke(&self, name: &str) -> Result<String> {
+        let certs = self.dir.join("certs");
+        let revoked = std::process::Command::new(self.bin.join("countersign"))
+            .args(["pki", "revoke", name, "--dir"])
             .arg(&certs)
             .stdout(Stdio::null())
             .status()?;
         ensure!(revoked.success(), "countersign pki revoke failed");
-        std::fs::copy(certs.join("inventory/crl.pem"), listed.join("crl.pem"))?;
-        std::fs::remove_file(certs.join("inventory/crl.pem"))?;
-        Ok(lab)
+        let file = certs.join("inventory/crl.pem");
+        let list = read(&file)?;
+        std::fs::remove_file(file)?;
+        Ok(list)
     }
 
-    fn command(&self, subject: Subject, address: &str) -> Vec<std::ffi::OsString> {
+    /// How many times the server that runs has taken new credentials into use.
+    fn taken(&self) -> Result<usize> {
+        Ok(read(&self.dir.join("log"))?
+            .matches("\"credentials in use\"")
+            .count())
+    }
+
+    fn command(&self, subject: Subject, address: &str, flags: &[&str]) -> Vec<std::ffi::OsString> {
         let own = std::env::current_exe().unwrap_or_default();
         let certs = self.dir.join("certs/inventory");
         if subject == Subject::Stock {
@@ -221,18 +250,30 @@ impl Lab {
             tls.into(),
             "--data".into(),
             self.dir.join("data.redb").into(),
+            "--max-connections".into(),
+            "19000".into(),
             "--max-connections-per-peer".into(),
-            "900".into(),
+            "19000".into(),
             "--max-unauthenticated-per-ip".into(),
             "256".into(),
         ];
         if subject == Subject::OursLoggingAll {
             command.extend(["--log-calls".into(), "all".into()]);
         }
+        command.extend(flags.iter().map(Into::into));
         command
     }
 
-    async fn start(&self, before: &[&str], subject: Subject) -> Result<(Child, Caller)> {
+    async fn start(&self, subject: Subject) -> Result<(Child, Caller)> {
+        self.start_with(&[], subject, &[]).await
+    }
+
+    async fn start_with(
+        &self,
+        before: &[&str],
+        subject: Subject,
+        flags: &[&str],
+    ) -> Result<(Child, Caller)> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
@@ -241,7 +282,7 @@ impl Lab {
             .iter()
             .map(Into::into)
             .collect::<Vec<std::ffi::OsString>>();
-        words.extend(self.command(subject, &address));
+        words.extend(self.command(subject, &address, flags));
         let program = words.remove(0);
         let log = std::fs::File::create(self.dir.join("log"))?;
         let child = Command::new(&program)
@@ -258,7 +299,7 @@ impl Lab {
 
     /// Microseconds of processor time, or KiB, for one operation.
     async fn measure(&self, subject: Subject, figure: Figure) -> Result<f64> {
-        let (mut child, caller) = self.start(&[], subject).await?;
+        let (mut child, caller) = self.start(subject).await?;
         let id = child.id().context("the server ended")?;
         let (cpu, memory) = (cpu_micros(id)?, memory_kib(id)?);
         let value = match figure {
@@ -296,7 +337,7 @@ impl Lab {
                 "--tool=callgrind",
                 "--callgrind-out-file=/dev/null",
             ];
-            let (mut child, caller) = self.start(&valgrind, subject).await?;
+            let (mut child, caller) = self.start_with(&valgrind, subject, &[]).await?;
             caller.some_calls(calls).await?;
             let id = child.id().context("the server ended")?.to_string();
             Command::new("kill").args(["-TERM", &id]).status().await?;

@@ -31,6 +31,7 @@ mod page;
 mod parts;
 mod protocol;
 mod rotation;
+mod system_calls;
 mod traces;
 mod transport;
 mod what_a_service_gets;

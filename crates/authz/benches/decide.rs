@@ -11,8 +11,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use countersign_authz::{Caller, Policy, Verdict};
-use http::HeaderMap;
+use countersign_authz::{Authorization, Caller, LivePolicy, Policy, Verdict};
+use http::{HeaderMap, Request};
 
 const RULES: [usize; 3] = [10, 1_000, 10_000];
 const RUN: Duration = Duration::from_millis(5);
@@ -20,7 +20,7 @@ const RUNS: usize = 41;
 
 fn main() {
     println!(
-        "{:<44} {:>9} {:>9} {:>9}",
+        "{:<48} {:>9} {:>9} {:>9}",
         "ns per decision, by number of rules", RULES[0], RULES[1], RULES[2]
     );
     let one_rule_each: fn(usize) -> (String, String) =
@@ -64,9 +64,17 @@ fn main() {
             "spiffe://t/7/x",
         ),
     ] {
-        let costs = RULES.map(|count| cost(&policy(count, rule), path, name));
-        println!("{what:<44} {:>9} {:>9} {:>9}", costs[0], costs[1], costs[2]);
+        print(
+            what,
+            RULES.map(|count| cost(&policy(count, rule), path, name)),
+        );
     }
+    let costs = RULES.map(|count| cost_of_a_call(policy(count, one_rule_each)));
+    print("a call after the first on a connection: allowed", costs);
+}
+
+fn print(what: &str, costs: [u128; 3]) {
+    println!("{what:<48} {:>9} {:>9} {:>9}", costs[0], costs[1], costs[2]);
 }
 
 /// Rules for a path and a principal each.
@@ -95,6 +103,26 @@ fn cost(policy: &Policy, path: &str, name: &str) -> u128 {
             .decide(black_box(&caller), black_box(path), black_box(&headers))
             .verdict()
     };
+    median(decide)
+}
+
+/// What a server does for a call: it remembers what the policy said of the same method.
+fn cost_of_a_call(policy: Policy) -> u128 {
+    let caller = Caller::Authenticated {
+        uri_sans: vec!["spiffe://t/7".into()],
+        dns_sans: vec![],
+        subject: String::new(),
+    };
+    let gate = Authorization::new(LivePolicy::new(policy)).gate(caller);
+    let request = Request::post("/a.S7/M").body(()).unwrap();
+    median(|| {
+        black_box(&gate)
+            .admit(Some(3), black_box(&request))
+            .unwrap()
+    })
+}
+
+fn median<T>(decide: impl Fn() -> T) -> u128 {
     let mut runs: Vec<u128> = (0..RUNS)
         .map(|_| {
             let (start, mut decided) = (Instant::now(), 0);

@@ -27,6 +27,7 @@ use crate::server::limits::Limits;
 use crate::server::port::{Port, drain};
 use crate::server::preface::Preface;
 use crate::server::unread::{OpenResponse, OpenResponses, ResponseBody, Watched};
+use crate::server::wakeups::Wakeups;
 use crate::trust::snapshot::Snapshot;
 
 /// How long the streams of a connection that lost its lease have to send their status, and how long a peer that has sent
@@ -147,7 +148,8 @@ where
     let mut leaving = None;
     let mut lost: Option<Refusal> = None;
     let mut over = "";
-    poll_fn(|cx| {
+    let wakeups = Wakeups::default();
+    let mut parts = |cx: &mut Context<'_>| {
         while let Poll::Ready(Some(event)) = events.as_mut().poll_next(cx) {
             match event {
                 ConnectionEvent::Lost(refusal) => {
@@ -204,8 +206,8 @@ where
                 return Poll::Pending;
             }
         }
-    })
-    .await
+    };
+    poll_fn(|cx| wakeups.poll(cx, &mut parts)).await
 }
 
 fn after<'a>(
