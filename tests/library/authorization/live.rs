@@ -78,6 +78,12 @@ async fn a_new_policy_reaches_the_next_call_and_those_that_run() {
         ended.get_details_error_info().unwrap().reason,
         "POLICY_CHANGED"
     );
+    // The audit log has it as a denial.
+    let decision = ended.get_details_error_info().unwrap().metadata["decision_id"].clone();
+    let event = server
+        .stdout
+        .wait(|line| line["grpc_audit_log"]["decision_id"] == decision);
+    assert_eq!(event["grpc_audit_log"]["authorized"], false, "{event}");
     // From the moment at which the running call ended, no new one begins; the same connection goes on.
     assert_eq!(
         verdict(&channel, WATCH, MetadataMap::new()).await.word(),

@@ -147,13 +147,7 @@ impl Authorization {
             Verdict::Deny => Some(Uuid::now_v7()),
         };
         if let Some(id) = id.filter(|_| audited) {
-            self.audit.record(
-                &in_force.policy,
-                caller.identity(),
-                decision,
-                shown(path),
-                id,
-            );
+            self.record(in_force, caller, decision, path, id);
         }
         match (verdict, id) {
             (Verdict::Allow, _) => {
@@ -187,11 +181,34 @@ impl Authorization {
             Verdict::Allow => Ok(()),
             Verdict::Deny => {
                 count(&self.counters.ended);
-                let id = Some(Uuid::now_v7());
+                let id = Uuid::now_v7();
+                if in_force.policy.audit.condition.wants(Verdict::Deny) {
+                    self.record(in_force, caller, decision, path, id);
+                }
                 let text = "the policy changed and no longer allows this call";
-                Err(refuse(POLICY_CHANGED, text, in_force, decision, path, id))
+                Err(refuse(
+                    POLICY_CHANGED,
+                    text,
+                    in_force,
+                    decision,
+                    path,
+                    Some(id),
+                ))
             }
         }
+    }
+
+    fn record(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        decision: Decision<'_>,
+        path: &str,
+        id: Uuid,
+    ) {
+        let (policy, identity) = (&in_force.policy, caller.identity());
+        self.audit
+            .record(policy, identity, decision, shown(path), id);
     }
 
     fn compare(&self, decision: Decision<'_>, caller: &Caller, path: &str, headers: &HeaderMap) {
