@@ -55,14 +55,14 @@ async fn a_caller_that_is_denied_again_and_again_is_a_number_and_hides_nobody() 
     // The last line that the log has: by then the rest is said.
     server
         .log
-        .wait(|line| line["message"] == "log lines were left out: there were too many of a kind");
+        .wait(|line| line["message"] == "log lines were suppressed: there were too many of one kind");
     for message in ["call refused", "call finished"] {
         let said = server.log.sum(|line| {
             let line = about(line, message, loud)?;
             Some((1, line["suppressed"].as_u64().unwrap_or(0)))
         });
         let rest = server.log.sum(|line| {
-            let text = "log lines were left out: there were too many of a kind";
+            let text = "log lines were suppressed: there were too many of one kind";
             let line = about(line, text, loud).filter(|line| line["of"] == message)?;
             Some((1, line["count"].as_u64().unwrap()))
         });

@@ -320,7 +320,7 @@ async fn collects_nothing(collector: SocketAddr) {
         .env("OTEL_BSP_SCHEDULE_DELAY", "10");
     let mut server = Server::start_as(program, &pki, &[]);
     let lost = |line: &Value| {
-        line["message"] == "the collector takes no spans; they are dropped until it does"
+        line["message"] == "the collector does not accept spans; they are dropped until it does"
     };
     let mut failed = 0.0;
     for _ in 0..3 {
@@ -468,7 +468,7 @@ async fn spans_go_by_mutual_tls_as_the_service_to_the_collector_that_is_expected
         .wait(|line| line["message"] == "connection failed");
     assert_eq!(refused["code"], "WRONG_SERVER", "{refused}");
     server.log.wait(|line| {
-        line["message"] == "the collector takes no spans; they are dropped until it does"
+        line["message"] == "the collector does not accept spans; they are dropped until it does"
     });
     assert!(told.recv_timeout(Duration::from_millis(200)).is_err());
 }

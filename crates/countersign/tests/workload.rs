@@ -701,7 +701,7 @@ async fn a_hundred_answers_a_second_are_one_line_and_the_last_of_them_counts() {
         agent.says(garbage.clone());
     }
     agent.says(good());
-    let lines = serve.logged("new credentials can be had again");
+    let lines = serve.logged("new credentials are available again");
     let said: Vec<_> = lines
         .iter()
         .filter(|line| line["level"] == "ERROR")

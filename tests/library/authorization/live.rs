@@ -116,7 +116,7 @@ async fn a_policy_that_cannot_be_used_leaves_the_last_good_one_in_force() {
     ] {
         files.put(text);
         let line = server.log.wait(|line| {
-            line["message"] == "the last good policy stays in force"
+            line["message"] == "new policy refused; the last good one stays in force"
                 && line["reason"].as_str().unwrap().contains(why)
         });
         assert_eq!(line["level"], "ERROR");
@@ -231,7 +231,7 @@ async fn a_shadow_policy_changes_nothing_and_reports_what_it_would() {
     let report = |name: &str| {
         let principal = format!("spiffe://acme.test/{name}");
         server.log.wait(|line| {
-            line["message"] == "the shadow policy decides otherwise"
+            line["message"] == "the shadow policy decides differently"
                 && line["principal"] == principal
         })
     };
@@ -255,7 +255,7 @@ async fn a_shadow_policy_changes_nothing_and_reports_what_it_would() {
     assert_eq!(
         server
             .log
-            .count(|line| line["message"] == "the shadow policy decides otherwise"),
+            .count(|line| line["message"] == "the shadow policy decides differently"),
         2
     );
     let (status, page) = crate::scrape::get(server.admin, "/metrics");
