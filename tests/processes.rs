@@ -238,11 +238,11 @@ async fn a_server_that_can_store_nothing_more_stops_and_says_that_it_failed() {
 }
 
 /// What keeps the server from starting, and what its one line must say.
-type Fault = (&'static str, fn(&Pki), &'static [&'static str]);
+type FaultCase = (&'static str, fn(&Pki), &'static [&'static str]);
 
 #[test]
 fn a_server_that_cannot_start_says_which_file_is_wrong_and_binds_nothing() {
-    let faults: &[Fault] = &[
+    let faults: &[FaultCase] = &[
         (
             "no directory",
             |pki| fs::remove_dir_all(pki.dir("inventory")).unwrap(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign::client::{Channel, Client, Connection};
+use countersign::client::{Client, ClientChannel, Connection};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -124,7 +124,7 @@ fn messages(id: u32, count: usize) -> Vec<u8> {
     answer
 }
 
-fn echo(client: &Client) -> EchoServiceClient<Channel> {
+fn echo(client: &Client) -> EchoServiceClient<ClientChannel> {
     EchoServiceClient::new(client.channel())
 }
 

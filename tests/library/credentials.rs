@@ -16,9 +16,9 @@ const REFUSED: &str = "new credentials refused; the last good ones stay in use";
 const IN_USE: &str = "credentials in use";
 
 /// What is done to the files, and what the log must say of it.
-type Fault = (&'static str, fn(&Pki), &'static [&'static str]);
+type FaultCase = (&'static str, fn(&Pki), &'static [&'static str]);
 
-const FAULTS: &[Fault] = &[
+const FAULTS: &[FaultCase] = &[
     (
         "half a certificate",
         |pki| cut(pki, "tls.crt"),
@@ -149,7 +149,7 @@ async fn a_fault_in_the_files_is_said_once_and_the_last_good_ones_stay_in_use() 
     }
 }
 
-async fn each_is_said_once(faults: &[Fault]) {
+async fn each_is_said_once(faults: &[FaultCase]) {
     let pki = Pki::new();
     pki.put("echo", "crl.pem", pki.crl(2, &[]));
     let server = Server::start(&pki, &[]);

@@ -53,9 +53,9 @@ async fn a_caller_that_is_denied_again_and_again_is_a_number_and_hides_nobody() 
     server.signal("TERM");
     assert!(server.wait().success());
     // The last line that the log has: by then the rest is said.
-    server
-        .log
-        .wait(|line| line["message"] == "log lines were suppressed: there were too many of one kind");
+    server.log.wait(|line| {
+        line["message"] == "log lines were suppressed: there were too many of one kind"
+    });
     for message in ["call refused", "call finished"] {
         let said = server.log.sum(|line| {
             let line = about(line, message, loud)?;

@@ -51,7 +51,7 @@ async fn tls(pki: &Pki, address: SocketAddr) -> tokio_rustls::client::TlsStream<
     let mut tls = raw::handshake(pki, "orders", address, &[b"h2"])
         .await
         .unwrap();
-    // The server's SETTINGS: it has believed us.
+    // The server's SETTINGS: it has accepted us.
     frames::read(&mut tls).await.unwrap();
     tls
 }

@@ -82,26 +82,26 @@ fn list(authority: &Authority, number: u64) -> String {
 }
 
 /// A fault in our own certificate; or what becomes of the lists.
-enum Fault {
+enum Tampering {
     Own(fn(&Three)),
     Lists(fn(&Three, Lists) -> String),
 }
 
 /// What is done beside a revocation and the removal of a root, and what the log must say of it.
-const FAULTS: &[(&str, Fault, &[&str])] = &[
+const FAULTS: &[(&str, Tampering, &[&str])] = &[
     (
         "the key of another pair",
-        Fault::Own(|three| put(three, "tls.key", &another(three).key_pem)),
+        Tampering::Own(|three| put(three, "tls.key", &another(three).key_pem)),
         &["tls.key", "pair is mixed"],
     ),
     (
         "the key gone",
-        Fault::Own(|three| fs::remove_file(path(three, "tls.key")).unwrap()),
+        Tampering::Own(|three| fs::remove_file(path(three, "tls.key")).unwrap()),
         &["tls.key", "No such file"],
     ),
     (
         "a key that is no file",
-        Fault::Own(|three| {
+        Tampering::Own(|three| {
             fs::remove_file(path(three, "tls.key")).unwrap();
             fs::create_dir(path(three, "tls.key")).unwrap();
         }),
@@ -109,7 +109,7 @@ const FAULTS: &[(&str, Fault, &[&str])] = &[
     ),
     (
         "half a certificate",
-        Fault::Own(|three| {
+        Tampering::Own(|three| {
             let whole = fs::read_to_string(path(three, "tls.crt")).unwrap();
             put(three, "tls.crt", &whole[..whole.len() / 3]);
         }),
@@ -117,7 +117,7 @@ const FAULTS: &[(&str, Fault, &[&str])] = &[
     ),
     (
         "the wrong order",
-        Fault::Own(|three| {
+        Tampering::Own(|three| {
             let leaf = another(three);
             let issuer = three.pki.issuing.certificate_pem();
             let leaf_alone = leaf.chain_pem.strip_suffix(issuer).unwrap();
@@ -128,7 +128,7 @@ const FAULTS: &[(&str, Fault, &[&str])] = &[
     ),
     (
         "an expired leaf",
-        Fault::Own(|three| {
+        Tampering::Own(|three| {
             let mut expired = spec("echo");
             let now = OffsetDateTime::now_utc();
             expired.validity.not_before = now - Duration::hours(2);
@@ -140,7 +140,7 @@ const FAULTS: &[(&str, Fault, &[&str])] = &[
     ),
     (
         "a leaf of an unknown CA",
-        Fault::Own(|three| {
+        Tampering::Own(|three| {
             let leaf = three.stranger.issue(&spec("echo")).unwrap();
             three.pki.install("echo", &leaf);
         }),
@@ -148,7 +148,7 @@ const FAULTS: &[(&str, Fault, &[&str])] = &[
     ),
     (
         "the same leaf without its intermediate",
-        Fault::Own(|three| {
+        Tampering::Own(|three| {
             let whole = fs::read_to_string(path(three, "tls.crt")).unwrap();
             let issuer = three.pki.issuing.certificate_pem();
             put(three, "tls.crt", whole.strip_suffix(issuer).unwrap());
@@ -157,7 +157,7 @@ const FAULTS: &[(&str, Fault, &[&str])] = &[
     ),
     (
         "an older list of another issuer",
-        Fault::Lists(|three, lists| {
+        Tampering::Lists(|three, lists| {
             let partner = list(&three.partner, 4);
             Lists { partner, ..lists }.all()
         }),
@@ -165,17 +165,17 @@ const FAULTS: &[(&str, Fault, &[&str])] = &[
     ),
     (
         "the list of an unknown issuer removed",
-        Fault::Lists(|_, lists| format!("{}{}", lists.ours, lists.partner)),
+        Tampering::Lists(|_, lists| format!("{}{}", lists.ours, lists.partner)),
         &["crl.pem", "no longer holds", "CN=stranger"],
     ),
     (
         "two lists of an unknown issuer",
-        Fault::Lists(|three, lists| format!("{}{}", lists.all(), list(&three.stranger, 6))),
+        Tampering::Lists(|three, lists| format!("{}{}", lists.all(), list(&three.stranger, 6))),
         &["crl.pem", "a second list of CN=stranger"],
     ),
     (
         "a list without a number",
-        Fault::Lists(|_, lists| {
+        Tampering::Lists(|_, lists| {
             let stranger = without_number(&lists.stranger);
             Lists { stranger, ..lists }.all()
         }),
@@ -183,12 +183,12 @@ const FAULTS: &[(&str, Fault, &[&str])] = &[
     ),
     (
         "junk after good lists",
-        Fault::Lists(|_, lists| format!("{}-----BEGIN X509 CRL-----\n?\n", lists.all())),
+        Tampering::Lists(|_, lists| format!("{}-----BEGIN X509 CRL-----\n?\n", lists.all())),
         &["crl.pem", "PEM"],
     ),
     (
         "a list cut off after good ones",
-        Fault::Lists(|_, lists| {
+        Tampering::Lists(|_, lists| {
             let all = lists.all();
             all[..all.len() - 60].to_owned()
         }),
@@ -215,11 +215,11 @@ async fn a_fault_beside_a_revocation_and_a_removed_root_holds_neither_back() {
 
         let lists = three.lists(2, &[&revoked]);
         match make {
-            Fault::Own(make) => {
+            Tampering::Own(make) => {
                 make(&three);
                 three.put_lists(&lists.all());
             }
-            Fault::Lists(make) => three.put_lists(&make(&three, lists)),
+            Tampering::Lists(make) => three.put_lists(&make(&three, lists)),
         }
         three.put_roots(&[&pki.root, &three.partner]);
         let expect = |code: &str| (Code::Unauthenticated, code.to_owned());

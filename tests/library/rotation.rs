@@ -71,7 +71,7 @@ async fn leaves_and_authorities_are_replaced_under_load_and_no_call_fails_or_run
     let pace = Duration::from_secs_f64(CALLERS.len() as f64 / load.calls_per_second);
     let callers: Vec<_> = CALLERS
         .iter()
-        .map(|name| Caller::start(&pki, name, &port, pace))
+        .map(|name| LoadCaller::start(&pki, name, &port, pace))
         .collect();
 
     let began = Instant::now();
@@ -110,7 +110,7 @@ fn issue(pki: &Pki, name: &str) {
 }
 
 /// Replaces every leaf, the server's first, and waits until each is in use.
-fn rotate(pki: &Pki, port: &Port, callers: &[Caller]) {
+fn rotate(pki: &Pki, port: &Port, callers: &[LoadCaller]) {
     changed(&[&port.trust], || issue(pki, "echo"));
     for caller in callers {
         changed(&[&caller.trust], || issue(pki, caller.name));
@@ -118,7 +118,7 @@ fn rotate(pki: &Pki, port: &Port, callers: &[Caller]) {
 }
 
 /// First the old root and the new one, then leaves of the new one, then the new one alone; revocation lists likewise.
-fn roll_over(pki: &mut Pki, generation: usize, port: &Port, callers: &[Caller]) {
+fn roll_over(pki: &mut Pki, generation: usize, port: &Port, callers: &[LoadCaller]) {
     let old = pki.root.certificate_pem().to_owned();
     let old_list = pki.crl(1, &[]);
     pki.root = Authority::root(&format!("root {generation}"), hour()).unwrap();
@@ -276,7 +276,7 @@ impl Drop for Over {
 }
 
 /// Calls at a steady rate, one in four of them a stream of half a second, until it is told to end.
-struct Caller {
+struct LoadCaller {
     name: &'static str,
     trust: Trust,
     stop: oneshot::Sender<()>,
@@ -284,7 +284,7 @@ struct Caller {
     work: JoinHandle<usize>,
 }
 
-impl Caller {
+impl LoadCaller {
     fn start(pki: &Pki, name: &'static str, port: &Port, pace: Duration) -> Self {
         let trust = pki.trust(name, Role::Client);
         let channel = channel(trust.clone(), port.address);

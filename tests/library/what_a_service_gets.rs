@@ -136,11 +136,11 @@ async fn what_a_service_gets_by_depending_on_the_library() {
 }
 
 /// The credentials of the process that is started with this in its environment.
-const UNHEARD: &str = "COUNTERSIGN_TEST_UNHEARD";
+const NO_SUBSCRIBER: &str = "COUNTERSIGN_TEST_NO_SUBSCRIBER";
 
 #[tokio::test]
-async fn the_program_whose_log_nobody_hears() {
-    let Some(dir) = std::env::var_os(UNHEARD) else {
+async fn a_program_without_a_subscriber() {
+    let Some(dir) = std::env::var_os(NO_SUBSCRIBER) else {
         return;
     };
     let open = || Trust::open(Role::Server, Source::directory(&dir), reload()).unwrap();
@@ -150,26 +150,31 @@ async fn the_program_whose_log_nobody_hears() {
 }
 
 #[test]
-fn a_server_made_of_parts_without_a_log_says_once_that_nobody_hears_it() {
+fn a_server_made_of_parts_warns_once_that_it_has_no_log() {
     let pki = Pki::new();
     let program = Command::new(std::env::current_exe().unwrap())
         .args([
-            "what_a_service_gets::the_program_whose_log_nobody_hears",
+            "what_a_service_gets::a_program_without_a_subscriber",
             "--exact",
             "--nocapture",
         ])
-        .env(UNHEARD, pki.dir("echo"))
+        .env(NO_SUBSCRIBER, pki.dir("echo"))
         .output()
         .unwrap();
     let said = String::from_utf8(program.stderr).unwrap();
     assert!(program.status.success(), "{said}");
-    assert_eq!(said.matches("nobody hears the log").count(), 1, "{said}");
-    // What has a log says nothing of the kind.
+    assert_eq!(
+        said.matches("this program has no tracing subscriber")
+            .count(),
+        1,
+        "{said}"
+    );
+    // A program with a log does not warn.
     let server = Server::start(&pki, &[]);
     server.log.wait(|line| line["message"] == "listening");
     pki.issue("echo", &spec("echo"));
     let in_use = |line: &Value| line["message"] == "credentials in use" && line["generation"] == 2;
     server.log.wait(in_use);
-    let unheard = |line: &Value| line.to_string().contains("nobody hears");
-    assert_eq!(server.log.count(unheard), 0);
+    let warning = |line: &Value| line.to_string().contains("no tracing subscriber");
+    assert_eq!(server.log.count(warning), 0);
 }

@@ -55,5 +55,5 @@ pub use policy::caller::{Caller, Identity};
 pub use policy::compiled::Policy;
 pub use policy::decide::{Cause, Decision, Verdict};
 pub use policy::explain::{Explanation, Outcome, RuleOutcome};
-pub use policy::invalid::{Fault, InvalidPolicy};
+pub use policy::invalid::{InvalidPolicy, PolicyFault};
 pub use policy::rule::List;

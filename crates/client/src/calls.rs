@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::client::{Channel, ConnectError, Connection, RpcError};
+use countersign::client::{ClientChannel, Connection, RpcError, SetupError};
 use proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use proto::inventory::v1::{
     GetItemRequest, ImportItemsRequest, ImportItemsResponse, Item, Reservation, ReserveManyRequest,
@@ -25,18 +25,18 @@ pub struct Client(countersign::client::Client);
 ///
 /// # Errors
 /// Our credentials cannot be used.
-pub fn connect(connection: Connection) -> Result<Client, ConnectError> {
+pub fn connect(connection: Connection) -> Result<Client, SetupError> {
     countersign::client::connect(connection, proto::FILE_DESCRIPTOR_SET).map(Client)
 }
 
 /// In each of these, `timeout` is for the whole call, repetitions and streams included; none is no limit.
 impl Client {
     /// The generated client.
-    pub fn inventory(&self) -> InventoryServiceClient<Channel> {
+    pub fn inventory(&self) -> InventoryServiceClient<ClientChannel> {
         InventoryServiceClient::new(self.0.channel())
     }
 
-    /// What is under it: its credentials, servers, retries and metrics.
+    /// The underlying client: its credentials, servers, retries and metrics.
     pub fn transport(&self) -> &countersign::client::Client {
         &self.0
     }
@@ -180,7 +180,7 @@ impl Client {
         }
     }
 
-    /// Asks once, because it is the state now that counts, whether a service is serving; the server as a whole is `""`.
+    /// Asks, without a retry, whether a service is serving now; the server as a whole is `""`.
     ///
     /// # Errors
     /// NOT_FOUND when the server knows no such service, and the transport's and the policy's.

@@ -27,7 +27,7 @@ use crate::events;
 use crate::failure::Failure;
 use crate::items::{read_items, read_reservations};
 use crate::output::{Output, Progress};
-use crate::settings::{Command, Settings, WorkSettings};
+use crate::settings::{ClientArgs, Command, WorkSettings};
 use crate::worker::{self, Done};
 
 /// The name of this program in traces, unless `OTEL_SERVICE_NAME` gives another.
@@ -38,18 +38,18 @@ const SERVICE: &str = "inventory-client";
 /// # Errors
 /// Why it failed, with its exit code.
 pub async fn run<O: Write, E: Write>(
-    settings: &Settings,
+    settings: &ClientArgs,
     output: &mut Output<O, E>,
 ) -> Result<(), Failure> {
     let traces = settings.connection.traces(SERVICE)?;
     let done = observed(settings, &traces, output).await;
-    // It says itself what it could not send.
+    // It logs what it could not send.
     drop(tokio::task::spawn_blocking(move || traces.flush()).await);
     done
 }
 
 async fn observed<O: Write, E: Write>(
-    settings: &Settings,
+    settings: &ClientArgs,
     traces: &Traces,
     output: &mut Output<O, E>,
 ) -> Result<(), Failure> {
@@ -183,7 +183,7 @@ async fn watch<O: Write, E: Write>(
     let mut left = count.unwrap_or(u64::MAX);
     while let Some(level) = levels.next().await? {
         match output.level(&level) {
-            // Who has seen enough closes the pipe, as `head` does.
+            // A reader that has seen enough closes the pipe, as `head` does.
             Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => break,
             written => written?,
         }

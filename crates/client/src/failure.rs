@@ -12,7 +12,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::items::InvalidFile;
-use countersign::client::{ConnectError, InvalidDescriptors, NoTraces, RpcError};
+use countersign::client::{InvalidDescriptors, NoTraces, RpcError, SetupError};
 
 use crate::method::Method;
 use countersign::base::text::escape;
@@ -63,11 +63,11 @@ pub enum Failure {
     Tracing(#[from] InvalidTracing),
 }
 
-impl From<ConnectError> for Failure {
-    fn from(error: ConnectError) -> Self {
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
         match error {
-            ConnectError::Credentials(error) => error.into(),
-            ConnectError::Descriptors(error) => error.into(),
+            SetupError::Credentials(error) => error.into(),
+            SetupError::Descriptors(error) => error.into(),
         }
     }
 }

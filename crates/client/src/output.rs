@@ -77,7 +77,7 @@ impl<O: Write, E: Write> Output<O, E> {
         }
     }
 
-    /// A row of many that got no answer: it may have been made or not, and can be sent again under its identifier.
+    /// A row that got no response: the reservation may or may not have been made, and can be retried with its identifier.
     pub fn unanswered(&mut self, request: &ReserveManyRequest) -> Result<(), Failure> {
         let ReserveManyRequest {
             reservation_id,
@@ -143,7 +143,7 @@ impl<O: Write, E: Write> Output<O, E> {
         )
     }
 
-    /// What a program that is ready says of itself.
+    /// The response of a readiness probe.
     pub fn probed(&mut self, answer: &str) -> Result<(), Failure> {
         self.result(|| answer.to_owned(), || json!({ "answer": answer }))
     }
@@ -153,8 +153,7 @@ impl<O: Write, E: Write> Output<O, E> {
         self.result(|| tally.to_text(elapsed), || tally.to_json(elapsed))
     }
 
-    /// An identifier that is about to be used for the first time, on standard error: it must be known even if nothing
-    /// more is heard.
+    /// Prints a new identifier on standard error before its first use, so that it is known even if no response arrives.
     pub fn identifier(&mut self, reservation_id: &str) {
         let line = match self.format {
             Format::Text => format!("reservation_id: {reservation_id}"),
@@ -226,7 +225,7 @@ impl Progress {
         }
     }
 
-    /// Takes the line away.
+    /// Clears the line.
     pub fn end(&self) {
         if self.visible {
             drop(write!(io::stderr(), "\r\x1b[K"));

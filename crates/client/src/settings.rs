@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// Calls the inventory service over mutual TLS.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = AFTER_HELP)]
-pub struct Settings {
+pub struct ClientArgs {
     /// Where the server is, who it must be, and who we are
     #[command(flatten)]
     pub connection: ConnectionSettings,
@@ -193,7 +193,7 @@ impl FromStr for Rate {
     }
 }
 
-impl Settings {
+impl ClientArgs {
     /// What is logged unless `RUST_LOG` says otherwise: a command reports its own result.
     pub fn default_log_level(&self) -> &'static str {
         match self.command {

@@ -80,9 +80,9 @@ pub async fn work(
             .copied()
             .filter(|kind| *kind != WorkKind::Watch)
             .collect(),
-        state: Arc::new(Mutex::new(State {
+        state: Arc::new(Mutex::new(WorkerState {
             skus: settings.sku.clone(),
-            ..State::default()
+            ..WorkerState::default()
         })),
         learns: settings.sku.is_empty(),
     };
@@ -155,11 +155,11 @@ struct Worker {
     kinds: Vec<WorkKind>,
     /// Whether the items are those that the watch names.
     learns: bool,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<WorkerState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct WorkerState {
     tally: Tally,
     skus: Vec<String>,
     /// Those of `skus` that a watch named.
@@ -169,7 +169,7 @@ struct State {
     logged: BTreeSet<(Method, &'static str)>,
 }
 
-impl State {
+impl WorkerState {
     /// Remembers an item that a watch named, unless there are enough to call about.
     fn learn(&mut self, sku: String) {
         if self.skus.len() < MAX_LEARNED && self.learned.insert(sku.clone()) {
@@ -293,7 +293,7 @@ impl Worker {
         fastrand::choice(&self.state().skus).cloned()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WorkerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,5 @@
-//! The way of spans to a collector: OTLP over gRPC, by our own mutual TLS and as the identity of this program.
-//!
-//! Telemetry encodes the spans and knows no transport; the channel is the one that calls of any other service take, so
-//! that each connection has the credentials of its moment.
+//! Sends spans to a collector: OTLP over gRPC and mutual TLS, with the identity of this program.
+//! The telemetry crate encodes the spans and does not depend on the transport. The channel is of the kind that calls of any other service use, so each connection has the credentials that are current when it is made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// The collector that spans go to by mutual TLS.
+/// The collector that receives spans over mutual TLS.
 #[derive(Clone, Debug, Args)]
 pub struct CollectorSettings {
-    /// A collector of spans (OTLP over gRPC), which is called by mutual TLS with our credentials
+    /// A collector of spans (OTLP over gRPC), called over mutual TLS with our credentials
     #[arg(
         long,
         env = "APP_OTLP_ENDPOINT",
@@ -58,11 +56,10 @@ pub struct CollectorSettings {
 }
 
 impl CollectorSettings {
-    /// Where spans go: to the collector of these settings by mutual TLS, else as the `OTEL_*` variables say. `service`
-    /// is the name of the program in them, unless a variable gives it another. Call it within a tokio runtime.
+    /// Exports spans to the collector of these settings over mutual TLS, otherwise as the `OTEL_*` variables say. `service` is the service name in them, unless a variable sets another. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// A variable asks for what is not there, or contradicts these settings.
+    /// A variable has an unsupported value, or contradicts these settings.
     pub fn traces(&self, service: &'static str, trust: &Trust) -> Result<Traces, InvalidTracing> {
         let Some(target) = self.otlp_endpoint.clone() else {
             return Traces::from_env(service);

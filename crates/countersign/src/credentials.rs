@@ -41,7 +41,7 @@ pub struct CredentialSettings {
     )]
     pub tls_dir: PathBuf,
 
-    /// The socket of a SPIFFE Workload API, such as SPIRE's agent, that hands out identity and trust instead of files
+    /// The socket of a SPIFFE Workload API, such as SPIRE's agent, that provides identity and trust bundles instead of files
     /// [default: SPIFFE_ENDPOINT_SOCKET, unless a file or a directory is named]
     #[arg(
         long,
@@ -55,7 +55,7 @@ pub struct CredentialSettings {
     )]
     pub tls_workload_api: Option<WorkloadApi>,
 
-    /// Which identity of several that the Workload API has for us: its SPIFFE ID, or its hint [default: the first]
+    /// Which of several identities of the Workload API to use: its SPIFFE ID, or its hint [default: the first]
     #[arg(
         long,
         env = "APP_TLS_WORKLOAD_ID",
@@ -94,11 +94,11 @@ pub struct CredentialSettings {
     #[arg(long, env = "APP_TLS_ROOTS_FILE", value_name = "FILE", global = true)]
     pub tls_roots: Option<PathBuf>,
 
-    /// The revocation lists; given, the file must be there [default: crl.pem in --tls-dir, if it is there]
+    /// The revocation lists; if given, the file must exist [default: crl.pem in --tls-dir, if it exists]
     #[arg(long, env = "APP_TLS_CRL_FILE", value_name = "FILE", global = true)]
     pub tls_crl: Option<PathBuf>,
 
-    /// How soon changed credentials and policies are in use; they are read twice as often
+    /// How soon changed credentials and policies are in use, at the latest
     #[arg(
         long,
         env = "APP_TLS_RELOAD_INTERVAL",
@@ -113,12 +113,11 @@ pub struct CredentialSettings {
     #[arg(long, env = "APP_TLS_REFUSE_EXPIRED_CRL", global = true)]
     pub tls_refuse_expired_crl: bool,
 
-    /// Refuse every peer of whose issuer there is no revocation list, and to start, or to take a root, before its list
+    /// Refuse every peer whose issuer has no revocation list; do not start with a root, or accept a new one, without its list
     #[arg(long, env = "APP_TLS_REQUIRE_CRL", global = true)]
     pub tls_require_crl: bool,
 
-    /// A file of this process alone that remembers the newest revocation list of each issuer, so that a restart takes no
-    /// older one
+    /// A file, used by this process only, that records the newest revocation list of each issuer, so that no older one is accepted after a restart
     #[arg(long, env = "APP_TLS_CRL_STATE", value_name = "FILE", global = true)]
     pub tls_crl_state: Option<PathBuf>,
 }
@@ -143,8 +142,7 @@ fn endpoint_socket() -> Option<&'static str> {
 }
 
 impl CredentialSettings {
-    /// The credentials as live trust, for one side of a connection. A server opens its own; for what it calls itself, such
-    /// as a database or another service, it opens them once more, as a client. See [`Trust::open`].
+    /// Opens the credentials for one side of a connection, and keeps them current. A server opens its own; to call a database or another service, it opens them a second time, as a client. See [`Trust::open`].
     ///
     /// # Errors
     /// [`InvalidCredentials`], which names the file.

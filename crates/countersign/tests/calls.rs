@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign::client::{self, Channel, Connection};
+use countersign::client::{self, ClientChannel, Connection};
 use countersign::identity::Role;
 use countersign::mtls::{self, Limits, Source, Target};
 use http::{Request, Response};
@@ -56,7 +56,7 @@ async fn server(pki: &Pki, answer: fn(usize) -> Status) -> (SocketAddr, Asked) {
     (address, asked)
 }
 
-fn channel(pki: &Pki, server: SocketAddr) -> EchoServiceClient<Channel> {
+fn channel(pki: &Pki, server: SocketAddr) -> EchoServiceClient<ClientChannel> {
     let server = Target::parse(&target(server)).unwrap();
     let connection = Connection::new(server, Source::directory(pki.path("orders")));
     let client = client::connect(connection, test_contract::FILE_DESCRIPTOR_SET).unwrap();

@@ -78,7 +78,7 @@ fn another_root() -> Authority {
 }
 
 #[tokio::test]
-async fn where_lists_are_demanded_nobody_is_believed_without_one() {
+async fn where_lists_are_required_no_one_is_accepted_without_one() {
     let pki = Pki::new();
     let demanding = || Reload {
         missing_crls: MissingCrls::Refuse,
@@ -99,9 +99,9 @@ async fn where_lists_are_demanded_nobody_is_believed_without_one() {
         let judged = judged
             .authorities()
             .judge(Role::Client, &chain, SystemTime::now());
-        judged.map_or_else(|refusal| refusal.code(), |_peer| "believed")
+        judged.map_or_else(|refusal| refusal.code(), |_peer| "accepted")
     };
-    assert_eq!(judge(&pki.root), "believed");
+    assert_eq!(judge(&pki.root), "accepted");
     let below = |authority: &Authority| {
         let hour = Duration::from_secs(3600);
         let validity = Validity::starting(OffsetDateTime::now_utc(), hour).unwrap();
@@ -116,8 +116,8 @@ async fn where_lists_are_demanded_nobody_is_believed_without_one() {
     eventually("the root is refused", || is_refused(&trust)).await;
     assert_eq!(judge(&other), "UNKNOWN_ISSUER");
     put(&pki, "crl.pem", &format!("{ours}{}", list(&other, 1, &[])));
-    eventually("the root with its list", || judge(&other) == "believed").await;
-    assert_eq!(judge(&pki.root), "believed");
+    eventually("the root with its list", || judge(&other) == "accepted").await;
+    assert_eq!(judge(&pki.root), "accepted");
 }
 
 #[tokio::test]

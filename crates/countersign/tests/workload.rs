@@ -343,13 +343,13 @@ async fn a_peer_is_verified_by_the_roots_of_its_own_trust_domain() {
         let verdict = snapshot
             .authorities()
             .judge(role, &leaf.chain, SystemTime::now());
-        verdict.map_or_else(|refusal| refusal.code(), |_peer| "believed")
+        verdict.map_or_else(|refusal| refusal.code(), |_peer| "accepted")
     };
     let (ours, theirs) = ("spiffe://acme.test/orders", "spiffe://partner.test/shop");
     for role in [Role::Client, Role::Server] {
         for (case, signer, uris, expected) in [
-            ("ours by our root", &acme, &[ours][..], "believed"),
-            ("theirs by their root", &partner, &[theirs], "believed"),
+            ("ours by our root", &acme, &[ours][..], "accepted"),
+            ("theirs by their root", &partner, &[theirs], "accepted"),
             (
                 "ours by their root",
                 &partner,
@@ -667,16 +667,16 @@ async fn a_federated_bundle_that_is_bad_keeps_its_own_last_good_and_holds_nobody
         let judged = snapshot
             .authorities()
             .judge(Role::Client, &chain, SystemTime::now());
-        judged.map_or_else(|refusal| refusal.code(), |_peer| "believed")
+        judged.map_or_else(|refusal| refusal.code(), |_peer| "accepted")
     };
-    assert_eq!(judge(&trust), "believed");
+    assert_eq!(judge(&trust), "accepted");
 
-    // At a start there is no last good one, and nobody of that domain is believed until there is.
+    // At a start there is no last good one, and no peer of that domain is accepted until there is.
     let trust = open(Role::Server, agent.api()).unwrap();
     assert_eq!(judge(&trust), "TRUST_DOMAIN_UNKNOWN");
     eventually("the fault is said", || is_refused(&trust)).await;
     agent.says(answer(vec![acme.svid("echo")], &[&partner]));
-    eventually("the bundle", || judge(&trust) == "believed").await;
+    eventually("the bundle", || judge(&trust) == "accepted").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -757,9 +757,9 @@ async fn the_lists_of_an_agent_revoke() {
         let judged = snapshot
             .authorities()
             .judge(Role::Client, &orders.chain, SystemTime::now());
-        judged.map_or_else(|refusal| refusal.code(), |_peer| "believed")
+        judged.map_or_else(|refusal| refusal.code(), |_peer| "accepted")
     };
-    assert_eq!(judge(), "believed");
+    assert_eq!(judge(), "accepted");
     let revocation = Revocation {
         serial: orders.serial.clone(),
         at: now - minute,

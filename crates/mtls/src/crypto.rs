@@ -17,10 +17,7 @@ pub(crate) const ALPN: &[u8] = b"h2";
 
 /// The cipher suites of TLS 1.3, in the order in which our client offers them and our server chooses among those that a
 /// client offers, regardless of the client's order.
-///
-/// AES-128 is first: no attack on it is within reach, the key exchange that it follows is of the same strength, and the
-/// hash of its suite is the one that processors have instructions for. AES-256 costs a seventh of a handshake more, all
-/// of it for SHA-384.
+/// AES-128 is first: no practical attack on it is known, the key exchange is of the same strength, and many processors accelerate SHA-256, the hash of its suite. AES-256 makes a handshake a seventh more expensive, all of it for SHA-384.
 const CIPHER_SUITES: [SupportedCipherSuite; 3] = [
     cipher_suite::TLS13_AES_128_GCM_SHA256,
     cipher_suite::TLS13_AES_256_GCM_SHA384,
@@ -47,8 +44,7 @@ pub(crate) fn signature_algorithms() -> &'static WebPkiSupportedAlgorithms {
     &provider().signature_verification_algorithms
 }
 
-/// A key to sign with, by the provider's own reader: it copies what it needs, and `key` stays whoever's to wipe that
-/// has it.
+/// A signing key, read by the provider's own parser. It copies what it needs; the owner of `key` must wipe it.
 pub(crate) fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
     rustls_aws_lc_rs::sign::any_supported_type(key)
 }

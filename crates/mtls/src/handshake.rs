@@ -54,7 +54,7 @@ pub(crate) async fn accept(
     snapshot: &Snapshot,
     refused: &Arc<OnceLock<Presented>>,
 ) -> Result<Authenticated<Box<server::TlsStream<TcpStream>>>, HandshakeError> {
-    let handshake = Handshake::new(Side::Server(refused.clone()));
+    let handshake = Handshake::new(HandshakeSide::Server(refused.clone()));
     let config = snapshot
         .configurations()
         .server(snapshot)
@@ -98,7 +98,7 @@ pub(crate) async fn connect(
     snapshot: &Snapshot,
     present: Present,
 ) -> Result<Authenticated<client::TlsStream<TcpStream>>, HandshakeError> {
-    let handshake = Handshake::new(Side::Client(expected));
+    let handshake = Handshake::new(HandshakeSide::Client(expected));
     let config = snapshot
         .configurations()
         .client(snapshot, present)
@@ -142,7 +142,7 @@ async fn close_after_alert(mut tcp: TcpStream) {
 }
 
 #[derive(Debug)]
-enum Side {
+enum HandshakeSide {
     /// We are the server and verify a client.
     Server(Arc<OnceLock<Presented>>),
     /// We are the client and verify that it is the expected server.
@@ -158,7 +158,7 @@ tokio::task_local! {
 /// One handshake: whom it expects, and the verdict.
 #[derive(Debug)]
 struct Handshake {
-    side: Side,
+    side: HandshakeSide,
     verdict: OnceLock<Result<Accepted, Refusal>>,
 }
 
@@ -170,7 +170,7 @@ struct Accepted {
 }
 
 impl Handshake {
-    fn new(side: Side) -> Arc<Self> {
+    fn new(side: HandshakeSide) -> Arc<Self> {
         let verdict = OnceLock::new();
         Arc::new(Self { side, verdict })
     }
@@ -187,10 +187,10 @@ impl Handshake {
             .collect();
         let now = SystemTime::now();
         let verdict = match &self.side {
-            Side::Server(_) => authorities.peer_of(Role::Client, &chain, now),
-            Side::Client(expected) => authorities.server_of(expected, &chain, now),
+            HandshakeSide::Server(_) => authorities.peer_of(Role::Client, &chain, now),
+            HandshakeSide::Client(expected) => authorities.server_of(expected, &chain, now),
         };
-        if let (Side::Server(refused), Err(_)) = (&self.side, &verdict) {
+        if let (HandshakeSide::Server(refused), Err(_)) = (&self.side, &verdict) {
             refused.get_or_init(|| Presented::of(leaf));
         }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
@@ -219,7 +219,7 @@ impl Handshake {
         read_error(error)
     }
 
-    /// Who the other side is, if its chain was accepted in this handshake.
+    /// The peer, if its chain was accepted in this handshake.
     fn conclude(
         &self,
         alpn: Option<&[u8]>,
@@ -326,7 +326,7 @@ impl VerifyChain for OfHandshake {
     }
 }
 
-/// Without a handshake to keep it, there is no verdict.
+/// Outside of a handshake there is no place for a verdict, so the chain is refused.
 fn no_handshake() -> rustls::Error {
     rustls::Error::General("no handshake is in progress that could keep the verdict".to_owned())
 }

@@ -67,7 +67,7 @@ pub fn client_config(
 pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
     Arc::new(Verifier(Current {
         trust: trust.clone(),
-        side: Side::Server,
+        expected: Expected::Client,
     }))
 }
 
@@ -79,7 +79,7 @@ pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
 pub fn server_verifier(trust: &Trust, expected: ServerIdentity) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Verifier(Current {
         trust: trust.clone(),
-        side: Side::Client(expected),
+        expected: Expected::Server(expected),
     }))
 }
 
@@ -145,18 +145,19 @@ impl ResolvesClientCert for CurrentCredentials {
     }
 }
 
+/// Whom the other side must prove to be.
 #[derive(Debug)]
-enum Side {
-    /// We are the server and verify clients.
-    Server,
-    /// We are the client and verify that it is the expected server.
-    Client(ServerIdentity),
+enum Expected {
+    /// Any client.
+    Client,
+    /// This server.
+    Server(ServerIdentity),
 }
 
 /// Verifies by the snapshot that is current at each handshake.
 struct Current {
     trust: Trust,
-    side: Side,
+    expected: Expected,
 }
 
 impl VerifyChain for Current {
@@ -169,9 +170,9 @@ impl VerifyChain for Current {
         chain.extend_from_slice(intermediates);
         let (snapshot, now) = (self.trust.current(), SystemTime::now());
         let authorities = snapshot.authorities();
-        let verdict = match &self.side {
-            Side::Server => authorities.judge(Role::Client, &chain, now),
-            Side::Client(expected) => authorities.judge_server(expected, &chain, now),
+        let verdict = match &self.expected {
+            Expected::Client => authorities.judge(Role::Client, &chain, now),
+            Expected::Server(expected) => authorities.judge_server(expected, &chain, now),
         };
         match verdict {
             Ok(_peer) => Ok(()),

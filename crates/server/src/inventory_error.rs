@@ -17,7 +17,7 @@ use crate::store::{ImportError, NewReservation, ReserveError, StoreError};
 /// The domain of every `google.rpc.ErrorInfo` of this service.
 pub const ERROR_DOMAIN: &str = "inventory.countersign";
 
-/// How long a caller that met a full queue should wait: this, and up to as long again, so that not all come back at once.
+/// How long a caller should wait after a full queue: this, and up to as long again, so that not all retry at once.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, Error)]
@@ -44,11 +44,11 @@ pub(crate) enum InventoryError {
     ImportTooLarge { max_items: usize },
     #[error("the items did not arrive within {} s", .limit.as_secs())]
     ImportTooSlow { limit: Duration },
-    #[error("too many imports are under way")]
+    #[error("too many imports are in progress")]
     ImportsBusy,
-    #[error("too much is waiting")]
+    #[error("too many operations are waiting")]
     StoreBusy,
-    #[error("the data is out of reach for now")]
+    #[error("the data is temporarily unavailable")]
     StoreUnavailable,
     #[error("the data could not be read or written")]
     StoreFailed,

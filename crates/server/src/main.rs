@@ -27,7 +27,7 @@ struct Inventory {
     #[command(flatten)]
     server: Settings,
 
-    /// The data file, which is made when missing; or, for several servers, postgres://USER@HOST/NAME without a password
+    /// The data file, which is created if missing; or, for several servers, postgres://USER@HOST/NAME without a password
     #[arg(
         long,
         env = "APP_DATA_FILE",
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         message_bytes: server.limits.max_message_size,
         ..InventoryLimits::default()
     };
-    // A database is asked as a client, with our own credentials.
+    // The server is a client of the database, with its own credentials.
     let credentials = server.credentials.clone();
     let (checked, ours) = (data.clone(), credentials.clone());
     SERVICE

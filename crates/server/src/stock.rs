@@ -70,7 +70,7 @@ pub struct Imported {
     pub created: u32,
     /// Items whose name or quantity was changed.
     pub updated: u32,
-    /// Items that were already so.
+    /// Items that were unchanged.
     pub unchanged: u32,
 }
 
@@ -82,11 +82,11 @@ pub(crate) struct Change {
     pub(crate) item: Item,
 }
 
-/// What watchers are told.
+/// A message to watchers.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Changed(Arc<Change>),
-    /// There may have been changes that nobody is told of.
+    /// There may have been changes that are not reported one by one.
     Missed,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct Page {
 /// Why the data cannot be used.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The URL of the database says what is not possible.
+    /// The URL of the database is invalid.
     #[error("the URL of the database cannot be used: {0}")]
     Url(String),
     /// The credentials for the database cannot be used.
@@ -136,7 +136,7 @@ pub enum OpenError {
         /// What the operating system said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It has no content, which a data file has from its first moment on.
+    /// It is empty; a data file never is.
     #[error("the data file {} is empty, so what it held is lost: restore a copy, or remove it to start with nothing", path.display())]
     Empty {
         /// The file.
@@ -150,13 +150,13 @@ pub enum OpenError {
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It is a sound file that another program wrote.
+    /// It is a valid file of another program.
     #[error("{} belongs to another program: name another data file", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// It was written by a version of this program that keeps its data otherwise.
+    /// It was written by a version of this program with another schema.
     #[error("{} has schema {found} and this program knows schema {known}: run the version that wrote it", path.display())]
     Schema {
         /// The file.
@@ -168,7 +168,7 @@ pub enum OpenError {
     },
 }
 
-/// Why the store did not do what it was asked.
+/// Why an operation of the store failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// Too much is waiting. Nothing was done; the same request can succeed later.
@@ -198,7 +198,7 @@ pub enum ReserveError {
     /// The caller has used the identifier for a reservation of another item or quantity.
     #[error("the identifier belongs to another reservation")]
     IdReused,
-    /// The store could not.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -216,7 +216,7 @@ pub enum ImportError {
         /// Units that are promised.
         reserved: u32,
     },
-    /// The store could not.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -1,8 +1,5 @@
-//! Stock and reservations: a few async functions that hide where they are kept.
-//!
-//! Two kinds stand side by side, with the same meaning: a file of this process alone ([`file`]), or a PostgreSQL database
-//! that several servers share (`postgres`). Nothing outside this module knows which. It does not validate
-//! requests and knows no gRPC.
+//! Stock and reservations: a few async functions that hide where the data is stored.
+//! There are two backends with the same behaviour: a file of this process ([`file`]), or a PostgreSQL database that several servers share (`postgres`). Only this module knows which is used. It does not validate requests, and is independent of gRPC.
 
 mod fault;
 mod file;
@@ -35,10 +32,10 @@ use crate::store::writes::{Job, Writes};
 /// Changes that a watcher may be behind before it gets current levels instead; all watchers share them.
 const KEPT_CHANGES: usize = 4096;
 
-/// Where the data is, by a setting.
+/// Where the data is stored.
 #[derive(Clone, Debug)]
 pub enum Data {
-    /// In a file of this process alone.
+    /// In a file that only this process uses.
     File(PathBuf),
     /// In a database that several servers share.
     Database(Database),
@@ -58,7 +55,7 @@ impl Data {
         }
     }
 
-    /// Opens it. A database is asked with the credentials that `trust` opens as a client.
+    /// Opens it. `trust` opens the client credentials for a database.
     ///
     /// # Errors
     /// [`OpenError`]
@@ -72,11 +69,11 @@ impl Data {
         }
     }
 
-    /// Whether it could be opened, or made, without doing so: another server may have the file open. Call it within a
+    /// Checks that it could be opened or created, without doing so: another server may have the file open. Call it within a
     /// tokio runtime, and not from a task.
     ///
     /// # Errors
-    /// [`OpenError`], if it is unfit or out of reach.
+    /// [`OpenError`], if it is unusable or unreachable.
     pub fn check(
         self,
         trust: impl FnOnce() -> Result<Trust, InvalidCredentials>,
@@ -94,10 +91,10 @@ impl Data {
 /// A handle on the data; clones share it. When the last one is dropped, a file is closed after the writes that are under
 /// way, and so are the connections to a database.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Kind>);
+pub struct Store(Arc<Backend>);
 
 #[derive(Debug)]
-enum Kind {
+enum Backend {
     File(DataFile),
     Database(Shared),
 }
@@ -106,26 +103,25 @@ impl Store {
     /// Opens the data file, and creates it and its directories if need be.
     ///
     /// # Errors
-    /// [`OpenError`], if the file is locked, damaged, foreign or out of reach.
+    /// [`OpenError`], if the file is locked, damaged, from another program, or inaccessible.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let file = DataFile::open(path.into(), KEPT_CHANGES).await?;
-        Ok(Self(Arc::new(Kind::File(file))))
+        Ok(Self(Arc::new(Backend::File(file))))
     }
 
-    /// Connects to a database, and brings its schema up to date. One that is away now, and may come back, is no error:
-    /// the store is not ready until then.
+    /// Connects to a database, and migrates its schema. A database that is unavailable now is not an error: the store is not ready until it is available.
     ///
     /// # Errors
     /// [`OpenError::Database`], if it cannot be used as it is.
     pub async fn connect(database: Database, trust: Trust) -> Result<Self, OpenError> {
         let shared = Shared::open(database, trust, KEPT_CHANGES).await?;
-        Ok(Self(Arc::new(Kind::Database(shared))))
+        Ok(Self(Arc::new(Backend::Database(shared))))
     }
 
-    /// Whether the data file could be opened, or made, without doing so: another server may have it open.
+    /// Checks that the data file could be opened or created, without doing so: another server may have it open.
     ///
     /// # Errors
-    /// [`OpenError`], if it is empty or out of reach.
+    /// [`OpenError`], if it is empty or inaccessible.
     pub fn check(path: &Path) -> Result<(), OpenError> {
         Tables::check(path)
     }
@@ -141,23 +137,23 @@ impl Store {
     /// One item, or none, and the revision that it was read at.
     pub(crate) async fn page_of(&self, sku: &str) -> Result<Page, StoreError> {
         match &*self.0 {
-            Kind::File(file) => file.item(sku.to_owned()).await,
-            Kind::Database(shared) => shared.item(sku).await,
+            Backend::File(file) => file.item(sku.to_owned()).await,
+            Backend::Database(shared) => shared.item(sku).await,
         }
     }
 
     /// Up to `limit` items in the order of their SKUs, from the first one after `after`.
     pub(crate) async fn page(&self, after: String, limit: usize) -> Result<Page, StoreError> {
         match &*self.0 {
-            Kind::File(file) => file.page(after, limit).await,
-            Kind::Database(shared) => shared.page(&after, limit).await,
+            Backend::File(file) => file.page(after, limit).await,
+            Backend::Database(shared) => shared.page(&after, limit).await,
         }
     }
 
     /// Promises units to `caller`; on disk when this returns.
     ///
-    /// The same caller, identifier, item and quantity again get the first answer again. A refusal leaves nothing
-    /// behind. Another caller's identifiers are of no consequence.
+    /// If the same caller repeats the identifier, item and quantity, it gets the first result again. A refusal stores
+    /// nothing. Each caller has its own identifiers.
     ///
     /// # Errors
     /// [`ReserveError`]; after [`StoreError::Failed`] and [`StoreError::Unavailable`] the reservation may have been made, so
@@ -187,41 +183,41 @@ impl Store {
 
     fn writes(&self) -> Result<&Writes, StoreError> {
         match &*self.0 {
-            Kind::File(file) => file.writes(),
-            Kind::Database(shared) => Ok(shared.writes()),
+            Backend::File(file) => file.writes(),
+            Backend::Database(shared) => Ok(shared.writes()),
         }
     }
 
-    /// Each change from now on, as long as there can be any.
+    /// A receiver of each change from now on; `None` if there can be no more.
     pub(crate) fn changes(&self) -> Option<broadcast::Receiver<Event>> {
         match &*self.0 {
-            Kind::File(file) => file.changes(),
-            Kind::Database(shared) => Some(shared.changes()),
+            Backend::File(file) => file.changes(),
+            Backend::Database(shared) => Some(shared.changes()),
         }
     }
 
-    /// Whether the data is within reach. A file always is, until it has [failed](Self::failed).
+    /// Whether the data is available. A file always is, until it has [failed](Self::failed).
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
         match &*self.0 {
-            Kind::File(_) => watch::channel(Readiness::Ready).1,
-            Kind::Database(shared) => shared.readiness(),
+            Backend::File(_) => watch::channel(Readiness::Ready).1,
+            Backend::Database(shared) => shared.readiness(),
         }
     }
 
-    /// Ends when only a restart helps: the file can no longer be written, and every further write fails.
+    /// Resolves when only a restart helps: the file can no longer be written, and every further write fails.
     pub async fn failed(&self) {
         match &*self.0 {
-            Kind::File(file) => file.failed().await,
-            Kind::Database(_) => std::future::pending().await,
+            Backend::File(file) => file.failed().await,
+            Backend::Database(_) => std::future::pending().await,
         }
     }
 
     /// Registers the metrics of a database.
     pub fn register(self, registry: &mut Registry) {
-        if let Kind::Database(_) = &*self.0 {
+        if let Backend::Database(_) = &*self.0 {
             countersign::base::metrics::register(registry, move |families| match &*self.0 {
-                Kind::File(_) => Ok(()),
-                Kind::Database(shared) => shared.write_metrics(families),
+                Backend::File(_) => Ok(()),
+                Backend::Database(shared) => shared.write_metrics(families),
             });
         }
     }

@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use server::store::{Item, NewItem, NewReservation, OpenError, Store, StoreError};
+use server::store::{OpenError, Store, StoreError};
 use tempfile::TempDir;
-use uuid::Uuid;
+
+#[path = "support/stock.rs"]
+mod stock;
+
+use stock::{item, level, reservation};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -180,36 +184,6 @@ async fn a_flipped_bit_is_found_or_does_no_harm() -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn item(sku: &str, quantity: u32) -> NewItem {
-    NewItem {
-        sku: sku.to_owned(),
-        name: format!("One {sku}"),
-        quantity,
-    }
-}
-
-fn level(sku: &str, quantity: u32, reserved: u32) -> Item {
-    let NewItem {
-        sku,
-        name,
-        quantity,
-    } = item(sku, quantity);
-    Item {
-        sku,
-        name,
-        quantity,
-        reserved,
-    }
-}
-
-fn reservation(id: u128, sku: &str, quantity: u32) -> NewReservation {
-    NewReservation {
-        id: Uuid::from_u128(id),
-        sku: sku.to_owned(),
-        quantity,
-    }
 }
 
 fn write(dir: &Path, name: &str, content: &[u8]) -> Result<std::path::PathBuf, Failure> {

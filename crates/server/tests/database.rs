@@ -7,10 +7,6 @@
     reason = "a test fails by panicking"
 )]
 
-use std::io::Write as _;
-use std::net::Ipv4Addr;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +14,19 @@ use countersign::admin::Readiness;
 use countersign::base::text::in_one_line;
 use server::store::{Item, NewItem, NewReservation, OpenError, ReserveError, Store, StoreError};
 use server::watch::Level;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 mod support;
 
+use proxy::Proxy;
+use small_disk::SmallDisk;
 use support::{Cluster, PATIENCE, Pki};
 
 const UNAVAILABLE: ReserveError = ReserveError::Store(StoreError::Unavailable);
@@ -627,7 +627,7 @@ async fn a_full_disk_refuses_writes_whole_and_takes_them_when_there_is_room() {
     let Some(cluster) = Cluster::start(&pki) else {
         return;
     };
-    let Some(small) = Small::mount(&cluster) else {
+    let Some(small) = SmallDisk::mount(&cluster) else {
         return;
     };
     cluster.sql(
@@ -671,123 +671,4 @@ async fn a_full_disk_refuses_writes_whole_and_takes_them_when_there_is_room() {
     small.enlarge();
     store.import(parts(imported)).await.unwrap();
     assert_eq!(store.reserve("orders", bolt(1)).await.unwrap().available, 9);
-}
-
-/// A file system of 16 MiB in memory.
-struct Small {
-    path: std::path::PathBuf,
-}
-
-impl Small {
-    fn mount(cluster: &Cluster) -> Option<Self> {
-        let path = cluster.directory("small");
-        let done = |command: &mut Command| command.output().is_ok_and(|it| it.status.success());
-        let mounted = done(
-            Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=16m,mode=0777", "small"])
-                .arg(&path),
-        );
-        if !mounted {
-            std::io::stderr()
-                .write_all(b"skipped: there is no right to mount a small disk\n")
-                .unwrap();
-            return None;
-        }
-        cluster.own(&path);
-        Some(Self { path })
-    }
-
-    fn enlarge(&self) {
-        let done = Command::new("mount")
-            .args(["-o", "remount,size=256m"])
-            .arg(&self.path)
-            .status();
-        assert!(done.unwrap().success());
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Lazily, since the database still has files open in it.
-        Command::new("umount")
-            .arg("-l")
-            .arg(Path::new(&self.path))
-            .status()
-            .ok();
-    }
-}
-
-/// Between the store and the database: passes everything on, late, or in one direction only, until it cuts.
-struct Proxy {
-    port: u16,
-    delay: watch::Sender<Duration>,
-    /// Whether answers are held back.
-    mute: watch::Sender<bool>,
-    /// Each change cuts all connections.
-    cut: watch::Sender<u32>,
-}
-
-impl Proxy {
-    async fn start(to: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (delay, delays) = watch::channel(Duration::ZERO);
-        let (mute, muted) = watch::channel(false);
-        let (cut, cuts) = watch::channel(0);
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let (delays, muted, mut cuts) = (delays.clone(), muted.clone(), cuts.clone());
-                cuts.mark_unchanged();
-                tokio::spawn(async move {
-                    let far = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await.unwrap();
-                    let ((near_in, near_out), (far_in, far_out)) =
-                        (near.into_split(), far.into_split());
-                    tokio::select! {
-                        () = pass(near_in, far_out, delays.clone(), watch::channel(false).1) => {}
-                        () = pass(far_in, near_out, delays, muted) => {}
-                        _ = cuts.changed() => {}
-                    }
-                });
-            }
-        });
-        Self {
-            port,
-            delay,
-            mute,
-            cut,
-        }
-    }
-}
-
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    delay: watch::Receiver<Duration>,
-    mut muted: watch::Receiver<bool>,
-) {
-    let (send, mut waiting) = mpsc::unbounded_channel();
-    let reading = async {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            send.send((Instant::now() + *delay.borrow(), buffer[..read].to_vec()))
-                .unwrap();
-        }
-    };
-    let writing = async {
-        while let Some((at, bytes)) = waiting.recv().await {
-            sleep_until(at).await;
-            while *muted.borrow_and_update() {
-                if muted.changed().await.is_err() {
-                    return;
-                }
-            }
-            if to.write_all(&bytes).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = reading => {}
-        () = writing => {}
-    }
 }

@@ -12,23 +12,24 @@ use std::fs;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use server::store::{
-    ImportError, Imported, Item, NewItem, NewReservation, ReserveError, Store, StoreError,
-};
+use server::store::{ImportError, Imported, NewItem, ReserveError, Store, StoreError};
 use server::watch::{Level, Watch};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+#[path = "support/stock.rs"]
+mod stock;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
+use stock::{item, level, reservation};
 use support::{Cluster, Pki};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Done = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
 
-type Case = (&'static str, fn(Place) -> Done);
+type Case = (&'static str, fn(TestStore) -> Done);
 
 const CASES: &[Case] = &[
     (
@@ -97,7 +98,7 @@ const CASES: &[Case] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_file_keeps_every_promise() -> Result<(), Failure> {
     for (name, case) in CASES {
-        let place = Place::File(TempDir::new()?);
+        let place = TestStore::File(TempDir::new()?);
         case(place)
             .await
             .map_err(|error| format!("{name}: {error}"))?;
@@ -113,7 +114,7 @@ async fn a_database_keeps_every_promise() -> Result<(), Failure> {
     };
     for (name, case) in CASES {
         let url = cluster.url(&cluster.create());
-        let place = Place::Database(url, pki.clone());
+        let place = TestStore::Database(url, pki.clone());
         case(place)
             .await
             .map_err(|error| format!("{name}: {error}"))?;
@@ -122,12 +123,12 @@ async fn a_database_keeps_every_promise() -> Result<(), Failure> {
 }
 
 /// Where a case keeps its data.
-enum Place {
+enum TestStore {
     File(TempDir),
     Database(String, Arc<Pki>),
 }
 
-impl Place {
+impl TestStore {
     async fn store_with(&self, items: impl IntoIterator<Item = NewItem>) -> Result<Store, Failure> {
         let store = match self {
             Self::File(dir) => Store::open(dir.path().join("inventory.redb")).await?,
@@ -154,7 +155,7 @@ impl Place {
 }
 
 async fn what_was_acknowledged_is_durable_at_once_and_is_answered_again_from_there(
-    place: Place,
+    place: TestStore,
 ) -> Result<(), Failure> {
     let store = place.store_with([item("bolt", 100)]).await?;
     for n in 1..=5 {
@@ -173,7 +174,7 @@ async fn what_was_acknowledged_is_durable_at_once_and_is_answered_again_from_the
     Ok(())
 }
 
-async fn an_identifier_is_one_reservation_of_one_caller(place: Place) -> Result<(), Failure> {
+async fn an_identifier_is_one_reservation_of_one_caller(place: TestStore) -> Result<(), Failure> {
     let store = place
         .store_with([item("bolt", 10), item("nut", 10)])
         .await?;
@@ -206,7 +207,7 @@ async fn an_identifier_is_one_reservation_of_one_caller(place: Place) -> Result<
 }
 
 async fn a_refused_reservation_leaves_nothing_and_is_judged_anew(
-    place: Place,
+    place: TestStore,
 ) -> Result<(), Failure> {
     let store = place.store_with([item("bolt", 3)]).await?;
     let too_many = reservation(1, "bolt", 4);
@@ -220,7 +221,9 @@ async fn a_refused_reservation_leaves_nothing_and_is_judged_anew(
     Ok(())
 }
 
-async fn an_import_is_all_or_nothing_and_keeps_reservations(place: Place) -> Result<(), Failure> {
+async fn an_import_is_all_or_nothing_and_keeps_reservations(
+    place: TestStore,
+) -> Result<(), Failure> {
     let store = place
         .store_with([item("bolt", 10), item("nut", 10)])
         .await?;
@@ -260,7 +263,7 @@ async fn an_import_is_all_or_nothing_and_keeps_reservations(place: Place) -> Res
 }
 
 async fn concurrent_reservations_never_promise_more_than_there_is(
-    place: Place,
+    place: TestStore,
 ) -> Result<(), Failure> {
     let store = place
         .store_with([item("bolt", 500), item("nut", 300)])
@@ -316,7 +319,7 @@ async fn concurrent_reservations_never_promise_more_than_there_is(
 }
 
 async fn writes_that_do_not_fit_the_queue_are_refused_and_the_others_are_kept(
-    place: Place,
+    place: TestStore,
 ) -> Result<(), Failure> {
     let store = place.store_with([item("bolt", 1_000_000)]).await?;
     let mut tasks = JoinSet::new();
@@ -346,7 +349,7 @@ async fn writes_that_do_not_fit_the_queue_are_refused_and_the_others_are_kept(
 }
 
 async fn a_watcher_gets_the_levels_of_now_and_then_each_change(
-    place: Place,
+    place: TestStore,
 ) -> Result<(), Failure> {
     let store = place
         .store_with([item("bolt", 10), item("nut", 20)])
@@ -375,7 +378,7 @@ async fn a_watcher_gets_the_levels_of_now_and_then_each_change(
     Ok(())
 }
 
-async fn a_watcher_that_lags_gets_the_levels_of_now_again(place: Place) -> Result<(), Failure> {
+async fn a_watcher_that_lags_gets_the_levels_of_now_again(place: TestStore) -> Result<(), Failure> {
     let many: Vec<_> = (0..5_000)
         .map(|n| item(&format!("part-{n:04}"), 1))
         .collect();
@@ -405,7 +408,7 @@ async fn a_watcher_that_lags_gets_the_levels_of_now_again(place: Place) -> Resul
 }
 
 async fn watchers_never_see_an_older_level_and_end_at_the_last_one(
-    place: Place,
+    place: TestStore,
 ) -> Result<(), Failure> {
     const ITEMS: u32 = 600;
     const RESERVATIONS: u32 = 1_500;
@@ -464,7 +467,7 @@ async fn see_until_all_is_reserved(
 }
 
 async fn names_of_any_length_and_items_in_the_order_of_their_bytes(
-    place: Place,
+    place: TestStore,
 ) -> Result<(), Failure> {
     let skus = ["A", "B-1", "B1", "Z", "a", "b"];
     let store = place.store_with(skus.map(|sku| item(sku, 9))).await?;
@@ -482,34 +485,4 @@ async fn names_of_any_length_and_items_in_the_order_of_their_bytes(
         .await?;
     assert_eq!(other.sku, "B1");
     Ok(())
-}
-
-fn item(sku: &str, quantity: u32) -> NewItem {
-    NewItem {
-        sku: sku.to_owned(),
-        name: format!("One {sku}"),
-        quantity,
-    }
-}
-
-fn level(sku: &str, quantity: u32, reserved: u32) -> Item {
-    let NewItem {
-        sku,
-        name,
-        quantity,
-    } = item(sku, quantity);
-    Item {
-        sku,
-        name,
-        quantity,
-        reserved,
-    }
-}
-
-fn reservation(id: u128, sku: &str, quantity: u32) -> NewReservation {
-    NewReservation {
-        id: Uuid::from_u128(id),
-        sku: sku.to_owned(),
-        quantity,
-    }
 }

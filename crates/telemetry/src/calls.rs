@@ -19,7 +19,7 @@ use crate::code::code_name;
 /// The label of every unknown method.
 pub(crate) const OTHER: &str = "_OTHER";
 
-/// Which side of the calls we are.
+/// Our side of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The server.
@@ -70,7 +70,7 @@ const BOUNDS: [f64; 14] = [
 #[derive(Debug)]
 pub struct CallMetrics {
     side: Side,
-    /// The place of each path among `methods`: `/package.Service/Method`, as a request has it.
+    /// The index of each path (`/package.Service/Method`) among `methods`.
     places: HashMap<String, usize>,
     methods: Vec<NamedMethod>,
     other: NamedMethod,
@@ -124,12 +124,12 @@ impl CallMetrics {
         named(path, self.place(path))
     }
 
-    /// The place of a method among the paths that were given, or `None` when it is not one of them.
+    /// The index of a method among the given paths, or `None` if it is not one of them.
     pub fn place(&self, path: &str) -> Option<usize> {
         self.places.get(path).copied()
     }
 
-    /// The name of the method at this place.
+    /// The name of the method with this index.
     pub(crate) fn name_at(&self, place: usize) -> Option<Arc<str>> {
         self.methods.get(place).map(|method| method.name.clone())
     }
@@ -144,7 +144,7 @@ impl CallMetrics {
         self.ended_at(self.place(path), code, took);
     }
 
-    /// A call ended, by the place of its method.
+    /// A call ended, by the index of its method.
     pub(crate) fn ended_at(&self, place: Option<usize>, code: Code, took: Duration) {
         self.open.dec();
         let method = place.and_then(|place| self.methods.get(place));
@@ -179,7 +179,7 @@ impl CallMetrics {
     }
 }
 
-/// How the method of a path is called, when this is its place.
+/// The name of the method of a path with this index.
 pub(crate) fn named(path: &str, place: Option<usize>) -> &str {
     match place {
         Some(_) => path.trim_start_matches('/'),

@@ -1,6 +1,6 @@
 //! An unusable variable of OpenTelemetry.
 
-/// A variable of OpenTelemetry's that is set to what this program cannot do.
+/// An OpenTelemetry variable with a value that this program does not support.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable} is {value:?}, and {reason}")]
 pub struct InvalidTracing {

@@ -30,7 +30,7 @@ const PER_PEER: Quota = Quota {
     parties: 4096,
 };
 
-/// Lines of one kind about all addresses together: an address proves nothing, and there are many.
+/// Lines of one kind about all addresses together: an attacker can have many addresses.
 const ALL_ADDRESSES: Quota = Quota {
     burst: 500,
     refill: Duration::from_millis(20),
@@ -47,7 +47,7 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    /// The address as one party has it: IPv4, or the /64 that a network gives to one host (RFC 6177 §2).
+    /// The address that identifies one party: IPv4, or the /64 that a network assigns to one host (RFC 6177 §2).
     pub(crate) fn at(address: &str) -> Option<Self> {
         let ip = match address.parse::<SocketAddr>() {
             Ok(address) => address.ip(),
@@ -68,7 +68,7 @@ pub(crate) struct LineKind {
     pub(crate) code: Option<String>,
 }
 
-/// Knows what has been said about each peer, and what each place in the code has said in the current second.
+/// Counts the lines about each peer, and the warnings of each place in the code in the current second.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     places: Mutex<HashMap<Identifier, Repeats>>,
@@ -101,7 +101,7 @@ struct Repeats {
 }
 
 impl Limiter {
-    /// How many lines of this kind were left out since the last one, or `None` when this one is.
+    /// How many lines of this kind were suppressed since the last one, or `None` if this one is to be suppressed.
     pub(crate) fn admit_peer(&self, kind: &LineKind, now: Instant) -> Option<u64> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = peers.each.admit(kind, (), now);
@@ -119,7 +119,7 @@ impl Limiter {
         admitted
     }
 
-    /// What was left out and is due to be said: of each kind, of addresses together, and of further peers.
+    /// The due reports of suppressed lines: of each kind, of all addresses together, and of further peers.
     pub(crate) fn left_out(&self, all: bool, now: Instant) -> (LeftOut<LineKind, ()>, u64) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let each = peers.each.left_out(all, now);
@@ -128,8 +128,7 @@ impl Limiter {
         (each, together)
     }
 
-    /// How many warnings of this place were suppressed since its last one, or `None` when this one is. What is no
-    /// warning is always admitted.
+    /// How many warnings of this place were suppressed since its last one, or `None` if this one is to be suppressed. Only warnings are limited.
     pub(crate) fn admit(&self, place: &Metadata<'_>) -> Option<u64> {
         if *place.level() != Level::WARN {
             return Some(0);
@@ -163,16 +162,16 @@ mod tests {
 
     use super::*;
 
-    struct Place;
+    struct CallSite;
 
-    impl callsite::Callsite for Place {
+    impl callsite::Callsite for CallSite {
         fn set_interest(&self, _: tracing::subscriber::Interest) {}
         fn metadata(&self) -> &Metadata<'_> {
             unreachable!("the limiter asks for nothing but the identity")
         }
     }
 
-    static PLACE: Place = Place;
+    static CALL_SITE: CallSite = CallSite;
 
     fn refused(who: Who) -> LineKind {
         LineKind {
@@ -211,7 +210,7 @@ mod tests {
     fn a_place_that_says_too_much_is_quiet_for_a_second_and_then_says_how_much_it_kept() {
         let limiter = Limiter::default();
         // Made once, as that of a real place: it is hashed with its vtable.
-        let place = Identifier(&PLACE);
+        let place = Identifier(&CALL_SITE);
         let begin = Instant::now();
         let admitted = (0..100)
             .filter(|_| limiter.at(place.clone(), begin).is_some())

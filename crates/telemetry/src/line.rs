@@ -1,7 +1,5 @@
-//! One event as one line, in JSON or as text, with every character of a value that does not print shown as an escape.
-//!
-//! `tracing-subscriber` nests the fields of spans in objects, where ours are flat and the inner one counts, and its text
-//! format leaves line ends and changes of writing direction as they are.
+//! Writes an event as one line, in JSON or as text, with every non-printable character of a value escaped.
+//! `tracing-subscriber` does not fit: it nests the fields of spans in objects, while ours are flat with the inner one first, and its text format does not escape line ends and changes of writing direction.
 
 use std::error::Error;
 use std::fmt::{Debug, Write as _};
@@ -39,7 +37,7 @@ impl LineFields {
         found.map(|(_, FieldValue::Text(value) | FieldValue::Plain(value))| value.as_str())
     }
 
-    /// Those of the call that this thread works for.
+    /// The fields of the call that this thread works for.
     pub(crate) fn of_call(call: &ServerCall) -> Self {
         let mut fields = Vec::with_capacity(6);
         call.fields(|name, value| fields.push((name, FieldValue::Text(value))));
@@ -118,7 +116,7 @@ impl Line {
         }
     }
 
-    /// What happened.
+    /// The message.
     pub(crate) fn message(&mut self, message: &str) {
         match self.style {
             Style::Json => self.text("message", message),
@@ -205,7 +203,7 @@ fn coloured(level: Level) -> String {
     format!("\x1b[{colour}m{level:>5}\x1b[0m")
 }
 
-/// As JSON escapes, and what does not print too, without the quotes.
+/// The text as in a JSON string without quotes, with non-printable characters escaped too.
 fn escape(line: &mut String, text: &str) {
     let json = text::json_line(&text.into());
     let inner = json.strip_prefix('"').and_then(|it| it.strip_suffix('"'));

@@ -40,7 +40,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The log of this process. What waits to be written is written when it is dropped.
+/// The log of this process. Lines that still wait are written when it is dropped.
 #[derive(Debug)]
 #[must_use = "the last lines are written when it is dropped"]
 pub struct Logs {
@@ -166,7 +166,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         if suppressed > 0 {
             line.number("suppressed", suppressed);
         }
-        // From the inside out: what the inner span says counts.
+        // From the inside out: the inner span takes precedence.
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(fields) = span.extensions().get::<LineFields>() {
                 line.fields(fields);
@@ -181,7 +181,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     }
 }
 
-/// Whom a line is about: the identity that it names or that the call around it has, else the address.
+/// The peer that a line is about: the identity in the line or in its call, otherwise the address.
 fn who<S: Subscriber + for<'a> LookupSpan<'a>>(
     fields: &LineFields,
     event: &Event<'_>,
@@ -211,7 +211,7 @@ fn kind(who: &Who, fields: &LineFields) -> LineKind {
     }
 }
 
-/// The lines about lines that were left out.
+/// The lines that report suppressed lines.
 fn left_out(style: Style, limiter: &Limiter, all: bool) -> Vec<String> {
     let begin = |count| {
         let mut line = Line::new(style, &now(), Level::WARN, module_path!());

@@ -17,10 +17,10 @@ use crate::server_call::{CallLines, ServerCall};
 use crate::trace::TraceContext;
 use crate::traces::{CallSpan, FailedCall, Traces};
 
-/// What of a path that is no method of ours is shown.
+/// How much of an unknown path is shown.
 const MAX_SHOWN_PATH: usize = 128;
 
-/// The target of the one line for each call, so that it can be left out alone.
+/// The target of the line for each call, so that it can be filtered separately.
 const TARGET: &str = "calls";
 
 /// Observes every call of one side. Clones share their counts.
@@ -38,18 +38,18 @@ struct Inner {
 /// What is known of a call when it begins.
 #[derive(Clone, Copy, Debug)]
 pub struct CallFacts<'a> {
-    /// `/package.Service/Method`, or what the caller made up.
+    /// `/package.Service/Method`, or any other path that the caller chose.
     pub path: &'a str,
     /// Who is at the other end: the caller's verified name, or the server's address.
     pub other: &'a str,
     /// The id of the request.
     pub request_id: &'a RequestId,
-    /// The span that the call is under.
+    /// The parent span.
     pub parent: Option<&'a TraceContext>,
 }
 
 impl Observer {
-    /// Of the calls of these methods, by their paths, `/package.Service/Method`. Others count as one.
+    /// An observer of calls of these methods, given by their paths, `/package.Service/Method`. All others count as one.
     pub fn new(side: Side, paths: impl IntoIterator<Item = String>, traces: Traces) -> Self {
         Self(Arc::new(Inner {
             side,
@@ -59,7 +59,7 @@ impl Observer {
         }))
     }
 
-    /// Of the calls that this server answers, by the paths of its methods. Only those that `lines` says have a line.
+    /// An observer of the calls that this server answers, by the paths of its methods. `lines` selects the calls that are logged.
     pub fn of_server(
         paths: impl IntoIterator<Item = String>,
         traces: Traces,
@@ -74,7 +74,7 @@ impl Observer {
         }))
     }
 
-    /// The place of the method at `path` among those that were given.
+    /// The index of the method at `path` among the given ones.
     pub fn place(&self, path: &str) -> Option<usize> {
         self.0.calls.place(path)
     }
@@ -92,7 +92,7 @@ impl Observer {
         let method = named(path, place);
         let recorded = inner.traces.begin(inner.side, method, parent);
         inner.calls.began();
-        // What the caller made up: in a field of its own, and not without end.
+        // The caller chose this path: it goes to a field of its own, truncated.
         let original = match place {
             Some(_) => None,
             None => path.get(..path.floor_char_boundary(MAX_SHOWN_PATH)),
@@ -138,7 +138,7 @@ impl Observer {
         });
     }
 
-    /// A call begins: what it runs in, its place in a trace, and what to tell how it ended.
+    /// A call begins. Returns the span to run it in, its trace context, and the handle that records its end.
     pub fn begin(
         &self,
         facts: CallFacts<'_>,
@@ -148,7 +148,7 @@ impl Observer {
         let side = inner.side;
         let path = facts.path.to_owned();
         let method = inner.calls.name(&path).to_owned();
-        // What the caller made up: in a field of its own, and not without end.
+        // The caller chose this path: it goes to a field of its own, truncated.
         let shown = path.get(..path.floor_char_boundary(MAX_SHOWN_PATH));
         let original = shown
             .filter(|_| !path.ends_with(&method))
@@ -157,7 +157,7 @@ impl Observer {
         let context = recorded.context().clone();
         let other = facts.other.to_owned();
         let request_id = *facts.request_id;
-        // Of the highest level, so that it is around every line that is written, whatever RUST_LOG leaves out.
+        // At the highest level, so that it is part of every line, whatever RUST_LOG filters.
         let span = error_span!(
             target: TARGET,
             "rpc",

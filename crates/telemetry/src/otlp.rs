@@ -62,10 +62,10 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// How long one request to the collector may take, unless a variable says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The name under which the spans of this library are made.
+/// The instrumentation scope of this library's spans.
 const SCOPE: &str = "countersign";
 
-/// Takes an `ExportTraceServiceRequest`, encoded, to a collector, and gives its answer, or why there is none.
+/// Sends an encoded `ExportTraceServiceRequest` to a collector, and returns its response or the error.
 pub type Collector = Arc<dyn Fn(Bytes) -> Answered + Send + Sync>;
 
 type Answered = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
@@ -88,7 +88,7 @@ struct ExportCounts {
 }
 
 impl Exporter {
-    /// As the variables say, or `None` when they name no collector.
+    /// Configured by the variables; `None` if they name no collector.
     pub(crate) fn from_env(service: &'static str) -> Result<Option<Self>, InvalidTracing> {
         let Some((variable, endpoint)) = first(&ENDPOINTS) else {
             return Ok(None);
@@ -109,7 +109,7 @@ impl Exporter {
         Self::new(service, variable, endpoint, exporter).map(Some)
     }
 
-    /// By way of `collector`, or `None` when a variable turns spans off.
+    /// Exports through `collector`; `None` if a variable turns spans off.
     pub(crate) fn to(
         service: &'static str,
         endpoint: String,
@@ -258,7 +258,7 @@ impl Exporter {
     }
 }
 
-/// What becomes of the span of a call that runs.
+/// What happens to the span of an open call.
 #[expect(
     clippy::large_enum_variant,
     reason = "most calls have the large one, and each would cost an allocation"
@@ -268,11 +268,11 @@ pub(crate) enum Recording {
     Sampled(Span),
     /// It is exported if the call fails.
     Unsampled(UnsampledCall),
-    /// The sampler wants none.
+    /// The sampler dropped it.
     Off,
 }
 
-/// Writes into a span how its call ended.
+/// Records in a span how its call ended.
 pub(crate) fn describe<const N: usize>(
     span: &mut Span,
     error: Option<&'static str>,
@@ -295,7 +295,7 @@ fn first(variables: &[&'static str]) -> Option<(&'static str, String)> {
     })
 }
 
-/// Whether a variable says that there are to be no spans.
+/// Whether a variable turns spans off.
 fn is_off() -> bool {
     let disabled = first(&["OTEL_SDK_DISABLED"]);
     disabled.is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"))
@@ -313,7 +313,7 @@ fn refuse<T>(variable: &'static str, value: &str, reason: &str) -> Result<T, Inv
 /// Refuses an address that the SDK would ignore or find out too late.
 fn check(variable: &'static str, endpoint: &str) -> Result<(), InvalidTracing> {
     if endpoint.contains('@') {
-        // Not shown: what stands before it is a secret, and the address is in the log from here on.
+        // Not shown: userinfo is a secret, and the address is logged from here on.
         return refuse(
             variable,
             "…@…",
@@ -330,7 +330,7 @@ fn check(variable: &'static str, endpoint: &str) -> Result<(), InvalidTracing> {
     Ok(())
 }
 
-/// The same of everything but the address.
+/// The same for all settings except the address.
 fn check_rest(protocol: &str, note: &str) -> Result<(), InvalidTracing> {
     if let Some((variable, value)) = first(&["OTEL_TRACES_EXPORTER"]).filter(|(_, it)| it != "otlp")
     {
@@ -399,7 +399,7 @@ impl HttpClient for OnRuntime {
     }
 }
 
-/// A collector that is called by others' means, on our runtime.
+/// A collector that is called through a given function, on our runtime.
 struct Through {
     collector: Collector,
     runtime: Handle,

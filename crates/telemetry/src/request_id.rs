@@ -9,15 +9,13 @@ use uuid::{Builder, Uuid};
 /// The header of the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request: a UUID, so that nothing else gets into a log by it.
+/// The id of a request: a UUID, so that a caller cannot put other text into the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(Uuid);
 
 impl RequestId {
     /// A new one, of version 7: they sort by time.
-    ///
-    /// It tells calls apart and protects nothing, so that it need not come from the system's generator, which would be
-    /// asked for each call.
+    /// It distinguishes calls and protects nothing, so it need not come from the system's random generator, which would cost a system call each time.
     pub fn random() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let millis = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
@@ -26,7 +24,7 @@ impl RequestId {
         Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
-    /// The one that the caller gave, if that is a UUID, else a new one.
+    /// The caller's id if it is a UUID, otherwise a new one.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let given = headers
             .get(&REQUEST_ID)
@@ -34,7 +32,7 @@ impl RequestId {
         given.map_or_else(Self::random, Self)
     }
 
-    /// As a header has it. It never comes again, so that a compressor shall not keep it (RFC 7541 §6.2.3).
+    /// The header value. It is never repeated, so HPACK must not index it (RFC 7541 §6.2.3).
     pub fn value(&self) -> HeaderValue {
         let mut text = Uuid::encode_buffer();
         let text: &str = self.0.hyphenated().encode_lower(&mut text);
@@ -45,7 +43,7 @@ impl RequestId {
     }
 }
 
-/// As a header has it.
+/// The text of the header value.
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)

@@ -35,11 +35,11 @@ impl CallLines {
     }
 }
 
-/// What is known of a call that a server answers.
+/// The facts about a call that a server answers.
 #[derive(Debug)]
 pub struct ServerCall {
     pub(crate) place: Option<usize>,
-    /// That of its method, if it is one of ours.
+    /// The index of its method, if it is one of ours.
     pub(crate) name: Option<Arc<str>>,
     pub(crate) original: Option<Box<str>>,
     pub(crate) peer: Arc<str>,
@@ -49,7 +49,7 @@ pub struct ServerCall {
 }
 
 impl ServerCall {
-    /// Its place in its trace.
+    /// Its trace context.
     pub fn context(&self) -> &TraceContext {
         &self.context
     }
@@ -101,7 +101,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<dyn IsServerCall>>> = const { RefCell::new(None) };
 }
 
-/// This thread works for `call` until the guard goes: every line that it writes has the fields of that call.
+/// This thread works for `call` until the guard is dropped: every line that it writes has the fields of that call.
 pub fn enter(call: Arc<dyn IsServerCall>) -> Entered {
     Entered(swap(Some(call)))
 }

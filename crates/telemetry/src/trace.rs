@@ -1,8 +1,5 @@
 //! The trace context of a call (W3C Trace Context): `traceparent` and `tracestate`.
-//!
-//! What a caller sends decides which trace its own call belongs to, and nothing else: what is malformed, or comes
-//! twice, begins a new trace, and the id of our own span is never the caller's. The propagator of OpenTelemetry's SDK
-//! does not do: it takes the first of two headers, ids of other lengths and blanks around them, and state without end.
+//! The caller's headers decide only which trace its call belongs to. A malformed or repeated header begins a new trace, and the id of our own span is never the caller's. The propagator of OpenTelemetry's SDK is too lax: it accepts the first of two headers, ids of other lengths, blanks around them, and state of any size.
 
 use std::fmt;
 
@@ -14,10 +11,10 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The bit of `trace-flags` that says that the caller may have recorded its span.
 const SAMPLED: u8 = 1;
 
-/// What is passed on of another vendor's state. The standard asks for at least 512 bytes.
+/// The largest `tracestate` that is passed on. The standard asks for at least 512 bytes.
 const MAX_STATE: usize = 512;
 
-/// One span, and the trace that it is in.
+/// A span and its trace.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TraceContext {
     trace_id: u128,
@@ -41,7 +38,7 @@ impl TraceContext {
         }
     }
 
-    /// A new span in the same trace, under this one.
+    /// A new child span in the same trace.
     #[must_use]
     pub fn child(&self, sampled: bool) -> Self {
         Self {
@@ -51,7 +48,7 @@ impl TraceContext {
         }
     }
 
-    /// A span at this place, with the state of this one.
+    /// This span with the given ids and this state.
     #[must_use]
     pub fn at(self, trace: u128, span: u64, sampled: bool) -> Self {
         Self {
@@ -65,7 +62,7 @@ impl TraceContext {
     /// The caller's span.
     ///
     /// # Errors
-    /// [`MalformedTraceContext`], also when the header comes twice, since then it is ambiguous.
+    /// [`MalformedTraceContext`], also when the header is repeated, since then it is ambiguous.
     pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, MalformedTraceContext> {
         let mut values = headers.get_all(&TRACEPARENT).iter();
         let (Some(value), more) = (values.next(), values.next()) else {
@@ -79,7 +76,7 @@ impl TraceContext {
         Ok(Some(context))
     }
 
-    /// Makes this span the parent of what the headers are sent with.
+    /// Makes this span the parent of the request with these headers.
     pub fn write(&self, headers: &mut HeaderMap) {
         // Digits and hyphens are visible ASCII.
         if let Ok(value) = HeaderValue::try_from(self.to_string()) {
@@ -119,7 +116,7 @@ impl TraceContext {
     }
 }
 
-/// As `traceparent` has it.
+/// The value of `traceparent`.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -160,7 +157,7 @@ fn parse(value: &[u8]) -> Option<TraceContext> {
     Some(TraceContext {
         trace_id,
         span_id,
-        // Flags that we do not know are not passed on as ours.
+        // Unknown flags are not passed on.
         flags: u8::try_from(flags?).ok()? & SAMPLED,
         state: None,
     })
@@ -177,7 +174,7 @@ fn hexadecimal(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// The state as it came, its headers joined by commas, or nothing when it is too long to pass on.
+/// The state as received, its headers joined by commas, or nothing if it is too long to pass on.
 fn state(headers: &HeaderMap) -> Option<HeaderValue> {
     let values: Vec<&[u8]> = headers
         .get_all(&TRACESTATE)

@@ -10,7 +10,7 @@ use crate::calls::Side;
 use crate::invalid::InvalidTracing;
 use crate::trace::TraceContext;
 
-/// What ends spans, and sends them to where they are collected. Clones share it.
+/// Creates the spans of calls and exports them. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
     #[cfg(feature = "otlp")]
@@ -18,11 +18,11 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// As the `OTEL_*` variables say: without an endpoint spans get their places and are sent nowhere. `service` is
+    /// Configured by the `OTEL_*` variables. Without an endpoint, calls get a trace context and no span is exported. `service` is
     /// the name of the service unless a variable gives it another. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// A variable asks for what is not there.
+    /// A variable has an unsupported value.
     #[cfg(feature = "otlp")]
     pub fn from_env(service: &'static str) -> Result<Self, InvalidTracing> {
         let exporter = crate::otlp::Exporter::from_env(service)?;
@@ -31,11 +31,10 @@ impl Traces {
         })
     }
 
-    /// To a collector that is reached by `collector`, and whose name for people is `endpoint`; the rest is as the
-    /// `OTEL_*` variables say. Call it within a tokio runtime.
+    /// Exports to a collector through `collector`; logs call it `endpoint`. The `OTEL_*` variables configure the rest. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// A variable asks for what is not there, or names another collector.
+    /// A variable has an unsupported value, or names another collector.
     #[cfg(feature = "otlp")]
     pub fn to(
         service: &'static str,
@@ -48,7 +47,7 @@ impl Traces {
         })
     }
 
-    /// This build sends spans nowhere, and says so when an endpoint is set.
+    /// This build exports no spans, and warns if an endpoint is set.
     ///
     /// # Errors
     /// None.
@@ -69,7 +68,7 @@ impl Traces {
         }
         let _ = (side, method);
         CallSpan {
-            // Recorded nowhere here; what the caller recorded stays true for those behind us.
+            // Not recorded here; downstream services keep the caller's context.
             context: parent.map_or_else(
                 || TraceContext::root(false),
                 |parent| parent.child(parent.is_sampled()),
@@ -79,7 +78,7 @@ impl Traces {
         }
     }
 
-    /// Registers the families of spans, if they are sent anywhere.
+    /// Registers the metrics of spans, if they are exported.
     pub fn register(&self, registry: &mut Registry) {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = &self.exporter {
@@ -88,7 +87,7 @@ impl Traces {
         let _ = registry;
     }
 
-    /// Sends what is left, and waits for that for two seconds at most. It blocks, so call it outside of async code.
+    /// Sends the remaining spans, and waits for at most two seconds. It blocks, so call it outside of async code.
     pub fn flush(&self) {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = &self.exporter {
@@ -97,7 +96,7 @@ impl Traces {
     }
 }
 
-/// The span of a call that runs.
+/// The span of an open call.
 pub struct CallSpan {
     context: TraceContext,
     #[cfg(feature = "otlp")]
@@ -114,14 +113,12 @@ pub struct FailedCall<'a> {
 }
 
 impl CallSpan {
-    /// Its place in its trace.
+    /// Its trace context.
     pub fn context(&self) -> &TraceContext {
         &self.context
     }
 
-    /// The call ended: with an error of this name, or with none of its side. `failed` says whose call a server did not answer
-    /// with OK, which is recorded within a quota if only the caller did not want it. `attributes` are asked for only if the
-    /// span is recorded.
+    /// The call ended, with an error of this name if it is one on this side. `failed` is the caller of a call that a server did not end with OK; its span is recorded within a quota even if the caller does not sample. `attributes` is called only if the span is recorded.
     #[cfg(feature = "otlp")]
     pub fn end<const N: usize>(
         self,
@@ -131,7 +128,7 @@ impl CallSpan {
     ) {
         use crate::otlp::{Recording, describe};
         match (self.recording, failed) {
-            // It is sent when it goes.
+            // It is exported when it is dropped.
             (Recording::Sampled(mut span), _) => describe(&mut span, error, attributes),
             (Recording::Unsampled(call), Some(FailedCall { method, peer })) => {
                 call.failed(&self.context, method, peer, |span| {

@@ -1,7 +1,5 @@
-//! Spans of failed calls whose callers asked for none, so that no caller hides a denied call from the collector.
-//!
-//! The sampler is asked about such a call when it has failed, as about one that came without a `traceparent`. Each identity
-//! has a quota. A call that went well stays as its caller wants it.
+//! Spans of failed calls whose callers do not sample, so that no caller can hide a denied call from the collector.
+//! The sampler decides about such a call after it failed, as about one without a `traceparent`. Each identity has a quota. For successful calls the caller's choice stands.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,7 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use crate::trace::TraceContext;
 
-/// Such spans of one identity.
+/// The quota of such spans per identity.
 const PER_IDENTITY: Quota = Quota {
     burst: 50,
     refill: Duration::from_secs(1),
@@ -59,7 +57,7 @@ impl SpanProcessor for SpanQueue {
     }
 }
 
-/// Makes these spans, and puts them into the queue.
+/// Creates these spans and queues them.
 #[derive(Debug)]
 pub(crate) struct UnsampledSpans {
     /// Has the sampler that the variables ask for, and no queue: what it makes is put in its place first.
@@ -110,7 +108,7 @@ impl UnsampledSpans {
     }
 }
 
-/// A call whose caller asked for no span.
+/// A call whose caller does not sample.
 pub(crate) struct UnsampledCall {
     spans: Arc<UnsampledSpans>,
     caller: u64,
@@ -118,7 +116,7 @@ pub(crate) struct UnsampledCall {
 }
 
 impl UnsampledCall {
-    /// It begins, under this span of its caller.
+    /// The call begins, as a child of the caller's span.
     pub(crate) fn begin(spans: &Arc<UnsampledSpans>, caller: &TraceContext) -> Self {
         Self {
             spans: spans.clone(),
@@ -127,7 +125,7 @@ impl UnsampledCall {
         }
     }
 
-    /// It failed: its span has the place that its log lines name.
+    /// The call failed: its span has the ids that its log lines name.
     pub(crate) fn failed(
         self,
         place: &TraceContext,

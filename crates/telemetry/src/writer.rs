@@ -1,8 +1,8 @@
 //! A thread that writes the log, so that no call waits for the log's reader.
 //!
-//! Lines queue for a thread. When they are not read in time, those of the loudest peer are dropped first and our own
-//! last; they are counted, and the first line that is read again says how many. `tracing-appender` drops whichever comes
-//! last, so that a loud peer could hide the refusals of others and our own errors.
+//! Lines queue for a thread. When they are not read in time, those of the peer with the most lines waiting are dropped
+//! first and our own last. Dropped lines are counted, and the next line that is written reports the count.
+//! `tracing-appender` drops the newest lines, so one peer could hide the refusals of others and our own errors.
 
 use std::fmt;
 use std::io;
@@ -22,7 +22,7 @@ const QUEUE: usize = 8192;
 /// How long a line may wait for others to be written with it, since waking the thread costs more than writing does.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// How often to look for lines that are due without having been queued.
+/// How often to check for due reports of suppressed lines.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What was lost in this process.
@@ -59,10 +59,8 @@ struct WriterState {
 }
 
 impl QueueWriter {
-    /// Starts the thread. `sorry` makes the line that says how many others were dropped, and `rest` the lines that have
-    /// come due by themselves: all of them when asked.
-    ///
-    /// When the system has no thread to give, every line is dropped and counted.
+    /// Starts the thread. `sorry` makes the line that reports how many lines were dropped, and `rest` the due reports of suppressed lines, or all of them if asked.
+    /// If no thread can be started, every line is dropped and counted.
     ///
     /// Lines are written together, up to `together` bytes of them, or each by itself when it alone is longer.
     pub(crate) fn in_batches(
@@ -102,7 +100,7 @@ impl QueueWriter {
         }
     }
 
-    /// Waits until what is queued so far is written, at most for `patience`.
+    /// Waits until everything queued so far is written, at most for `patience`.
     pub(crate) fn flush(&self, patience: Duration) {
         let (done, written) = sync_channel(1);
         let mut state = self.0.state();
@@ -257,13 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_reader_is_nobodys_trouble() {
+    fn a_closed_reader_is_counted_and_does_no_harm() {
         let writer = QueueWriter::start(
             |_| Err(io::ErrorKind::BrokenPipe.into()),
             |_| String::new(),
             |_| Vec::new(),
         );
-        writer.write(None, "unheard".to_owned());
+        writer.write(None, "lost".to_owned());
         writer.flush(Duration::from_secs(10));
         assert!(lost().write_failed >= 1);
     }

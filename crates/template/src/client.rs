@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use countersign::client::{Channel, Client, ConnectionSettings, connect};
+use countersign::client::{Client, ClientChannel, ConnectionSettings, connect};
 use countersign::program::{self, exit};
 use serde_json::json;
 use tonic::Status;
@@ -101,6 +101,9 @@ async fn run(client: &Client, command: Command) -> Result<(), (&'static str, Sta
     Ok(())
 }
 
-async fn greet(api: &mut TemplateServiceClient<Channel>, name: String) -> Result<String, Status> {
+async fn greet(
+    api: &mut TemplateServiceClient<ClientChannel>,
+    name: String,
+) -> Result<String, Status> {
     Ok(api.greet(GreetRequest { name }).await?.into_inner().text)
 }

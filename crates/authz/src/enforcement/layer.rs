@@ -109,7 +109,7 @@ where
             refusal
         };
         let request = request.map(|body| {
-            Body::new(RequestBody {
+            Body::new(AuthorizedBody {
                 body: Body::new(body),
                 call_over: Some(call_over),
             })
@@ -197,12 +197,12 @@ where
 }
 
 /// A request body that ends with its call, also for a task of the handler that outlives the call.
-struct RequestBody {
+struct AuthorizedBody {
     body: Body,
     call_over: Option<oneshot::Receiver<Status>>,
 }
 
-impl http_body::Body for RequestBody {
+impl http_body::Body for AuthorizedBody {
     type Data = Bytes;
     type Error = Status;
 

@@ -27,7 +27,7 @@ pub(crate) fn subsumes(wide: &Pattern, narrow: &Pattern) -> bool {
         (Pattern::Present, Pattern::Exact(text)) => !text.is_empty(),
         (Pattern::Present, Pattern::Present | Pattern::Prefix(_) | Pattern::Suffix(_)) => true,
         // At the edges of a subject they need not.
-        (Pattern::Prefix(text) | Pattern::Suffix(text), _) if kind(text) == Kind::Subject => {
+        (Pattern::Prefix(text) | Pattern::Suffix(text), _) if kind(text) == NameKind::Subject => {
             wide == narrow
         }
         (Pattern::Prefix(p), Pattern::Exact(text) | Pattern::Prefix(text)) => {
@@ -63,18 +63,18 @@ pub(crate) fn covers(wide: &Rule, narrow: &Rule) -> bool {
 
 /// The only kind of name that a principal can be meant for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum NameKind {
     Uri,
     Subject,
     Dns,
 }
 
-pub(crate) fn kind(text: &str) -> Kind {
+pub(crate) fn kind(text: &str) -> NameKind {
     match text {
-        uri if has_scheme(uri) => Kind::Uri,
-        uri if uri.contains("://") && !uri.contains('=') => Kind::Uri,
-        subject if subject.contains('=') => Kind::Subject,
-        _ => Kind::Dns,
+        uri if has_scheme(uri) => NameKind::Uri,
+        uri if uri.contains("://") && !uri.contains('=') => NameKind::Uri,
+        subject if subject.contains('=') => NameKind::Subject,
+        _ => NameKind::Dns,
     }
 }
 

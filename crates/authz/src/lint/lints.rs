@@ -1,6 +1,6 @@
 //! Finds likely mistakes in one rule by itself. Each finding says who is allowed, or who evades the rule.
 
-use crate::lint::coverage::{Kind, contradict, kind, subsumes};
+use crate::lint::coverage::{NameKind, contradict, kind, subsumes};
 use crate::lint::finding::{Findings, Located};
 use crate::lint::principal::impossible;
 use crate::policy::compiled::Policy;
@@ -132,13 +132,13 @@ fn principal(pattern: &Pattern, list: List, place: (String, u32), findings: &mut
         }
     };
     dns_case(pattern, text, place.clone(), findings);
-    if list == List::Deny && kind(text) != Kind::Uri {
+    if list == List::Deny && kind(text) != NameKind::Uri {
         let case = match kind(text) {
-            Kind::Dns => {
+            NameKind::Dns => {
                 "; and so does one whose certificate has the DNS name in other case, since names are compared byte for \
                  byte"
             }
-            Kind::Uri | Kind::Subject => "",
+            NameKind::Uri | NameKind::Subject => "",
         };
         let message = format!(
             "a caller whose certificate has a name of an earlier kind too (URI, then DNS, then subject) escapes this deny \
@@ -156,7 +156,7 @@ fn has_inner_star(pattern: &Pattern) -> bool {
 }
 
 fn exact_principal(text: &str, place: (String, u32), findings: &mut Findings) {
-    if kind(text) != Kind::Subject {
+    if kind(text) != NameKind::Subject {
         return;
     }
     let typed = |rdn: &str, of: &str| {
@@ -176,7 +176,7 @@ fn exact_principal(text: &str, place: (String, u32), findings: &mut Findings) {
 
 /// DNS names are the same in any case for a resolver (RFC 4343), and are not for gRFC A41.
 fn dns_case(pattern: &Pattern, text: &str, place: (String, u32), findings: &mut Findings) {
-    if kind(text) == Kind::Dns && text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    if kind(text) == NameKind::Dns && text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         let message = format!(
             "{:?} has upper case and names are compared byte for byte: it fits only certificates with the same letters, \
              and most have {:?}",
@@ -189,7 +189,7 @@ fn dns_case(pattern: &Pattern, text: &str, place: (String, u32), findings: &mut 
 
 fn open_prefix(prefix: &str, place: (String, u32), findings: &mut Findings) {
     let (code, message) = match kind(prefix) {
-        Kind::Uri => match prefix.split_once("://") {
+        NameKind::Uri => match prefix.split_once("://") {
             Some((_, rest)) if !rest.contains('/') => (
                 "crosses-trust-domains",
                 format!(
@@ -206,15 +206,15 @@ fn open_prefix(prefix: &str, place: (String, u32), findings: &mut Findings) {
                 ),
             ),
         },
-        Kind::Subject if prefix.ends_with(',') => return,
-        Kind::Subject => (
+        NameKind::Subject if prefix.ends_with(',') => return,
+        NameKind::Subject => (
             "open-prefix",
             format!(
                 "\"{}*\" ends with an RDN here, but fits longer values in other implementations: end it with a comma",
                 prefix.escape_debug()
             ),
         ),
-        Kind::Dns => (
+        NameKind::Dns => (
             "open-prefix",
             format!(
                 "\"{}*\" fits names under other domains: DNS names grow to the left",

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use identity::{SpiffeId, attribute_name, escaped_value};
 
-use crate::lint::coverage::{Kind, has_scheme, kind};
+use crate::lint::coverage::{NameKind, has_scheme, kind};
 use crate::policy::pattern::Pattern;
 
 /// Why no certificate has a name that `pattern` fits, and what to write instead.
@@ -16,14 +16,14 @@ pub(crate) fn impossible(pattern: &Pattern) -> Option<(&'static str, String)> {
         Pattern::Present => None,
         Pattern::Exact(text) if text.is_empty() => None,
         Pattern::Exact(text) => common(text).or_else(|| match kind(text) {
-            Kind::Uri => uri(text).or_else(|| spiffe(text, &[""])),
-            Kind::Subject => subject(text),
-            Kind::Dns => dns(text),
+            NameKind::Uri => uri(text).or_else(|| spiffe(text, &[""])),
+            NameKind::Subject => subject(text),
+            NameKind::Dns => dns(text),
         }),
         Pattern::Prefix(text) => common(text).or_else(|| match kind(text) {
-            Kind::Uri => uri(text).or_else(|| spiffe(text, &["", "x", "/x", "a.test/x"])),
-            Kind::Subject => subject(text.strip_suffix(',').unwrap_or(text)),
-            Kind::Dns => beginning(text),
+            NameKind::Uri => uri(text).or_else(|| spiffe(text, &["", "x", "/x", "a.test/x"])),
+            NameKind::Subject => subject(text.strip_suffix(',').unwrap_or(text)),
+            NameKind::Dns => beginning(text),
         }),
         Pattern::Suffix(text) => end(text),
     }

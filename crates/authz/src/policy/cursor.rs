@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::policy::invalid::{Fault, InvalidPolicy};
+use crate::policy::invalid::{InvalidPolicy, PolicyFault};
 use crate::policy::json::{JsonValue, Node};
 
 pub(crate) type Parsed<T> = Result<T, InvalidPolicy>;
@@ -17,7 +17,7 @@ pub(crate) struct At<'a> {
 pub(crate) type Fields<'a> = HashMap<&'a str, At<'a>>;
 
 impl<'a> At<'a> {
-    pub(crate) fn fault(&self, fault: Fault) -> InvalidPolicy {
+    pub(crate) fn fault(&self, fault: PolicyFault) -> InvalidPolicy {
         InvalidPolicy {
             pointer: self.pointer.clone(),
             line: self.node.line,
@@ -26,7 +26,7 @@ impl<'a> At<'a> {
     }
 
     fn wrong_type(&self, expected: &'static str) -> InvalidPolicy {
-        self.fault(Fault::WrongType {
+        self.fault(PolicyFault::WrongType {
             expected,
             found: self.node.value.kind(),
         })
@@ -48,7 +48,7 @@ impl<'a> At<'a> {
             .iter()
             .find(|(key, _)| !known.contains(&key.as_str()))
         {
-            Some((key, field)) => Err(self.step(key, field).fault(Fault::UnknownField {
+            Some((key, field)) => Err(self.step(key, field).fault(PolicyFault::UnknownField {
                 field: key.clone(),
                 known,
             })),
@@ -61,7 +61,7 @@ impl<'a> At<'a> {
         for (key, field) in self.entries()? {
             let field = self.step(key, field);
             if fields.contains_key(key.as_str()) {
-                return Err(field.fault(Fault::DuplicateField(key.clone())));
+                return Err(field.fault(PolicyFault::DuplicateField(key.clone())));
             }
             fields.insert(key.as_str(), field);
         }
@@ -128,7 +128,7 @@ impl<'a> At<'a> {
     pub(crate) fn name(&self, fields: &Fields<'a>, field: &'static str) -> Parsed<Box<str>> {
         match fields.get(field).map(Self::string).transpose()? {
             Some(name) if !name.is_empty() => Ok(name.into()),
-            Some(_) | None => Err(self.fault(Fault::Missing(field))),
+            Some(_) | None => Err(self.fault(PolicyFault::Missing(field))),
         }
     }
 

@@ -11,7 +11,7 @@ pub struct InvalidPolicy {
     /// The line on which that value begins, from 1.
     pub line: u32,
     /// What is wrong with it.
-    pub fault: Fault,
+    pub fault: PolicyFault,
 }
 
 struct PathInFile<'a>(&'a str);
@@ -28,7 +28,7 @@ impl fmt::Display for PathInFile<'_> {
 /// What is wrong with a value of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum PolicyFault {
     /// The text is not one JSON value.
     #[error("not JSON: {0}")]
     NotJson(String),

@@ -12,7 +12,7 @@ use crate::audit::loggers::Loggers;
 use crate::policy::compiled::Policy;
 use crate::policy::cursor::{At, Parsed};
 use crate::policy::decide::RuleList;
-use crate::policy::invalid::{Fault, InvalidPolicy};
+use crate::policy::invalid::{InvalidPolicy, PolicyFault};
 use crate::policy::json;
 use crate::policy::pattern::{Pattern, Patterns, StarAtBothEnds};
 use crate::policy::rule::{self, HeaderRule, Rule};
@@ -39,7 +39,7 @@ fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
     let root = json::parse(text).map_err(|error| InvalidPolicy {
         pointer: String::new(),
         line: u32::try_from(error.line()).unwrap_or(u32::MAX).max(1),
-        fault: Fault::NotJson(match base::json::instead(text) {
+        fault: PolicyFault::NotJson(match base::json::instead(text) {
             Some(instead) => format!("{error}; {instead}"),
             None => error.to_string(),
         }),
@@ -48,7 +48,7 @@ fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
         return Err(InvalidPolicy {
             pointer: String::new(),
             line: root.line,
-            fault: Fault::NotJson(instead.to_owned()),
+            fault: PolicyFault::NotJson(instead.to_owned()),
         });
     }
     let mut empty_lists = Vec::new();
@@ -67,7 +67,7 @@ fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
         None => Vec::new(),
     };
     if allow.is_empty() {
-        return Err(root.fault(Fault::Missing("allow_rules")));
+        return Err(root.fault(PolicyFault::Missing("allow_rules")));
     }
     let audit = match fields.get("audit_logging_options") {
         Some(options) => audit(options, loggers)?,
@@ -92,7 +92,7 @@ fn rule_list(list: &At<'_>, empty_lists: &mut EmptyLists) -> Parsed<Vec<Rule>> {
     for item in list.items()? {
         let rule = rule(&item, empty_lists)?;
         if let Some(first) = lines.insert(rule.name.clone(), rule.line) {
-            return Err(item.fault(Fault::DuplicateRule {
+            return Err(item.fault(PolicyFault::DuplicateRule {
                 name: rule.name.into(),
                 first,
             }));
@@ -140,21 +140,21 @@ fn patterns(list: &At<'_>, empty_lists: &mut EmptyLists) -> Parsed<Vec<(Pattern,
 fn pattern(item: &At<'_>, normal: impl Fn(&str) -> String) -> Parsed<Pattern> {
     let text = item.string()?;
     Pattern::parse(&normal(text))
-        .map_err(|StarAtBothEnds| item.fault(Fault::StarAtBothEnds(text.to_owned())))
+        .map_err(|StarAtBothEnds| item.fault(PolicyFault::StarAtBothEnds(text.to_owned())))
 }
 
 fn header(item: &At<'_>) -> Parsed<HeaderRule> {
     let fields = item.fields(&["key", "values"])?;
     let key = match fields.get("key") {
         Some(key) => header_key(key)?,
-        None => return Err(item.fault(Fault::Missing("key"))),
+        None => return Err(item.fault(PolicyFault::Missing("key"))),
     };
     let values = match fields.get("values") {
         Some(values) => values.items()?,
         None => Vec::new(),
     };
     if values.is_empty() {
-        return Err(item.fault(Fault::Missing("values")));
+        return Err(item.fault(PolicyFault::Missing("values")));
     }
     let normal = |text: &str| match rule::is_binary(&key) {
         true => rule::unpadded(text),
@@ -188,12 +188,13 @@ fn header_key(item: &At<'_>) -> Parsed<HeaderName> {
     let text = item.string()?;
     let key = text.to_ascii_lowercase();
     if key.is_empty() {
-        return Err(item.fault(Fault::Missing("key")));
+        return Err(item.fault(PolicyFault::Missing("key")));
     }
     if key.starts_with(':') || key.starts_with("grpc-") || FORBIDDEN.contains(&key.as_str()) {
-        return Err(item.fault(Fault::ForbiddenHeader(text.to_owned())));
+        return Err(item.fault(PolicyFault::ForbiddenHeader(text.to_owned())));
     }
-    HeaderName::try_from(key).map_err(|_invalid| item.fault(Fault::NotAHeader(text.to_owned())))
+    HeaderName::try_from(key)
+        .map_err(|_invalid| item.fault(PolicyFault::NotAHeader(text.to_owned())))
 }
 
 fn audit(options: &At<'_>, registry: &Loggers) -> Parsed<AuditOptions> {
@@ -202,7 +203,7 @@ fn audit(options: &At<'_>, registry: &Loggers) -> Parsed<AuditOptions> {
         Some(item) => {
             let text = item.string()?;
             AuditCondition::parse(text)
-                .ok_or_else(|| item.fault(Fault::UnknownCondition(text.to_owned())))?
+                .ok_or_else(|| item.fault(PolicyFault::UnknownCondition(text.to_owned())))?
         }
         None => AuditCondition::None,
     };
@@ -244,14 +245,14 @@ fn logger(item: &At<'_>, registry: &Loggers) -> Parsed<Found> {
     };
     match registry.build(&name, &config) {
         Some(Ok(logger)) => Ok(Found::Registered(logger)),
-        Some(Err(reason)) => Err(item.fault(Fault::LoggerConfig {
+        Some(Err(reason)) => Err(item.fault(PolicyFault::LoggerConfig {
             name: name.into(),
             reason: reason.to_string(),
         })),
         None if optional => Ok(Found::LeftOut(name)),
         None => {
             let registered = registry.names().collect::<Vec<_>>().join(", ");
-            Err(item.fault(Fault::UnknownLogger {
+            Err(item.fault(PolicyFault::UnknownLogger {
                 name: name.into(),
                 registered,
             }))

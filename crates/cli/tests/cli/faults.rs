@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 type Answer = Option<&'static str>;
 
 /// A chain, how it is asked about, and the answers.
-pub(crate) struct Fault {
+pub(crate) struct FaultyChain {
     /// Also that of its row in docs/interop.md, when the two disagree.
     pub(crate) name: &'static str,
     pub(crate) chain: String,
@@ -25,7 +25,7 @@ pub(crate) struct Fault {
 /// The root that is trusted, and the faults.
 pub(crate) struct Faults {
     pub(crate) root: String,
-    pub(crate) all: Vec<Fault>,
+    pub(crate) all: Vec<FaultyChain>,
 }
 
 fn minutes(from: i64, to: i64) -> Validity {
@@ -105,7 +105,7 @@ impl Faults {
         let revoked = issue(&client());
         let stranger = Authority::root("another root", hour()).unwrap();
         let namesake = Authority::root("root", hour()).unwrap();
-        let fault = |name, chain: String, ours, openssl| Fault {
+        let fault = |name, chain: String, ours, openssl| FaultyChain {
             name,
             chain,
             purpose: "client",
@@ -114,12 +114,12 @@ impl Faults {
             ours,
             openssl,
         };
-        let server_fault = |name, chain, expected, ours, openssl| Fault {
+        let server_fault = |name, chain, expected, ours, openssl| FaultyChain {
             purpose: "server",
             expected: Some(expected),
             ..fault(name, chain, ours, openssl)
         };
-        let crl_fault = |name, leaf: &Leaf, crl: String, ours, openssl| Fault {
+        let crl_fault = |name, leaf: &Leaf, crl: String, ours, openssl| FaultyChain {
             crl: Some(crl),
             ..fault(name, leaf.chain_pem.clone(), ours, openssl)
         };
@@ -262,7 +262,7 @@ impl Faults {
                 None,
             ),
             // A subject that a pattern over its text would take for an administrator's. It is mallory's.
-            Fault {
+            FaultyChain {
                 expected: Some("spiffe://acme.test/mallory"),
                 ..fault(
                     "mallory",
@@ -275,7 +275,7 @@ impl Faults {
                     None,
                 )
             },
-            Fault {
+            FaultyChain {
                 expected: Some("spiffe://acme.test/mallory"),
                 ..fault(
                     "mallory again",
@@ -288,7 +288,7 @@ impl Faults {
                     None,
                 )
             },
-            Fault {
+            FaultyChain {
                 expected: Some("spiffe://acme.test/catalog"),
                 ..fault(
                     "another client",

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::faults::{Fault, Faults, alone, client, hour, self_signed, server};
+use crate::faults::{Faults, FaultyChain, alone, client, hour, self_signed, server};
 use crate::openssl;
 use crate::tool::{Run, Sandbox};
 use countersign_cli::pki::Authority;
 
-impl Fault {
+impl FaultyChain {
     /// The arguments of `cert verify`, with the files in place.
     fn arguments(&self, sandbox: &Sandbox) -> Vec<&str> {
         sandbox.write("chain.pem", &self.chain);

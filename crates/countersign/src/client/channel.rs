@@ -25,14 +25,14 @@ use crate::client::retry::Retry;
 /// provably not processed. A call is under the [`TraceContext`](telemetry::TraceContext) among its request's extensions,
 /// if there is one: a server that calls another puts its own there.
 #[derive(Clone, Debug)]
-pub struct Channel {
+pub struct ClientChannel {
     pub(crate) sendings: ObservedChannel,
     pub(crate) methods: Arc<Methods>,
     pub(crate) retry: Retry,
     pub(crate) deadline: Option<Duration>,
 }
 
-impl Service<Request<Body>> for Channel {
+impl Service<Request<Body>> for ClientChannel {
     type Response = Response<Body>;
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
@@ -47,10 +47,10 @@ impl Service<Request<Body>> for Channel {
     }
 }
 
-impl Channel {
+impl ClientChannel {
     async fn send(mut self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         if request.extensions().get::<CallId>().is_some() {
-            // One attempt of a call that is repeated by hand.
+            // One attempt of a call that its caller retries.
             return self.sendings.call(request).await;
         }
         let method = self.methods.get(request.uri().path());
@@ -80,7 +80,7 @@ impl Channel {
     }
 }
 
-/// An answer that is nothing but a status is a failure; one that has begun is an answer, however it ends.
+/// A response that is only an error status is a failure; a response that has begun counts as one, however it ends.
 fn failure(answer: Result<Response<Body>, Status>) -> Result<Response<Body>, Status> {
     let response = answer?;
     match Status::from_header_map(response.headers()) {

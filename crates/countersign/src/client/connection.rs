@@ -10,7 +10,7 @@ use telemetry::{Observer, Side, Traces};
 use tonic::Status;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::client::channel::Channel;
+use crate::client::channel::ClientChannel;
 use crate::client::methods::{InvalidDescriptors, Methods};
 use crate::client::observed::ObservedChannel;
 use crate::client::retry::Retry;
@@ -30,17 +30,17 @@ pub struct Connection {
     pub reload: Reload,
     /// How connections are made and kept.
     pub options: ChannelOptions,
-    /// How long a call may take that sets no deadline of its own and has one answer, repetitions included.
+    /// The deadline of a call that sets none and has one response, retries included.
     pub deadline: Option<Duration>,
     /// Where the spans of calls go.
     pub traces: Traces,
 }
 
-/// The deadline of a call, unless a setting or the call says otherwise.
+/// The default deadline of a call.
 pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Connection {
-    /// A connection to servers that must carry the host of their target as a name.
+    /// A connection to servers whose certificates must name the host of their target.
     pub fn new(targets: impl Into<Targets>, source: Source) -> Self {
         Self {
             targets: targets.into(),
@@ -57,7 +57,7 @@ impl Connection {
 /// A client of an API. Clones share its connections, credentials and retry budget.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    channel: ClientChannel,
     observer: Observer,
     trust: Trust,
     targets: Targets,
@@ -66,7 +66,7 @@ pub struct Client {
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub enum SetupError {
     /// Our credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] InvalidCredentials),
@@ -75,7 +75,7 @@ pub enum ConnectError {
     Descriptors(#[from] InvalidDescriptors),
 }
 
-impl ConnectError {
+impl SetupError {
     /// What to do about it, where a command can help.
     pub fn next_step(&self) -> Option<String> {
         match self {
@@ -89,8 +89,8 @@ impl ConnectError {
 /// `google.protobuf.FileDescriptorSet`. A server is dialled by the first call. Call it within a tokio runtime.
 ///
 /// # Errors
-/// [`ConnectError`].
-pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, ConnectError> {
+/// [`SetupError`].
+pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, SetupError> {
     let Connection {
         targets,
         server,
@@ -111,7 +111,7 @@ pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, Con
     let paths = methods.paths().map(str::to_owned);
     let observer = Observer::new(Side::Client, paths, traces);
     let retry = Retry::default();
-    let channel = Channel {
+    let channel = ClientChannel {
         sendings: ObservedChannel::new(
             channel,
             methods.clone(),
@@ -132,13 +132,13 @@ pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, Con
 }
 
 impl Client {
-    /// What a generated client is made of.
-    pub fn channel(&self) -> Channel {
+    /// The channel for generated clients.
+    pub fn channel(&self) -> ClientChannel {
         self.channel.clone()
     }
 
     /// The generated client of the server's health service.
-    pub fn health(&self) -> HealthClient<Channel> {
+    pub fn health(&self) -> HealthClient<ClientChannel> {
         HealthClient::new(self.channel.clone())
     }
 
@@ -148,7 +148,7 @@ impl Client {
         RpcError::new(method, &self.targets, caller, status)
     }
 
-    /// The families of its calls, its connections and its credentials, and those of the process.
+    /// Registers the metrics of its calls, connections and credentials, and of the process.
     pub fn metrics(&self) -> Registry {
         let mut registry = Registry::default();
         self.observer.register(&mut registry);
@@ -180,7 +180,7 @@ impl Client {
         &self.targets
     }
 
-    /// How idempotent calls are repeated.
+    /// How idempotent calls are retried.
     pub fn retry(&self) -> &Retry {
         &self.retry
     }

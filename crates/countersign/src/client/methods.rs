@@ -14,7 +14,7 @@ pub(crate) struct MethodOptions {
     pub(crate) sends_many: bool,
     /// The server answers with a stream of messages.
     pub(crate) answers_many: bool,
-    /// Its `idempotency_level` says that calling it twice is as calling it once.
+    /// Its `idempotency_level` says that calling it twice has the effect of calling it once.
     pub(crate) idempotent: bool,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct MethodOptions {
 #[derive(Debug)]
 pub(crate) struct Methods(HashMap<String, MethodOptions>);
 
-/// Bytes that are no `google.protobuf.FileDescriptorSet`.
+/// Bytes that are not a `google.protobuf.FileDescriptorSet`.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the descriptors of the API cannot be read: {0}")]
 pub struct InvalidDescriptors(#[from] prost::DecodeError);

@@ -10,8 +10,8 @@ mod retry;
 mod rpc_error;
 mod settings;
 
-pub use channel::Channel;
-pub use connection::{Client, ConnectError, Connection, connect};
+pub use channel::ClientChannel;
+pub use connection::{Client, Connection, SetupError, connect};
 pub use methods::InvalidDescriptors;
 pub use retry::{Attempt, Retry, RetryPolicy};
 pub use rpc_error::RpcError;

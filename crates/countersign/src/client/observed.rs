@@ -16,7 +16,7 @@ use tower::Service;
 
 use crate::client::methods::Methods;
 
-/// What all sendings of one call share: its id, and the trace that the first of them began.
+/// What all attempts of one call share: its id, and the trace that the first attempt began.
 #[derive(Clone, Debug)]
 pub(crate) struct CallId {
     request_id: RequestId,
@@ -32,7 +32,7 @@ impl CallId {
     }
 }
 
-/// A channel whose sendings are observed.
+/// A channel whose attempts are observed.
 ///
 /// A call is under the [`TraceContext`] among its request's extensions, if there is one: a server that calls another
 /// puts its own there.
@@ -84,7 +84,7 @@ impl Service<Request<Body>> for ObservedChannel {
         });
         context.write(request.headers_mut());
         request.headers_mut().insert(REQUEST_ID, request_id.value());
-        // Only the first sending has nothing above it.
+        // Only the first attempt has no parent.
         first.set(context).ok();
         let method = self.methods.get(request.uri().path());
         let has_one_answer = method.is_some_and(|method| !method.answers_many);
@@ -106,7 +106,7 @@ impl Service<Request<Body>> for ObservedChannel {
     }
 }
 
-/// A status that no server gave, with the id that a server's would have.
+/// A status that no server sent, with the request id that a server's status would have.
 fn with_id(mut status: Status, id: &RequestId) -> Status {
     let mut headers: HeaderMap = status.metadata().clone().into_headers();
     headers.insert(REQUEST_ID, id.value());

@@ -17,10 +17,10 @@ use tonic_types::StatusExt;
 
 use crate::client::observed::CallId;
 
-/// By which the server says when to try again, in milliseconds; what is no such number means never (gRFC A6).
+/// The trailer with the server's pushback in milliseconds; any other value means do not retry (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// By which the server learns that this is not the first attempt (gRFC A6).
+/// The header that tells the server the number of previous attempts (gRFC A6).
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
 /// If the server asks for a longer pause, the call is not retried.
@@ -31,11 +31,11 @@ const MAX_PUSHBACK: Duration = Duration::from_secs(60);
 pub struct RetryPolicy {
     /// Attempts in all, the first one included.
     pub max_attempts: u32,
-    /// The pause before the first repetition, ±20 %.
+    /// The pause before the first retry, ±20 %.
     pub initial_backoff: Duration,
     /// The longest pause, ±20 %.
     pub max_backoff: Duration,
-    /// What each pause is longer by than the one before it.
+    /// The factor by which each pause is longer than the previous one.
     pub backoff_multiplier: f64,
 }
 
@@ -66,9 +66,8 @@ impl Retry {
         }
     }
 
-    /// Sends a call, and sends it again while that is worth it. `timeout` is for all attempts and pauses together.
-    ///
-    /// Worth it are UNAVAILABLE, and RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
+    /// Sends a call, and retries it. `timeout` is for all attempts and pauses together.
+    /// Retried are UNAVAILABLE, and RESOURCE_EXHAUSTED with a `google.rpc.RetryInfo`.
     ///
     /// # Errors
     /// The status of the last attempt.
@@ -106,13 +105,13 @@ impl Retry {
         }
     }
 
-    /// How many calls were sent again so far.
+    /// How many retries there were so far.
     pub(crate) fn repeated(&self) -> u64 {
         self.budget.repeated.get()
     }
 }
 
-/// One sending of a call, and what is known of those before it.
+/// One attempt of a call, and the state of the attempts before it.
 #[derive(Debug)]
 pub struct Attempt {
     retry: Retry,
@@ -150,7 +149,7 @@ impl Attempt {
         }
     }
 
-    /// This attempt had an answer.
+    /// This attempt got a response.
     pub fn succeeded(&self) {
         self.retry.budget.succeeded();
     }

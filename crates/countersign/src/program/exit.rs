@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// Success.
 pub const OK: ExitCode = ExitCode::SUCCESS;
-/// The answer is no, or an RPC failed with an error that has no exit code of its own.
+/// The result is negative, or an RPC failed with an error that has no exit code of its own.
 pub const FAILED: u8 = 1;
 /// The command line, the environment or a file is not usable: `EX_USAGE`.
 pub const USAGE: u8 = 64;
@@ -15,7 +15,7 @@ pub const UNAVAILABLE: u8 = 69;
 /// We were refused, by certificate or by policy: `EX_NOPERM`.
 pub const REFUSED: u8 = 77;
 
-/// Says on standard error why the program ends, in one line, and gives the exit code `code`.
+/// Writes to standard error why the program ends, in one line, and returns the exit code `code`.
 pub fn with(code: u8, error: &dyn Error) -> ExitCode {
     say(error);
     code.into()

@@ -78,7 +78,7 @@ impl LastResort {
     }
 }
 
-/// Says it, unless standard error hangs too.
+/// Writes the line, unless standard error hangs too.
 fn say(stuck: Stuck) {
     let (said, done) = mpsc::channel();
     let line = move || {

@@ -11,13 +11,13 @@ use tracing::warn;
 
 use crate::events;
 
-/// More than these are of no use unless asked for: on a large machine in a small container they only take memory.
+/// The default maximum: more threads only take memory, as on a large machine in a small container.
 const MOST: usize = 8;
 
 /// Threads beside the workers: the log, the audit log, the store, the last resort, and files that are read.
 const OTHERS: usize = 8;
 
-/// How long threads that hang in a file or a disk are waited for at the end.
+/// How long to wait at shutdown for threads that hang on a file or a disk.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// One worker for each processor that we may use, up to eight.
@@ -28,7 +28,7 @@ pub fn default_workers() -> usize {
 /// A runtime with this many worker threads.
 ///
 /// # Errors
-/// The system does not give us the threads.
+/// The system cannot start the threads.
 pub fn runtime(workers: NonZeroUsize) -> io::Result<Runtime> {
     // The runtime panics when it finds none.
     try_threads(workers.get() + OTHERS)?;
@@ -38,7 +38,7 @@ pub fn runtime(workers: NonZeroUsize) -> io::Result<Runtime> {
         .build()
 }
 
-/// Ends the runtime. Threads that hang are left behind, with a line that says so.
+/// Ends the runtime. Threads that hang are abandoned, with a log line.
 pub fn shut_down(runtime: Runtime) {
     let began = std::time::Instant::now();
     runtime.shutdown_timeout(SHUTDOWN);

@@ -10,8 +10,7 @@ use clap::error::ErrorKind;
 
 use crate::program::exit;
 
-/// The prefix of every variable that is read. One that comes near to a setting is a typo, and so an error; any other may
-/// be another program's, and is only said.
+/// The prefix of every variable that is read. A variable that resembles a setting is treated as a typo and is an error; any other may belong to another program.
 const PREFIX: &str = "APP_";
 
 /// Parses the command line and the environment.
@@ -55,11 +54,10 @@ pub struct UnknownVariable {
 }
 
 /// Checks that no variable with our prefix is almost one that `command`, or one of its subcommands, reads.
-///
-/// What Kubernetes sets for a Service named `app` or `app-…`, and what comes near to no setting, is left alone.
+/// Variables that Kubernetes sets for a Service named `app` or `app-…`, and those that resemble no setting, are ignored.
 ///
 /// # Errors
-/// The first that is meant for us and misspelled, with the known one that it resembles most.
+/// The first misspelled variable, with the setting that it resembles most.
 pub fn reject_unknown_variables(
     command: &Command,
     variables: impl Iterator<Item = OsString>,
@@ -145,7 +143,7 @@ fn shared_prefix(one: &str, other: &str) -> usize {
 pub struct Duration(pub std::time::Duration);
 
 impl Duration {
-    /// A duration that passes: neither none nor longer than a year.
+    /// A duration of more than zero and at most a year.
     ///
     /// # Errors
     /// What is wrong with the text, for a person.
@@ -180,7 +178,7 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Settings {
+    struct TestSettings {
         #[arg(long, env = "APP_TLS_DIR")]
         _tls_dir: Option<String>,
         #[arg(long, env = "APP_LISTEN_ADDR")]
@@ -189,7 +187,7 @@ mod tests {
 
     fn check(names: &[&str]) -> Result<(), String> {
         let names = names.iter().map(OsString::from);
-        reject_unknown_variables(&Settings::command(), names).map_err(|e| e.to_string())
+        reject_unknown_variables(&TestSettings::command(), names).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -41,18 +41,18 @@ const MAX_SHOWN: usize = 128;
 /// How long calls may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deadlines {
-    /// Of a call whose caller sets none.
+    /// The deadline of a call whose caller sets none.
     pub(crate) default: Duration,
-    /// The most that a caller gets.
+    /// The longest deadline that a caller can set.
     pub(crate) max: Duration,
-    /// Of the first message of every call.
+    /// The deadline of the first message of every call.
     pub(crate) first_message: Duration,
 }
 
-/// What one request may hold, and until when.
+/// Limits on a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
-    /// What can be called, and with how many messages.
+    /// The methods that can be called, and how many messages they take.
     pub(crate) api: Arc<Api>,
     /// Bytes of one message.
     pub(crate) message_bytes: usize,
@@ -66,7 +66,7 @@ pub(crate) struct Bounds {
 #[derive(Clone, Copy, Debug, Default)]
 struct ServedMethod {
     takes_one_message: bool,
-    /// It answers one message with a stream, so that only the server can end it.
+    /// It responds to one message with a stream, so only the server can end it.
     is_feed: bool,
 }
 
@@ -240,7 +240,7 @@ impl ConnectionService {
         method.copied().unwrap_or_default()
     }
 
-    /// Gives the call to its service.
+    /// Passes the call to its service.
     fn run<B>(&self, place: Option<usize>, request: Request<B>, shared: &Arc<CallState>) -> CallWork
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -268,7 +268,7 @@ impl Service<Request<Incoming>> for ConnectionService {
     }
 }
 
-/// What is not let begin is answered in the form that its caller reads.
+/// The response to a call that was refused before it began, in the form that its caller can read.
 fn refused<B>(is_view: bool, status: &Status, request: Request<B>) -> CallWork
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -286,7 +286,7 @@ fn metadata_bytes(headers: &HeaderMap) -> usize {
     each.sum()
 }
 
-/// The beginning of what a caller chose.
+/// The beginning of a value that the caller chose.
 fn shown(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_SHOWN))
         .unwrap_or_default()

@@ -32,7 +32,7 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Whether one of them may have come, for a call that did not wait for them.
+    /// Whether one of them may have occurred, for a call that did not wait for them.
     pub(crate) fn may_have_come(&self, began: Instant) -> bool {
         let is_current = |(allowed, _): &(Allowed, Head)| self.gate.is_current(allowed);
         self.lease.is_lost()
@@ -47,7 +47,7 @@ impl Ends {
     }
 }
 
-/// Resolves when one of the [`Ends`] of a call has come, with the status that ends it.
+/// Resolves with the status that ends the call, when one of its [`Ends`] occurs.
 pub(crate) async fn ended(call: Arc<CallState>, began: Instant) -> Status {
     let Some(ends) = call.ends() else {
         return std::future::pending().await;

@@ -11,15 +11,15 @@ use crate::codes;
 /// The domain of the reasons in `google.rpc.ErrorInfo` that come from a server's limits.
 pub const ERROR_DOMAIN: &str = "server.countersign";
 
-/// How long a caller that was turned away should wait: this, and up to as long again, so that not all come back at once.
+/// How long a refused caller should wait: this, and up to as long again, so that not all retry at once.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// A limit that a call exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Exceeded {
-    #[error("the server has as many calls open as it takes")]
+    #[error("the server has reached its limit of open calls")]
     ServerBusy,
-    #[error("this caller has as many calls open as one may have")]
+    #[error("this caller has reached its limit of open calls")]
     CallerBusy,
     #[error("the metadata of a call has at most {max_bytes} bytes: send less")]
     MetadataTooLarge { max_bytes: usize },

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::admin::Readiness;
 use crate::events;
 
-/// The names under which the state can be asked for, beside the services' own: the process, and the two probes.
+/// The names under which health checks can ask for the state, besides those of the services: the process, and the two probes.
 const PROCESS: &str = "";
 const LIVENESS: &str = "liveness";
 const READINESS: &str = "readiness";
@@ -33,7 +33,7 @@ const NOT_YET_VALID: &str = "own certificate not valid yet";
 /// A health request holds the name of a service and no more.
 const MAX_REQUEST: usize = 4 << 10;
 
-/// How long a wall clock that was set may go unnoticed.
+/// How long a change of the wall clock may go unnoticed.
 const CLOCK_CHECK: Duration = Duration::from_millis(500);
 
 /// The state, shared by everything that reports it.
@@ -45,7 +45,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// As ready as `first` says, with `services` by their full names.
+    /// A health state that begins as `first`, for `services` by their full names.
     pub(crate) async fn new(services: &[&'static str], first: Readiness) -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
@@ -71,7 +71,7 @@ impl Health {
         self.readiness.borrow().clone()
     }
 
-    /// Registers what `/readyz` says, and whether that is because the process is about to stop.
+    /// Registers the metrics of readiness and of draining.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let health = self.clone();
         metrics::register(registry, move |families| {
@@ -105,8 +105,7 @@ impl Health {
         }
     }
 
-    /// Is not ready while our own certificate is not valid, because every caller would refuse it, and while `needed`,
-    /// which is what the handlers need, is not.
+    /// Reports not ready while our own certificate is invalid, because every caller would refuse it, and while `needed`, the handlers' dependencies, is not ready.
     pub(crate) async fn follow(self, trust: Trust, mut needed: watch::Receiver<Readiness>) {
         let mut snapshots = trust.subscribe();
         loop {
@@ -123,7 +122,7 @@ impl Health {
             tokio::select! {
                 () = sleep(left.unwrap_or(CLOCK_CHECK).min(CLOCK_CHECK)) => {}
                 changed = snapshots.changed() => if changed.is_err() { return },
-                // Nobody is left who could change it.
+                // Its sender is gone, so it cannot change any more.
                 Ok(()) = needed.changed() => {}
             }
         }

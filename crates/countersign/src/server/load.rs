@@ -1,6 +1,5 @@
-//! Limits on open calls: in all, and of one identity, so that a few identities cannot take all places.
-//!
-//! The last quarter of the places is for identities that hold few.
+//! Limits on open calls, in total and per identity, so that a few identities cannot take all slots.
+//! The last quarter of the slots is reserved for identities that hold few.
 //!
 //! Calls do not queue: one over the limit is refused at once, with the time after which to retry.
 
@@ -12,13 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::server::exceeded::Exceeded;
 
-/// One place in this many is kept for identities that hold few.
+/// One slot in this many is reserved for identities that hold few.
 const RESERVE: usize = 4;
 
-/// An identity with less than this part of the places that it may have holds few.
+/// An identity holds few if it has less than this part of the slots that it may have.
 const FEW: usize = 4;
 
-/// The places for calls of one port.
+/// The slots for calls of one port.
 #[derive(Debug)]
 pub(crate) struct Load {
     all: Arc<Semaphore>,
@@ -27,18 +26,18 @@ pub(crate) struct Load {
     peers: Mutex<HashMap<Principal, Weak<Semaphore>>>,
 }
 
-/// The places that the calls of one identity compete for, over all of its connections.
+/// The slots for the calls of one identity, over all of its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct CallSlots {
     all: Arc<Semaphore>,
     reserve: usize,
     own: Arc<Semaphore>,
-    /// From this many places of its own on, it gets none of the reserve.
+    /// With this many slots or more, it gets none of the reserve.
     few: usize,
     per_peer: usize,
 }
 
-/// The place of one call, until it ends.
+/// The slot of one call, until it ends.
 #[derive(Debug)]
 pub(crate) struct CallSlot {
     _all: OwnedSemaphorePermit,
@@ -56,7 +55,7 @@ impl Load {
         }
     }
 
-    /// The places of a connection of `peer`. Identities without a connection are forgotten.
+    /// The slots for a connection of `peer`. Identities without a connection are dropped.
     pub(crate) fn caller(&self, peer: &Peer) -> CallSlots {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let name = peer.principal();
@@ -77,7 +76,7 @@ impl Load {
 }
 
 impl CallSlots {
-    /// A place, if there is one.
+    /// A slot, if one is free.
     pub(crate) fn take(&self) -> Result<CallSlot, Exceeded> {
         let own = self.own.clone().try_acquire_owned();
         let own = own.map_err(|_full| Exceeded::CallerBusy)?;

@@ -9,7 +9,7 @@ use mtls::Trust;
 use prometheus_client::registry::Registry;
 use telemetry::{CallLines, Observer, Traces};
 
-/// What the service counts, since the start.
+/// The counts of the service since the start.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// Every call on the port.
@@ -18,14 +18,14 @@ pub(crate) struct Metrics {
     pub(crate) shed: CountBy,
     /// Requests that were not gRPC calls, by reason.
     pub(crate) not_calls: CountBy,
-    /// What became of reading the policy.
+    /// The results of reading the policy.
     pub(crate) policy: Arc<Input>,
-    /// What became of reading the shadow policy.
+    /// The results of reading the shadow policy.
     pub(crate) shadow_policy: Arc<Input>,
 }
 
 impl Metrics {
-    /// Nothing yet, of the methods of `api`. Those calls that `lines` says have a line in the log.
+    /// Zero counts for the methods of `api`. `lines` selects the calls that are logged.
     pub(crate) fn new(api: &Api, traces: Traces, lines: CallLines) -> Self {
         Self {
             calls: Observer::of_server(api.paths().map(str::to_owned), traces, lines),
@@ -36,7 +36,7 @@ impl Metrics {
         }
     }
 
-    /// All that the admin port shows but the health.
+    /// Everything on `/metrics`.
     pub(crate) fn registry(self: &Arc<Self>, trust: &Trust, policy: &Authorization) -> Registry {
         let mut registry = Registry::default();
         self.calls.register(&mut registry);

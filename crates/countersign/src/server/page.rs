@@ -1,9 +1,8 @@
-//! The page for browsers: who its reader is by the certificate of the connection, and what the policy lets that caller
-//! call. Off unless a setting says otherwise.
+//! The page for browsers: it shows the identity in the reader's certificate, and what the policy lets that caller call. Off unless a setting says otherwise.
 //!
 //! It is authorized under its path, as an RPC is, and ends with a gRPC status, so that the log, the metrics and the
-//! audit log know it as they know a call. It never calls the service, sets no cookie, has no script and no form, and reads
-//! nothing of the request but whether it is for this page.
+//! audit log know it as they know a call. It never calls the service, sets no cookie, has no script and no form, and
+//! uses nothing of the request except to recognize it.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -20,7 +19,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::error;
 
-/// Where the page is, and what a policy names it by.
+/// The path of the page, which is also its name in a policy.
 pub(crate) const PATH: &str = "/countersign.Page/Show";
 
 /// What a browser may do with the page: show it, to its reader alone. `sandbox` makes it an origin of its own, so that
@@ -50,7 +49,7 @@ pub(crate) struct Page {
     service: &'static str,
 }
 
-/// A request for the page, and whose.
+/// A request for the page, and its sender.
 pub(crate) struct View {
     service: &'static str,
     peer: Arc<Peer>,
@@ -100,7 +99,7 @@ impl View {
     }
 }
 
-/// Instead of the page, what keeps its reader from it.
+/// The page that says why the page is not shown.
 pub(crate) fn refused(status: &Status) -> Response<Body> {
     let http = if status.code() == Code::PermissionDenied {
         StatusCode::FORBIDDEN
@@ -219,7 +218,7 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// Text in HTML, between tags or quotes, in which nothing is markup and everything prints.
+/// Text for HTML, between tags or quotes, with markup and non-printable characters escaped.
 struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {

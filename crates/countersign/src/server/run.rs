@@ -32,7 +32,7 @@ pub struct Server {
 type Check = Box<dyn FnOnce() -> Result<(), BoxError>>;
 
 impl Server {
-    /// Something that the subcommand `check` checks too. It must not take what a running server holds.
+    /// An additional check for the subcommand `check`. It must not lock what a running server uses.
     pub fn check<E: Into<BoxError>>(
         mut self,
         check: impl FnOnce() -> Result<(), E> + 'static,
@@ -41,8 +41,7 @@ impl Server {
         self
     }
 
-    /// Checks everything that the settings name, and serves what `build` gives until a signal to stop: the whole of a
-    /// `main`. The subcommand `check` ends after the check.
+    /// Checks everything that the settings name, and serves the services of `build` until a signal to stop. This is all that `main` has to do. The subcommand `check` ends after the check.
     ///
     /// `build` runs once everything is checked and before a port is bound, within a tokio runtime.
     pub fn run<B, F>(self, build: B) -> ExitCode
@@ -55,7 +54,7 @@ impl Server {
         }
         let logs = telemetry::init_logs(self.settings.log_format, "info");
         let done = self.check_or_serve(build);
-        // Before the last word, which goes the direct way.
+        // Before the last line, which is written directly.
         drop(logs);
         match done {
             Ok(()) => exit::OK,

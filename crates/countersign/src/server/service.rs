@@ -21,7 +21,7 @@ use crate::server::table::Table;
 /// Any error of a program's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A program that serves: its name, its API, and where its files are unless a setting says otherwise.
+/// A server program: its name, its API, and the default locations of its files.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
     /// The name in traces, unless `OTEL_SERVICE_NAME` gives another.
@@ -59,7 +59,7 @@ pub struct Services {
 /// Resolves to the reason why the program cannot go on.
 pub(crate) type ServiceFailure = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// Puts metrics on the page of the admin port.
+/// Adds metrics to `/metrics` on the admin port.
 pub(crate) type Register = Box<dyn FnOnce(&mut Registry) + Send>;
 
 impl Services {
@@ -88,7 +88,7 @@ impl Services {
         self
     }
 
-    /// Stops the server when `failed` resolves, with the reason that it gives: what a handler needs is gone for good.
+    /// Stops the server when `failed` resolves, with the reason that it returns. Use it when a handler's dependency is lost for good.
     pub fn stop_when(self, failed: impl Future<Output = String> + Send + 'static) -> Self {
         Self {
             failed: Box::pin(failed),
@@ -96,14 +96,12 @@ impl Services {
         }
     }
 
-    /// Is ready only while `readiness` says so: what a handler needs, such as a database, may go away and come back.
-    /// Until then the server is up, health checks say NOT_SERVING and `/readyz` gives the reason. Only the last one
-    /// that is given counts.
+    /// Makes the server ready only while `readiness` is: a handler's dependency, such as a database, may go away and come back. Meanwhile the server is up, health checks report NOT_SERVING and `/readyz` gives the reason. Only the last call of this method counts.
     pub fn ready_while(self, readiness: watch::Receiver<Readiness>) -> Self {
         Self { readiness, ..self }
     }
 
-    /// Puts metrics of the program's own on the page of the admin port. None may have a name that is there already.
+    /// Adds metrics of the program to `/metrics` on the admin port. Their names must not be in use there.
     pub fn with_metrics(mut self, register: impl FnOnce(&mut Registry) + Send + 'static) -> Self {
         self.metrics.push(Box::new(register));
         self

@@ -36,13 +36,13 @@ use crate::server::service::{BoxError, Register, Service, Services};
 use crate::server::settings::Settings;
 use crate::server::table::Table;
 
-/// How long the end may take after the drain, with the audit log, the spans and the data file. Then it is by force.
+/// How long shutdown may take after the drain, for the audit log, the spans and the data file. Then the process is ended by force.
 const END: Duration = Duration::from_secs(10);
 
 /// How long the last audit events may take to be written.
 const AUDIT_FLUSH: Duration = Duration::from_secs(5);
 
-/// Why the server does not start, or does not go on.
+/// Why the server does not start, or stops.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The credentials cannot be used.
@@ -57,7 +57,7 @@ pub enum StartError {
     /// A variable of OpenTelemetry's cannot be used.
     #[error(transparent)]
     Tracing(#[from] InvalidTracing),
-    /// The API has no service of this name, so that no policy could be checked against it.
+    /// The API has no service of this name, so no policy could be checked against it.
     #[error("the descriptors of the API have no service {0}, which is to be served")]
     NotDescribed(&'static str),
     /// Two services have this name.
@@ -121,7 +121,7 @@ impl StartError {
     }
 }
 
-/// Settings that were checked, with all that they name.
+/// Checked settings, with everything that they name.
 #[derive(Debug)]
 pub(crate) struct Checked {
     service: Service,
@@ -182,8 +182,7 @@ fn fitted(limits: LimitSettings) -> Result<LimitSettings, StartError> {
     Ok(fitted)
 }
 
-/// All that can be called on a server whose own API has these descriptors, with health and reflection: what its policy
-/// is checked against. It may name the page for browsers too.
+/// Everything that can be called on a server whose own API has these descriptors, including health and reflection. Its policy is checked against this. A policy may also name the page for browsers.
 ///
 /// # Errors
 /// [`InvalidApi`].
@@ -197,7 +196,7 @@ pub fn api(descriptors: &[u8]) -> Result<Api, InvalidApi> {
     Ok(Api::from_descriptor_set(&sets.concat())?.with_optional(page::PATH))
 }
 
-/// Makes the services by `build`, and serves them until a signal to stop, and then drains; a second signal ends that too.
+/// Makes the services with `build`, serves them until a signal to stop, and then drains; a second signal ends the drain.
 ///
 /// # Errors
 /// [`StartError`], with nothing left bound.
@@ -320,7 +319,7 @@ where
     if !audited.audit().flush(AUDIT_FLUSH) {
         warn!("{}", events::AUDIT_UNFINISHED);
     }
-    // It says itself what it could not send.
+    // It logs what it could not send.
     drop(tokio::task::spawn_blocking(move || traces.flush()).await);
     match failure.try_recv() {
         Ok(reason) => Err(StartError::Failed(reason)),
@@ -386,7 +385,7 @@ fn say_listening(listener: &TcpListener, trust: &Trust) -> Result<(), StartError
     Ok(())
 }
 
-/// Waits for the drain to end. The first signal began it; the next one ends it.
+/// Waits for the drain to end, or for a second signal.
 async fn finish(served: impl Future<Output = Drained>, again: &mut Stop) {
     let mut twice = std::pin::pin!(async {
         again.requested().await;

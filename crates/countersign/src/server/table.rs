@@ -14,7 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-/// What generated services answer with.
+/// The future of generated services.
 pub(crate) type BoxedAnswer =
     Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send + 'static>>;
 
@@ -71,7 +71,7 @@ impl Table {
         self.0.iter().map(|(name, _)| *name)
     }
 
-    /// What the service of this path answers, or `None` when there is no such service.
+    /// Calls the service of this path; `None` if there is no such service.
     pub(crate) fn call(&self, request: Request<Body>) -> Option<BoxedAnswer> {
         let path = request.uri().path().strip_prefix('/')?;
         let (name, _method) = path.split_once('/')?;
@@ -86,7 +86,7 @@ impl fmt::Debug for Table {
     }
 }
 
-/// What a call of a service gets that is not served.
+/// The response to a call of an unknown service.
 pub(crate) fn unserved() -> Response<Body> {
     Status::unimplemented("").into_http()
 }

@@ -22,7 +22,7 @@ use tower::Service;
 
 use crate::client::balance;
 use crate::client::dial::{Dialer, OpenConnection};
-use crate::client::endpoint::{Endpoint, State};
+use crate::client::endpoint::{Endpoint, EndpointState};
 use crate::client::options::ChannelOptions;
 use crate::client::replay::Replay;
 use crate::client::resolve::{self, Addresses};
@@ -136,7 +136,7 @@ impl Channel {
             let ending = connection.ending();
             let sent = tokio::select! {
                 sent = connection.send(request) => sent,
-                refusal = response::lost(ending.clone()) => return Err(response::no_longer_believed(&refusal)),
+                refusal = response::lost(ending.clone()) => return Err(response::server_no_longer_accepted(&refusal)),
             };
             connection.record.observe(match &sent {
                 Ok((response, _)) => response::is_served(response),
@@ -175,7 +175,7 @@ impl Channel {
         }
     }
 
-    /// The least busy of two usable connections picked at random ("power of two choices"), or the first there is.
+    /// The less busy of two usable connections picked at random ("power of two choices"), or the first one available.
     async fn connection(&self) -> Result<OpenConnection, Status> {
         let wait_for_ready = self.shared.wait_for_ready;
         let mut addresses = self.shared.addresses.clone();
@@ -200,9 +200,9 @@ impl Channel {
             let mut pending = false;
             for endpoint in endpoints.iter() {
                 match endpoint.state() {
-                    State::Ready(connection) => ready.push(connection),
-                    State::Failed(error) => failed = Some(error),
-                    State::Connecting | State::Idle => pending = true,
+                    EndpointState::Ready(connection) => ready.push(connection),
+                    EndpointState::Failed(error) => failed = Some(error),
+                    EndpointState::Connecting | EndpointState::Idle => pending = true,
                 }
             }
             if let Some(connection) = balance::pick(ready) {

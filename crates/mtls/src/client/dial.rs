@@ -37,10 +37,10 @@ use crate::trust::server_identity::ServerIdentity;
 use crate::trust::snapshot::Snapshot;
 use base::text::timestamp;
 
-/// Bytes of the metadata of one answer, headers or trailers (RFC 9113 §6.5.2).
+/// Bytes of the metadata of one response, headers or trailers (RFC 9113 §6.5.2).
 pub(crate) const MAX_METADATA: u32 = 16 << 10;
 
-/// What is needed to connect.
+/// The parameters of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     pub(crate) target: Target,

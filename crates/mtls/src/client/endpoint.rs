@@ -35,15 +35,15 @@ const SHORT_LIVES: u32 = 2;
 /// A handle to one address. The connection goes when the last clone does.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    state: watch::Receiver<State>,
+    state: watch::Receiver<EndpointState>,
     wanted: Arc<Notify>,
     _task: Arc<AbortOnDrop>,
 }
 
-/// What is known of an address.
+/// The state of the connection to an address.
 #[derive(Clone, Debug)]
-pub(crate) enum State {
-    /// There was no call since the last connection ended.
+pub(crate) enum EndpointState {
+    /// There has been no call since the last connection ended.
     Idle,
     /// It is being dialled for the first time since then.
     Connecting,
@@ -64,7 +64,7 @@ impl Drop for AbortOnDrop {
 
 impl Endpoint {
     pub(crate) fn new(address: SocketAddr, dialer: Arc<Dialer>) -> Self {
-        let (publish, state) = watch::channel(State::Idle);
+        let (publish, state) = watch::channel(EndpointState::Idle);
         let wanted = Arc::new(Notify::new());
         let task = tokio::spawn(keep(address, dialer, publish, wanted.clone()));
         Self {
@@ -75,16 +75,18 @@ impl Endpoint {
     }
 
     /// The state now. Asking wakes an idle address.
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> EndpointState {
         let state = self.state.borrow().clone();
         match state {
-            State::Ready(connection) if connection.is_usable() => State::Ready(connection),
-            State::Ready(_) | State::Idle => {
-                self.wanted.notify_one();
-                State::Connecting
+            EndpointState::Ready(connection) if connection.is_usable() => {
+                EndpointState::Ready(connection)
             }
-            State::Connecting => State::Connecting,
-            State::Failed(error) => State::Failed(error),
+            EndpointState::Ready(_) | EndpointState::Idle => {
+                self.wanted.notify_one();
+                EndpointState::Connecting
+            }
+            EndpointState::Connecting => EndpointState::Connecting,
+            EndpointState::Failed(error) => EndpointState::Failed(error),
         }
     }
 
@@ -103,7 +105,7 @@ impl Endpoint {
 async fn keep(
     address: SocketAddr,
     dialer: Arc<Dialer>,
-    publish: watch::Sender<State>,
+    publish: watch::Sender<EndpointState>,
     wanted: Arc<Notify>,
 ) {
     let mut backoff = Backoff::new(
@@ -115,7 +117,7 @@ async fn keep(
     loop {
         wanted.notified().await;
         if short_lives < SHORT_LIVES {
-            publish.send_replace(State::Connecting);
+            publish.send_replace(EndpointState::Connecting);
         }
         let mut connection = loop {
             match dialer.dial(address).await {
@@ -123,7 +125,7 @@ async fn keep(
                 Err(error) => {
                     let pause = backoff.pause();
                     warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "{}", events::CONNECTION_FAILED);
-                    publish.send_replace(State::Failed(error));
+                    publish.send_replace(EndpointState::Failed(error));
                     sleep(pause).await;
                 }
             }
@@ -131,7 +133,7 @@ async fn keep(
         let connected = Instant::now();
         loop {
             debug!(%address, "{}", events::CONNECTED);
-            publish.send_replace(State::Ready(connection.clone()));
+            publish.send_replace(EndpointState::Ready(connection.clone()));
             tokio::select! {
                 () = connection.closed() => break,
                 () = rotated(&dialer, &connection) => {}
@@ -152,28 +154,27 @@ async fn keep(
         if connected.elapsed() > SHORT_LIFE {
             backoff.reset();
             short_lives = 0;
-            publish.send_replace(State::Idle);
+            publish.send_replace(EndpointState::Idle);
             continue;
         }
         let pause = backoff.pause();
         short_lives = short_lives.saturating_add(1);
         if short_lives < SHORT_LIVES {
             sleep(pause).await;
-            publish.send_replace(State::Idle);
+            publish.send_replace(EndpointState::Idle);
             continue;
         }
         let last_words = connection.last_words.get().cloned();
         let error = dialer.error(Some(address), ConnectCause::ClosedAtOnce(last_words));
         warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "{}", events::CONNECTION_FAILED);
-        publish.send_replace(State::Failed(error));
+        publish.send_replace(EndpointState::Failed(error));
         sleep(pause).await;
         // As after a failed attempt, the next attempt is made even if no call waits.
         wanted.notify_one();
     }
 }
 
-/// Waits until our certificate is another than the one that the connection was made with, and then a little, so that
-/// not all clients move at once.
+/// Waits until our certificate differs from the one that the connection was made with, and then a little longer, so that not all clients move at once.
 async fn rotated(dialer: &Dialer, connection: &OpenConnection) {
     let mut snapshots = dialer.trust.subscribe();
     let mine = connection.snapshot.leaf().cloned();

@@ -16,10 +16,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The results of the last calls of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Record(Mutex<State>);
+pub(crate) struct Record(Mutex<Results>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Results {
     failures: u32,
     ejected: Option<Ejected>,
 }
@@ -35,7 +35,7 @@ impl Record {
     pub(crate) fn observe(&self, served: bool) {
         let mut state = self.state();
         if served {
-            *state = State::default();
+            *state = Results::default();
             return;
         }
         state.failures = state.failures.saturating_add(1);
@@ -65,7 +65,7 @@ impl Record {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Results> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn unreachable(error: &ConnectError) -> Status {
 }
 
 /// The server's certificate was no longer accepted while the call was open.
-pub(crate) fn no_longer_believed(refusal: &Refusal) -> Status {
+pub(crate) fn server_no_longer_accepted(refusal: &Refusal) -> Status {
     let text = format!(
         "the call was ended, because the server's certificate is no longer accepted: {refusal}"
     );
@@ -255,7 +255,7 @@ pub(crate) fn body(
         };
         tokio::select! {
             () = late => deadline_exceeded(),
-            refusal = lost(ending) => no_longer_believed(&refusal),
+            refusal = lost(ending) => server_no_longer_accepted(&refusal),
         }
     })
 }

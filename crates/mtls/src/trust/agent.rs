@@ -33,10 +33,10 @@ const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 /// The agent requires it, so that a web page cannot make a browser ask (SPIFFE Workload Endpoint §6).
 const HEADER: &str = "workload.spiffe.io";
 
-/// An answer that is longer is refused: so long a one may be for every gRPC client.
+/// A longer response is refused; this is the default limit of gRPC clients.
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// What may be under way from the agent before it was read.
+/// How many bytes the agent may send before they are read.
 const WINDOW: u32 = 64 << 10;
 
 /// Bytes of the metadata of an answer.
@@ -49,14 +49,14 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// An agent that is followed. Clones read the same; it is left alone when the last one is gone.
+/// An agent whose stream is read. Clones share it; the stream ends when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
     api: Arc<WorkloadApi>,
     heard: watch::Receiver<Heard>,
 }
 
-/// What was heard last.
+/// The last response.
 #[derive(Clone, Debug, Default)]
 struct Heard {
     answer: Option<Arc<Answer>>,
@@ -138,7 +138,7 @@ impl Follower<'_> {
         }
     }
 
-    /// Takes answers until there are no more, and says why.
+    /// Reads responses until the stream ends, and returns why.
     async fn listen(&self, backoff: &mut Backoff) -> InvalidWorkload {
         let mut answers = match self.ask().await {
             Ok(answers) => answers,
@@ -158,7 +158,7 @@ impl Follower<'_> {
                         trouble: None,
                     };
                     self.publish.send_replace(heard);
-                    // Nobody waits for another than the first.
+                    // Only the first response is waited for.
                     self.tell.try_send(()).ok();
                 }
                 // The stream goes on: the next one may be better.

@@ -10,7 +10,7 @@ use crate::trust::root::Vouches;
 use crate::trust::verify::{Authorities, ExpiredCrls, MissingCrls, Rules};
 
 impl Authorities {
-    /// The roots of `roots` and the revocation lists of `crls`, of which none may be in doubt.
+    /// The roots of `roots` and the revocation lists of `crls`, all of which must be valid.
     ///
     /// The signature of a list is checked at once when its issuer is a root or in `chain`.
     ///

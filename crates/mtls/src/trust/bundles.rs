@@ -10,7 +10,7 @@ use crate::trust::material::NewBundle;
 use crate::trust::pem_file::PemFile;
 use crate::trust::root::{Root, Vouches};
 
-/// The roots that vouch for the same, and the content that they were read from.
+/// The roots of one bundle, and the content that they were read from.
 #[derive(Debug)]
 pub(crate) struct Bundle {
     pub(crate) vouches: Vouches,
@@ -18,9 +18,8 @@ pub(crate) struct Bundle {
     content: Digest,
 }
 
-/// The bundles that are in force from now on: the good ones of `new`, and the last good ones of those that are not.
-///
-/// One that is not among `new` goes. A root goes from a bundle only if `may_go`.
+/// The bundles in force from now on: the valid ones of `new`, and the last good content of the invalid ones.
+/// A bundle that is not in `new` is removed. A root is removed from a bundle only if `may_go`.
 pub(crate) fn renew(
     in_force: &[Arc<Bundle>],
     new: Vec<NewBundle>,

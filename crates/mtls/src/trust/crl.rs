@@ -58,9 +58,9 @@ impl CrlFacts {
 pub(crate) struct RevocationList {
     pub(crate) facts: CrlFacts,
     pub(crate) crl: CertRevocationList<'static>,
-    /// What was read, to be known again without being read again.
+    /// A digest of the bytes, so that unchanged content is not parsed again.
     pub(crate) content: Digest,
-    /// What was signed, and by what.
+    /// The signed part, and its signature.
     signed: Vec<u8>,
     pub(crate) signed_digest: Digest,
     signed_at: OnceLock<usize>,
@@ -108,8 +108,7 @@ impl RevocationList {
         })
     }
 
-    /// The roots above those of `issuers` that signed it: `None` when its issuer is not among them, so that nobody
-    /// knows yet.
+    /// The roots above those of `issuers` that signed it. `None` when its issuer is not among them, so it is unknown who signed it.
     pub(crate) fn proven(
         &self,
         issuers: &Issuers<'_>,
@@ -153,8 +152,7 @@ impl RevocationList {
         signed
     }
 
-    /// Whether `message` is what was signed of this list, in the place where `crl` keeps it. That place lasts and stays
-    /// as it is while the list does.
+    /// Whether `message` is the signed part of this list, at the address where `crl` keeps it. The list owns that memory and never changes it.
     pub(crate) fn holds(&self, message: &[u8]) -> bool {
         self.is_as_long_as(message) && self.signed_at.get() == Some(&message.as_ptr().addr())
     }
@@ -171,7 +169,7 @@ impl RevocationList {
         }
     }
 
-    /// None makes way for an older one, which may not name what was revoked since (RFC 5280 §5.2.3).
+    /// Refuses an older list in place of a newer one: it may not name what was revoked since (RFC 5280 §5.2.3).
     pub(crate) fn may_replace(&self, before: &Self) -> Result<(), InvalidCrl> {
         let (new, old) = (&self.facts, &before.facts);
         let issuer = || new.issuer.clone();
@@ -199,7 +197,7 @@ impl RevocationList {
         Ok(())
     }
 
-    /// Refuses a list of the future: nothing could replace it until then.
+    /// Refuses a list from the future: nothing could replace it until then.
     pub(crate) fn is_issued(&self, now: SystemTime) -> Result<(), InvalidCrl> {
         if self.facts.this_update > now + CLOCK_SKEW {
             return Err(InvalidCrl::NotYetValid {
@@ -211,7 +209,7 @@ impl RevocationList {
     }
 }
 
-/// Whom a list says that it is of, even if it is refused for something else.
+/// The issuer that a list names, even if the list is refused.
 pub(crate) fn claimed_issuer(der: &CertificateRevocationListDer<'_>) -> Option<Vec<u8>> {
     let (_, crl) = CertificateRevocationList::from_der(der).ok()?;
     Some(canonical(crl.issuer().as_raw()))

@@ -1,7 +1,7 @@
-//! The newest revocation list of each issuer that was ever in use, in a file: a restart does not take an older one.
+//! Records in a file the newest revocation list of each issuer, so that no older one is accepted after a restart.
 //!
-//! Only what its issuer is known to have signed is written down, so that no forged number keeps out a real list. What
-//! the file says is taken whole or not at all: a file that was tampered with, or cut, keeps the program from starting.
+//! Only lists with a verified signature are recorded, so that no forged number keeps out a real list. The file is used
+//! as a whole or not at all: if it was edited or truncated, the program does not start.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,13 +23,13 @@ use crate::trust::root::Root;
 const FIRST_LINE: &str = "countersign revocation lists, version 1";
 const LAST_LINE: &str = "end";
 
-/// A file that is larger is none of ours.
+/// A larger file is not one of ours.
 const MAX_FILE: u64 = 1 << 20;
 
 /// A CRL number has at most 20 octets (RFC 5280 §5.2.3).
 const MAX_NUMBER: usize = 49;
 
-/// What is written, and who of it stands in the file already.
+/// The lists to record, and which of them are in the file already.
 #[derive(Debug)]
 pub(crate) struct CrlState {
     path: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) struct CrlState {
 struct Seen {
     number: BigUint,
     this_update: u64,
-    /// Of what was signed: one number is of one content.
+    /// The digest of the signed part: one number has one content.
     signed: Digest,
     /// The roots that the issuer stood under, as far as the credentials showed.
     roots: Vec<Digest>,
@@ -71,7 +71,7 @@ impl CrlState {
         Ok(Self { path, seen })
     }
 
-    /// Whether these lists are none but those that were seen, or newer ones.
+    /// Checks that none of these lists is older than the one recorded.
     pub(crate) fn check(
         &self,
         lists: &[ListInForce],
@@ -123,7 +123,7 @@ impl CrlState {
         Ok(())
     }
 
-    /// Writes down what is in use now. The file is replaced as a whole, and is on the disk when this returns.
+    /// Records what is in use now. The file is replaced as a whole, and is on disk when this returns.
     pub(crate) fn record(&mut self, lists: &[ListInForce]) -> Result<(), InvalidCredentials> {
         let mut seen = self.seen.clone();
         for list in lists.iter().filter(|list| list.is_settled()) {
@@ -163,7 +163,7 @@ fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// One line for each: whose it is, number, time of issue, what was signed, the roots, and the issuer for people.
+/// One line for each: issuer and scope, number, time of issue, digest of the signed part, the roots, and the issuer as text.
 fn text(seen: &BTreeMap<Digest, Seen>) -> String {
     let mut text = format!("{FIRST_LINE}\n");
     for (key, seen) in seen {

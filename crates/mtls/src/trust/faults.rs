@@ -39,7 +39,7 @@ impl Fault {
         Self { part, error }
     }
 
-    /// Whether it is in the roots that vouch like that.
+    /// Whether it is in the roots of this bundle.
     pub(crate) fn is_of_roots(&self, vouches: &Vouches) -> bool {
         matches!(&self.part, Part::Roots(of) if of == vouches)
     }
@@ -60,7 +60,7 @@ struct PreviousFault {
 }
 
 impl Faults {
-    /// What one more read found, in place of what the last one did.
+    /// Replaces the faults of the last read by those of the next one.
     pub(crate) fn found(&mut self, faults: &[Fault]) {
         let mut met: Vec<PreviousFault> = Vec::new();
         for Fault { part, error } in faults {
@@ -108,7 +108,7 @@ impl Faults {
         met.any(|met| met.part == *part && met.said.is_some())
     }
 
-    /// Whether there is none that was said.
+    /// Whether no current fault was logged.
     pub(crate) fn are_gone(&self) -> bool {
         self.0.iter().all(|met| met.said.is_none())
     }

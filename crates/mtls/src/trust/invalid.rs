@@ -34,19 +34,19 @@ pub enum InvalidCredentials {
         /// What is wrong with it.
         reason: String,
     },
-    /// A section of the file does not belong into it.
+    /// A section does not belong in the file.
     #[error("{}, line {line}: a section of {label} is not read here: {advice}", path.display())]
     Unexpected {
         /// The file.
         path: PathBuf,
         /// Where the section begins, from 1.
         line: usize,
-        /// What it says that it is.
+        /// Its label.
         label: String,
         /// What to do.
         advice: &'static str,
     },
-    /// The file holds nothing of the kind that it is for.
+    /// The file has no section of the kind that belongs in it.
     #[error("{} holds no {what}{}", path.display(), instead(found))]
     Missing {
         /// The file.
@@ -109,7 +109,7 @@ pub enum InvalidCredentials {
         /// What is wrong with it.
         source: InvalidCrl,
     },
-    /// An issuer had a revocation list and has none any more. Checking is not switched off while running.
+    /// An issuer had a revocation list and no longer has one. Checking is not turned off while running.
     #[error("{} no longer holds the revocation list of {issuer}: put a current one back, or restart to stop checking", path.display())]
     CrlGone {
         /// The file.
@@ -117,7 +117,7 @@ pub enum InvalidCredentials {
         /// The issuer, RFC 4514.
         issuer: String,
     },
-    /// An issuer was met after its list was taken, and had not signed it.
+    /// A verified path showed, after the list was accepted, that its issuer did not sign it.
     #[error("{}: a caller's certificate of {issuer} shows that it did not sign the newest list of that name, so the last good one counts: publish the list of the CA itself", path.display())]
     CrlDisowned {
         /// The file.
@@ -125,7 +125,7 @@ pub enum InvalidCredentials {
         /// The issuer, RFC 4514.
         issuer: String,
     },
-    /// An authority has no revocation list, and every one must have one.
+    /// An authority has no revocation list, and each must have one.
     #[error("{} has no revocation list of {issuer}, and --tls-require-crl demands one of each CA: publish it, also when it revokes nothing", path.display())]
     CrlRequired {
         /// Where it was looked for.
@@ -133,7 +133,7 @@ pub enum InvalidCredentials {
         /// The authority, RFC 4514.
         issuer: String,
     },
-    /// The file that remembers which lists were in use cannot be read or written.
+    /// The file that records which lists were in use cannot be read or written.
     #[error("{}, which remembers the newest revocation lists, is not usable: {reason}; put it right, or remove it to take the lists that there are for the newest", path.display())]
     CrlState {
         /// The file.
@@ -144,34 +144,34 @@ pub enum InvalidCredentials {
     /// A list is older than one that was in use before this start.
     #[error("the revocation list of {issuer} has {what}, as {} remembers: publish the newest", path.display())]
     CrlGoneBack {
-        /// The file that remembers.
+        /// The file that records the lists.
         path: PathBuf,
         /// The issuer, RFC 4514.
         issuer: String,
         /// How it is older.
         what: String,
     },
-    /// A list was in use before this start, and there is none of its issuer any more.
+    /// A list was in use before this start, and its issuer no longer has one.
     #[error("there is no revocation list of {issuer}, and number {number} of it was in use, as {} remembers: put a current one back, or remove that file to stop checking", path.display())]
     CrlForgotten {
-        /// The file that remembers.
+        /// The file that records the lists.
         path: PathBuf,
         /// The issuer, RFC 4514.
         issuer: String,
         /// The number of the list that was in use.
         number: String,
     },
-    /// The Workload API gives nothing that can be used.
+    /// The Workload API gave nothing usable.
     #[error(transparent)]
     Workload(#[from] InvalidWorkload),
-    /// The certificate is of somebody else than its source says.
+    /// The certificate has another identity than its source states.
     #[error("{} should name {expected}, and names {named}", path.display())]
     WrongId {
         /// The chain's place.
         path: PathBuf,
         /// The SPIFFE ID that the source gave with it.
         expected: String,
-        /// Whom it names.
+        /// The identity that it has.
         named: String,
     },
     /// Peers with the same roots would refuse the chain.

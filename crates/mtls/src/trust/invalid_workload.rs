@@ -2,11 +2,11 @@
 
 use crate::codes;
 
-/// Why what an agent answers, or that it does not, leaves us without a new identity. The text names its socket.
+/// Why the agent gave no new identity. The text names its socket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidWorkload {
-    /// The address of a socket is none.
+    /// The address is not that of a Unix socket.
     #[error("the address of a Workload API is unix:///PATH (SPIFFE Workload Endpoint §4): {0}")]
     Address(&'static str),
     /// There is no agent, or it went away.
@@ -17,7 +17,7 @@ pub enum InvalidWorkload {
         /// What the system, or HTTP/2, said.
         reason: String,
     },
-    /// It knows nobody like us.
+    /// It has no identity for this process.
     #[error(
         "the agent at {socket} gives this process no identity: {reason}; register an entry whose selectors are those of this process"
     )]
@@ -35,14 +35,14 @@ pub enum InvalidWorkload {
         /// What is wrong with it.
         reason: String,
     },
-    /// It has identities for us, and not the one that a setting asks for.
+    /// It has identities for this process, but not the one that a setting names.
     #[error("the agent at {socket} has no SVID {wanted} for this process, but {offered}")]
     NoSuchSvid {
         /// Its socket.
         socket: String,
         /// The SPIFFE ID or the hint that was asked for.
         wanted: String,
-        /// Those that there are.
+        /// The identities that it has.
         offered: String,
     },
     /// The bundle of a trust domain has no root.

@@ -1,4 +1,4 @@
-//! The certificates of authorities in one set of credentials: who signed what, and under which roots they stand.
+//! The certificates of authorities in one set of credentials: who signed what, and which roots they chain to.
 //!
 //! This is for revocation lists; the decision about a chain is in `verify`.
 
@@ -31,7 +31,7 @@ impl<'a> Issuers<'a> {
         Self(parsed.collect())
     }
 
-    /// Those with this subject, DER, however it is encoded.
+    /// The certificates with this subject (DER), however it is encoded.
     pub(crate) fn named(&self, subject: &[u8]) -> impl Iterator<Item = &Issuer<'a>> {
         let subject = canonical(subject);
         self.0

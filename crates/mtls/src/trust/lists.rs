@@ -1,8 +1,8 @@
 //! The revocation lists in force, with the last good list of each issuer.
 //!
-//! A reload does not weaken revocation: a list is replaced by a newer one of its issuer, or removed with its roots. A list
-//! whose issuer no certificate here has stands beside the one before it until that issuer is met in a verified path,
-//! which tells whose it is.
+//! A reload does not weaken revocation: a list is replaced by a newer one of its issuer, or removed with its roots. If
+//! the issuer's certificate is not known, the new list is in force beside the old one until a verified path has that
+//! certificate, which shows who signed the list.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ use crate::trust::root::Root;
 /// How many lists of one issuer may wait for its certificate; the oldest goes first.
 const MAX_CANDIDATES: usize = 8;
 
-/// What is in force for one issuer and scope.
+/// The lists in force for one issuer and scope.
 #[derive(Clone, Debug)]
 pub(crate) struct ListInForce {
     newest: Arc<RevocationList>,
-    /// Those that count where the newest is found to be forged, the newer first.
+    /// The lists that count if the newest is forged, newest first.
     before: Vec<Arc<RevocationList>>,
-    /// Whether that issuer was not checked at all before these lists came.
+    /// Whether the certificates of that issuer were not checked before these lists arrived.
     unchecked_before: bool,
     standing: Proof,
     /// The roots that the issuer stands under, as far as the credentials show.
@@ -44,7 +44,7 @@ pub(crate) struct ListInForce {
 #[derive(Clone, Debug)]
 enum Proof {
     Proven,
-    /// No certificate here is that of the issuer. What was found when it was met is shared by all snapshots.
+    /// The issuer's certificate is not known here. What a verified path showed about it is shared by all snapshots.
     Unproven(Arc<IssuersSeen>),
 }
 
@@ -68,12 +68,12 @@ impl ListInForce {
         &self.roots
     }
 
-    /// Whether no certificate here is that of its issuer.
+    /// Whether the certificate of its issuer is not known here.
     pub(crate) fn is_of_a_stranger(&self) -> bool {
         matches!(self.standing, Proof::Unproven(_))
     }
 
-    /// Whether there is nothing left to be found out about it.
+    /// Whether it is settled who signed it.
     pub(crate) fn is_settled(&self) -> bool {
         match &self.standing {
             Proof::Proven => true,
@@ -123,7 +123,7 @@ impl ListInForce {
         }
     }
 
-    /// Whether a set with these roots may do without it: all that its issuer stood under are gone.
+    /// Whether it may be dropped with these roots: all roots above its issuer are gone.
     fn may_go(&self, roots: &[Root]) -> bool {
         let gone = |old: &CertificateDer<'_>| roots.iter().all(|root| root.der != *old);
         !self.roots.is_empty() && self.roots.iter().all(gone)
@@ -141,7 +141,7 @@ pub(crate) fn are_the_same(some: &[ListInForce], others: &[ListInForce]) -> bool
     some.len() == others.len() && some.iter().zip(others).all(|(a, b)| a.is_the_same_as(b))
 }
 
-/// What a file of lists is checked against.
+/// The context that a file of lists is checked in.
 pub(crate) struct Setting<'a> {
     /// What is in force; `None` at the start, when there is nothing to fall back on.
     pub(crate) in_force: Option<&'a [ListInForce]>,
@@ -150,7 +150,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) now: SystemTime,
 }
 
-/// The lists that are in force from now on: the good ones of `file`, and the last good ones where there is none.
+/// The lists in force from now on: the valid ones of `file`, otherwise the last good ones.
 pub(crate) fn renew(
     file: &Result<PemFile, NoLists>,
     setting: &Setting<'_>,
@@ -263,7 +263,7 @@ pub(crate) fn would_cover<'a>(
     cover(&lists, issuers, path)
 }
 
-/// A list of the file, if it may be in force. Of a file that is damaged, only what is proven.
+/// A list of the file, if it may be in force. In a damaged file, only lists whose signature is verified count.
 fn take(
     der: &CertificateRevocationListDer<'_>,
     whole: bool,
@@ -307,7 +307,7 @@ fn take(
     if is_proven {
         return Ok(Some(ListInForce::proven(list, roots)));
     }
-    // Nothing older counts than what its issuer is known to have signed.
+    // Nothing older counts than the newest list that its issuer is known to have signed.
     let settled = old.is_some_and(ListInForce::is_settled);
     let kept = if settled { 1 } else { MAX_CANDIDATES };
     let forgets = settled || standing_before.len() > kept;
@@ -324,11 +324,11 @@ fn take(
     }))
 }
 
-/// What stays in force, looked at with the certificates that there are now.
+/// The lists that stay in force, checked with the current certificates.
 fn kept(old: &ListInForce, setting: &Setting<'_>) -> ListInForce {
     match old.newest.proven(setting.issuers) {
         Ok(Some(roots)) => ListInForce::proven(old.newest.clone(), roots),
-        // A list that is in force stays, though the authority of that name is another one now.
+        // A list in force stays, even if another authority has that name now.
         Ok(None) | Err(_) => old.clone(),
     }
 }
@@ -374,7 +374,7 @@ impl ListInForce {
     }
 }
 
-/// The lists of a damaged file that are whole by themselves.
+/// The complete lists in a damaged file.
 fn salvaged(file: &PemFile) -> Vec<CertificateRevocationListDer<'static>> {
     const BEGIN: &[u8] = b"-----BEGIN X509 CRL-----";
     const END: &[u8] = b"-----END X509 CRL-----";

@@ -17,13 +17,12 @@ use crate::trust::crl_state::CrlState;
 use crate::trust::faults::{Fault, Faults, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::material::Digests;
+use crate::trust::no_subscriber;
 use crate::trust::snapshot::Snapshot;
 use crate::trust::source::{Feed, Source};
-use crate::trust::unheard;
 use crate::trust::verify::{ExpiredCrls, MissingCrls, Rules};
 
-/// How long unchanged files are not looked at again: what is in them may be good at another time, or a handshake may
-/// have shown that a list is forged.
+/// How long unchanged files are not checked again. They are checked later because their content may become valid, or a handshake may have shown that a list is forged.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often the wall clock is compared with the monotonic one, and the difference that makes it set. Connections sleep by
@@ -41,15 +40,13 @@ pub struct Trust {
 /// How credentials are kept current.
 #[derive(Clone, Debug)]
 pub struct Reload {
-    /// How soon a change of the files is in use, at the latest: they are read three times as often. They are compared by
-    /// content, so that a swapped symbolic link counts.
+    /// The longest time until a change of the files is in use; they are read three times as often. They are compared by content, so a swapped symbolic link counts.
     pub interval: Duration,
     /// Whether an expired revocation list still counts.
     pub expired_crls: ExpiredCrls,
     /// What it means that an issuer has no revocation list.
     pub missing_crls: MissingCrls,
-    /// A file that remembers the newest revocation list of each issuer, so that a restart takes no older one. It belongs
-    /// to one process.
+    /// A file that records the newest revocation list of each issuer, so that no older one is accepted after a restart. It belongs to one process.
     pub crl_state: Option<PathBuf>,
 }
 
@@ -66,7 +63,7 @@ impl Default for Reload {
 
 impl Trust {
     /// Reads and validates the credentials of `role`, and watches them from then on. Call it within a tokio runtime. It
-    /// blocks while files are read, and until an agent has answered, or its patience is over.
+    /// blocks while files are read, and until an agent has responded or the wait for it has timed out.
     ///
     /// # Errors
     /// [`InvalidCredentials`], which names the file: at the start there is no last good set to fall back on.
@@ -103,7 +100,7 @@ impl Trust {
             // Later, since a program may set up its log after its credentials.
             tokio::spawn(async move {
                 tokio::time::sleep(interval).await;
-                unheard::warn_once();
+                no_subscriber::warn_once();
             });
         }
         tokio::spawn(keep_current(feed, interval, state, publish, counts.clone()));
@@ -128,12 +125,12 @@ impl Trust {
         self.current.clone()
     }
 
-    /// What became of reading the files again.
+    /// The results of reading the files again.
     pub fn input(&self) -> Arc<Input> {
         self.counts.input.clone()
     }
 
-    /// How many calls were sent again because they were provably not processed.
+    /// How many calls were resent because they were provably not processed.
     pub fn resent_calls(&self) -> u64 {
         self.counts.resent.get()
     }
@@ -155,7 +152,7 @@ async fn keep_current(
     loop {
         tokio::select! {
             () = publish.closed() => return,
-            // A root goes at the second read that misses it, and within the interval all the same.
+            // A root is removed at the second read that misses it, and still within the interval.
             () = tokio::time::sleep(interval / 3) => {}
         }
         let before = publish.borrow().clone();
@@ -212,7 +209,7 @@ async fn keep_current(
     }
 }
 
-/// Publishes the current snapshot again when the wall clock was set, also by a suspended machine that goes on.
+/// Publishes the current snapshot again when the wall clock was set, also after the machine was suspended.
 async fn watch_clock(publish: Arc<watch::Sender<Arc<Snapshot>>>) {
     let mut last = (Instant::now(), SystemTime::now());
     loop {
@@ -233,7 +230,7 @@ async fn watch_clock(publish: Arc<watch::Sender<Arc<Snapshot>>>) {
     }
 }
 
-/// What the last look at the files was about.
+/// What the last check of the files saw.
 #[derive(Clone, Copy)]
 struct Look {
     contents: Digests,
@@ -243,11 +240,11 @@ struct Look {
 
 struct Looked {
     last: Look,
-    /// `None` when there was nothing that the last look did not see.
+    /// `None` when nothing changed since the last check.
     found: Option<(Option<Snapshot>, Vec<Fault>)>,
 }
 
-/// Reads the files, and looks at what is in them if that may come to something else than last time.
+/// Reads the files, and checks their content if the result may differ from the last one.
 fn look(
     feed: &Feed,
     state: Option<&Mutex<CrlState>>,

@@ -19,7 +19,7 @@ pub(crate) struct Material {
     pub(crate) crls: Result<PemFile, NoLists>,
     /// The name that the chain must have, if the source sets it. Then its own roots must accept the chain, too.
     pub(crate) id: Option<SpiffeId>,
-    /// What keeps the source from yielding anything newer.
+    /// Why the source has nothing newer.
     pub(crate) trouble: Option<InvalidCredentials>,
 }
 
@@ -46,7 +46,7 @@ impl NoLists {
     }
 }
 
-/// What was read, to be told from what is read next. What cannot be read has no content.
+/// Digests of what was read, to compare with the next read. A part that cannot be read has none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digests {
     pub(crate) own: Option<Digest>,
@@ -83,7 +83,7 @@ impl Material {
         }
     }
 
-    /// Nothing, and why.
+    /// Nothing was read, for this reason.
     pub(crate) fn nothing(trouble: Option<InvalidCredentials>) -> Self {
         let none = || Unreadable {
             path: "the Workload API".into(),

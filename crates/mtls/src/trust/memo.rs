@@ -9,8 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::crypto::Digest;
 
-/// Findings by the digest of what they were computed from. When one half is full, the other half is forgotten, so that
-/// what is in use stays.
+/// Results by the digest of what they were computed from. When one half is full, the other half is dropped, so that entries in use stay.
 pub(crate) struct Memo<V> {
     half: usize,
     halves: Mutex<Halves<V>>,

@@ -4,9 +4,11 @@
 //! - reading: `source` of `material`, by `pem_file` over `pem`, or from an `agent` of the `workload` API
 //! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`
 //! - the parts: `root`, `bundles`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
-//! - the verifier: `verify` of a `server_identity`, its errors by `explain`, over `names`, and `signatures` with `memo`
+//! - the verifier: `verify` of a `server_identity`, over `names`; its errors are in `explain`, its caches in `parsed`,
+//!   `signatures` and `memo`
 //! - what outlasts a restart: `crl_state`
-//! - the result: `snapshot` with its `configurations`, kept current by `live`, which says by `unheard` that a program has no log
+//! - the result: `snapshot` with our `own_chain` and its `configurations`, kept current by `live`; `no_subscriber` warns of
+//!   a program without a log
 
 pub(crate) mod agent;
 pub(crate) mod authorities;
@@ -26,13 +28,15 @@ pub(crate) mod live;
 pub(crate) mod material;
 pub(crate) mod memo;
 pub(crate) mod names;
+pub(crate) mod no_subscriber;
+pub(crate) mod own_chain;
+pub(crate) mod parsed;
 pub(crate) mod pem_file;
 pub(crate) mod root;
 pub(crate) mod server_identity;
 pub(crate) mod signatures;
 pub(crate) mod snapshot;
 pub(crate) mod source;
-pub(crate) mod unheard;
 pub(crate) mod unreadable;
 pub(crate) mod verify;
 pub(crate) mod workload;

@@ -1,12 +1,11 @@
 //! Whether two distinguished names are equal, regardless of their encoding (RFC 5280 §7.1).
-//!
-//! For what revokes and for what is said; webpki compares names byte for byte, so that no path is built by this rule.
+//! It is used for revocation and for messages. webpki compares names byte for byte, so no path is built by this rule.
 
 use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
-/// A form that is equal for names that are equal. What cannot be read stands for itself.
+/// A form that is equal for equal names. A name that cannot be parsed is its own form.
 ///
 /// Strings are compared as text of whichever type, without case, without spaces at their ends and with one space for
 /// many; values of other types byte for byte. The attributes of a relative name are a set.

@@ -19,18 +19,18 @@ use crate::trust::names;
 use crate::trust::root::{Root, Vouches};
 use crate::trust::unreadable::Unreadable;
 
-/// A file larger than this is no credential (1 MiB).
+/// A larger file is refused (1 MiB).
 const MAX_FILE: u64 = 1 << 20;
 
-/// A file of revocation lists larger than this is none (16 MiB; a list of 100,000 entries has about 5 MiB).
+/// A larger file of revocation lists is refused (16 MiB; a list of 100,000 entries has about 5 MiB).
 const MAX_LISTS: u64 = 16 << 20;
 
-/// The bytes of one file, which are wiped when it goes since they may be a key, and its path for messages.
+/// The bytes of one file, which are wiped on drop since they may be a key, and its path for messages.
 #[derive(Clone)]
 pub struct PemFile {
     pub(crate) path: PathBuf,
     pub(crate) bytes: Zeroizing<Vec<u8>>,
-    /// What came as DER, so that there is no text to take apart; `bytes` are those of all sections then.
+    /// Sections that came as DER, so that there is no text to parse; `bytes` are then those of all sections.
     decoded: Option<Vec<Section>>,
 }
 
@@ -215,7 +215,7 @@ impl PemFile {
         Ok(key)
     }
 
-    /// All sections, of which at least one is what the file is for and each may stand in it.
+    /// All sections. At least one is of the kind that the file is for, and each is allowed in it.
     fn sections(&self, contents: Contents) -> Result<Vec<Section>, InvalidCredentials> {
         /// More labels than these are not worth a longer line.
         const SHOWN: usize = 3;
@@ -247,7 +247,7 @@ impl PemFile {
         }
     }
 
-    /// Names what is not text, by its first bytes, and the command that makes PEM of it.
+    /// Recognizes a format that is not text by its first bytes, and names the command that converts it to PEM.
     fn not_binary(&self, command: &'static str) -> Result<(), InvalidCredentials> {
         let Some((form, command)) = pem::binary(&self.bytes, command) else {
             return Ok(());
@@ -269,7 +269,7 @@ impl std::fmt::Debug for PemFile {
     }
 }
 
-/// What a file is for, and so what may stand in it.
+/// What a file is for, which decides what it may contain.
 #[derive(Clone, Copy)]
 enum Contents {
     /// A leaf and its issuers; in a bundle, their key too.
@@ -291,7 +291,7 @@ impl Contents {
         }
     }
 
-    /// How it is made of DER.
+    /// The command that converts it from DER.
     fn conversion(self) -> &'static str {
         match self {
             Self::Chain | Self::Roots => "openssl x509 -inform DER -in … -out …",
@@ -322,7 +322,7 @@ impl Contents {
     }
 }
 
-/// How a section is made one that is read, for those that are mistaken for it.
+/// How to convert a section that is commonly mistaken for a supported one.
 fn advice(label: &str) -> Option<&'static str> {
     Some(match label {
         "TRUSTED CERTIFICATE" => "convert it with `openssl x509 -in … -out …`",

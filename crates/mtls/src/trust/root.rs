@@ -1,4 +1,4 @@
-//! The roots of a set of credentials, for whom each may vouch, and how long a path to one of them may be.
+//! The roots of a set of credentials, which peers each may vouch for, and how long a path to one of them may be.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,11 +8,11 @@ use rustls::pki_types::{CertificateDer, TrustAnchor};
 /// A chain longer than this is refused before it costs a signature check.
 pub(crate) const MAX_CHAIN: usize = 6;
 
-/// How many certificates of a chain may have one subject, as a cross-signed authority does. Each more doubles the paths
-/// that a stranger can make us try.
+/// How many certificates of a chain may have one subject, as a cross-signed authority does. Each further one doubles
+/// the number of paths that an unauthenticated peer can make us try.
 pub(crate) const MAX_NAMESAKES: usize = 2;
 
-/// For whom a root may vouch.
+/// Which peers a root may vouch for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Vouches {
     /// Any name: a root from a file.

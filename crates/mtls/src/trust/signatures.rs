@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// Good is what has the message for its signature. Says how often it was asked.
+    /// Accepts a signature that equals the message, and counts how often it was asked.
     #[derive(Debug, Default)]
     struct Counting {
         asked: AtomicUsize,
@@ -161,7 +161,7 @@ mod tests {
             assert!(remembering.verify_signature(b"k", b"m", b"x").is_err());
             assert_eq!(algorithm.asked(), n);
         }
-        // Whatever differs is another question, also where the parts would be one if they were only put together.
+        // Any difference is another entry, even if the concatenated parts are equal.
         for (key, message, signature) in [(b"K", "m", "m"), (b"k", "n", "n"), (b"k", "mm", "mm")] {
             let before = algorithm.asked();
             let found = remembering.verify_signature(key, message.as_bytes(), signature.as_bytes());

@@ -5,13 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use identity::{Peer, Role, SpiffeId};
+use identity::{Peer, Role};
 use rustls::pki_types::CertificateDer;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::SingleCertAndKey;
 
 use crate::crypto::{self, Digest};
 use crate::refusal::Refusal;
@@ -23,30 +22,20 @@ use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::Issuers;
 use crate::trust::lists::{self, ListInForce, Setting};
 use crate::trust::material::{Material, NoLists};
+use crate::trust::own_chain::OwnChain;
 use crate::trust::pem_file::PemFile;
-use crate::trust::unreadable::Unreadable;
 use crate::trust::verify::{Authorities, ExpiredCrls, MissingCrls, Rules};
 
 /// Validated credentials, and the identity of their owner.
 pub struct Snapshot {
     role: Role,
     generation: u64,
-    own: Arc<Own>,
+    own: Arc<OwnChain>,
     verdict: Result<Peer, Refusal>,
     authorities: Arc<Authorities>,
     bundles: Vec<Arc<Bundle>>,
     rejudged: Mutex<HashMap<Digest, RejudgedChain>>,
     configurations: Configurations,
-}
-
-/// Our chain and its key, which are replaced as one.
-struct Own {
-    path: PathBuf,
-    /// Whom the chain must name, where its source says so.
-    id: Option<SpiffeId>,
-    chain: Vec<CertificateDer<'static>>,
-    resolver: Arc<SingleCertAndKey>,
-    content: Option<Digest>,
 }
 
 /// The verdict about a chain. It is computed once, outside the lock around the map.
@@ -68,7 +57,7 @@ impl Snapshot {
             return Err(trouble);
         }
         let contents = material.contents();
-        let own = Own::read(material.chain, material.key, material.id, contents.own)?;
+        let own = OwnChain::read(material.chain, material.key, material.id, contents.own)?;
         let ours = material.bundles.first().map(|it| it.vouches.clone());
         let mut faults = Vec::new();
         let bundles = bundles::renew(&[], material.bundles, true, &mut faults);
@@ -117,11 +106,12 @@ impl Snapshot {
         })
     }
 
-    /// What takes the place of this one: each part that is new and good, and the last good one of each that is not.
-    /// `None` when nothing is new; that our own certificate is believed again is new, as when a clock was put right.
+    /// The next snapshot: each part that is new and valid, and the last good content of the others. `None` when nothing
+    /// changed. It is a change when our own certificate becomes acceptable again, as after a clock was corrected.
     ///
-    /// An invalid part does not block a valid one, and does not weaken revocation. `roots_agree` says that the last read found the
-    /// same roots: a root goes only then, since a file that is being written looks as if it had gone.
+    /// An invalid part does not block a valid one, and does not weaken revocation. `roots_agree` says that the last two
+    /// reads found the same roots. Only then is a root removed, since it may be missing from a file that is being
+    /// written.
     pub(crate) fn next(
         &self,
         material: Material,
@@ -135,7 +125,7 @@ impl Snapshot {
         }
         let mut candidate = None;
         if contents.own.is_none() || contents.own != self.own.content {
-            match Own::read(material.chain, material.key, material.id, contents.own) {
+            match OwnChain::read(material.chain, material.key, material.id, contents.own) {
                 Ok(own) => candidate = Some(Arc::new(own)),
                 Err(error) => faults.push(Fault::new(Part::Own, error)),
             }
@@ -147,7 +137,7 @@ impl Snapshot {
         }
         let mut authorities = rules.authorities(bundles::roots(&bundles));
 
-        // Whoever stands in our own chain vouches for lists only if the chain is sound itself.
+        // The issuers in our own chain vouch for lists only if the chain itself is valid.
         candidate = candidate.filter(|own| self.takes(own, &authorities, now, &mut faults));
         let ours = candidate.iter().flat_map(|own| own.issuers());
         let ours: Vec<_> = ours.chain(self.own.issuers()).cloned().collect();
@@ -170,8 +160,8 @@ impl Snapshot {
             && bundles::are_the_same(&bundles, &self.bundles)
             && lists::are_the_same(&authorities.lists, &self.authorities.lists);
         let verdict = own.judged(self.role, &authorities, now);
-        let is_believed_again = self.verdict.is_err() && verdict.is_ok();
-        if unchanged && !is_believed_again {
+        let is_accepted_again = self.verdict.is_err() && verdict.is_ok();
+        if unchanged && !is_accepted_again {
             return (None, faults);
         }
         let next = Self {
@@ -187,7 +177,7 @@ impl Snapshot {
         (Some(next), faults)
     }
 
-    /// Takes back each new bundle with a root of which there would be no list.
+    /// Reverts each new bundle with a root that would have no revocation list.
     fn keep_listed(
         &self,
         bundles: &mut Vec<Arc<Bundle>>,
@@ -220,11 +210,10 @@ impl Snapshot {
         *bundles = listed;
     }
 
-    /// Whether `own` is to replace our own certificate. Neither side replaces a good one by one that fails, and a
-    /// server takes none that fails.
+    /// Whether `own` replaces our own certificate. Neither side replaces a valid one by an invalid one, and a server accepts no invalid one.
     fn takes(
         &self,
-        own: &Own,
+        own: &OwnChain,
         authorities: &Authorities,
         now: SystemTime,
         faults: &mut Vec<Fault>,
@@ -292,7 +281,7 @@ impl Snapshot {
         self.authorities.lists.iter().map(ListInForce::facts)
     }
 
-    /// Those whose issuer no certificate here is that of.
+    /// The lists whose issuer's certificate is in no file here.
     pub(crate) fn crls_of_strangers(&self) -> impl Iterator<Item = &CrlFacts> {
         let lists = self.authorities.lists.iter();
         lists
@@ -354,88 +343,6 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-impl Own {
-    fn read(
-        chain: Result<PemFile, Unreadable>,
-        key: Option<Result<PemFile, Unreadable>>,
-        id: Option<SpiffeId>,
-        content: Option<Digest>,
-    ) -> Result<Self, InvalidCredentials> {
-        let chain_file = chain?;
-        let chain = chain_file.chain()?;
-        let key_file = match key {
-            Some(key) => &key?,
-            None => &chain_file,
-        };
-        let key = key_file.private_key()?;
-        let certified = crypto::signing_key(&key).and_then(|key| {
-            let certified = CertifiedKey::new(chain.clone(), key);
-            certified.keys_match().map(|()| certified)
-        });
-        let certified = certified.map_err(|error| {
-            if matches!(error, rustls::Error::InconsistentKeys(_)) {
-                return InvalidCredentials::KeyMismatch {
-                    key: key_file.path.clone(),
-                    chain: chain_file.path.clone(),
-                };
-            }
-            InvalidCredentials::UnusableKey {
-                path: key_file.path.clone(),
-                reason: error.to_string(),
-            }
-        })?;
-        Ok(Self {
-            chain,
-            resolver: Arc::new(SingleCertAndKey::from(certified)),
-            content,
-            id,
-            path: chain_file.path,
-        })
-    }
-
-    fn issuers(&self) -> &[CertificateDer<'static>] {
-        self.chain.get(1..).unwrap_or_default()
-    }
-
-    /// What a peer with these authorities would say. A list that names the leaf or an issuer of it counts; that one has
-    /// expired, or is about others, is no reason to doubt ourselves, since a peer may have a better one.
-    fn judged(
-        &self,
-        role: Role,
-        authorities: &Authorities,
-        now: SystemTime,
-    ) -> Result<Peer, Refusal> {
-        let with = |lists| Authorities {
-            lists,
-            ..Rules::default().authorities(authorities.roots.clone())
-        };
-        let peer = with(Vec::new()).judge(role, &self.chain, now)?;
-        match with(authorities.lists.clone()).judge(role, &self.chain, now) {
-            Err(refusal) if *refusal.cause() == Refusal::Revoked => Err(refusal),
-            Err(_) | Ok(_) => Ok(peer),
-        }
-    }
-
-    /// Whether it names whom its source says that it does.
-    fn is_of(&self, peer: &Peer) -> Result<(), InvalidCredentials> {
-        match &self.id {
-            Some(id) if peer.spiffe_id() != Some(id) => Err(InvalidCredentials::WrongId {
-                path: self.path.clone(),
-                expected: id.to_string(),
-                named: peer.to_string(),
-            }),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn refused(&self, refusal: &Refusal) -> InvalidCredentials {
-        InvalidCredentials::SelfCheck {
-            path: self.path.clone(),
-            refusal: refusal.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rcgen::{
@@ -482,7 +389,7 @@ mod tests {
         let snapshot = Snapshot::first(Role::Server, whole, Rules::default(), now).unwrap();
         assert_eq!(roots(&snapshot), 2);
 
-        // Cut between two certificates, as a file is that is being written.
+        // Cut between two certificates, like a file that is being written.
         let (taken, faults) = snapshot.next(read(&[&first]), false, now);
         assert!(taken.is_none() && faults.is_empty(), "{faults:?}");
         let (taken, _) = snapshot.next(read(&[&first]), true, now);
@@ -498,7 +405,7 @@ mod tests {
         let ((first, issuer), (second, _)) = (root("a"), root("b"));
         let now = SystemTime::now();
         let back = now - 2 * DAY;
-        // A leaf that is good from so long ago on.
+        // A leaf that is valid since this many days.
         let leaf = |days: u32, usage: ExtendedKeyUsagePurpose| {
             let mut leaf = CertificateParams::default();
             leaf.subject_alt_names = vec![SanType::URI("spiffe://acme.test/a".try_into().unwrap())];
@@ -532,8 +439,8 @@ mod tests {
         for (days, expected) in [(3, Ok(())), (1, Err("CERTIFICATE_NOT_YET_VALID"))] {
             let (peer, _) = leaf(days, ExtendedKeyUsagePurpose::ClientAuth);
             let chain = [peer.der().clone()];
-            let believed = snapshot.authorities().peer_of(Role::Client, &chain, now);
-            let without = lease::left(&believed.unwrap(), back).map(drop);
+            let accepted = snapshot.authorities().peer_of(Role::Client, &chain, now);
+            let without = lease::left(&accepted.unwrap(), back).map(drop);
             let with = reloaded.rejudge(Role::Client, &chain, back);
             for said in [without, with] {
                 assert_eq!(said.map_err(|refusal| refusal.code()), expected, "{days}");

@@ -10,7 +10,7 @@ use crate::trust::pem_file::PemFile;
 use crate::trust::root::Vouches;
 use crate::trust::workload::WorkloadApi;
 
-/// How often a set that changes while it is read is read again before it is taken as it is.
+/// How often a set that changes while it is read is read again before it is used as it is.
 const MAX_READS: usize = 5;
 
 /// Where the credentials of one side come from: files, or an agent. Relative paths are taken from the working directory.
@@ -19,10 +19,10 @@ const MAX_READS: usize = 5;
 /// `crl.pem` (one or more revocation lists): the names of a cert-manager Secret. The methods that name one file of them
 /// change nothing about an agent, which has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source(Kind);
+pub struct Source(SourceKind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
+enum SourceKind {
     Files(Files),
     WorkloadApi(WorkloadApi),
 }
@@ -41,7 +41,7 @@ impl Source {
     /// All files in one directory.
     pub fn directory(dir: impl AsRef<Path>) -> Self {
         let dir = dir.as_ref();
-        Self(Kind::Files(Files {
+        Self(SourceKind::Files(Files {
             chain: dir.join("tls.crt"),
             key: dir.join("tls.key"),
             roots: dir.join("ca.crt"),
@@ -50,9 +50,9 @@ impl Source {
         }))
     }
 
-    /// An agent that hands out identity and trust, and streams each change: no file at all.
+    /// An agent that provides identity and trust, and streams each change, without files.
     pub fn workload_api(api: WorkloadApi) -> Self {
-        Self(Kind::WorkloadApi(api))
+        Self(SourceKind::WorkloadApi(api))
     }
 
     /// Key and chain from one file, as a Kubernetes `podCertificate` volume writes it; the rest as before.
@@ -89,17 +89,17 @@ impl Source {
 
     fn with(mut self, change: impl FnOnce(&mut Files)) -> Self {
         match &mut self.0 {
-            Kind::Files(files) => change(files),
-            Kind::WorkloadApi(_) => {}
+            SourceKind::Files(files) => change(files),
+            SourceKind::WorkloadApi(_) => {}
         }
         self
     }
 
-    /// Begins to use it. An agent is waited for, since without its first answer there is nothing to read.
+    /// Opens the source. Waits for an agent's first response, since before that there is nothing to read.
     pub(crate) fn open(self) -> Result<Feed, InvalidCredentials> {
         Ok(match self.0 {
-            Kind::Files(files) => Feed::Files(files),
-            Kind::WorkloadApi(api) => Feed::Agent(Agent::follow(api)?),
+            SourceKind::Files(files) => Feed::Files(files),
+            SourceKind::WorkloadApi(api) => Feed::Agent(Agent::follow(api)?),
         })
     }
 }
@@ -112,7 +112,7 @@ pub(crate) enum Feed {
 }
 
 impl Feed {
-    /// What there is now.
+    /// The current content.
     pub(crate) fn read(&self) -> Material {
         match self {
             Self::Files(files) => files.read(),
@@ -120,7 +120,7 @@ impl Feed {
         }
     }
 
-    /// Whether what is read is never a half: then what is missing from it is gone.
+    /// Whether a read is always complete, so that whatever is missing was removed.
     pub(crate) fn is_whole(&self) -> bool {
         match self {
             Self::Files(_) => false,
@@ -144,7 +144,7 @@ impl Files {
         material
     }
 
-    /// One file that cannot be read leaves the others as they are.
+    /// A file that cannot be read does not affect the others.
     fn read_once(&self) -> Material {
         Material {
             chain: PemFile::read(&self.chain),

@@ -4,10 +4,10 @@
 //! There is no network access, no default root store, and no cached verdict.
 
 use std::cell::LazyCell;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use identity::{InvalidPeer, Peer, Role, SpiffeId};
+use identity::{Peer, Role, SpiffeId};
 use rustls::DistinguishedName;
 use rustls::pki_types::{
     CertificateDer, Der, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
@@ -19,26 +19,17 @@ use webpki::{
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::crypto::{self, Digest};
 use crate::refusal::Refusal;
 use crate::text;
 use crate::trust::crl::RevocationList;
 use crate::trust::explain::{self, refusal};
-use crate::trust::issuers::{self, Issuers};
-use crate::trust::key;
+use crate::trust::issuers::Issuers;
 use crate::trust::lists::ListInForce;
-use crate::trust::memo::Memo;
 use crate::trust::names::canonical;
+use crate::trust::parsed::{ParsedLeaf, check_authority};
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
 use crate::trust::server_identity::ServerIdentity;
 use crate::trust::signatures::Remembering;
-
-/// For how many authorities the key usage is cached.
-const MAX_AUTHORITIES: usize = 512;
-
-/// How many parsed leaves are cached, and the maximum size of their paths.
-const MAX_LEAVES: usize = 1024;
-const MAX_PATH: usize = 8 << 10;
 
 /// The roots and the revocation lists of one snapshot, which decide whether a chain is accepted.
 #[derive(Debug, Default)]
@@ -56,7 +47,7 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// These roots, and no list yet.
+    /// Authorities with these roots, and no list yet.
     pub(crate) fn authorities(self, roots: Arc<[Root]>) -> Authorities {
         Authorities {
             roots,
@@ -66,10 +57,10 @@ impl Rules {
     }
 }
 
-/// What it means that there is no revocation list of an issuer.
+/// What to do when an issuer has no revocation list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissingCrls {
-    /// What it issued is not checked for revocation.
+    /// Its certificates are not checked for revocation.
     #[default]
     Allow,
     /// No certificate of that issuer is accepted, and a root comes into use only with its list.
@@ -119,7 +110,7 @@ impl Authorities {
         let leaf = EndEntityCert::try_from(leaf)
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         few_namesakes(intermediates)?;
-        let reading = Reading::of(role, leaf_der)?;
+        let reading = ParsedLeaf::of(role, leaf_der)?;
         let roots = self.roots_for(&leaf)?;
         let anchors = anchors(&roots);
         let verify = |lists: &[&RevocationList], missing, depth, unknown| {
@@ -158,7 +149,7 @@ impl Authorities {
             let lists = self.lists.iter();
             lists.filter_map(|list| list.on_path(&nobody)).collect()
         } else {
-            // Whose lists they are is known when the issuers are: first the path, then what counts on it.
+            // Which lists count depends on the issuers, so the path is built first.
             let path = verify(
                 &[],
                 MissingCrls::Allow,
@@ -178,7 +169,7 @@ impl Authorities {
         )?;
         if are_only_partial(&lists_of(&lists, leaf.issuer())) {
             // A list of one distribution point is about the certificates that name it (RFC 5280 §6.3.3 (b)(2)(i)).
-            // Whether one of them is about the leaf is else webpki's to say: then its status is known.
+            // Otherwise webpki decides whether one of them covers the leaf; then its status is known.
             if !names_distribution_points(leaf_der) {
                 return Err(refusal(role, &webpki::Error::UnknownRevocationStatus));
             }
@@ -310,8 +301,7 @@ impl Authorities {
             .chain(authorities.map(|cert| (cert.issuer(), cert.serial())))
             .map(|(issuer, serial)| (issuer, serial, lists_of(lists, issuer)))
             .collect();
-        // webpki asks one list of an issuer, and only if its scope fits; to be named in any of them is enough. All of
-        // the path is looked at for that before what is unknown of any part of it.
+        // webpki consults one list of an issuer, and only if its scope fits; being named in any of them revokes. The whole path is checked for that before any unknown status is reported.
         for (_, serial, lists) in &certificates {
             for list in lists {
                 if list.crl.find_serial(serial)?.is_some() {
@@ -320,7 +310,7 @@ impl Authorities {
             }
         }
         for (place, (issuer, _, lists)) in certificates.iter().enumerate() {
-            // webpki asks no list whose issuer is encoded otherwise, so that its end was not looked at.
+            // webpki does not consult a list whose issuer is encoded differently, so its expiry was not checked.
             let unasked = lists.iter().any(|list| list.crl.issuer() != *issuer);
             let is_missing = lists.is_empty() && missing == MissingCrls::Refuse;
             let is_doubtful = unasked && self.rules.expired_crls == ExpiredCrls::Refuse;
@@ -375,8 +365,7 @@ impl Authorities {
         })
     }
 
-    /// The subjects of the roots, from which a client may choose its certificate; none when they are too many to be
-    /// sent: they are a hint (RFC 8446 §4.2.4), and no client reads more.
+    /// The subjects of the roots, by which a client may choose its certificate. Empty when there are too many to send: they are only a hint (RFC 8446 §4.2.4).
     pub(crate) fn subjects(&self) -> Vec<DistinguishedName> {
         const MAX_HINT: usize = 8 << 10;
         let size: usize = self
@@ -428,58 +417,6 @@ fn usage(role: Role) -> KeyUsage {
     }
 }
 
-/// The cached result of parsing a leaf: it depends only on the bytes of its path. Whether the path is accepted is decided
-/// each time.
-struct Reading {
-    role: Role,
-    id: Digest,
-    known: Option<Arc<Read>>,
-}
-
-/// A path, and the peer that it names.
-struct Read {
-    path: Vec<Box<[u8]>>,
-    peer: Arc<Peer>,
-}
-
-static READ: LazyLock<Memo<Arc<Read>>> = LazyLock::new(|| Memo::new(MAX_LEAVES));
-
-impl Reading {
-    /// A leaf whose key a handshake can be made with.
-    fn of(role: Role, leaf: &CertificateDer<'_>) -> Result<Self, Refusal> {
-        let name: &[u8] = match role {
-            Role::Client => b"client",
-            Role::Server => b"server",
-        };
-        let id = crypto::digest([name, leaf]);
-        let known = READ.get(&id);
-        if known.is_none() {
-            key::check(leaf).map_err(Refusal::UnusableKey)?;
-        }
-        Ok(Self { role, id, known })
-    }
-
-    fn peer(&self, verified: &[&[u8]]) -> Result<Arc<Peer>, InvalidPeer> {
-        let same = |known: &&Arc<Read>| {
-            known
-                .path
-                .iter()
-                .map(|der| &**der)
-                .eq(verified.iter().copied())
-        };
-        if let Some(known) = self.known.as_ref().filter(same) {
-            return Ok(known.peer.clone());
-        }
-        let peer = Arc::new(Peer::from_verified_path(self.role, verified)?);
-        if verified.iter().map(|der| der.len()).sum::<usize>() <= MAX_PATH {
-            let path = verified.iter().map(|der| Box::from(*der)).collect();
-            let peer = peer.clone();
-            READ.put(self.id, Arc::new(Read { path, peer }));
-        }
-        Ok(peer)
-    }
-}
-
 /// The same anchor, borrowed.
 fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
     TrustAnchor {
@@ -490,20 +427,6 @@ fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
             .as_ref()
             .map(|it| Der::from_slice(it)),
     }
-}
-
-/// Whether an authority of a path may sign certificates. It depends only on its bytes, and is cached.
-fn check_authority(der: &CertificateDer<'_>) -> Result<(), webpki::Error> {
-    static FIT: LazyLock<Memo<()>> = LazyLock::new(|| Memo::new(MAX_AUTHORITIES));
-    let id = crypto::digest([der.as_ref()]);
-    if FIT.get(&id).is_some() {
-        return Ok(());
-    }
-    let (_, authority) =
-        X509Certificate::from_der(der).map_err(|_unreadable| webpki::Error::BadDer)?;
-    issuers::check_usage(&authority).map_err(|_reason| webpki::Error::EndEntityUsedAsCa)?;
-    FIT.put(id, ());
-    Ok(())
 }
 
 /// The lists of `issuer`, however its name is encoded in each.

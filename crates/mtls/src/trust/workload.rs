@@ -1,7 +1,7 @@
-//! The SPIFFE Workload API: where its agent is, which identity is ours, and what an answer of it says.
+//! The SPIFFE Workload API: the address of its agent, which identity is ours, and how a response is parsed.
 //!
-//! The messages are those of the standard (SPIFFE Workload API §5, `workload.proto`). No decision about a
-//! certificate; an answer is taken apart whole, or refused whole.
+//! The messages are those of the standard (SPIFFE Workload API §5, `workload.proto`). This module does not verify
+//! certificates; a response is parsed completely or refused.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ use crate::trust::pem_file::PemFile;
 use crate::trust::root::Vouches;
 use base::pem::Label;
 
-/// How many of a kind an answer may have: SVIDs, bundles of others, revocation lists.
+/// How many SVIDs, federated bundles and revocation lists a response may have.
 const MAX_SVIDS: usize = 64;
 const MAX_BUNDLES: usize = 256;
 const MAX_LISTS: usize = 256;
 
-/// How long the first answer is waited for, unless said otherwise: an agent learns of a new workload within seconds.
+/// How long to wait for the first response by default: an agent learns of a new workload within seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The agent that hands out identity and trust over a Unix socket, and which of its identities is ours.
+/// The agent that provides identity and trust bundles over a Unix socket, and which of its identities is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadApi {
     socket: PathBuf,
@@ -45,7 +45,7 @@ pub enum Wanted {
     First,
     /// The one with this ID.
     Id(SpiffeId),
-    /// The one with this hint of the operator's.
+    /// The one with this hint, which the operator set.
     Hint(String),
 }
 
@@ -59,12 +59,12 @@ impl WorkloadApi {
         }
     }
 
-    /// With the identity to take; the rest as before.
+    /// Sets which identity to use.
     pub fn with_svid(self, wanted: Wanted) -> Self {
         Self { wanted, ..self }
     }
 
-    /// With how long the first answer is waited for; the rest as before.
+    /// Sets how long to wait for the first response.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
@@ -136,8 +136,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// `X509SVIDResponse`. Its parts are read one by one, once they are known to be few: none of them costs more memory than
-/// it has bytes.
+/// `X509SVIDResponse`. Its parts are decoded only after they are counted, and none takes more memory than it has bytes.
 #[derive(Clone, PartialEq, Message)]
 struct Response {
     #[prost(bytes = "vec", repeated, tag = "1")]
@@ -182,7 +181,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Takes a message apart, and picks the SVID that is ours.
+    /// Parses a message, and selects our SVID.
     pub(crate) fn read(api: &WorkloadApi, message: &[u8]) -> Result<Self, InvalidWorkload> {
         let malformed = |reason: String| api.malformed(reason);
         let undecodable = |what: &str, error: &prost::DecodeError| {
@@ -223,7 +222,7 @@ impl Answer {
                     "{name:?} is no trust domain to federate with"
                 )));
             };
-            // Ours comes with the SVID, and none can be said twice.
+            // Our own bundle comes with the SVID, and none may be repeated.
             if bundles.iter().any(|(other, _)| other == domain) {
                 return Err(malformed(format!("it has two bundles of {domain}")));
             }
@@ -243,7 +242,7 @@ impl Answer {
         })
     }
 
-    /// What it says, under names to blame.
+    /// The contents, with the names of their origin for errors.
     pub(crate) fn material(&self, api: &WorkloadApi) -> Material {
         let id = &self.id;
         let file = |what: String, label, ders: &[Vec<u8>]| {
@@ -298,7 +297,7 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// The SVID that is asked for. Of several with one hint, the first counts (SPIFFE Workload API §5.2).
+/// The requested SVID. Of several with one hint, the first counts (SPIFFE Workload API §5.2).
 fn ours(api: &WorkloadApi, svids: Vec<Svid>) -> Result<Svid, InvalidWorkload> {
     const SHOWN: usize = 5;
     let is_ours = |svid: &Svid| match &api.wanted {

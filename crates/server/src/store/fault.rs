@@ -7,9 +7,9 @@ use countersign::mtls;
 use countersign::mtls::rustls;
 use thiserror::Error;
 
-/// Why there is no connection, or none any more, or no answer on it.
+/// Why a connection failed or ended, or why a statement got no response.
 #[derive(Debug, Error)]
-pub(crate) enum Fault {
+pub(crate) enum DatabaseFault {
     #[error("there is no connection")]
     Away,
     #[error("no answer in time")]
@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     Database(#[from] tokio_postgres::Error),
 }
 
-impl Fault {
+impl DatabaseFault {
     pub(crate) fn of_migration(to: i32, source: tokio_postgres::Error) -> Self {
         if may_pass(&source) {
             return Self::Database(source);
@@ -32,7 +32,7 @@ impl Fault {
         Unfit::Migration { to, source }.into()
     }
 
-    /// Whether waiting may help, since nothing has to be changed.
+    /// Whether waiting may help, because nothing has to be changed.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Away | Self::TimedOut => true,
@@ -41,7 +41,7 @@ impl Fault {
         }
     }
 
-    /// What it counts as.
+    /// The reason under which it is counted.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Away => "AWAY",
@@ -69,7 +69,7 @@ fn may_pass(error: &tokio_postgres::Error) -> bool {
     error.is_closed()
 }
 
-/// Why a database is not to be used.
+/// Why a database must not be used.
 #[derive(Debug, Error)]
 pub(crate) enum Unfit {
     #[error("it has fsync off, and so acknowledges what is not on disk: turn it on")]

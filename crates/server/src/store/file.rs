@@ -16,7 +16,7 @@ use crate::events;
 use crate::stock::{
     Change, Event, ImportError, Imported, OpenError, Page, Reservation, ReserveError, StoreError,
 };
-use crate::store::tables::{Fault, Tables, Written};
+use crate::store::tables::{FileFault, Tables, Written};
 use crate::store::writes::{Job, Reply, Writes};
 
 /// Writes that share a commit.
@@ -66,7 +66,7 @@ impl DataFile {
         Some(changes.subscribe())
     }
 
-    /// Ends when the file can no longer be written: every further write fails, and only a restart helps.
+    /// Resolves when the file can no longer be written: every further write fails, and only a restart helps.
     pub(crate) async fn failed(&self) {
         if let Some(writes) = &self.writer.writes {
             writes.ended().await;
@@ -83,7 +83,7 @@ impl DataFile {
 
     async fn read(
         &self,
-        work: impl FnOnce(&Tables) -> Result<Page, Fault> + Send + 'static,
+        work: impl FnOnce(&Tables) -> Result<Page, FileFault> + Send + 'static,
     ) -> Result<Page, StoreError> {
         let tables = self.tables.clone();
         match tokio::task::spawn_blocking(move || work(&tables)).await {
@@ -186,7 +186,7 @@ enum Answer {
 }
 
 impl Answer {
-    /// A caller that has gone away gets no answer, and finds the first one when it retries.
+    /// A caller that has gone away gets no response; if it retries, it gets the first one.
     fn send(self) {
         match self {
             Self::Reserve(reply, answer) => drop(reply.send(answer)),

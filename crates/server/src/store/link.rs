@@ -1,7 +1,7 @@
-//! One connection to a database by mutual TLS, which is kept: made anew when it is lost, and before it gets old.
+//! A lasting connection to a database over mutual TLS: it is made again when it is lost, and before it gets old.
 //!
-//! The database proves its name and that it is not revoked, as any peer does, and loses the connection when that ends. We
-//! prove who we are by our own certificate, and by nothing else.
+//! The certificate of the database is verified like that of any peer, and the connection ends when it is no longer
+//! accepted. Our own certificate is our only credential.
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -31,22 +31,22 @@ use tracing::{info, warn};
 
 use crate::events;
 use crate::stock::OpenError;
-use crate::store::fault::Fault;
+use crate::store::fault::DatabaseFault;
 use crate::store::schema;
 
-/// How long a connection may take to be there and checked: some ten round trips.
+/// How long making and checking a connection may take: some ten round trips.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long the first answer of an address may take.
+/// How long a TCP connection to one address may take.
 const TCP_CONNECT: Duration = Duration::from_secs(5);
 /// How long what was sent may stay unacknowledged before the connection is lost.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-/// How old a connection gets, about.
+/// About how old a connection gets.
 const MAX_AGE: Duration = Duration::from_secs(1800);
-/// Within which time the servers move to connections with new credentials, so that not all come at once.
+/// The time within which the servers move to connections with new credentials, so that not all move at once.
 const MOVE_WITHIN: Duration = Duration::from_millis(500);
-/// How long a call waits for a connection that is not there.
+/// How long a call waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(1);
-/// How long what is under way on a connection that was replaced may go on.
+/// How long calls may continue on a connection that was replaced.
 const LINGER: Duration = Duration::from_secs(10);
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -68,7 +68,7 @@ impl FromStr for Database {
     type Err = OpenError;
 
     fn from_str(url: &str) -> Result<Self, OpenError> {
-        // The URL is not shown: it may hold what should not have been in it.
+        // The URL is not shown: it may contain a secret.
         let refused = |reason: &str| OpenError::Url(reason.to_owned());
         let mut config: Config = url.parse().map_err(|error| refused(&in_one_line(&error)))?;
         if config.get_password().is_some() {
@@ -107,13 +107,13 @@ impl FromStr for Database {
 pub(crate) struct Dialer {
     pub(crate) database: Database,
     pub(crate) trust: Trust,
-    /// Told of each notification of the database.
+    /// Is notified of each notification of the database.
     pub(crate) notified: Arc<Notify>,
 }
 
 impl Dialer {
     /// A connection that is ready for use, with a schema that this program knows.
-    pub(crate) async fn connect(&self) -> Result<Connected, Fault> {
+    pub(crate) async fn connect(&self) -> Result<Connected, DatabaseFault> {
         let connected = self.dial().await?;
         if connected.schema < schema::newest() {
             schema::bring_up_to_date(&connected.client).await?;
@@ -122,11 +122,11 @@ impl Dialer {
     }
 
     /// A connection to a database that is fit for use, though its schema may be of an older program.
-    pub(crate) async fn dial(&self) -> Result<Connected, Fault> {
+    pub(crate) async fn dial(&self) -> Result<Connected, DatabaseFault> {
         let snapshot = self.trust.current();
         snapshot
             .own()
-            .map_err(|refusal| Fault::OurCertificate(refusal.clone()))?;
+            .map_err(|refusal| DatabaseFault::OurCertificate(refusal.clone()))?;
         let generation = snapshot.generation();
         let dialled = async {
             let tls = Connector {
@@ -158,7 +158,7 @@ impl Dialer {
         };
         timeout(CONNECT, dialled)
             .await
-            .unwrap_or(Err(Fault::TimedOut))
+            .unwrap_or(Err(DatabaseFault::TimedOut))
     }
 }
 
@@ -173,10 +173,10 @@ pub(crate) struct Connected {
     retire: oneshot::Sender<()>,
 }
 
-/// Who the database proved to be.
+/// The verified identity of the database.
 type Seen = (Arc<Peer>, Vec<CertificateDer<'static>>);
 
-/// Serves a connection until it ends, is no longer believed, or was replaced and had its time. Says why.
+/// Serves a connection until it ends, the database's certificate is no longer accepted, or the time after its replacement is over. Returns why.
 async fn drive(
     mut connection: Connection<Socket, Tls>,
     trust: Trust,
@@ -208,7 +208,7 @@ async fn drive(
     }
 }
 
-/// A connection that is kept. Clones share it; it is closed when the last one is gone.
+/// A lasting connection. Clones share it; it is closed when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     current: watch::Receiver<Option<Arc<Client>>>,
@@ -216,7 +216,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Keeps `first`, if there is one, or else makes one.
+    /// Begins with `first` if given, otherwise makes a connection.
     pub(crate) fn keep(
         name: &'static str,
         dialer: Dialer,
@@ -236,19 +236,19 @@ impl Link {
         Self { current, doubted }
     }
 
-    /// The connection, or the next one if it comes soon.
-    pub(crate) async fn client(&self) -> Result<Arc<Client>, Fault> {
+    /// The connection, or the next one if it is made soon.
+    pub(crate) async fn client(&self) -> Result<Arc<Client>, DatabaseFault> {
         let mut current = self.current.clone();
         let there = timeout(ACQUIRE, current.wait_for(is_open)).await;
         let there = there.ok().and_then(Result::ok);
-        there.and_then(|it| it.clone()).ok_or(Fault::Away)
+        there.and_then(|it| it.clone()).ok_or(DatabaseFault::Away)
     }
 
     pub(crate) fn is_up(&self) -> bool {
         is_open(&self.current.borrow())
     }
 
-    /// Something took too long on this connection: another one may do better.
+    /// Something took too long on this connection, so it is replaced.
     pub(crate) fn doubt(&self) {
         self.doubted.notify_one();
     }
@@ -271,7 +271,7 @@ impl Keeper {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), 1.6);
         let mut failed = false;
         loop {
-            // The one in use keeps its place until the next one is there.
+            // The connection in use stays until the next one is ready.
             let made = match next.take() {
                 Some(first) => Ok(first),
                 None => tokio::select! {
@@ -292,7 +292,7 @@ impl Keeper {
                         () = self.due(connected.generation, connected.ended) => {}
                         () = self.publish.closed() => return,
                     }
-                    // From now on the one before has its time to finish; its place is taken in a moment.
+                    // From now on the previous connection has a limited time to finish.
                     drop(connected.retire);
                 }
                 Err(fault) => {
@@ -311,7 +311,7 @@ impl Keeper {
         }
     }
 
-    /// Waits until another connection is needed.
+    /// Waits until a new connection is needed.
     async fn due(&self, generation: u64, ended: JoinHandle<String>) {
         let mut snapshots = self.dialer.trust.subscribe();
         let renewed = async {
@@ -347,7 +347,7 @@ impl MakeTlsConnect<Socket> for Connector {
     fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, BoxError> {
         let host = ServerName::try_from(host.to_owned())?;
         let mut config = mtls::client_config(&self.trust, ServerIdentity::Name(host.clone()))?;
-        // Databases from version 17 on agree to it, so that no other service can be put in their place.
+        // Databases from version 17 on negotiate it, so that another service cannot be substituted for them.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(Handshake {
             connector: self.clone(),
@@ -385,7 +385,7 @@ impl TlsConnect<Socket> for Handshake {
 struct Tls(tokio_rustls::client::TlsStream<Socket>);
 
 impl TlsStream for Tls {
-    /// For passwords, which we have none of.
+    /// For passwords, which we do not use.
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }

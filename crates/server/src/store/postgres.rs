@@ -1,9 +1,9 @@
 //! The store in a PostgreSQL database that several servers share.
 //!
-//! What a write does is a function of the schema, one statement for all writes that have queued up: it waits for its turn
-//! in the database, never holds it across the network, and is on disk when it is answered. What has not been answered in
-//! time may have happened or not. A third of the work is to watch: a notification says that there may be changes, and the
-//! table of changes which, so that one that is missed costs a second and no change.
+//! Writes are functions of the schema. One statement runs all writes that have queued up: it waits for its turn inside
+//! the database, holds no lock across the network, and is on disk when it returns. A write that gets no response in
+//! time may or may not have happened. Watching: a notification says that there may be changes, and the table of changes
+//! says which, so a missed notification delays watchers by a second and loses no change.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,17 +27,17 @@ use crate::stock::{
     Change, Event, ImportError, Imported, Item, NewItem, NewReservation, OpenError, Page,
     Reservation, ReserveError, StoreError,
 };
-use crate::store::fault::Fault;
+use crate::store::fault::DatabaseFault;
 use crate::store::link::{Database, Dialer, Link};
 use crate::store::writes::{Job, Writes};
 
 /// Reservations that share a statement.
 const WRITES_PER_STATEMENT: usize = 256;
-/// Reads under way at once; one more is refused.
+/// The limit of concurrent reads; one more is refused.
 const READS: usize = 256;
-/// How long an answer may take: longer than a statement may, with a slow network.
+/// How long a response may take: longer than a statement may, to allow for a slow network.
 const ANSWER: Duration = Duration::from_secs(8);
-/// How often changes are looked for without a notification, and whether the database is there.
+/// How often to check for changes without a notification, and whether the database is available.
 const LOOK: Duration = Duration::from_secs(1);
 /// Changes that are read at a time.
 const CHANGES: i64 = 1024;
@@ -57,7 +57,7 @@ const CHANGED: &str = "
 const RESERVE: &str = "SELECT * FROM inventory.reserve($1, $2, $3, $4)";
 const IMPORT: &str = "SELECT * FROM inventory.import($1, $2, $3)";
 
-/// The database as this server shares it.
+/// The shared database.
 #[derive(Debug)]
 pub(crate) struct Shared {
     reads: Asking,
@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     changes: broadcast::Sender<Event>,
     readiness: watch::Receiver<Readiness>,
     counts: Arc<Counts>,
-    /// They end with this.
+    /// The tasks end when this is dropped.
     _tasks: JoinSet<()>,
 }
 
@@ -87,7 +87,7 @@ impl Shared {
         for _ in 0..2 {
             match dialer.connect().await {
                 Ok(connected) => first.push(connected),
-                // The links go on trying.
+                // The links keep trying.
                 Err(fault) if fault.may_pass() => break,
                 Err(fault) => return Err(unusable(url, fault)),
             }
@@ -129,7 +129,7 @@ impl Shared {
         })
     }
 
-    /// Whether it can be used, though its schema may be of an older program.
+    /// Whether it can be used; its schema may be older.
     pub(crate) async fn check(database: Database, trust: Trust) -> Result<(), OpenError> {
         let url = database.url().to_owned();
         let dialer = Dialer {
@@ -214,7 +214,7 @@ impl Shared {
     }
 }
 
-fn unusable(database: String, fault: Fault) -> OpenError {
+fn unusable(database: String, fault: DatabaseFault) -> OpenError {
     OpenError::Database {
         database,
         source: fault.into(),
@@ -241,7 +241,7 @@ impl Default for Counts {
     }
 }
 
-/// Asks the database over a link, and counts.
+/// Runs a statement over a link, and counts it.
 #[derive(Clone, Debug)]
 struct Asking {
     link: Link,
@@ -249,13 +249,13 @@ struct Asking {
 }
 
 impl Asking {
-    /// What `read` finds in the answer to a statement. The answer comes after the commit.
+    /// The result that `read` gets from the rows of a statement. They arrive after the commit.
     async fn ask<T>(
         &self,
         name: &'static str,
         statement: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-        read: impl FnOnce(Vec<Row>) -> Result<T, Fault>,
+        read: impl FnOnce(Vec<Row>) -> Result<T, DatabaseFault>,
     ) -> Result<T, StoreError> {
         let begun = Instant::now();
         let asked = timeout(ANSWER, async {
@@ -265,7 +265,7 @@ impl Asking {
         let asked = asked.await.unwrap_or_else(|_elapsed| {
             // It may hang for good.
             self.link.doubt();
-            Err(Fault::TimedOut)
+            Err(DatabaseFault::TimedOut)
         });
         match asked.and_then(read) {
             Ok(found) => {
@@ -283,7 +283,7 @@ impl Asking {
     }
 }
 
-/// Does what has queued up, until nobody can hand in more: all reservations by one statement, each import by its own.
+/// Runs the queued writes until the queue is closed: all reservations in one statement, each import in its own.
 async fn write_all(asking: Asking, mut queue: mpsc::Receiver<Job>) {
     let mut batch = Vec::with_capacity(WRITES_PER_STATEMENT);
     while queue.recv_many(&mut batch, WRITES_PER_STATEMENT).await > 0 {
@@ -306,7 +306,7 @@ async fn write_all(asking: Asking, mut queue: mpsc::Receiver<Job>) {
         if !wanted.is_empty() {
             let made = reserve(&asking, &callers, &wanted).await;
             let made = made.unwrap_or_else(|error| vec![Err(error.into()); wanted.len()]);
-            // A caller that has gone away gets no answer, and finds the first one when it retries.
+            // A caller that has gone away gets no response; if it retries, it gets the first one.
             replies
                 .into_iter()
                 .zip(made)
@@ -339,7 +339,10 @@ async fn reserve(
     asking.ask("reserve", RESERVE, &parameters, outcomes).await
 }
 
-fn outcome(row: &Row, wanted: &NewReservation) -> Result<Result<Reservation, ReserveError>, Fault> {
+fn outcome(
+    row: &Row,
+    wanted: &NewReservation,
+) -> Result<Result<Reservation, ReserveError>, DatabaseFault> {
     let available = number(row, 1);
     Ok(match row.try_get(0)? {
         "made" => Ok(Reservation {
@@ -353,7 +356,7 @@ fn outcome(row: &Row, wanted: &NewReservation) -> Result<Result<Reservation, Res
         }),
         "reused" => Err(ReserveError::IdReused),
         "unknown" => Err(ReserveError::SkuUnknown),
-        _ => return Err(Fault::Meaningless),
+        _ => return Err(DatabaseFault::Meaningless),
     })
 }
 
@@ -367,7 +370,7 @@ async fn import(asking: &Asking, items: &[NewItem]) -> Result<Imported, ImportEr
         (&quantities, Type::INT8_ARRAY),
     ];
     let imported = |rows: Vec<Row>| {
-        let row = rows.first().ok_or(Fault::Meaningless)?;
+        let row = rows.first().ok_or(DatabaseFault::Meaningless)?;
         if let Some(sku) = row.try_get(2)? {
             return Ok(Err(ImportError::BelowReserved {
                 sku,
@@ -386,14 +389,14 @@ async fn import(asking: &Asking, items: &[NewItem]) -> Result<Imported, ImportEr
     asking.ask("import", IMPORT, &parameters, imported).await?
 }
 
-/// A number of the database, which has none without a sign.
-fn number<T: TryFrom<i64>>(row: &Row, column: usize) -> Result<T, Fault> {
+/// An unsigned number, which the database stores as a signed one.
+fn number<T: TryFrom<i64>>(row: &Row, column: usize) -> Result<T, DatabaseFault> {
     let number: i64 = row.try_get(column)?;
-    T::try_from(number).map_err(|_out_of_range| Fault::Meaningless)
+    T::try_from(number).map_err(|_out_of_range| DatabaseFault::Meaningless)
 }
 
 /// The item of a row, which may have none.
-fn item(row: &Row) -> Result<Option<Item>, Fault> {
+fn item(row: &Row) -> Result<Option<Item>, DatabaseFault> {
     let Some(sku) = row.try_get(1)? else {
         return Ok(None);
     };
@@ -405,7 +408,7 @@ fn item(row: &Row) -> Result<Option<Item>, Fault> {
     }))
 }
 
-/// Tells watchers what changes, and everybody whether the database is there.
+/// Tells watchers what changed, and publishes whether the database is available.
 struct Follower {
     asking: Asking,
     writes: Link,
@@ -432,7 +435,7 @@ impl Follower {
                 Ok(true) => {}
                 Ok(false) => break self.writes.is_up(),
                 Err(StoreError::Busy | StoreError::Unavailable | StoreError::Failed) => {
-                    // What comes back may be another database, which was behind this one.
+                    // After a failover, the database may be one that lagged behind.
                     self.seen = None;
                     break false;
                 }
@@ -446,13 +449,13 @@ impl Follower {
         });
     }
 
-    /// Tells of the next changes. Whether there may be more.
+    /// Publishes the next changes. Returns whether there may be more.
     async fn tell(&mut self) -> Result<bool, StoreError> {
         let after = self.seen.unwrap_or(i64::MAX);
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
             [(&after, Type::INT8), (&CHANGES, Type::INT8)];
         let read = |rows: Vec<Row>| {
-            let newest: i64 = rows.first().ok_or(Fault::Meaningless)?.try_get(0)?;
+            let newest: i64 = rows.first().ok_or(DatabaseFault::Meaningless)?.try_get(0)?;
             let mut changes = Vec::new();
             for row in &rows {
                 if let Some(item) = item(row)? {

@@ -7,9 +7,9 @@ use tokio_postgres::Client;
 use tracing::info;
 
 use crate::events;
-use crate::store::fault::{Fault, Unfit};
+use crate::store::fault::{DatabaseFault, Unfit};
 
-/// Every migration, in the order of its number, which is the schema that it makes. What was released never changes.
+/// All migrations, in order; the number of each is the schema version that it makes. A released migration never changes.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_inventory.sql")];
 
 /// For each connection: no statement and no lock without an end, no acknowledgement of what is not on disk, and a
@@ -22,7 +22,7 @@ const SESSION: &str = "
     SELECT set_config('synchronous_commit', 'on', false)
         WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
-/// What is there, and what we lack of what we need.
+/// What the database is, and which permissions we lack.
 const FITNESS: &str = "
     WITH needed (privilege, name) AS (VALUES
         ('SELECT', 'meta'), ('UPDATE', 'meta'),
@@ -43,8 +43,8 @@ const FITNESS: &str = "
     SELECT current_setting('fsync') = 'on', current_setting('server_encoding'), current_user::text,
         (SELECT string_agg(what, ', ' ORDER BY what) FROM lacking)";
 
-/// Sets up a new connection, and looks whether the database is fit. Gives its schema, which may be an older one.
-pub(crate) async fn prepare(client: &Client) -> Result<i32, Fault> {
+/// Sets up a new connection, and checks that the database is usable. Returns its schema version, which may be older.
+pub(crate) async fn prepare(client: &Client) -> Result<i32, DatabaseFault> {
     client.batch_execute(SESSION).await?;
     let row = client.query_typed_one(FITNESS, &[]).await?;
     if !row.try_get::<_, bool>(0)? {
@@ -66,14 +66,14 @@ pub(crate) async fn prepare(client: &Client) -> Result<i32, Fault> {
 }
 
 /// Runs the migrations that are missing, unless another server was faster. After an error the connection is unusable.
-pub(crate) async fn bring_up_to_date(client: &Client) -> Result<(), Fault> {
-    // Migrations take their time, and the next server waits for it.
+pub(crate) async fn bring_up_to_date(client: &Client) -> Result<(), DatabaseFault> {
+    // Migrations may take long, and the next server waits for them.
     let alone = "BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(hashtext('inventory'))";
     client.batch_execute(alone).await?;
     let found = version(client).await?;
     for (to, migration) in (1..).zip(MIGRATIONS).filter(|(to, _)| *to > found) {
         let run = client.batch_execute(migration).await;
-        run.map_err(|source| Fault::of_migration(to, source))?;
+        run.map_err(|source| DatabaseFault::of_migration(to, source))?;
         info!(schema = to, "{}", events::MIGRATED);
     }
     Ok(client.batch_execute("COMMIT").await?)
@@ -90,8 +90,8 @@ pub(crate) fn newest() -> i32 {
 }
 
 /// The schema of the database, 0 when it has none yet.
-async fn version(client: &Client) -> Result<i32, Fault> {
-    // From the tables themselves: what looks names up may not have heard yet of a server that has just made them.
+async fn version(client: &Client) -> Result<i32, DatabaseFault> {
+    // Read from the catalog tables: the name lookup of this session may not know yet what another server has just created.
     let there =
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE nspname = 'inventory' AND relname = 'meta')";

@@ -20,7 +20,7 @@ use crate::stock::{
     ReserveError,
 };
 
-/// What the file holds: raised when a table changes, so that an older program refuses a newer file.
+/// The schema version of the file: raised when a table changes, so that an older program refuses a newer file.
 const SCHEMA: u64 = 1;
 /// A cache for the pages in use; the rest is the operating system's.
 const CACHE_BYTES: usize = 64 << 20;
@@ -35,7 +35,7 @@ const RESERVATIONS: TableDefinition<'_, (&str, u128), (&str, u32, u32)> =
     TableDefinition::new("reservations");
 
 /// The file could not be read or written.
-pub(crate) type Fault = redb::Error;
+pub(crate) type FileFault = redb::Error;
 
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -45,7 +45,7 @@ pub(crate) struct Tables {
     file: (u64, u64),
 }
 
-/// What a write did besides its result: the items it changed, in order, and the revision that it made.
+/// The effects of a write: the items it changed, in order, and the revision that it made.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) revision: u64,
@@ -112,13 +112,13 @@ impl Tables {
         })
     }
 
-    /// Whether the file that is open still has its name. What is written to one that does not is lost.
+    /// Whether the open file still has its name. Writes to a file without it are lost.
     pub(crate) fn is_in_place(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|file| number(&file) == self.file)
     }
 
     /// One item, or none.
-    pub(crate) fn item(&self, sku: &str) -> Result<Page, Fault> {
+    pub(crate) fn item(&self, sku: &str) -> Result<Page, FileFault> {
         let transaction = self.database.begin_read()?;
         let revision = revision(&transaction.open_table(META)?)?;
         let items = transaction.open_table(ITEMS)?;
@@ -130,7 +130,7 @@ impl Tables {
     }
 
     /// Up to `limit` items in the order of their SKUs, from the first one after `after`.
-    pub(crate) fn page(&self, after: &str, limit: usize) -> Result<Page, Fault> {
+    pub(crate) fn page(&self, after: &str, limit: usize) -> Result<Page, FileFault> {
         let transaction = self.database.begin_read()?;
         let revision = revision(&transaction.open_table(META)?)?;
         let items = transaction
@@ -145,8 +145,8 @@ impl Tables {
     /// Runs `work` in one transaction, which is on disk when this returns.
     pub(crate) fn write<T>(
         &self,
-        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, Fault>,
-    ) -> Result<(T, Written), Fault> {
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, FileFault>,
+    ) -> Result<(T, Written), FileFault> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         // Callers choose what is written, so a torn commit is not left to a checksum that they could forge.
@@ -175,7 +175,7 @@ impl Tables {
         Ok((done, written))
     }
 
-    fn found_schema(&self) -> Result<WriteOutcome, Fault> {
+    fn found_schema(&self) -> Result<WriteOutcome, FileFault> {
         let transaction = self.database.begin_read()?;
         let tables: Vec<String> = transaction
             .list_tables()?
@@ -196,7 +196,7 @@ impl Tables {
     }
 }
 
-fn create_schema(database: &Database) -> Result<(), Fault> {
+fn create_schema(database: &Database) -> Result<(), FileFault> {
     let transaction = database.begin_write()?;
     transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
     transaction.open_table(ITEMS)?;
@@ -213,7 +213,7 @@ fn builder() -> Builder {
     builder
 }
 
-/// A new data file, which has its name when it is whole, so that a start that is cut short leaves none that is empty.
+/// A new data file. It gets its name when it is complete, so an interrupted start leaves no empty file.
 fn create(path: &Path) -> Result<(), OpenError> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
@@ -245,7 +245,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
         .map_err(unusable(path))
 }
 
-/// The data file, if there is one. One that is empty was a data file once, or is about to become one by other means.
+/// The data file, if there is one. An empty file is not replaced: it was a data file once, or is being restored.
 fn found(path: &Path) -> Result<Option<Metadata>, OpenError> {
     match fs::metadata(path) {
         Ok(file) if file.is_file() && file.len() == 0 => Err(OpenError::Empty {
@@ -283,7 +283,7 @@ enum WriteOutcome {
     SomethingElse,
 }
 
-/// The tables inside one write. A refusal is a result, and has changed nothing.
+/// The tables inside one write. A refusal is a result, and changes nothing.
 pub(crate) struct Transaction<'t> {
     items: Table<'t, &'static str, (&'static str, u32, u32)>,
     reservations: Table<'t, (&'static str, u128), (&'static str, u32, u32)>,
@@ -295,7 +295,7 @@ impl Transaction<'_> {
         &mut self,
         caller: &str,
         wanted: &NewReservation,
-    ) -> Result<Result<Reservation, ReserveError>, Fault> {
+    ) -> Result<Result<Reservation, ReserveError>, FileFault> {
         let key = (caller, wanted.id.as_u128());
         if let Some(first) = self.reservations.get(key)? {
             let (sku, quantity, available) = first.value();
@@ -325,7 +325,7 @@ impl Transaction<'_> {
     pub(crate) fn import(
         &mut self,
         items: &[NewItem],
-    ) -> Result<Result<Imported, ImportError>, Fault> {
+    ) -> Result<Result<Imported, ImportError>, FileFault> {
         let mut imported = Imported::default();
         let mut changes = Vec::new();
         for new in items {
@@ -362,7 +362,7 @@ impl Transaction<'_> {
         Ok(Ok(imported))
     }
 
-    fn put(&mut self, item: Item) -> Result<(), Fault> {
+    fn put(&mut self, item: Item) -> Result<(), FileFault> {
         self.items.insert(
             item.sku.as_str(),
             (item.name.as_str(), item.quantity, item.reserved),
@@ -390,7 +390,7 @@ fn reservation(wanted: &NewReservation, available: u32) -> Reservation {
     }
 }
 
-fn revision(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault> {
+fn revision(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, FileFault> {
     Ok(meta
         .get(REVISION_KEY)?
         .map_or(0, |revision| revision.value()))

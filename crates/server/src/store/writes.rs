@@ -1,4 +1,4 @@
-//! The queue of writes, and how each is answered, whatever does them.
+//! The queue of writes, and the replies to them, for either kind of store.
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -7,7 +7,7 @@ use crate::stock::{
     ImportError, Imported, NewItem, NewReservation, Reservation, ReserveError, StoreError,
 };
 
-/// Writes that may wait; one more is refused, so that a slow disk or database cannot fill the memory.
+/// How many writes may wait; one more is refused, so that a slow disk or database cannot fill the memory.
 const QUEUED_WRITES: usize = 1024;
 
 /// A write and where its answer goes. A dropped reply means that the store failed.
@@ -36,7 +36,7 @@ impl Job {
     }
 }
 
-/// Where writes are handed in.
+/// The sending side of the queue.
 #[derive(Debug)]
 pub(crate) struct Writes(mpsc::Sender<Job>);
 
@@ -62,7 +62,7 @@ impl Writes {
         QUEUED_WRITES - self.0.capacity()
     }
 
-    /// Ends when nobody does them any more.
+    /// Resolves when the writer is gone.
     pub(crate) async fn ended(&self) {
         self.0.closed().await;
     }

@@ -1,0 +1,111 @@
+//! Our own chain and its key, and what a peer would say about them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use identity::{Peer, Role, SpiffeId};
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use crate::crypto::{self, Digest};
+use crate::refusal::Refusal;
+use crate::trust::invalid::InvalidCredentials;
+use crate::trust::pem_file::PemFile;
+use crate::trust::unreadable::Unreadable;
+use crate::trust::verify::{Authorities, Rules};
+
+/// Our chain and its key, which are replaced as one.
+pub(crate) struct OwnChain {
+    path: PathBuf,
+    /// The SPIFFE ID that the chain must have, if its source states one.
+    pub(crate) id: Option<SpiffeId>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) resolver: Arc<SingleCertAndKey>,
+    pub(crate) content: Option<Digest>,
+}
+
+impl OwnChain {
+    /// Reads the chain and its key, which is in the file of the chain unless it has one of its own.
+    pub(crate) fn read(
+        chain: Result<PemFile, Unreadable>,
+        key: Option<Result<PemFile, Unreadable>>,
+        id: Option<SpiffeId>,
+        content: Option<Digest>,
+    ) -> Result<Self, InvalidCredentials> {
+        let chain_file = chain?;
+        let chain = chain_file.chain()?;
+        let key_file = match key {
+            Some(key) => &key?,
+            None => &chain_file,
+        };
+        let key = key_file.private_key()?;
+        let certified = crypto::signing_key(&key).and_then(|key| {
+            let certified = CertifiedKey::new(chain.clone(), key);
+            certified.keys_match().map(|()| certified)
+        });
+        let certified = certified.map_err(|error| {
+            if matches!(error, rustls::Error::InconsistentKeys(_)) {
+                return InvalidCredentials::KeyMismatch {
+                    key: key_file.path.clone(),
+                    chain: chain_file.path.clone(),
+                };
+            }
+            InvalidCredentials::UnusableKey {
+                path: key_file.path.clone(),
+                reason: error.to_string(),
+            }
+        })?;
+        Ok(Self {
+            chain,
+            resolver: Arc::new(SingleCertAndKey::from(certified)),
+            content,
+            id,
+            path: chain_file.path,
+        })
+    }
+
+    /// The certificates after the leaf.
+    pub(crate) fn issuers(&self) -> &[CertificateDer<'static>] {
+        self.chain.get(1..).unwrap_or_default()
+    }
+
+    /// The verdict of a peer with these authorities. A list that revokes the leaf or one of its issuers counts. A list
+    /// that has expired, or does not cover our certificate, does not count, since a peer may have a better one.
+    pub(crate) fn judged(
+        &self,
+        role: Role,
+        authorities: &Authorities,
+        now: SystemTime,
+    ) -> Result<Peer, Refusal> {
+        let with = |lists| Authorities {
+            lists,
+            ..Rules::default().authorities(authorities.roots.clone())
+        };
+        let peer = with(Vec::new()).judge(role, &self.chain, now)?;
+        match with(authorities.lists.clone()).judge(role, &self.chain, now) {
+            Err(refusal) if *refusal.cause() == Refusal::Revoked => Err(refusal),
+            Err(_) | Ok(_) => Ok(peer),
+        }
+    }
+
+    /// Whether the chain has the SPIFFE ID that its source states.
+    pub(crate) fn is_of(&self, peer: &Peer) -> Result<(), InvalidCredentials> {
+        match &self.id {
+            Some(id) if peer.spiffe_id() != Some(id) => Err(InvalidCredentials::WrongId {
+                path: self.path.clone(),
+                expected: id.to_string(),
+                named: peer.to_string(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The error for a chain that peers would refuse.
+    pub(crate) fn refused(&self, refusal: &Refusal) -> InvalidCredentials {
+        InvalidCredentials::SelfCheck {
+            path: self.path.clone(),
+            refusal: refusal.clone(),
+        }
+    }
+}
