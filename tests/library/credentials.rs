@@ -1,5 +1,6 @@
 //! What a fault in the files of a server that runs does: the last good set stays in use, the log says once why not, and
-//! the next good set is taken. The table of docs/security.md, row by row; `processes.rs` has the same faults at the start.
+//! the next good set is taken. The table of docs/security.md, row by row; `processes.rs` has the same faults at the
+//! start.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A caller that is refused repeatedly neither fills a disk nor crowds out other callers in the logs, and is still reported.
+//! A caller that is refused repeatedly neither fills a disk nor crowds out other callers in the logs, and is still
+//! reported.
 
 use std::net::SocketAddr;
 

@@ -126,8 +126,8 @@ impl Opened {
     }
 }
 
-/// A handshake as `config` from somebody's own address, up to the first frame of the server, which has accepted us by then.
-/// It comes from afar: more sockets than there are places come between its connection and its first byte.
+/// A handshake as `config` from somebody's own address, up to the first frame of the server, which has accepted us by
+/// then. It comes from afar: more sockets than there are places come between its connection and its first byte.
 async fn handshake(config: Arc<ClientConfig>, to: SocketAddr, flood: Opened) -> io::Result<()> {
     let tcp = connect(SOMEBODY, to).await?;
     flood.goes_on(600).await;

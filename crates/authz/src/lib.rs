@@ -26,7 +26,8 @@
 //! # Ok::<(), countersign_authz::InvalidPolicy>(())
 //! ```
 //!
-//! - [`Policy`]: parse, decide, [explain](Policy::explain); [`check`] and [`lint`] find likely mistakes, against an [`Api`]
+//! - [`Policy`]: parse, decide, [explain](Policy::explain); [`check`] and [`lint`] find likely mistakes, against an
+//!   [`Api`]
 //! - [`LivePolicy`], [`PolicyFile`]: the policy in force, replaced while calls run
 //! - [`Authorization`]: the policy, a shadow policy, the audit log and the counts of a server
 //! - [`AuthorizationLayer`]: authorization for an existing tower service

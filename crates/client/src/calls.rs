@@ -96,8 +96,8 @@ impl Client {
         })
     }
 
-    /// Creates or sets items, all or none. `sent` is called with how many are on their way, from the beginning again when
-    /// the call is repeated.
+    /// Creates or sets items, all or none. `sent` is called with how many are on their way, from the beginning again
+    /// when the call is repeated.
     ///
     /// # Errors
     /// As the contract says.

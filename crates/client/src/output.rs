@@ -77,7 +77,8 @@ impl<O: Write, E: Write> Output<O, E> {
         }
     }
 
-    /// A row that got no response: the reservation may or may not have been made, and can be retried with its identifier.
+    /// A row that got no response: the reservation may or may not have been made, and can be retried with its
+    /// identifier.
     pub fn unanswered(&mut self, request: &ReserveManyRequest) -> Result<(), Failure> {
         let ReserveManyRequest {
             reservation_id,

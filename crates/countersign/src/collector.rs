@@ -1,5 +1,6 @@
 //! Sends spans to a collector: OTLP over gRPC and mutual TLS, with the identity of this program.
-//! The telemetry crate encodes the spans and does not depend on the transport. The channel is of the kind that calls of any other service use, so each connection has the credentials that are current when it is made.
+//! The telemetry crate encodes the spans and does not depend on the transport. The channel is of the kind that calls of
+//! any other service use, so each connection has the credentials that are current when it is made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +57,8 @@ pub struct CollectorSettings {
 }
 
 impl CollectorSettings {
-    /// Exports spans to the collector of these settings over mutual TLS, otherwise as the `OTEL_*` variables say. `service` is the service name in them, unless a variable sets another. Call it within a tokio runtime.
+    /// Exports spans to the collector of these settings over mutual TLS, otherwise as the `OTEL_*` variables say.
+    /// `service` is the service name in them, unless a variable sets another. Call it within a tokio runtime.
     ///
     /// # Errors
     /// A variable has an unsupported value, or contradicts these settings.

@@ -41,8 +41,8 @@ pub struct CredentialSettings {
     )]
     pub tls_dir: PathBuf,
 
-    /// The socket of a SPIFFE Workload API, such as SPIRE's agent, that provides identity and trust bundles instead of files
-    /// [default: SPIFFE_ENDPOINT_SOCKET, unless a file or a directory is named]
+    /// The socket of a SPIFFE Workload API, such as SPIRE's agent, that provides identity and trust bundles instead of
+    /// files [default: SPIFFE_ENDPOINT_SOCKET, unless a file or a directory is named]
     #[arg(
         long,
         env = "APP_TLS_WORKLOAD_API",
@@ -113,11 +113,13 @@ pub struct CredentialSettings {
     #[arg(long, env = "APP_TLS_REFUSE_EXPIRED_CRL", global = true)]
     pub tls_refuse_expired_crl: bool,
 
-    /// Refuse every peer whose issuer has no revocation list; do not start with a root, or accept a new one, without its list
+    /// Refuse every peer whose issuer has no revocation list; do not start with a root, or accept a new one, without
+    /// its list
     #[arg(long, env = "APP_TLS_REQUIRE_CRL", global = true)]
     pub tls_require_crl: bool,
 
-    /// A file, used by this process only, that records the newest revocation list of each issuer, so that no older one is accepted after a restart
+    /// A file, used by this process only, that records the newest revocation list of each issuer, so that no older one
+    /// is accepted after a restart
     #[arg(long, env = "APP_TLS_CRL_STATE", value_name = "FILE", global = true)]
     pub tls_crl_state: Option<PathBuf>,
 }
@@ -142,7 +144,8 @@ fn endpoint_socket() -> Option<&'static str> {
 }
 
 impl CredentialSettings {
-    /// Opens the credentials for one side of a connection, and keeps them current. A server opens its own; to call a database or another service, it opens them a second time, as a client. See [`Trust::open`].
+    /// Opens the credentials for one side of a connection, and keeps them current. A server opens its own; to call a
+    /// database or another service, it opens them a second time, as a client. See [`Trust::open`].
     ///
     /// # Errors
     /// [`InvalidCredentials`], which names the file.

@@ -17,7 +17,9 @@ pub(crate) const ALPN: &[u8] = b"h2";
 
 /// The cipher suites of TLS 1.3, in the order in which our client offers them and our server chooses among those that a
 /// client offers, regardless of the client's order.
-/// AES-128 is first: no practical attack on it is known, the key exchange is of the same strength, and many processors accelerate SHA-256, the hash of its suite. AES-256 makes a handshake a seventh more expensive, all of it for SHA-384.
+/// AES-128 is first: no practical attack on it is known, the key exchange is of the same strength, and many processors
+/// accelerate SHA-256, the hash of its suite. AES-256 makes a handshake a seventh more expensive, all of it for
+/// SHA-384.
 const CIPHER_SUITES: [SupportedCipherSuite; 3] = [
     cipher_suite::TLS13_AES_128_GCM_SHA256,
     cipher_suite::TLS13_AES_256_GCM_SHA384,

@@ -1,5 +1,7 @@
 //! Stock and reservations: a few async functions that hide where the data is stored.
-//! There are two backends with the same behaviour: a file of this process ([`file`]), or a PostgreSQL database that several servers share (`postgres`). Only this module knows which is used. It does not validate requests, and is independent of gRPC.
+//! There are two backends with the same behaviour: a file of this process ([`file`]), or a PostgreSQL database that
+//! several servers share (`postgres`). Only this module knows which is used. It does not validate requests, and is
+//! independent of gRPC.
 
 mod fault;
 mod file;
@@ -69,8 +71,8 @@ impl Data {
         }
     }
 
-    /// Checks that it could be opened or created, without doing so: another server may have the file open. Call it within a
-    /// tokio runtime, and not from a task.
+    /// Checks that it could be opened or created, without doing so: another server may have the file open. Call it
+    /// within a tokio runtime, and not from a task.
     ///
     /// # Errors
     /// [`OpenError`], if it is unusable or unreachable.
@@ -109,7 +111,8 @@ impl Store {
         Ok(Self(Arc::new(Backend::File(file))))
     }
 
-    /// Connects to a database, and migrates its schema. A database that is unavailable now is not an error: the store is not ready until it is available.
+    /// Connects to a database, and migrates its schema. A database that is unavailable now is not an error: the store
+    /// is not ready until it is available.
     ///
     /// # Errors
     /// [`OpenError::Database`], if it cannot be used as it is.
@@ -156,8 +159,8 @@ impl Store {
     /// nothing. Each caller has its own identifiers.
     ///
     /// # Errors
-    /// [`ReserveError`]; after [`StoreError::Failed`] and [`StoreError::Unavailable`] the reservation may have been made, so
-    /// retry with the same id.
+    /// [`ReserveError`]; after [`StoreError::Failed`] and [`StoreError::Unavailable`] the reservation may have been
+    /// made, so retry with the same id.
     pub async fn reserve(
         &self,
         caller: &str,

@@ -1,5 +1,5 @@
-//! The database when it is not as it should be: refused at the start with what to do, or away, slow, full or restarted while
-//! it is used. No acknowledgement is lost, and nothing needs a restart.
+//! The database when it is not as it should be: refused at the start with what to do, or away, slow, full or restarted
+//! while it is used. No acknowledgement is lost, and nothing needs a restart.
 
 #![expect(
     clippy::unwrap_used,
@@ -139,7 +139,8 @@ async fn a_database_that_cannot_be_trusted_is_refused_with_the_reason() {
         "{error}"
     );
 
-    // It does not know us: another authority, another name, a name without a role, a certificate for servers, a revoked one.
+    // It does not know us: another authority, another name, a name without a role, a certificate for servers, a revoked
+    // one.
     let both = [&others.root, &pki.root].map(|root| root.certificate_pem());
     others.put("inventory", "ca.crt", &both.concat());
     let error = refused(&others, &url).await;

@@ -1,5 +1,5 @@
-//! What every kind of store promises: after a crash, under contention, and to watchers. Each case runs on a data file, and
-//! on a PostgreSQL database of its own.
+//! What every kind of store promises: after a crash, under contention, and to watchers. Each case runs on a data file,
+//! and on a PostgreSQL database of its own.
 
 #![expect(
     clippy::unwrap_used,

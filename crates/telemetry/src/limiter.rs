@@ -128,7 +128,8 @@ impl Limiter {
         (each, together)
     }
 
-    /// How many warnings of this place were suppressed since its last one, or `None` if this one is to be suppressed. Only warnings are limited.
+    /// How many warnings of this place were suppressed since its last one, or `None` if this one is to be suppressed.
+    /// Only warnings are limited.
     pub(crate) fn admit(&self, place: &Metadata<'_>) -> Option<u64> {
         if *place.level() != Level::WARN {
             return Some(0);

@@ -1,5 +1,6 @@
 //! Writes an event as one line, in JSON or as text, with every non-printable character of a value escaped.
-//! `tracing-subscriber` does not fit: it nests the fields of spans in objects, while ours are flat with the inner one first, and its text format does not escape line ends and changes of writing direction.
+//! `tracing-subscriber` does not fit: it nests the fields of spans in objects, while ours are flat with the inner one
+//! first, and its text format does not escape line ends and changes of writing direction.
 
 use std::error::Error;
 use std::fmt::{Debug, Write as _};

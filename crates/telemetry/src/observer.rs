@@ -59,7 +59,8 @@ impl Observer {
         }))
     }
 
-    /// An observer of the calls that this server answers, by the paths of its methods. `lines` selects the calls that are logged.
+    /// An observer of the calls that this server answers, by the paths of its methods. `lines` selects the calls that
+    /// are logged.
     pub fn of_server(
         paths: impl IntoIterator<Item = String>,
         traces: Traces,

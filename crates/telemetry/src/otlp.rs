@@ -1,5 +1,5 @@
-//! Exports spans to a collector: by OTLP over HTTP (protobuf), configured by the `OTEL_*` variables, or through a function
-//! that takes the same encoded requests to it.
+//! Exports spans to a collector: by OTLP over HTTP (protobuf), configured by the `OTEL_*` variables, or through a
+//! function that takes the same encoded requests to it.
 //!
 //! The queue, the sampler, the resource and the protocol are those of the OpenTelemetry SDK. This file adds that an
 //! unsupported setting is an error at the start, and that a collector that does not answer is logged once.

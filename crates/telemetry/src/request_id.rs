@@ -15,7 +15,8 @@ pub struct RequestId(Uuid);
 
 impl RequestId {
     /// A new one, of version 7: they sort by time.
-    /// It distinguishes calls and protects nothing, so it need not come from the system's random generator, which would cost a system call each time.
+    /// It distinguishes calls and protects nothing, so it need not come from the system's random generator, which would
+    /// cost a system call each time.
     pub fn random() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let millis = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));

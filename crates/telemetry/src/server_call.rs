@@ -1,5 +1,5 @@
-//! A call that a server answers, as every log line about it describes it. It is known to the thread that works for the call
-//! while it does, and nothing is formatted until a line is written.
+//! A call that a server answers, as every log line about it describes it. It is known to the thread that works for the
+//! call while it does, and nothing is formatted until a line is written.
 //!
 //! Of the call's metadata it records only the request id and the trace id.
 

@@ -1,5 +1,7 @@
 //! The trace context of a call (W3C Trace Context): `traceparent` and `tracestate`.
-//! The caller's headers decide only which trace its call belongs to. A malformed or repeated header begins a new trace, and the id of our own span is never the caller's. The propagator of OpenTelemetry's SDK is too lax: it accepts the first of two headers, ids of other lengths, blanks around them, and state of any size.
+//! The caller's headers decide only which trace its call belongs to. A malformed or repeated header begins a new trace,
+//! and the id of our own span is never the caller's. The propagator of OpenTelemetry's SDK is too lax: it accepts the
+//! first of two headers, ids of other lengths, blanks around them, and state of any size.
 
 use std::fmt;
 

@@ -18,8 +18,8 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Configured by the `OTEL_*` variables. Without an endpoint, calls get a trace context and no span is exported. `service` is
-    /// the name of the service unless a variable gives it another. Call it within a tokio runtime.
+    /// Configured by the `OTEL_*` variables. Without an endpoint, calls get a trace context and no span is exported.
+    /// `service` is the name of the service unless a variable gives it another. Call it within a tokio runtime.
     ///
     /// # Errors
     /// A variable has an unsupported value.
@@ -31,7 +31,8 @@ impl Traces {
         })
     }
 
-    /// Exports to a collector through `collector`; logs call it `endpoint`. The `OTEL_*` variables configure the rest. Call it within a tokio runtime.
+    /// Exports to a collector through `collector`; logs call it `endpoint`. The `OTEL_*` variables configure the rest.
+    /// Call it within a tokio runtime.
     ///
     /// # Errors
     /// A variable has an unsupported value, or names another collector.
@@ -118,7 +119,9 @@ impl CallSpan {
         &self.context
     }
 
-    /// The call ended, with an error of this name if it is one on this side. `failed` is the caller of a call that a server did not end with OK; its span is recorded within a quota even if the caller does not sample. `attributes` is called only if the span is recorded.
+    /// The call ended, with an error of this name if it is one on this side. `failed` is the caller of a call that a
+    /// server did not end with OK; its span is recorded within a quota even if the caller does not sample. `attributes`
+    /// is called only if the span is recorded.
     #[cfg(feature = "otlp")]
     pub fn end<const N: usize>(
         self,

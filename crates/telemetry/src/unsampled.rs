@@ -1,5 +1,6 @@
 //! Spans of failed calls whose callers do not sample, so that no caller can hide a denied call from the collector.
-//! The sampler decides about such a call after it failed, as about one without a `traceparent`. Each identity has a quota. For successful calls the caller's choice stands.
+//! The sampler decides about such a call after it failed, as about one without a `traceparent`. Each identity has a
+//! quota. For successful calls the caller's choice stands.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};

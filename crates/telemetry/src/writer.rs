@@ -59,8 +59,8 @@ struct WriterState {
 }
 
 impl QueueWriter {
-    /// Starts the thread. `sorry` makes the line that reports how many lines were dropped, and `rest` the due reports of suppressed lines, or all of them if asked.
-    /// If no thread can be started, every line is dropped and counted.
+    /// Starts the thread. `sorry` makes the line that reports how many lines were dropped, and `rest` the due reports
+    /// of suppressed lines, or all of them if asked. If no thread can be started, every line is dropped and counted.
     ///
     /// Lines are written together, up to `together` bytes of them, or each by itself when it alone is longer.
     pub(crate) fn in_batches(

@@ -29,9 +29,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Authorizes every call of a tower service, with any body types.
 ///
 /// The caller is the `Arc<Peer>` in the extensions of the request, where the transport of `countersign-mtls` puts it.
-/// A request without one is refused as UNAUTHENTICATED: put this layer inside the one that adds the peer. A call that the
-/// policy does not allow is refused as PERMISSION_DENIED; a running call ends with it when a new policy no longer allows
-/// it. Refusals are gRPC responses (HTTP status 200 with `grpc-status`), also before a service that is not gRPC.
+/// A request without one is refused as UNAUTHENTICATED: put this layer inside the one that adds the peer. A call that
+/// the policy does not allow is refused as PERMISSION_DENIED; a running call ends with it when a new policy no longer
+/// allows it. Refusals are gRPC responses (HTTP status 200 with `grpc-status`), also before a service that is not gRPC.
 ///
 /// ```
 /// use countersign_authz::{Authorization, AuthorizationLayer, LivePolicy, Policy};

@@ -1,7 +1,7 @@
 //! Which principals a certificate can have, in the form in which they are compared.
 //!
-//! A principal is a URI, a DNS name or a subject as [`identity::distinguished_name`] writes it (gRFC A41). A pattern that
-//! fits none of these matches no caller: harmless in an allow rule, but a hole in a deny rule.
+//! A principal is a URI, a DNS name or a subject as [`identity::distinguished_name`] writes it (gRFC A41). A pattern
+//! that fits none of these matches no caller: harmless in an allow rule, but a hole in a deny rule.
 
 use std::net::IpAddr;
 

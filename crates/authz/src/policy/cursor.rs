@@ -1,5 +1,5 @@
-//! A JSON value with its place in the text, for errors. Objects are read strictly: no unknown field, no repeated field, no
-//! `null`.
+//! A JSON value with its place in the text, for errors. Objects are read strictly: no unknown field, no repeated field,
+//! no `null`.
 
 use std::collections::HashMap;
 

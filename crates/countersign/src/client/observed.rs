@@ -1,4 +1,5 @@
-//! Observes the channel: each attempt of a call has a span and counts in the metrics, and carries its trace and request id.
+//! Observes the channel: each attempt of a call has a span and counts in the metrics, and carries its trace and request
+//! id.
 //!
 //! Retries are decided in the layer above.
 

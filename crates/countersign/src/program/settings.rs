@@ -10,7 +10,8 @@ use clap::error::ErrorKind;
 
 use crate::program::exit;
 
-/// The prefix of every variable that is read. A variable that resembles a setting is treated as a typo and is an error; any other may belong to another program.
+/// The prefix of every variable that is read. A variable that resembles a setting is treated as a typo and is an error;
+/// any other may belong to another program.
 const PREFIX: &str = "APP_";
 
 /// Parses the command line and the environment.

@@ -19,7 +19,8 @@ use tracing::{info, warn};
 use crate::admin::Readiness;
 use crate::events;
 
-/// The names under which health checks can ask for the state, besides those of the services: the process, and the two probes.
+/// The names under which health checks can ask for the state, besides those of the services: the process, and the two
+/// probes.
 const PROCESS: &str = "";
 const LIVENESS: &str = "liveness";
 const READINESS: &str = "readiness";
@@ -105,7 +106,8 @@ impl Health {
         }
     }
 
-    /// Reports not ready while our own certificate is invalid, because every caller would refuse it, and while `needed`, the handlers' dependencies, is not ready.
+    /// Reports not ready while our own certificate is invalid, because every caller would refuse it, and while
+    /// `needed`, the handlers' dependencies, is not ready.
     pub(crate) async fn follow(self, trust: Trust, mut needed: watch::Receiver<Readiness>) {
         let mut snapshots = trust.subscribe();
         loop {

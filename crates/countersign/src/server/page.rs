@@ -1,4 +1,5 @@
-//! The page for browsers: it shows the identity in the reader's certificate, and what the policy lets that caller call. Off unless a setting says otherwise.
+//! The page for browsers: it shows the identity in the reader's certificate, and what the policy lets that caller call.
+//! Off unless a setting says otherwise.
 //!
 //! It is authorized under its path, as an RPC is, and ends with a gRPC status, so that the log, the metrics and the
 //! audit log know it as they know a call. It never calls the service, sets no cookie, has no script and no form, and

@@ -41,7 +41,8 @@ impl Server {
         self
     }
 
-    /// Checks everything that the settings name, and serves the services of `build` until a signal to stop. This is all that `main` has to do. The subcommand `check` ends after the check.
+    /// Checks everything that the settings name, and serves the services of `build` until a signal to stop. This is all
+    /// that `main` has to do. The subcommand `check` ends after the check.
     ///
     /// `build` runs once everything is checked and before a port is bound, within a tokio runtime.
     pub fn run<B, F>(self, build: B) -> ExitCode

@@ -88,7 +88,8 @@ impl Services {
         self
     }
 
-    /// Stops the server when `failed` resolves, with the reason that it returns. Use it when a handler's dependency is lost for good.
+    /// Stops the server when `failed` resolves, with the reason that it returns. Use it when a handler's dependency is
+    /// lost for good.
     pub fn stop_when(self, failed: impl Future<Output = String> + Send + 'static) -> Self {
         Self {
             failed: Box::pin(failed),
@@ -96,7 +97,9 @@ impl Services {
         }
     }
 
-    /// Makes the server ready only while `readiness` is: a handler's dependency, such as a database, may go away and come back. Meanwhile the server is up, health checks report NOT_SERVING and `/readyz` gives the reason. Only the last call of this method counts.
+    /// Makes the server ready only while `readiness` is: a handler's dependency, such as a database, may go away and
+    /// come back. Meanwhile the server is up, health checks report NOT_SERVING and `/readyz` gives the reason. Only the
+    /// last call of this method counts.
     pub fn ready_while(self, readiness: watch::Receiver<Readiness>) -> Self {
         Self { readiness, ..self }
     }

@@ -36,7 +36,8 @@ use crate::server::service::{BoxError, Register, Service, Services};
 use crate::server::settings::Settings;
 use crate::server::table::Table;
 
-/// How long shutdown may take after the drain, for the audit log, the spans and the data file. Then the process is ended by force.
+/// How long shutdown may take after the drain, for the audit log, the spans and the data file. Then the process is
+/// ended by force.
 const END: Duration = Duration::from_secs(10);
 
 /// How long the last audit events may take to be written.
@@ -182,7 +183,8 @@ fn fitted(limits: LimitSettings) -> Result<LimitSettings, StartError> {
     Ok(fitted)
 }
 
-/// Everything that can be called on a server whose own API has these descriptors, including health and reflection. Its policy is checked against this. A policy may also name the page for browsers.
+/// Everything that can be called on a server whose own API has these descriptors, including health and reflection. Its
+/// policy is checked against this. A policy may also name the page for browsers.
 ///
 /// # Errors
 /// [`InvalidApi`].

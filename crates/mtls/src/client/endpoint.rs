@@ -174,7 +174,8 @@ async fn keep(
     }
 }
 
-/// Waits until our certificate differs from the one that the connection was made with, and then a little longer, so that not all clients move at once.
+/// Waits until our certificate differs from the one that the connection was made with, and then a little longer, so
+/// that not all clients move at once.
 async fn rotated(dialer: &Dialer, connection: &OpenConnection) {
     let mut snapshots = dialer.trust.subscribe();
     let mine = connection.snapshot.leaf().cloned();

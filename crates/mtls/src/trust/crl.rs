@@ -108,7 +108,8 @@ impl RevocationList {
         })
     }
 
-    /// The roots above those of `issuers` that signed it. `None` when its issuer is not among them, so it is unknown who signed it.
+    /// The roots above those of `issuers` that signed it. `None` when its issuer is not among them, so it is unknown
+    /// who signed it.
     pub(crate) fn proven(
         &self,
         issuers: &Issuers<'_>,
@@ -152,7 +153,8 @@ impl RevocationList {
         signed
     }
 
-    /// Whether `message` is the signed part of this list, at the address where `crl` keeps it. The list owns that memory and never changes it.
+    /// Whether `message` is the signed part of this list, at the address where `crl` keeps it. The list owns that
+    /// memory and never changes it.
     pub(crate) fn holds(&self, message: &[u8]) -> bool {
         self.is_as_long_as(message) && self.signed_at.get() == Some(&message.as_ptr().addr())
     }

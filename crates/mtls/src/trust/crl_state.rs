@@ -163,7 +163,8 @@ fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// One line for each: issuer and scope, number, time of issue, digest of the signed part, the roots, and the issuer as text.
+/// One line for each: issuer and scope, number, time of issue, digest of the signed part, the roots, and the issuer as
+/// text.
 fn text(seen: &BTreeMap<Digest, Seen>) -> String {
     let mut text = format!("{FIRST_LINE}\n");
     for (key, seen) in seen {

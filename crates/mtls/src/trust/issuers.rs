@@ -83,7 +83,8 @@ impl Issuer<'_> {
     }
 }
 
-/// Whether a certificate may be a root. Otherwise a leaf among the roots could issue certificates for any name. A root of version 1 says nothing about itself and is refused for that (RFC 5280 §6.1.4(k)).
+/// Whether a certificate may be a root. Otherwise a leaf among the roots could issue certificates for any name. A root
+/// of version 1 says nothing about itself and is refused for that (RFC 5280 §6.1.4(k)).
 pub(crate) fn check_root(root: &X509Certificate<'_>) -> Result<(), &'static str> {
     let constraints = root
         .basic_constraints()

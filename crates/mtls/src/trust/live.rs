@@ -22,11 +22,12 @@ use crate::trust::snapshot::Snapshot;
 use crate::trust::source::{Feed, Source};
 use crate::trust::verify::{ExpiredCrls, MissingCrls, Rules};
 
-/// How long unchanged files are not checked again. They are checked later because their content may become valid, or a handshake may have shown that a list is forged.
+/// How long unchanged files are not checked again. They are checked later because their content may become valid, or a
+/// handshake may have shown that a list is forged.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often the wall clock is compared with the monotonic one, and the difference that makes it set. Connections sleep by
-/// the monotonic clock until a certificate expires, so they are woken when the wall clock was set.
+/// How often the wall clock is compared with the monotonic one, and the difference that makes it set. Connections sleep
+/// by the monotonic clock until a certificate expires, so they are woken when the wall clock was set.
 const CLOCK_INTERVAL: Duration = Duration::from_millis(500);
 const CLOCK_SET: Duration = Duration::from_millis(100);
 
@@ -40,13 +41,15 @@ pub struct Trust {
 /// How credentials are kept current.
 #[derive(Clone, Debug)]
 pub struct Reload {
-    /// The longest time until a change of the files is in use; they are read three times as often. They are compared by content, so a swapped symbolic link counts.
+    /// The longest time until a change of the files is in use; they are read three times as often. They are compared by
+    /// content, so a swapped symbolic link counts.
     pub interval: Duration,
     /// Whether an expired revocation list still counts.
     pub expired_crls: ExpiredCrls,
     /// What it means that an issuer has no revocation list.
     pub missing_crls: MissingCrls,
-    /// A file that records the newest revocation list of each issuer, so that no older one is accepted after a restart. It belongs to one process.
+    /// A file that records the newest revocation list of each issuer, so that no older one is accepted after a restart.
+    /// It belongs to one process.
     pub crl_state: Option<PathBuf>,
 }
 
@@ -112,7 +115,8 @@ impl Trust {
         self.current.borrow().clone()
     }
 
-    /// The same credentials, with counts of their own: for connections that are not to be seen among those of the service.
+    /// The same credentials, with counts of their own: for connections that are not to be seen among those of the
+    /// service.
     pub fn apart(&self) -> Self {
         Self {
             current: self.current.clone(),
@@ -120,7 +124,8 @@ impl Trust {
         }
     }
 
-    /// A receiver that sees each snapshot from the current one on, and the current one again when the wall clock was set.
+    /// A receiver that sees each snapshot from the current one on, and the current one again when the wall clock was
+    /// set.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.current.clone()
     }

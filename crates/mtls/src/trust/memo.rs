@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::crypto::Digest;
 
-/// Results by the digest of what they were computed from. When one half is full, the other half is dropped, so that entries in use stay.
+/// Results by the digest of what they were computed from. When one half is full, the other half is dropped, so that
+/// entries in use stay.
 pub(crate) struct Memo<V> {
     half: usize,
     halves: Mutex<Halves<V>>,

@@ -7,8 +7,8 @@
 //! - the verifier: `verify` of a `server_identity`, over `names`; its errors are in `explain`, its caches in `parsed`,
 //!   `signatures` and `memo`
 //! - what outlasts a restart: `crl_state`
-//! - the result: `snapshot` with our `own_chain` and its `configurations`, kept current by `live`; `no_subscriber` warns of
-//!   a program without a log
+//! - the result: `snapshot` with our `own_chain` and its `configurations`, kept current by `live`; `no_subscriber`
+//!   warns of a program without a log
 
 pub(crate) mod agent;
 pub(crate) mod authorities;

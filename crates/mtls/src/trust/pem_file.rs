@@ -1,4 +1,5 @@
-//! A file of certificates, revocation lists or a key. Errors name its path, and the command that converts another format.
+//! A file of certificates, revocation lists or a key. Errors name its path, and the command that converts another
+//! format.
 
 use std::path::{Path, PathBuf};
 

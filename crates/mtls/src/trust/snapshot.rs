@@ -42,8 +42,8 @@ pub struct Snapshot {
 type RejudgedChain = Arc<OnceLock<Result<(), Refusal>>>;
 
 impl Snapshot {
-    /// The first snapshot. Every part must be valid, except the roots of other trust domains: until its bundle is valid, no
-    /// peer of that trust domain is accepted.
+    /// The first snapshot. Every part must be valid, except the roots of other trust domains: until its bundle is
+    /// valid, no peer of that trust domain is accepted.
     ///
     /// A server needs a certificate that its peers would accept. A client may still ask the server, which may have other
     /// roots, unless its source provides the roots of its certificate too.
@@ -210,7 +210,8 @@ impl Snapshot {
         *bundles = listed;
     }
 
-    /// Whether `own` replaces our own certificate. Neither side replaces a valid one by an invalid one, and a server accepts no invalid one.
+    /// Whether `own` replaces our own certificate. Neither side replaces a valid one by an invalid one, and a server
+    /// accepts no invalid one.
     fn takes(
         &self,
         own: &OwnChain,

@@ -301,7 +301,8 @@ impl Authorities {
             .chain(authorities.map(|cert| (cert.issuer(), cert.serial())))
             .map(|(issuer, serial)| (issuer, serial, lists_of(lists, issuer)))
             .collect();
-        // webpki consults one list of an issuer, and only if its scope fits; being named in any of them revokes. The whole path is checked for that before any unknown status is reported.
+        // webpki consults one list of an issuer, and only if its scope fits; being named in any of them revokes. The
+        // whole path is checked for that before any unknown status is reported.
         for (_, serial, lists) in &certificates {
             for list in lists {
                 if list.crl.find_serial(serial)?.is_some() {
@@ -365,7 +366,8 @@ impl Authorities {
         })
     }
 
-    /// The subjects of the roots, by which a client may choose its certificate. Empty when there are too many to send: they are only a hint (RFC 8446 §4.2.4).
+    /// The subjects of the roots, by which a client may choose its certificate. Empty when there are too many to send:
+    /// they are only a hint (RFC 8446 §4.2.4).
     pub(crate) fn subjects(&self) -> Vec<DistinguishedName> {
         const MAX_HINT: usize = 8 << 10;
         let size: usize = self

@@ -176,7 +176,8 @@ pub(crate) struct Connected {
 /// The verified identity of the database.
 type Seen = (Arc<Peer>, Vec<CertificateDer<'static>>);
 
-/// Serves a connection until it ends, the database's certificate is no longer accepted, or the time after its replacement is over. Returns why.
+/// Serves a connection until it ends, the database's certificate is no longer accepted, or the time after its
+/// replacement is over. Returns why.
 async fn drive(
     mut connection: Connection<Socket, Tls>,
     trust: Trust,

@@ -1,7 +1,7 @@
 //! What a database must be before it is used: durable, in UTF-8, with the rights we need and a schema that we know.
 //!
-//! The schema is that of the numbered files in `migrations`. One server at a time runs those that are missing, each as one
-//! transaction; a database that a newer program has changed is refused.
+//! The schema is that of the numbered files in `migrations`. One server at a time runs those that are missing, each as
+//! one transaction; a database that a newer program has changed is refused.
 
 use tokio_postgres::Client;
 use tracing::info;
@@ -91,7 +91,8 @@ pub(crate) fn newest() -> i32 {
 
 /// The schema of the database, 0 when it has none yet.
 async fn version(client: &Client) -> Result<i32, DatabaseFault> {
-    // Read from the catalog tables: the name lookup of this session may not know yet what another server has just created.
+    // Read from the catalog tables: the name lookup of this session may not know yet what another server has just
+    // created.
     let there =
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE nspname = 'inventory' AND relname = 'meta')";
