@@ -34,7 +34,7 @@ pub enum InvalidPeer {
     TooManyNames(usize),
     /// The leaf has neither a subject nor a subject alternative name that identifies a peer.
     #[error(
-        "the certificate names nobody: its subject is empty, and it has no URI, DNS, IP or e-mail SAN"
+        "the certificate has no identity: its subject is empty, and it has no URI, DNS, IP or e-mail SAN"
     )]
     Nameless,
     /// A name is empty, too long, or has characters that its kind does not have (RFC 5280 §4.2.1.6).

@@ -41,15 +41,17 @@ pub enum Refusal {
     UnknownIssuer,
     /// It has no SPIFFE ID, and the roots are those of trust domains.
     #[error(
-        "the certificate has no SPIFFE ID as its only URI name, so that no trust domain vouches for it: it is no X509-SVID"
+        "the certificate is not an X509-SVID, because a SPIFFE ID is not its only URI name, so no trust domain vouches for it"
     )]
     NoSpiffeId,
     /// Its SPIFFE ID is of a trust domain whose bundle is not here.
-    #[error("its SPIFFE ID is of the trust domain {0}, whose bundle is not here: federate with it")]
+    #[error(
+        "its SPIFFE ID is of the trust domain {0}, whose bundle we do not have: federate with it"
+    )]
     UnknownTrustDomain(String),
     /// It was signed by a root of another trust domain.
     #[error(
-        "its SPIFFE ID is of the trust domain {domain}, and a root of {signer} signed it, which vouches for its own alone"
+        "its SPIFFE ID is of the trust domain {domain}, but its root is of {signer}, which can vouch only for its own"
     )]
     ForeignRoot {
         /// The trust domain of the SPIFFE ID.

@@ -37,7 +37,7 @@ pub(crate) fn of_critical(certificate: &X509Certificate<'_>) -> Option<String> {
         .collect();
     (!unknown.is_empty()).then(|| {
         let unknown = unknown.join(", ");
-        format!("it has a critical extension that is not known here: {unknown}")
+        format!("it has an unsupported critical extension: {unknown}")
     })
 }
 
@@ -53,13 +53,15 @@ pub(crate) fn of_webpki(error: &webpki::Error) -> String {
         E::BadDerTime => "a time in it is malformed, or before 1970, which is not supported",
         E::TrailingData(_) => "it is cut short, or bytes follow its end",
         E::UnsupportedCertVersion => "it is not of version 3 (RFC 5280 §4.1.2.1)",
-        E::EndEntityUsedAsCa => "a certificate that is no CA (CA:TRUE) issued another",
+        E::EndEntityUsedAsCa => "a certificate that is not a CA (CA:TRUE) issued another",
         E::PathLenConstraintViolated => "a CA is further from the leaf than its pathlen allows",
         E::NameConstraintViolation => {
             "a name is outside of the name constraints of its CA, or they are about directory names or URIs, which is not supported"
         }
-        E::ExtensionValueInvalid | E::MalformedExtensions => "an extension is malformed or doubled",
-        E::UnsupportedCriticalExtension => "it has a critical extension that is not known here",
+        E::ExtensionValueInvalid | E::MalformedExtensions => {
+            "an extension is malformed or repeated"
+        }
+        E::UnsupportedCriticalExtension => "it has an unsupported critical extension",
         E::InvalidSerialNumber => "its serial number is negative or longer than 20 octets",
         E::InvalidCertValidity => "its validity ends before it begins",
         E::SignatureAlgorithmMismatch => "it names two different signature algorithms",

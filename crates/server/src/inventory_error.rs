@@ -26,7 +26,7 @@ pub(crate) enum InventoryError {
     FieldsInvalid(Vec<FieldViolation>),
     #[error("there is no item {sku}")]
     SkuUnknown { sku: String },
-    #[error("{requested} units of {sku} were asked for and {available} are available")]
+    #[error("{requested} units of {sku} were requested, but only {available} are available")]
     InsufficientStock {
         sku: String,
         requested: u32,
@@ -34,7 +34,7 @@ pub(crate) enum InventoryError {
     },
     #[error("reservation_id {id} made a reservation of another item or quantity")]
     ReservationIdReused { id: Uuid },
-    #[error("{sku} cannot have {quantity} units: {reserved} are promised")]
+    #[error("{sku} cannot have {quantity} units: {reserved} are reserved")]
     QuantityBelowReserved {
         sku: String,
         quantity: u32,

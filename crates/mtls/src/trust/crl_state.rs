@@ -194,7 +194,7 @@ fn text(seen: &BTreeMap<Digest, Seen>) -> String {
 }
 
 fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, Seen>, String> {
-    let text = str::from_utf8(bytes).map_err(|_bytes| "it is no text".to_owned())?;
+    let text = str::from_utf8(bytes).map_err(|_bytes| "it is not text".to_owned())?;
     let mut lines = text.lines().enumerate();
     if lines.next().is_none_or(|(_, line)| line != FIRST_LINE) {
         return Err(format!("its first line is not {FIRST_LINE:?}"));
@@ -204,14 +204,16 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, Seen>, String> {
         let malformed = |what: &str| format!("line {}: {what}", index + 1);
         if let Some(count) = line.strip_prefix(LAST_LINE) {
             if count.trim_start() != seen.len().to_string() {
-                return Err(malformed("it counts other lines than there are"));
+                return Err(malformed("its number of lines is wrong"));
             }
             return match lines.next() {
                 None if text.ends_with('\n') => Ok(seen),
-                Some(_) | None => Err("it goes on, or is cut, after its last line".to_owned()),
+                Some(_) | None => {
+                    Err("it is truncated, or has data after its last line".to_owned())
+                }
             };
         }
-        let (key, one) = entry(line).ok_or_else(|| malformed("it is no entry"))?;
+        let (key, one) = entry(line).ok_or_else(|| malformed("it is not an entry"))?;
         if seen.insert(key, one).is_some() {
             return Err(malformed("a second entry of one issuer"));
         }

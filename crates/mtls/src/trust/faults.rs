@@ -23,7 +23,7 @@ pub(crate) enum Part {
     ListOf(Vec<u8>),
     /// The source of all parts.
     Source,
-    /// The file that remembers the newest lists.
+    /// The file that records the newest lists.
     CrlState,
 }
 

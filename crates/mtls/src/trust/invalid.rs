@@ -126,7 +126,7 @@ pub enum InvalidCredentials {
         issuer: String,
     },
     /// An authority has no revocation list, and each must have one.
-    #[error("{} has no revocation list of {issuer}, and --tls-require-crl demands one of each CA: publish it, also when it revokes nothing", path.display())]
+    #[error("{} has no revocation list of {issuer}, and --tls-require-crl requires one of each CA: publish it, even if it revokes nothing", path.display())]
     CrlRequired {
         /// Where it was looked for.
         path: PathBuf,
@@ -134,7 +134,7 @@ pub enum InvalidCredentials {
         issuer: String,
     },
     /// The file that records which lists were in use cannot be read or written.
-    #[error("{}, which remembers the newest revocation lists, is not usable: {reason}; put it right, or remove it to take the lists that there are for the newest", path.display())]
+    #[error("{}, which records the newest revocation lists, is not usable: {reason}; correct it, or remove it to accept the present lists as the newest", path.display())]
     CrlState {
         /// The file.
         path: PathBuf,
@@ -142,7 +142,7 @@ pub enum InvalidCredentials {
         reason: String,
     },
     /// A list is older than one that was in use before this start.
-    #[error("the revocation list of {issuer} has {what}, as {} remembers: publish the newest", path.display())]
+    #[error("the revocation list of {issuer} has {what}, as {} records: install the newest", path.display())]
     CrlGoneBack {
         /// The file that records the lists.
         path: PathBuf,
@@ -152,7 +152,7 @@ pub enum InvalidCredentials {
         what: String,
     },
     /// A list was in use before this start, and its issuer no longer has one.
-    #[error("there is no revocation list of {issuer}, and number {number} of it was in use, as {} remembers: put a current one back, or remove that file to stop checking", path.display())]
+    #[error("there is no revocation list of {issuer}, and its list number {number} was in use, as {} records: put a current one back, or remove that file to stop checking", path.display())]
     CrlForgotten {
         /// The file that records the lists.
         path: PathBuf,
@@ -165,7 +165,7 @@ pub enum InvalidCredentials {
     #[error(transparent)]
     Workload(#[from] InvalidWorkload),
     /// The certificate has another identity than its source states.
-    #[error("{} should name {expected}, and names {named}", path.display())]
+    #[error("{} should be for {expected}, but is for {named}", path.display())]
     WrongId {
         /// The chain's place.
         path: PathBuf,

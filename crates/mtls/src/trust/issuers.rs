@@ -88,14 +88,14 @@ impl Issuer<'_> {
 pub(crate) fn check_root(root: &X509Certificate<'_>) -> Result<(), &'static str> {
     let constraints = root
         .basic_constraints()
-        .map_err(|_malformed| "its basicConstraints are malformed or doubled")?;
+        .map_err(|_malformed| "its basicConstraints are malformed or repeated")?;
     match constraints {
         Some(constraints) if constraints.value.ca => check_usage(root),
         Some(_) => Err(
-            "it is no CA (basicConstraints CA:FALSE), so that it cannot be a root: remove it (RFC 5280 §4.2.1.9)",
+            "it is not a CA (basicConstraints CA:FALSE), so it cannot be a root: remove it (RFC 5280 §4.2.1.9)",
         ),
         None => Err(
-            "it does not say that it is a CA (no basicConstraints), so that it cannot be a root: use one of version 3 with CA:TRUE (RFC 5280 §4.2.1.9)",
+            "it has no CA flag (no basicConstraints), so it cannot be a root: use one of version 3 with CA:TRUE (RFC 5280 §4.2.1.9)",
         ),
     }
 }
@@ -104,10 +104,10 @@ pub(crate) fn check_root(root: &X509Certificate<'_>) -> Result<(), &'static str>
 pub(crate) fn check_usage(authority: &X509Certificate<'_>) -> Result<(), &'static str> {
     let usage = authority
         .key_usage()
-        .map_err(|_malformed| "its keyUsage is malformed or doubled")?;
+        .map_err(|_malformed| "its keyUsage is malformed or repeated")?;
     if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
         return Err(
-            "its keyUsage lacks keyCertSign, so that it may not sign certificates (RFC 5280 §4.2.1.3)",
+            "its keyUsage lacks keyCertSign, so it may not sign certificates (RFC 5280 §4.2.1.3)",
         );
     }
     Ok(())

@@ -185,7 +185,7 @@ impl Answer {
     pub(crate) fn read(api: &WorkloadApi, message: &[u8]) -> Result<Self, InvalidWorkload> {
         let malformed = |reason: String| api.malformed(reason);
         let undecodable = |what: &str, error: &prost::DecodeError| {
-            api.malformed(format!("{what} is no message of the standard: {error}"))
+            api.malformed(format!("{what} is not a message of the standard: {error}"))
         };
         let response = Response::decode(message).map_err(|e| undecodable("it", &e))?;
         for (what, count, max) in [
@@ -219,7 +219,7 @@ impl Answer {
             let Some(domain) = trust_domain(&entry.trust_domain) else {
                 let name = entry.trust_domain;
                 return Err(malformed(format!(
-                    "{name:?} is no trust domain to federate with"
+                    "{name:?} is not a trust domain to federate with"
                 )));
             };
             // Our own bundle comes with the SVID, and none may be repeated.
