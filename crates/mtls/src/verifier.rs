@@ -67,7 +67,7 @@ pub fn client_config(
 pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
     Arc::new(Verifier(Current {
         trust: trust.clone(),
-        expected: Expected::Client,
+        expected: ExpectedPeer::Client,
     }))
 }
 
@@ -79,7 +79,7 @@ pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
 pub fn server_verifier(trust: &Trust, expected: ServerIdentity) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Verifier(Current {
         trust: trust.clone(),
-        expected: Expected::Server(expected),
+        expected: ExpectedPeer::Server(expected),
     }))
 }
 
@@ -147,7 +147,7 @@ impl ResolvesClientCert for CurrentCredentials {
 
 /// Whom the other side must prove to be.
 #[derive(Debug)]
-enum Expected {
+enum ExpectedPeer {
     /// Any client.
     Client,
     /// This server.
@@ -157,7 +157,7 @@ enum Expected {
 /// Verifies by the snapshot that is current at each handshake.
 struct Current {
     trust: Trust,
-    expected: Expected,
+    expected: ExpectedPeer,
 }
 
 impl VerifyChain for Current {
@@ -171,8 +171,8 @@ impl VerifyChain for Current {
         let (snapshot, now) = (self.trust.current(), SystemTime::now());
         let authorities = snapshot.authorities();
         let verdict = match &self.expected {
-            Expected::Client => authorities.judge(Role::Client, &chain, now),
-            Expected::Server(expected) => authorities.judge_server(expected, &chain, now),
+            ExpectedPeer::Client => authorities.judge(Role::Client, &chain, now),
+            ExpectedPeer::Server(expected) => authorities.judge_server(expected, &chain, now),
         };
         match verdict {
             Ok(_peer) => Ok(()),

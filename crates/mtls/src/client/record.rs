@@ -16,10 +16,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The results of the last calls of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Record(Mutex<Results>);
+pub(crate) struct Record(Mutex<CallResults>);
 
 #[derive(Debug, Default)]
-struct Results {
+struct CallResults {
     failures: u32,
     ejected: Option<Ejected>,
 }
@@ -35,7 +35,7 @@ impl Record {
     pub(crate) fn observe(&self, served: bool) {
         let mut state = self.state();
         if served {
-            *state = Results::default();
+            *state = CallResults::default();
             return;
         }
         state.failures = state.failures.saturating_add(1);
@@ -65,7 +65,7 @@ impl Record {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, Results> {
+    fn state(&self) -> MutexGuard<'_, CallResults> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
