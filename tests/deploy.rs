@@ -72,7 +72,7 @@ fn every_variable_that_is_set_under_deploy_is_a_setting() {
     assert!(main.contains("env = \"APP_DATA_FILE\""));
     known.insert("APP_DATA_FILE".to_owned());
     let of_server = known.clone();
-    known.extend(variables(&client::settings::Settings::command()));
+    known.extend(variables(&client::settings::ClientArgs::command()));
     for file in ["Dockerfile", "compose.yaml", "compose.postgres.yaml"] {
         let unknown: Vec<_> = mentioned(&deployed(file))
             .difference(&known)
@@ -118,7 +118,7 @@ fn ports_paths_and_the_user_are_those_of_the_programs() {
             .is_some()
     );
     assert!(
-        client::settings::Settings::command()
+        client::settings::ClientArgs::command()
             .find_subcommand("probe")
             .is_some()
     );
