@@ -23,7 +23,6 @@ const MAX_PATH: usize = 8 << 10;
 
 /// A leaf with the cached result of parsing it. Whether its path is accepted is decided each time.
 pub(crate) struct ParsedLeaf {
-    role: Role,
     id: Digest,
     known: Option<Arc<KnownPath>>,
 }
@@ -48,11 +47,15 @@ impl ParsedLeaf {
         if known.is_none() {
             key::check(leaf).map_err(Refusal::UnusableKey)?;
         }
-        Ok(Self { role, id, known })
+        Ok(Self { id, known })
     }
 
-    /// The peer that the leaf names, on this verified path.
-    pub(crate) fn peer(&self, verified: &[&[u8]]) -> Result<Arc<Peer>, InvalidPeer> {
+    /// The peer of this verified path: the cached one, or else that of `read`.
+    pub(crate) fn peer(
+        &self,
+        verified: &[&[u8]],
+        read: impl FnOnce() -> Result<Peer, InvalidPeer>,
+    ) -> Result<Arc<Peer>, InvalidPeer> {
         let same = |known: &&Arc<KnownPath>| {
             known
                 .path
@@ -63,7 +66,7 @@ impl ParsedLeaf {
         if let Some(known) = self.known.as_ref().filter(same) {
             return Ok(known.peer.clone());
         }
-        let peer = Arc::new(Peer::from_verified_path(self.role, verified)?);
+        let peer = Arc::new(read()?);
         if verified.iter().map(|der| der.len()).sum::<usize>() <= MAX_PATH {
             let path = verified.iter().map(|der| Box::from(*der)).collect();
             let peer = peer.clone();

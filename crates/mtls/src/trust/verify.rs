@@ -110,7 +110,7 @@ impl Authorities {
         let leaf = EndEntityCert::try_from(leaf)
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         few_namesakes(intermediates)?;
-        let reading = ParsedLeaf::of(role, leaf_der)?;
+        let parsed = ParsedLeaf::of(role, leaf_der)?;
         let roots = self.roots_for(&leaf)?;
         let anchors = anchors(&roots);
         let verify = |lists: &[&RevocationList], missing, depth, unknown| {
@@ -194,7 +194,7 @@ impl Authorities {
         verified.extend(issuers.iter().map(|der| der.as_ref()));
         verified.extend(root_of(path.anchor(), &roots).map(|root| root.der.as_ref()));
 
-        let peer = reading.peer(&verified)?;
+        let peer = parsed.peer(&verified, || Peer::from_verified_path(role, &verified))?;
         if at > peer.not_after() {
             return Err(Refusal::Expired {
                 not_after: peer.not_after(),
