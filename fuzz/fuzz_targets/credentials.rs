@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cli::OutputFormat;
-use cli::cert::{self, ExpectedName, Platform, Purpose, Verification};
+use cli::cert::{self, ExpectedName, Platform, Verification};
 use cli::pki::certificate::Certificate;
 use cli::pki::{Authority, Revocations, SigningRequest, Subject};
 use cli::text::Printable;
@@ -65,14 +65,14 @@ fn file(bytes: Vec<u8>) {
         let mut shown = Vec::new();
         match cert::describe(Path::new("input"), bytes.clone(), output, &PLATFORMS, now, &mut shown) {
             Ok(()) => shown.split(|b| *b == b'\n').for_each(|line| one_line(&String::from_utf8_lossy(line))),
-            Err(error) => one_line(&countersign::base::text::in_one_line(&error)),
+            Err(error) => one_line(&countersign::base::text::in_one_line(&*error)),
         }
     }
     let input = PemFile::new("input", bytes.clone());
     let at = SystemTime::from(now);
     for (purpose, name, crls) in [
-        (Purpose::Client, "spiffe://acme.test/orders", None),
-        (Purpose::Server, "localhost", Some(input.clone())),
+        (Role::Client, "spiffe://acme.test/orders", None),
+        (Role::Server, "localhost", Some(input.clone())),
     ] {
         let name: ExpectedName = name.parse().unwrap();
         let roots = [input.clone()];
@@ -89,13 +89,13 @@ fn file(bytes: Vec<u8>) {
     }
     let Ok(text) = String::from_utf8(bytes) else { return };
     if let Err(invalid) = SigningRequest::from_pem(text.as_bytes()) {
-        one_line(&countersign::base::text::in_one_line(&invalid));
+        one_line(&countersign::base::text::in_one_line(&*invalid));
     }
     if let Err(invalid) = Revocations::from_pem(&text) {
-        one_line(&countersign::base::text::in_one_line(&invalid));
+        one_line(&countersign::base::text::in_one_line(&*invalid));
     }
     if let Err(invalid) = Authority::from_pem(&text, &text) {
-        one_line(&countersign::base::text::in_one_line(&invalid));
+        one_line(&countersign::base::text::in_one_line(&*invalid));
     }
 }
 

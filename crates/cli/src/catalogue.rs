@@ -7,7 +7,7 @@ const HEADING: &str = "### `";
 const DO: &str = "- Do: ";
 
 /// What to do about `code`, when the catalogue has it.
-pub fn remedy(code: &str) -> Option<&'static str> {
+pub(crate) fn remedy(code: &str) -> Option<&'static str> {
     let (_, entry) = ERRORS.split_once(&format!("\n{HEADING}{code}`\n"))?;
     let entry = entry.split(HEADING).next().unwrap_or(entry);
     entry.lines().find_map(|line| line.strip_prefix(DO))

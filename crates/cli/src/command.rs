@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{cert, demo, doctor, new, pki, policy};
-use countersign::program::tool;
+use countersign::program::{exit, tool};
 
 /// Makes, shows and checks certificates and policies for mutual TLS.
 #[derive(Debug, Parser)]
@@ -47,23 +47,19 @@ fn named(command: clap::Command) -> clap::Command {
 pub fn main() -> ExitCode {
     let Countersign { command } = countersign::program::parse_with(named);
     let mut out = io::stdout().lock();
-    let done: Result<ExitCode, anyhow::Error> = match command {
-        Command::Pki(pki) => pki::command::run(pki, &mut out).map_err(Into::into),
-        Command::Cert(cert) => cert::run(cert, &mut out).map_err(Into::into),
-        Command::Policy(policy) => policy::run(policy, &mut out).map_err(Into::into),
-        Command::Demo(demo) => demo::run(&demo, &mut out).map_err(Into::into),
-        Command::New(new) => new::run(&new, &mut out).map_err(Into::into),
-        Command::Doctor(doctor) => doctor::run(doctor, &mut out).map_err(Into::into),
+    let done = match command {
+        Command::Pki(pki) => pki::command::run(pki, &mut out),
+        Command::Cert(cert) => cert::run(cert, &mut out),
+        Command::Policy(policy) => policy::run(policy, &mut out),
+        Command::Demo(demo) => demo::run(&demo, &mut out),
+        Command::New(new) => new::run(&new, &mut out),
+        Command::Doctor(doctor) => doctor::run(doctor, &mut out),
     };
     done.unwrap_or_else(
         |error| match error.root_cause().downcast_ref::<io::Error>() {
             // The reader has seen enough, as `head` has.
-            Some(closed) if closed.kind() == io::ErrorKind::BrokenPipe => {
-                countersign::program::exit::OK
-            }
-            Some(_) | None => {
-                countersign::program::exit::with(countersign::program::exit::USAGE, &*error)
-            }
+            Some(closed) if closed.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+            Some(_) | None => exit::with(exit::USAGE, &*error),
         },
     )
 }

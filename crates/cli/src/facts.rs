@@ -8,34 +8,34 @@ use crate::pki::certificate::{Certificate, Names};
 
 /// The fields of a certificate that matter to a service. As text they are unescaped, for JSON.
 #[derive(Clone, Debug, Serialize)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// In hexadecimal.
-    pub serial: String,
+    pub(crate) serial: String,
     /// An RFC 4514 string, or why there is none.
-    pub subject: String,
+    pub(crate) subject: String,
     /// An RFC 4514 string, or why there is none.
-    pub issuer: String,
+    pub(crate) issuer: String,
     /// The URI names.
-    pub uris: Vec<String>,
+    pub(crate) uris: Vec<String>,
     /// The DNS names.
-    pub dns: Vec<String>,
+    pub(crate) dns: Vec<String>,
     /// The IP addresses.
-    pub ips: Vec<String>,
+    pub(crate) ips: Vec<String>,
     /// The e-mail addresses.
-    pub emails: Vec<String>,
+    pub(crate) emails: Vec<String>,
     /// The extended key usages as RFC 5280 names them; null when the extension is missing.
-    pub usages: Option<Vec<String>>,
+    pub(crate) usages: Option<Vec<String>>,
     /// By RFC 3339.
-    pub not_before: String,
+    pub(crate) not_before: String,
     /// By RFC 3339.
-    pub not_after: String,
+    pub(crate) not_after: String,
     /// Until it expires; negative when it has. One hundredth of a day is about a quarter of an hour.
-    pub days_left: f64,
+    pub(crate) days_left: f64,
 }
 
 impl Facts {
     /// Reads them from a certificate.
-    pub fn of(certificate: &Certificate<'_>, now: OffsetDateTime) -> Self {
+    pub(crate) fn of(certificate: &Certificate, now: OffsetDateTime) -> Self {
         let Names {
             uris,
             dns,
@@ -67,7 +67,7 @@ impl Facts {
 
     /// The name by which gRFC A41 identifies the holder: the first URI, else the first DNS name, else the
     /// subject.
-    pub fn principal(&self) -> &str {
+    pub(crate) fn principal(&self) -> &str {
         self.uris
             .first()
             .or_else(|| self.dns.first())

@@ -1,16 +1,17 @@
 //! The `countersign` tool as a library: what its commands do, without a command line around it.
 //!
-//! Certificates are made here for development and tests. Nothing here is linked into the server or the
-//! client.
+//! Certificates are made here for development and tests. Nothing here is linked into a server or a client.
+//!
+//! Errors are [`anyhow::Error`]: text for people, with its causes. A command that fails prints it in one line.
 
-pub mod catalogue;
+mod catalogue;
 pub mod cert;
 pub mod codes;
 mod command;
-pub mod demo;
-pub mod doctor;
-pub mod facts;
-pub mod new;
+mod demo;
+mod doctor;
+mod facts;
+mod new;
 pub mod pki;
 pub mod policy;
 pub mod rights;

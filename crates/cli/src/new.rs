@@ -3,9 +3,11 @@
 //! Stamping replaces names, and says where the library is. When one file cannot be written, none stays.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::pki::IdentityName;
 
@@ -75,7 +77,7 @@ const KEYWORDS: [&str; 52] = [
 
 /// Makes a service of your own: a workspace that builds, with tests and a demo
 #[derive(Debug, clap::Args)]
-pub struct New {
+pub(crate) struct New {
     /// The name of the package, such as payments
     name: String,
     /// The full name of the gRPC service [default: NAME.v1.NameService]
@@ -86,64 +88,14 @@ pub struct New {
     path: Option<PathBuf>,
 }
 
-/// Why nothing was made.
-#[derive(Debug, thiserror::Error)]
-pub enum NewError {
-    /// No package can have this name.
-    #[error("NAME {name:?}: {reason}")]
-    Name {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// No service can have this name.
-    #[error("--service {name:?}: {reason}")]
-    Service {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Something is there already.
-    #[error("{}: it exists already; name another directory with --path", .0.display())]
-    Exists(PathBuf),
-    /// A workspace of cargo would hold it, and cargo takes no workspace inside another.
-    #[error(
-        "{}: it is inside the workspace of {}, and a service is a workspace of its own; name a directory outside with --path",
-        directory.display(),
-        workspace.display()
-    )]
-    Inside {
-        /// What was to be made.
-        directory: PathBuf,
-        /// The manifest of the workspace.
-        workspace: PathBuf,
-    },
-    /// A directory or file cannot be written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The result cannot be written.
-    #[error("{0}")]
-    Output(#[from] io::Error),
-}
-
-/// Makes the service.
-///
-/// # Errors
-/// [`NewError`], and nothing was made.
-pub fn run(new: &New, out: &mut impl Write) -> Result<ExitCode, NewError> {
+/// Makes the service, or nothing.
+pub(crate) fn run(new: &New, out: &mut impl Write) -> Result<ExitCode> {
     check_name(&new.name)?;
     let service = match &new.service {
         Some(service) => ServiceName::parse(service)?,
         None => ServiceName::of_package(&new.name)?,
     };
-    let names = Names {
+    let names = Stamp {
         name: &new.name,
         service,
     };
@@ -164,7 +116,7 @@ pub fn run(new: &New, out: &mut impl Write) -> Result<ExitCode, NewError> {
 }
 
 /// The names that stand in for those of the template.
-struct Names<'a> {
+struct Stamp<'a> {
     name: &'a str,
     service: ServiceName,
 }
@@ -178,11 +130,8 @@ struct ServiceName {
     name: String,
 }
 
-fn check_name(name: &str) -> Result<(), NewError> {
-    let wrong = |reason| NewError::Name {
-        name: name.to_owned(),
-        reason,
-    };
+fn check_name(name: &str) -> Result<()> {
+    let wrong = |reason| anyhow!("NAME {name:?}: {reason}");
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_part) {
         return Err(wrong(
@@ -212,7 +161,7 @@ fn check_name(name: &str) -> Result<(), NewError> {
 
 impl ServiceName {
     /// `payments.v1.PaymentsService` for `payments`.
-    fn of_package(name: &str) -> Result<Self, NewError> {
+    fn of_package(name: &str) -> Result<Self> {
         let words: Vec<_> = name
             .split(['-', '_'])
             .filter(|word| !word.is_empty())
@@ -227,11 +176,8 @@ impl ServiceName {
         Self::parse(&format!("{}.v1.{camel}Service", words.join("_")))
     }
 
-    fn parse(text: &str) -> Result<Self, NewError> {
-        let wrong = |reason: String| NewError::Service {
-            name: text.to_owned(),
-            reason,
-        };
+    fn parse(text: &str) -> Result<Self> {
+        let wrong = |reason: String| anyhow!("--service {text:?}: {reason}");
         let shape = || {
             wrong(
                 "it must be package.vN.NameService, such as payments.v1.PaymentService".to_owned(),
@@ -281,7 +227,7 @@ impl ServiceName {
     }
 }
 
-impl Names<'_> {
+impl Stamp<'_> {
     /// Where a file of the template goes.
     fn file(&self, file: &str) -> PathBuf {
         if file != CONTRACT {
@@ -376,34 +322,33 @@ fn is_workspace(manifest: &PathBuf) -> bool {
 }
 
 /// Writes all of it beside its place, and moves it there.
-fn write(names: &Names<'_>, directory: &Path, library: Option<&Path>) -> Result<(), NewError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| NewError::File { path, source }
-    };
-    if directory.symlink_metadata().is_ok() {
-        return Err(NewError::Exists(directory.to_owned()));
-    }
+fn write(names: &Stamp<'_>, directory: &Path, library: Option<&Path>) -> Result<()> {
+    let named = |path: &Path| path.display().to_string();
+    ensure!(
+        directory.symlink_metadata().is_err(),
+        "{}: it exists already; name another directory with --path",
+        directory.display()
+    );
     let parent = match directory.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
     };
-    let place = parent.canonicalize().map_err(failed(parent))?;
+    let place = parent.canonicalize().with_context(|| named(parent))?;
     if let Some(workspace) = place
         .ancestors()
         .map(|dir| dir.join(MANIFEST))
         .find(is_workspace)
     {
-        let directory = directory.to_owned();
-        return Err(NewError::Inside {
-            directory,
-            workspace,
-        });
+        bail!(
+            "{}: it is inside the workspace of {}, and a service is a workspace of its own; name a directory outside with --path",
+            directory.display(),
+            workspace.display()
+        );
     }
     let beside = tempfile::Builder::new()
         .prefix(".countersign-new-")
         .tempdir_in(parent)
-        .map_err(failed(parent))?;
+        .with_context(|| named(parent))?;
     // Not the temporary directory itself, which only its owner may read.
     let made = beside.path().join("made");
     for (file, text) in FILES {
@@ -415,10 +360,10 @@ fn write(names: &Names<'_>, directory: &Path, library: Option<&Path>) -> Result<
             text
         };
         let dir = path.parent().unwrap_or(&made);
-        fs::create_dir_all(dir).map_err(failed(dir))?;
-        fs::write(&path, text).map_err(failed(&path))?;
+        fs::create_dir_all(dir).with_context(|| named(dir))?;
+        fs::write(&path, text).with_context(|| named(&path))?;
     }
-    fs::rename(&made, directory).map_err(failed(directory))
+    fs::rename(&made, directory).with_context(|| named(directory))
 }
 
 #[cfg(test)]

@@ -2,31 +2,23 @@
 //! identities.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::{Context as _, Result};
 use authz::{Api, Policy};
 use http::HeaderMap;
 use identity::{Peer, Role};
 use mtls::{Authorities, ExpiredCrls, PemFile};
 use time::OffsetDateTime;
 
-use crate::pki::{Authority, Roster, Usage, Validity};
-
-/// The trust domain of the identities, which is the default of `pki init`.
-const DOMAIN: &str = "acme.test";
-
-/// No file of identities is larger (1 MiB).
-const MAX_IDENTITIES: u64 = 1 << 20;
+use crate::pki::{Authority, Roster, TrustDomain, Usage, Validity};
 
 /// Why the rights are not known: the file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {reason}", file.display())]
-pub struct RightsError {
-    file: PathBuf,
-    reason: String,
-}
+#[error("{0:#}")]
+pub struct RightsError(anyhow::Error);
 
 /// A policy, the RPCs of a service, and its callers.
 #[derive(Debug)]
@@ -48,15 +40,11 @@ impl Rights {
         descriptors: &[u8],
         identities: impl AsRef<Path>,
     ) -> Result<Self, RightsError> {
-        let (file, roster) = (policy.as_ref(), identities.as_ref());
-        let text = base::file::read(file, Policy::MAX_BYTES).map_err(|e| wrong(file, &e))?;
-        let policy = Policy::parse(&text).map_err(|e| wrong(file, &e))?;
-        let api = countersign::server::api(descriptors)
-            .map_err(|e| wrong(Path::new("the descriptors"), &e))?;
+        let api = countersign::server::api(descriptors).context("the descriptors");
         Ok(Self {
-            policy,
-            api,
-            peers: peers(roster)?,
+            policy: read_policy(policy.as_ref()).map_err(RightsError)?,
+            api: api.map_err(RightsError)?,
+            peers: peers(identities.as_ref()).map_err(RightsError)?,
         })
     }
 
@@ -88,18 +76,18 @@ impl Rights {
     }
 }
 
-fn peers(file: &Path) -> Result<Vec<(String, Arc<Peer>)>, RightsError> {
-    let wrong = |error: &dyn std::fmt::Display| wrong(file, error);
-    let text = base::file::text(file, MAX_IDENTITIES).map_err(|e| wrong(&e))?;
-    let domain = DOMAIN.parse().map_err(|e| wrong(&e))?;
-    let roster =
-        Roster::parse(&file.display().to_string(), &text, &domain).map_err(|e| wrong(&e))?;
-    let validity = Validity::starting(OffsetDateTime::now_utc(), Duration::from_secs(3600))
-        .map_err(|e| wrong(&e))?;
-    let root = Authority::root("Tests", validity).map_err(|e| wrong(&e))?;
+fn read_policy(file: &Path) -> Result<Policy> {
+    let named = || file.display().to_string();
+    let text = base::file::read(file, Policy::MAX_BYTES).with_context(named)?;
+    Policy::parse(&text).with_context(named)
+}
+
+fn peers(file: &Path) -> Result<Vec<(String, Arc<Peer>)>> {
+    let roster = Roster::read(file, &TrustDomain::default())?;
+    let validity = Validity::starting(OffsetDateTime::now_utc(), Duration::from_secs(3600))?;
+    let root = Authority::root("Tests", validity)?;
     let anchor = PemFile::new("ca.crt", root.certificate_pem().into());
-    let authorities = Authorities::of_files(&[anchor], &[], &[], ExpiredCrls::default());
-    let authorities = authorities.map_err(|e| wrong(&e))?;
+    let authorities = Authorities::of_files(&[anchor], &[], &[], ExpiredCrls::default())?;
     let callers = roster
         .entries()
         .filter(|(_, request)| match request.usage() {
@@ -108,17 +96,9 @@ fn peers(file: &Path) -> Result<Vec<(String, Arc<Peer>)>, RightsError> {
         });
     callers
         .map(|(name, request)| {
-            let leaf = root.issue(&request.spec(validity)).map_err(|e| wrong(&e))?;
-            let peer = authorities.judge(Role::Client, &leaf.chain, SystemTime::now());
-            let peer = peer.map_err(|e| wrong(&e))?;
+            let leaf = root.issue(&request.spec(validity))?;
+            let peer = authorities.judge(Role::Client, &leaf.chain, SystemTime::now())?;
             Ok((name.to_string(), Arc::new(peer)))
         })
         .collect()
-}
-
-fn wrong(file: &Path, error: &dyn std::fmt::Display) -> RightsError {
-    RightsError {
-        file: file.to_owned(),
-        reason: error.to_string(),
-    }
 }

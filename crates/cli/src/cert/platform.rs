@@ -4,20 +4,21 @@
 //! Each rule is the platform's own, for a root that its user or its administrator added. The stricter rules for public
 //! authorities, such as 398 days, do not apply to those. Nobody is asked: what is not said here is not promised.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::net::IpAddr;
 
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use pki_types::CertificateDer;
 use serde::Serialize;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_MD5WITHRSAENC,
     OID_PKCS1_RSAENCRYPTION, OID_PKCS1_SHA1WITHRSA, OID_SIG_ED25519, Oid,
 };
-use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::pki::certificate::{Certificate, Malformed};
+use crate::pki::certificate::Certificate;
 use crate::pki::{Purpose, Validity};
 
 /// What is asked about a certificate.
@@ -33,8 +34,8 @@ pub enum Platform {
 }
 
 /// Why a platform does not take a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Objection {
+#[derive(Clone, Debug, Serialize)]
+struct Objection {
     /// Stable.
     code: &'static str,
     reason: String,
@@ -48,48 +49,42 @@ pub(super) struct Opinion {
     of: Of,
 }
 
+type ByRole = BTreeMap<&'static str, Vec<Objection>>;
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Of {
-    /// Of a leaf, in each role.
-    Leaf {
-        as_client: Vec<Objection>,
-        as_server: Vec<Objection>,
-    },
-    /// Of an authority, as one that its user adds.
-    Authority { as_authority: Vec<Objection> },
+    /// Of a leaf: `as_client` and `as_server`.
+    Leaf(ByRole),
+    /// Of an authority that its user adds: `as_authority`.
+    Authority(ByRole),
+    /// Of a PKCS#12 file.
+    Objections(Vec<Objection>),
 }
 
 impl Opinion {
     /// By the fields of a chain, the leaf first; no signature is verified.
-    pub(super) fn new(
-        platform: Platform,
-        chain: &[Certificate<'_>],
-        ders: &[CertificateDer<'_>],
-    ) -> Result<Self, Malformed> {
-        let parsed = ders
-            .iter()
-            .map(|der| X509Certificate::from_der(der).map(|(_rest, parsed)| parsed))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(Malformed::new)?;
-        let signed: Vec<_> = parsed
-            .iter()
-            .enumerate()
-            .flat_map(|(index, it)| platform.signature(index + 1, it))
-            .collect();
-        let (Some(leaf), Some(fields)) = (chain.first(), parsed.first()) else {
-            return Err(Malformed::new("there is none"));
+    pub(super) fn new(platform: Platform, chain: &[Certificate]) -> Result<Self> {
+        let leaf = chain.first().context("there is none")?;
+        let mut of_path = Vec::new();
+        for (index, certificate) in chain.iter().enumerate() {
+            of_path.extend(platform.signature(index + 1, &certificate.parsed()?));
+        }
+        let fields = leaf.parsed()?;
+        let in_role = |purpose| {
+            let mut objections = platform.leaf(leaf, &fields, purpose);
+            objections.extend(of_path.clone());
+            objections
         };
-        let of = if leaf.is_authority() {
-            Of::Authority {
-                as_authority: signed,
-            }
-        } else {
-            let in_role = |own: Vec<Objection>| own.into_iter().chain(signed.clone()).collect();
-            Of::Leaf {
-                as_client: in_role(platform.client(leaf, fields)),
-                as_server: in_role(platform.server(leaf, fields)),
-            }
+        let of = match leaf.is_authority() {
+            true => Of::Authority([("as_authority", of_path)].into()),
+            false => Of::Leaf(
+                [
+                    ("as_client", in_role(&Purpose::Client)),
+                    ("as_server", in_role(&Purpose::Server)),
+                ]
+                .into(),
+            ),
         };
         Ok(Self { platform, of })
     }
@@ -97,21 +92,18 @@ impl Opinion {
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let name = self.platform.name();
         let roles = match &self.of {
-            Of::Leaf {
-                as_client,
-                as_server,
-            } => vec![("client", as_client), ("server", as_server)],
-            Of::Authority { as_authority } => vec![("authority", as_authority)],
+            Of::Leaf(roles) | Of::Authority(roles) => roles
+                .iter()
+                .map(|(role, objections)| (format!("{}: ", role.replace('_', " ")), objections))
+                .collect(),
+            Of::Objections(objections) => vec![(String::new(), objections)],
         };
         for (role, objections) in roles {
             if objections.is_empty() {
-                writeln!(
-                    out,
-                    "  {name:<10} as {role}: nothing is seen that it refuses"
-                )?;
+                writeln!(out, "  {name:<10} {role}nothing is seen that it refuses")?;
             }
             for Objection { code, reason } in objections {
-                writeln!(out, "  {name:<10} as {role}: refuses: {code}: {reason}")?;
+                writeln!(out, "  {name:<10} {role}refuses: {code}: {reason}")?;
             }
         }
         Ok(())
@@ -130,181 +122,173 @@ impl Platform {
         }
     }
 
-    fn server(self, leaf: &Certificate<'_>, fields: &X509Certificate<'_>) -> Vec<Objection> {
+    fn leaf(
+        self,
+        leaf: &Certificate,
+        fields: &X509Certificate<'_>,
+        purpose: &Purpose,
+    ) -> Vec<Objection> {
+        // The names and the lifetime of a client are for the server to judge.
+        let of_server = match *purpose == Purpose::Server {
+            true => [self.host_name(leaf, fields), self.lifetime(leaf.validity())],
+            false => [None, None],
+        };
         let objections = [
-            self.host_name(leaf, fields),
-            self.usage(leaf, &Purpose::Server),
-            self.lifetime(leaf.validity()),
+            self.usage(leaf, purpose),
             self.critical_names(leaf, fields),
             self.key_usage(fields),
             self.handshake_key(fields.public_key()),
         ];
-        objections.into_iter().flatten().collect()
+        of_server.into_iter().chain(objections).flatten().collect()
     }
 
-    /// The names of a client are for the server to judge.
-    fn client(self, leaf: &Certificate<'_>, fields: &X509Certificate<'_>) -> Vec<Objection> {
-        let objections = [
-            self.usage(leaf, &Purpose::Client),
-            self.critical_names(leaf, fields),
-            self.key_usage(fields),
-            self.handshake_key(fields.public_key()),
-        ];
-        objections.into_iter().flatten().collect()
-    }
-
-    fn host_name(self, leaf: &Certificate<'_>, fields: &X509Certificate<'_>) -> Option<Objection> {
+    fn host_name(self, leaf: &Certificate, fields: &X509Certificate<'_>) -> Option<Objection> {
         let names = leaf.names();
-        if let Some(address) = names.dns.iter().find(|name| is_address(name)) {
-            return Some(Objection::new(
+        if let Some(address) = { names.dns.iter() }.find(|name| name.parse::<IpAddr>().is_ok()) {
+            return objection(
                 "IP_AS_DNS",
                 format!(
                     "{address} is an IP address under DNS, where it names no host; put it under IP"
                 ),
-            ));
+            );
         }
         if !names.dns.is_empty() || !names.ips.is_empty() {
             return None;
         }
-        let has_common_name = fields.subject().iter_common_name().next().is_some();
-        match self {
+        let missing = "it has no DNS name and no IP address as a subject alternative name";
+        let why = match (fields.subject().iter_common_name().next(), self) {
             // Without a DNS name, the common name counts.
-            Self::Java if has_common_name => None,
-            Self::Macos | Self::Chrome | Self::Java => Some(Objection::new(
-                "NO_HOST_NAME",
-                match has_common_name {
-                    true => "it has no DNS name and no IP address as a subject alternative name, and the common name does not count",
-                    false => "it has no DNS name and no IP address as a subject alternative name, so that it is no host's",
-                }
-                .to_owned(),
-            )),
-        }
+            (Some(_), Self::Java) => return None,
+            (Some(_), Self::Macos | Self::Chrome) => "and the common name does not count",
+            (None, _) => "so that it is no host's",
+        };
+        objection("NO_HOST_NAME", format!("{missing}, {why}"))
     }
 
-    fn usage(self, leaf: &Certificate<'_>, wanted: &Purpose) -> Option<Objection> {
-        match (leaf.purposes(), self, wanted) {
-            (None, Self::Macos, Purpose::Server) => Some(Objection::new(
+    fn usage(self, leaf: &Certificate, wanted: &Purpose) -> Option<Objection> {
+        match leaf.purposes() {
+            None if self == Self::Macos && *wanted == Purpose::Server => objection(
                 "NO_USAGE",
-                "it has no extended key usage, and Apple requires serverAuth".to_owned(),
-            )),
-            (None, _, _) => None,
-            (Some(purposes), Self::Chrome | Self::Java, _) if purposes.contains(&Purpose::Any) => {
-                None
-            }
-            (Some(purposes), _, _) => (!purposes.contains(wanted)).then(|| {
-                let text = format!("its extended key usages are without {wanted}");
-                Objection::new("WRONG_USAGE", text)
-            }),
+                "it has no extended key usage, and Apple requires serverAuth",
+            ),
+            None => None,
+            Some(purposes) if purposes.contains(wanted) => None,
+            Some(purposes) if self != Self::Macos && purposes.contains(&Purpose::Any) => None,
+            Some(_) => objection(
+                "WRONG_USAGE",
+                format!("its extended key usages are without {wanted}"),
+            ),
         }
     }
 
     fn lifetime(self, validity: Validity) -> Option<Objection> {
-        let Validity {
-            not_before,
-            not_after,
-        } = validity;
-        let lifetime = not_after - not_before;
-        let too_long = self == Self::Macos && lifetime > time::Duration::days(APPLE_DAYS);
-        too_long.then(|| {
-            let days = lifetime.whole_days();
-            let text = format!("it is valid for {days} days, and Apple accepts {APPLE_DAYS}");
-            Objection::new("VALID_TOO_LONG", text)
-        })
+        let lifetime = validity.not_after - validity.not_before;
+        if self != Self::Macos || lifetime <= time::Duration::days(APPLE_DAYS) {
+            return None;
+        }
+        let days = lifetime.whole_days();
+        objection(
+            "VALID_TOO_LONG",
+            format!("it is valid for {days} days, and Apple accepts {APPLE_DAYS}"),
+        )
     }
 
-    fn critical_names(
-        self,
-        leaf: &Certificate<'_>,
-        fields: &X509Certificate<'_>,
-    ) -> Option<Objection> {
+    fn critical_names(self, leaf: &Certificate, fields: &X509Certificate<'_>) -> Option<Objection> {
         let names = fields.subject_alternative_name().ok().flatten();
         let is_wrong = leaf.subject().is_ok_and(|subject| subject.is_empty())
             && names.is_none_or(|extension| !extension.critical);
-        (is_wrong && self != Self::Macos).then(|| {
-            Objection::new(
-                "NAMES_NOT_CRITICAL",
-                "it has no subject, and its alternative names are not marked as critical (RFC 5280 §4.2.1.6)".to_owned(),
-            )
-        })
+        if !is_wrong || self == Self::Macos {
+            return None;
+        }
+        objection(
+            "NAMES_NOT_CRITICAL",
+            "it has no subject, and its alternative names are not marked as critical (RFC 5280 §4.2.1.6)",
+        )
     }
 
     /// In TLS 1.3 a key signs, whatever else it may do.
     fn key_usage(self, fields: &X509Certificate<'_>) -> Option<Objection> {
         let usage = fields.key_usage().ok().flatten()?;
-        let is_wrong = !usage.value.digital_signature();
-        (is_wrong && self != Self::Macos).then(|| {
-            Objection::new(
-                "KEY_USAGE",
-                "its key usage is without digitalSignature".to_owned(),
-            )
-        })
+        if usage.value.digital_signature() || self == Self::Macos {
+            return None;
+        }
+        objection("KEY_USAGE", "its key usage is without digitalSignature")
     }
 
     /// What the platform cannot use in a handshake, or finds too weak.
     fn handshake_key(self, key: &SubjectPublicKeyInfo<'_>) -> Option<Objection> {
-        let unsupported = |what: &str| {
-            let text = format!(
-                "its key is {what}, which {} does not use for TLS; take P-256",
-                self.name()
-            );
-            Some(Objection::new("KEY_UNSUPPORTED", text))
+        let what = match (Key::of(key), self) {
+            (Key::Ed25519, Self::Macos | Self::Chrome) => "Ed25519",
+            (Key::Other, _) => "of another kind than RSA, ECDSA and Ed25519",
+            (Key::OtherCurve, Self::Chrome) => "on another curve than P-256 and P-384",
+            (Key::Rsa(_) | Key::P256Or384 | Key::OtherCurve | Key::Ed25519, _) => return None,
         };
-        match (Key::of(key), self) {
-            (Key::Ed25519, Self::Macos | Self::Chrome) => unsupported("Ed25519"),
-            (Key::Other, _) => unsupported("of another kind than RSA, ECDSA and Ed25519"),
-            (Key::OtherCurve, Self::Chrome) => unsupported("on another curve than P-256 and P-384"),
-            (Key::Rsa(_) | Key::P256 | Key::P384 | Key::OtherCurve | Key::Ed25519, _) => None,
-        }
+        let name = self.name();
+        objection(
+            "KEY_UNSUPPORTED",
+            format!("its key is {what}, which {name} does not use for TLS; take P-256"),
+        )
     }
 
     /// What makes a certificate on the path weak: how it is signed, and what its key can sign.
     fn signature(self, position: usize, fields: &X509Certificate<'_>) -> Vec<Objection> {
-        let mut objections = Vec::new();
+        let name = self.name();
         let is_root = fields.subject().as_raw() == fields.issuer().as_raw();
         let algorithm = &fields.signature_algorithm.algorithm;
-        // Nobody verifies what a trusted root says of itself.
-        let hash = (!is_root).then(|| weak_hash(algorithm)).flatten();
-        if let Some(hash) = hash
-            && (self != Self::Java || hash == "MD5")
-        {
-            let text = format!("certificate {position} is signed over {hash}");
-            objections.push(Objection::new("WEAK_SIGNATURE", text));
-        }
-        if *algorithm == OID_SIG_ED25519 && self != Self::Java {
-            let text = format!(
-                "certificate {position} is signed by an Ed25519 key, which {} does not verify; take P-256",
-                self.name()
-            );
-            objections.push(Objection::new("SIGNATURE_UNSUPPORTED", text));
-        }
+        let weak = match weak_hash(algorithm) {
+            // Nobody verifies what a trusted root says of itself.
+            Some(hash) if !is_root && (self != Self::Java || hash == "MD5") => objection(
+                "WEAK_SIGNATURE",
+                format!("certificate {position} is signed over {hash}"),
+            ),
+            Some(_) | None => None,
+        };
+        let unsupported = match *algorithm == OID_SIG_ED25519 && self != Self::Java {
+            true => objection(
+                "SIGNATURE_UNSUPPORTED",
+                format!(
+                    "certificate {position} is signed by an Ed25519 key, which {name} does not verify; take P-256"
+                ),
+            ),
+            false => None,
+        };
         let least = match self {
             Self::Macos => 2_048,
             Self::Chrome | Self::Java => 1_024,
         };
-        if let Key::Rsa(bits) = Key::of(fields.public_key())
-            && bits < least
-        {
-            let text = format!(
-                "the RSA key of certificate {position} has {bits} bits, and {} wants {least}",
-                self.name()
-            );
-            objections.push(Objection::new("WEAK_KEY", text));
+        let short = match Key::of(fields.public_key()) {
+            Key::Rsa(bits) if bits < least => objection(
+                "WEAK_KEY",
+                format!(
+                    "the RSA key of certificate {position} has {bits} bits, and {name} wants {least}"
+                ),
+            ),
+            Key::Rsa(_) | Key::P256Or384 | Key::OtherCurve | Key::Ed25519 | Key::Other => None,
+        };
+        [weak, unsupported, short].into_iter().flatten().collect()
+    }
+
+    fn file(self, encryption: &[&str]) -> Option<Objection> {
+        let is_modern = encryption.iter().any(|name| name.starts_with("PBES2"));
+        if !is_modern || self != Self::Macos {
+            return None;
         }
-        objections
+        objection(
+            "PKCS12_MODERN",
+            "the keychain does not read PBES2: write the file with `pki export --p12-compatible`",
+        )
     }
 }
 
-impl Objection {
-    fn new(code: &'static str, reason: String) -> Self {
-        Self { code, reason }
-    }
+fn objection(code: &'static str, reason: impl Into<String>) -> Option<Objection> {
+    let reason = reason.into();
+    Some(Objection { code, reason })
 }
 
 enum Key {
     /// With so many bits.
     Rsa(usize),
-    P256,
-    P384,
+    P256Or384,
     OtherCurve,
     Ed25519,
     Other,
@@ -322,10 +306,8 @@ impl Key {
             Self::Rsa(bits.unwrap_or_default())
         } else if *algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
             Self::Other
-        } else if curve == Some(OID_EC_P256) {
-            Self::P256
-        } else if curve == Some(OID_NIST_EC_P384) {
-            Self::P384
+        } else if curve.is_some_and(|curve| curve == OID_EC_P256 || curve == OID_NIST_EC_P384) {
+            Self::P256Or384
         } else {
             Self::OtherCurve
         }
@@ -348,22 +330,12 @@ fn weak_hash(algorithm: &Oid<'_>) -> Option<&'static str> {
     }
 }
 
-fn is_address(name: &str) -> bool {
-    name.parse::<std::net::IpAddr>().is_ok()
-}
-
 /// How a PKCS#12 file protects what is in it, as far as that can be seen without its password.
 #[derive(Debug, Serialize)]
 pub(super) struct Pkcs12 {
     /// Each way of encryption that is in it.
     encryption: Vec<&'static str>,
-    opinions: Vec<Pkcs12Opinion>,
-}
-
-#[derive(Debug, Serialize)]
-struct Pkcs12Opinion {
-    platform: Platform,
-    objections: Vec<Objection>,
+    opinions: Vec<Opinion>,
 }
 
 /// Object identifiers in DER, and what they are. They stand in clear text before what they are about.
@@ -404,9 +376,9 @@ impl Pkcs12 {
             .iter()
             .filter_map(|(oid, name)| is_in(oid).then_some(*name))
             .collect();
-        let opinions = platforms.iter().map(|&platform| Pkcs12Opinion {
-            platform,
-            objections: platform.pkcs12(&encryption),
+        let opinions = platforms.iter().map(|&platform| {
+            let of = Of::Objections(platform.file(&encryption).into_iter().collect());
+            Opinion { platform, of }
         });
         Some(Self {
             opinions: opinions.collect(),
@@ -420,33 +392,6 @@ impl Pkcs12 {
             false => self.encryption.join(", "),
         };
         writeln!(out, "{file}: PKCS#12; encryption: {encryption}")?;
-        for Pkcs12Opinion {
-            platform,
-            objections,
-        } in &self.opinions
-        {
-            let name = platform.name();
-            if objections.is_empty() {
-                writeln!(out, "  {name:<10} nothing is seen that it refuses")?;
-            }
-            for Objection { code, reason } in objections {
-                writeln!(out, "  {name:<10} refuses: {code}: {reason}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Platform {
-    fn pkcs12(self, encryption: &[&str]) -> Vec<Objection> {
-        let is_modern = encryption.iter().any(|name| name.starts_with("PBES2"));
-        match self {
-            Self::Macos if is_modern => vec![Objection::new(
-                "PKCS12_MODERN",
-                "the keychain does not read PBES2: write the file with `pki export --p12-compatible`"
-                    .to_owned(),
-            )],
-            Self::Macos | Self::Chrome | Self::Java => Vec::new(),
-        }
+        self.opinions.iter().try_for_each(|it| it.write(out))
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Result};
 use clap::Args;
 use identity::{Claims, Role};
 use mtls::{Authorities, ExpiredCrls, PemFile, Refusal};
@@ -14,7 +15,6 @@ use pki_types::CertificateDer;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::CertError;
 use super::platform::{Opinion, Pkcs12, Platform};
 use crate::OutputFormat;
 use crate::facts::Facts;
@@ -36,10 +36,7 @@ pub(super) struct Show {
 }
 
 /// Writes what the file says.
-///
-/// # Errors
-/// When the file cannot be read, or holds no certificate.
-pub(super) fn run(show: Show, out: &mut dyn Write) -> Result<ExitCode, CertError> {
+pub(super) fn run(show: Show, out: &mut dyn Write) -> Result<ExitCode> {
     let Show {
         file,
         output,
@@ -79,7 +76,7 @@ pub fn describe(
     platforms: &[Platform],
     now: OffsetDateTime,
     out: &mut dyn Write,
-) -> Result<(), CertError> {
+) -> Result<()> {
     let chain = certificates(file, bytes)?;
     let shown = Shown::new(file, &chain, platforms, now)?;
     match output {
@@ -93,18 +90,15 @@ pub fn describe(
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// The certificates of a file.
-pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
+pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     certificates(path, read(path)?)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CertError> {
-    base::file::read(path, MAX_FILE).map_err(|source| CertError::File {
-        path: path.to_owned(),
-        source,
-    })
+fn read(path: &Path) -> Result<Vec<u8>> {
+    base::file::read(path, MAX_FILE).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn certificates(path: &Path, bytes: Vec<u8>) -> Result<Vec<CertificateDer<'static>>, CertError> {
+fn certificates(path: &Path, bytes: Vec<u8>) -> Result<Vec<CertificateDer<'static>>> {
     // A SEQUENCE with a length of two bytes or more: DER, and no text that begins a PEM file.
     if let [0x30, 0x81..=0x84, ..] = bytes[..] {
         return Ok(vec![CertificateDer::from(bytes)]);
@@ -143,24 +137,18 @@ impl Shown {
         chain: &[CertificateDer<'_>],
         platforms: &[Platform],
         now: OffsetDateTime,
-    ) -> Result<Self, CertError> {
-        let unreadable = |(index, source)| CertError::Malformed {
-            path: file.to_owned(),
-            position: index + 1,
-            source,
-        };
+    ) -> Result<Self> {
+        let unreadable = |index| format!("certificate {} of {}", index + 1, file.display());
         let certificates = chain
             .iter()
             .enumerate()
-            .map(|(index, der)| {
-                Certificate::from_der(der).map_err(|source| unreadable((index, source)))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(index, der)| Certificate::from_der(der).with_context(|| unreadable(index)));
+        let certificates = certificates.collect::<Result<Vec<_>>>()?;
         let platforms = platforms
             .iter()
-            .map(|&platform| Opinion::new(platform, &certificates, chain))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| unreadable((0, source)))?;
+            .map(|&platform| Opinion::new(platform, &certificates))
+            .collect::<Result<_>>()
+            .with_context(|| unreadable(0))?;
         Ok(Self {
             file: file.display().to_string(),
             certificates: certificates.iter().map(|it| Facts::of(it, now)).collect(),
@@ -316,7 +304,7 @@ impl std::fmt::Display for Appearance {
 }
 
 /// What can be seen to be wrong without a root.
-fn problems(chain: &[Certificate<'_>], now: OffsetDateTime) -> Vec<String> {
+fn problems(chain: &[Certificate], now: OffsetDateTime) -> Vec<String> {
     let mut problems = Vec::new();
     for (index, certificate) in chain.iter().enumerate() {
         let position = index + 1;

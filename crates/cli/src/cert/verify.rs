@@ -8,52 +8,43 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use clap::{Args, ValueEnum};
+use anyhow::Result;
+use clap::Args;
 use identity::{Peer, Role, SpiffeId};
 use mtls::{Authorities, ExpiredCrls, InvalidCredentials, PemFile, Refusal, ServerIdentity};
 use pki_types::ServerName;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::CertError;
 use crate::codes;
 use crate::text::Printable;
 
-/// Says whether our services accept a certificate: exit code 0 if so, otherwise 1 and `CODE: reason`.
+/// Verifies a certificate as the services do. Exits with 0 if they accept it, or else with 1 and `CODE: reason`.
 ///
-/// The codes are those of the services' logs. Roots and revocation lists that are not usable are an error (64).
+/// The codes are those of the services' logs. Unusable roots or revocation lists are an error (64).
 #[derive(Debug, Args)]
 pub(super) struct Verify {
-    /// The roots that are trusted, as PEM; may be repeated.
+    /// The trusted roots, as PEM; may be repeated.
     #[arg(long, required = true, value_name = "FILE")]
     ca: Vec<PathBuf>,
-    /// What its holder does with it.
-    #[arg(long, value_enum)]
-    purpose: Purpose,
+    /// The role of its holder: server or client.
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    purpose: Role,
     /// The identity that its holder must have: a host name, an IP address, or a SPIFFE ID.
     #[arg(long, value_name = "NAME")]
     name: Option<ExpectedName>,
     /// Revocation lists, as PEM; may be repeated.
     #[arg(long, value_name = "FILE")]
     crl: Vec<PathBuf>,
-    /// Refuses a certificate when the revocation list of its issuer has expired.
+    /// Refuses a certificate whose issuer's revocation list has expired.
     #[arg(long)]
     refuse_expired_crl: bool,
-    /// The time at which it is verified, by RFC 3339 [default: now].
+    /// Verifies it as of this time, by RFC 3339 [default: now].
     #[arg(long, value_name = "TIME", value_parser = time)]
     time: Option<OffsetDateTime>,
     /// The chain as PEM: the leaf, then each issuer, as its holder presents it.
     #[arg(value_name = "CHAIN")]
     chain: PathBuf,
-}
-
-/// Which side of a connection a certificate is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Purpose {
-    /// It serves.
-    Server,
-    /// It calls.
-    Client,
 }
 
 /// The identity that the holder of a certificate must have.
@@ -92,6 +83,14 @@ impl fmt::Display for ExpectedName {
     }
 }
 
+fn role(text: &str) -> Result<Role, &'static str> {
+    match text {
+        "server" => Ok(Role::Server),
+        "client" => Ok(Role::Client),
+        _ => Err("use server or client"),
+    }
+}
+
 fn time(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_error| "a time is written 2026-07-01T12:00:00Z".to_owned())
@@ -111,7 +110,7 @@ pub enum Verification {
     },
 }
 
-pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode, CertError> {
+pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode> {
     let Verify {
         ca,
         purpose,
@@ -161,7 +160,7 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode, CertE
 /// When there is nothing to judge by: a root or a revocation list is not usable.
 pub fn verification(
     chain: &PemFile,
-    purpose: Purpose,
+    purpose: Role,
     name: Option<&ExpectedName>,
     at: SystemTime,
     roots: &[PemFile],
@@ -186,23 +185,21 @@ pub fn verification(
     };
     let authorities = Authorities::of_files(roots, crls, &certificates, expired_crls)?;
     let judged = match (purpose, name) {
-        (Purpose::Server, None) => authorities.judge(Role::Server, &certificates, at),
-        (Purpose::Server, Some(name)) => {
+        (Role::Server, None) => authorities.judge(Role::Server, &certificates, at),
+        (Role::Server, Some(name)) => {
             let expected = match name.clone() {
                 ExpectedName::Host(name) => ServerIdentity::Name(name),
                 ExpectedName::Spiffe(id) => ServerIdentity::Spiffe(id),
             };
             authorities.judge_server(&expected, &certificates, at)
         }
-        (Purpose::Client, _) => authorities.judge(Role::Client, &certificates, at),
+        (Role::Client, _) => authorities.judge(Role::Client, &certificates, at),
     };
     Ok(match (judged, purpose, name) {
-        (Ok(peer), Purpose::Client, Some(name)) if !is_named(&peer, name) => {
-            Verification::Refused {
-                code: codes::WRONG_CLIENT,
-                reason: format!("the client is not {name}: it is {peer}"),
-            }
-        }
+        (Ok(peer), Role::Client, Some(name)) if !is_named(&peer, name) => Verification::Refused {
+            code: codes::WRONG_CLIENT,
+            reason: format!("the client is not {name}: it is {peer}"),
+        },
         (Ok(peer), _, _) => Verification::Accepted(Box::new(peer)),
         (Err(refusal), _, _) => Verification::Refused {
             code: refusal.code(),

@@ -3,16 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use time::OffsetDateTime;
 
-use super::DemoError;
-use super::spec::{MAX_FILE, Spec};
+use super::spec::Spec;
 use crate::pki::{
-    Authority, Directory, Holder, IdentityName, Leaf, Request, Roster, Usage, Validity,
+    Authority, Directory, Holder, Leaf, Request, Roster, TrustDomain, Usage, Validity,
 };
-
-/// The trust domain of the demo's identities, which is the default of `pki init`.
-const DOMAIN: &str = "acme.test";
 
 /// All of them, a row of the table each.
 pub(super) struct Players(pub(super) Vec<Player>);
@@ -20,85 +17,71 @@ pub(super) struct Players(pub(super) Vec<Player>);
 /// A row of the table: an identity, or one of the three.
 pub(super) struct Player {
     pub(super) name: String,
-    pub(super) presented: Presented,
-    /// Whether the server should accept the certificate at all, so that the policy is asked.
-    pub(super) admission: Admission,
+    /// Where its certificate is, and the root by which it knows the server.
+    pub(super) directory: PathBuf,
+    pub(super) presents: Presents,
 }
 
-/// What a caller shows.
-pub(super) enum Presented {
-    /// The certificate in this directory.
-    Directory(PathBuf),
-    /// No certificate; the directory is where it knows the server's root from.
-    None(PathBuf),
-}
-
-/// What the server should make of the credentials.
+/// What a caller shows to the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum Presents {
+    /// A certificate that the server accepts, so that the policy is asked.
     Accepted,
+    /// A certificate that the server refuses.
     Refused,
+    /// No certificate, which the server refuses.
+    Nothing,
 }
 
 impl Players {
-    pub(super) fn new(spec: &Spec, pki: &Path, now: OffsetDateTime) -> Result<Self, DemoError> {
+    pub(super) fn new(spec: &Spec, pki: &Path, now: OffsetDateTime) -> Result<Self> {
         let file = spec.identities();
-        let text = base::file::text(&file, MAX_FILE)?;
-        let domain = DOMAIN.parse().map_err(super::data)?;
-        let roster = Roster::parse(&file.display().to_string(), &text, &domain);
-        let roster = roster.map_err(super::data)?;
-        let mut players: Vec<_> = roster
-            .entries()
-            .map(|(name, request)| Player {
-                name: name.to_string(),
-                presented: Presented::Directory(pki.join(name.as_str())),
-                // A certificate that is for servers alone is not for calling, so its row shows a refusal.
-                admission: match request.usage() {
-                    Usage::Client | Usage::Both => Admission::Accepted,
-                    Usage::Server => Admission::Refused,
-                },
-            })
-            .collect();
+        let roster = Roster::read(&file, &TrustDomain::default())?;
+        let player = |name, directory, presents| Player {
+            name,
+            directory,
+            presents,
+        };
+        let identities = roster.entries().map(|(name, request)| {
+            // A certificate that is for servers alone is not for calling, so its row shows a refusal.
+            let presents = match request.usage() {
+                Usage::Client | Usage::Both => Presents::Accepted,
+                Usage::Server => Presents::Refused,
+            };
+            player(name.to_string(), pki.join(name.as_str()), presents)
+        });
         // An identity that would be accepted with another certificate.
         let caller = &spec.rotation.identity;
         let request = roster.entries().find(|(name, _)| name.as_str() == caller);
-        let (_, request) = request.ok_or_else(|| {
-            super::data(format!("{}: there is no [{caller}] in it", file.display()))
-        })?;
-        players.extend(
-            [
-                (
-                    "stranger (other CA)".to_owned(),
-                    Presented::Directory(stranger(request, pki, now)?),
-                ),
-                (
-                    format!("{caller}, expired"),
-                    Presented::Directory(expired(request, pki, now)?),
-                ),
-                (
-                    "no certificate".to_owned(),
-                    Presented::None(pki.join(caller)),
-                ),
-            ]
-            .map(|(name, presented)| Player {
-                name,
-                presented,
-                admission: Admission::Refused,
-            }),
-        );
-        Ok(Self(players))
+        let (_, request) =
+            request.with_context(|| format!("{}: there is no [{caller}] in it", file.display()))?;
+        let (stranger, expired) = (stranger(request, pki, now)?, expired(request, pki, now)?);
+        let refused = [
+            player(
+                "stranger (other CA)".to_owned(),
+                stranger,
+                Presents::Refused,
+            ),
+            player(format!("{caller}, expired"), expired, Presents::Refused),
+            player(
+                "no certificate".to_owned(),
+                pki.join(caller),
+                Presents::Nothing,
+            ),
+        ];
+        Ok(Self(identities.chain(refused).collect()))
     }
 }
 
 /// Has a caller's name by another authority, and knows ours, so that it accepts the server.
-fn stranger(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf, DemoError> {
-    let validity = Validity::starting(now, Duration::from_secs(3600)).map_err(super::data)?;
+fn stranger(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf> {
+    let validity = Validity::starting(now, Duration::from_secs(3600))?;
     let other = Authority::root("Stranger", validity)?;
     put(pki, "stranger", &other.issue(&request.spec(validity))?, now)
 }
 
 /// Had that name until a minute ago.
-fn expired(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf, DemoError> {
+fn expired(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf> {
     let minute = time::Duration::minutes(1);
     let validity = Validity {
         not_before: now - 60 * minute,
@@ -110,8 +93,8 @@ fn expired(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf
     put(pki, "expired", &leaf, now)
 }
 
-fn put(pki: &Path, name: &str, leaf: &Leaf, now: OffsetDateTime) -> Result<PathBuf, DemoError> {
-    let identity: IdentityName = name.parse().map_err(super::data)?;
+fn put(pki: &Path, name: &str, leaf: &Leaf, now: OffsetDateTime) -> Result<PathBuf> {
+    let identity = name.parse().map_err(anyhow::Error::msg)?;
     let key_pem = &leaf.key_pem;
     Directory::open(pki, now)?.put(&identity, &leaf.chain_pem, Holder::Us { key_pem })?;
     Ok(pki.join(name))

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use super::programs::{Programs, Server};
 use super::spec::{Revocation, Rotation};
-use super::{DemoError, Figures, Steps, Surprises};
+use super::{Figures, Steps, Surprises};
 
 const ROTATIONS: usize = 3;
 const BETWEEN: Duration = Duration::from_millis(700);
@@ -20,7 +21,7 @@ pub(super) async fn rotate(
     pki: &Path,
     steps: &mut Steps<'_, impl Write>,
     figures: &mut Figures,
-) -> Result<Surprises, DemoError> {
+) -> Result<Surprises> {
     let Rotation {
         identity,
         arguments,
@@ -47,10 +48,10 @@ pub(super) async fn rotate(
         .unwrap_or_default();
     let (calls, ok) = (summary["calls"].as_u64(), summary["ok"].as_u64());
     let (Some(calls), Some(ok)) = (calls, ok) else {
-        return Err(DemoError::Program(format!(
+        bail!(
             "the client's last line is {summary}, and not {{\"calls\": N, \"ok\": N}}: {}",
             done.stderr.trim()
-        )));
+        );
     };
     let failed = calls.saturating_sub(ok);
     figures.calls_in_rotation = calls;
@@ -72,7 +73,7 @@ pub(super) async fn revoke(
     steps: &mut Steps<'_, impl Write>,
     figures: &mut Figures,
     revocation: &Revocation,
-) -> Result<Surprises, DemoError> {
+) -> Result<Surprises> {
     let Revocation {
         identity,
         witness,
@@ -82,9 +83,7 @@ pub(super) async fn revoke(
     let mut revoked = programs.start_client(server, &pki.join(identity), stream)?;
     let mut other = programs.start_client(server, &pki.join(witness), stream)?;
     for stream in [&mut revoked, &mut other] {
-        if stream.line().await?.is_none() {
-            return Err(DemoError::Program("a stream ended by itself".to_owned()));
-        }
+        ensure!(stream.line().await?.is_some(), "a stream ended by itself");
     }
 
     let began = Instant::now();

@@ -14,57 +14,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, anyhow};
 use authz::Policy;
 use time::OffsetDateTime;
 
 use self::callers::Players;
 use self::programs::{Programs, Server};
 use self::spec::Spec;
-use self::table::{Seen, Style, Table};
-use crate::pki::{DirectoryError, IssueError};
+use self::table::{Palette, Seen, Table};
 
 /// Runs a server and its callers, shows which caller may call what, rotates and revokes, and ends
 ///
 /// What it runs and calls is in demo.toml.
 #[derive(Debug, clap::Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// What to show [default: demo.toml in this directory or the next above that has one]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Keep the directory with the PKI, the data and the server's log
     #[arg(long)]
     keep: bool,
-}
-
-/// Why the demo could not be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// The system refused something.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// A program could not be built, found or started, or said something else than it should.
-    #[error("{0}")]
-    Program(String),
-    /// What to show is not usable.
-    #[error("{}: {reason}", file.display())]
-    Spec {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The PKI could not be added to.
-    #[error(transparent)]
-    Pki(#[from] DirectoryError),
-    /// A certificate could not be made.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// A part of the demo's own data is not usable.
-    #[error("{0}")]
-    Data(String),
-    /// A signal came.
-    #[error("interrupted; everything that was started is ended")]
-    Interrupted,
 }
 
 /// What was not as expected.
@@ -91,10 +60,7 @@ impl Figures {
 }
 
 /// Shows everything, and says at the end whether all of it was as expected.
-///
-/// # Errors
-/// [`DemoError`] when it could not be shown to its end.
-pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
+pub(crate) fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode> {
     let spec = Spec::read(demo.file.as_deref())?;
     let runtime = tokio::runtime::Runtime::new()?;
     let directory = tempfile::Builder::new()
@@ -104,7 +70,7 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
         let mut stop = countersign::program::stop_signal()?;
         tokio::select! {
             shown = show(&spec, directory.path(), out) => shown,
-            () = stop.requested() => Err(DemoError::Interrupted),
+            () = stop.requested() => Err(anyhow!("interrupted; everything that was started is ended")),
         }
     });
     // Whatever still runs is killed with its handle.
@@ -126,34 +92,25 @@ pub fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode, DemoError> {
         calls_in_rotation,
         revoked_after,
     } = figures;
-    writeln!(out, "\nAll of it was as expected, in {took:.0?}:")?;
+    let (all, tool) = (allowed + denied + refused, countersign::program::tool());
     writeln!(
         out,
-        "  {} calls: {allowed} answered, {denied} denied by the policy, {refused} refused for the certificate",
-        allowed + denied + refused
-    )?;
-    writeln!(
-        out,
-        "  {calls_in_rotation} calls during the rotation, none failed"
+        "
+All of it was as expected, in {took:.0?}:
+  {all} calls: {allowed} answered, {denied} denied by the policy, {refused} refused for the certificate
+  {calls_in_rotation} calls during the rotation, none failed"
     )?;
     if let Some(took) = revoked_after {
         writeln!(out, "  a revoked caller's stream ended after {took:.1?}")?;
     }
-    writeln!(out, "\nNext:")?;
     writeln!(
         out,
-        "  edit {}, and run this again: the table follows the policy",
+        "
+Next:
+  edit {}, and run this again: the table follows the policy
+  `{tool} pki init` makes certificates for running the programs by hand; README.md has the commands
+  `{tool} new NAME` makes a service of your own, with its own demo",
         spec.policy().display()
-    )?;
-    writeln!(
-        out,
-        "  `{} pki init` makes certificates for running the programs by hand; README.md has the commands",
-        countersign::program::tool()
-    )?;
-    writeln!(
-        out,
-        "  `{} new NAME` makes a service of your own, with its own demo",
-        countersign::program::tool()
     )?;
     Ok(countersign::program::exit::OK)
 }
@@ -162,11 +119,11 @@ async fn show(
     spec: &Spec,
     directory: &Path,
     out: &mut impl Write,
-) -> Result<(Surprises, Figures, Duration), DemoError> {
-    let style = Style::of(&io::stdout());
+) -> Result<(Surprises, Figures, Duration)> {
+    let palette = Palette::of(&io::stdout());
     let began = Instant::now();
     let mut step = Steps {
-        style,
+        palette,
         out,
         began,
         done: 0,
@@ -206,11 +163,9 @@ async fn show(
         "It needs its certificate, the root that it trusts, and a policy; without a rule, no call is allowed.",
     )?;
     let policy_file = spec.policy();
-    let text = std::fs::read(&policy_file).map_err(|error| DemoError::Spec {
-        file: policy_file.clone(),
-        reason: error.to_string(),
-    })?;
-    let policy = Policy::parse(&text).map_err(data)?;
+    let text = base::file::read(&policy_file, Policy::MAX_BYTES);
+    let text = text.with_context(|| policy_file.display().to_string())?;
+    let policy = Policy::parse(&text)?;
     let mut server = Server::start(&programs, &pki.join(server_name), &policy_file).await?;
     step.say(&format!(
         "it listens on {}, under the policy {:?}",
@@ -237,7 +192,7 @@ async fn show(
         policy: &policy,
     };
     let mut surprises = table
-        .show(&callers, step.style, step.out, &mut figures)
+        .show(&callers, step.palette, step.out, &mut figures)
         .await?;
 
     let caller = &spec.rotation.identity;
@@ -265,13 +220,9 @@ async fn show(
     Ok((surprises, figures, began.elapsed()))
 }
 
-fn data(error: impl std::fmt::Display) -> DemoError {
-    DemoError::Data(error.to_string())
-}
-
 /// Says what is done before it is done, because it takes a while.
 struct Steps<'a, W> {
-    style: Style,
+    palette: Palette,
     out: &'a mut W,
     began: Instant,
     done: usize,
@@ -281,7 +232,7 @@ struct Steps<'a, W> {
 impl<W: Write> Steps<'_, W> {
     fn begin(&mut self, what: &str, why: &str) -> io::Result<()> {
         self.done += 1;
-        let (bold, plain) = self.style.bold();
+        let (bold, plain) = self.palette.bold();
         let (done, all) = (self.done, self.all);
         let elapsed = self.began.elapsed().as_secs_f64();
         writeln!(
@@ -298,7 +249,7 @@ impl<W: Write> Steps<'_, W> {
     }
 }
 
-impl Style {
+impl Palette {
     /// Colour on a terminal, unless <https://no-color.org> asks for none.
     fn of(stream: &impl IsTerminal) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -2,16 +2,17 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::Surprises;
 use super::spec::{self, CallAs, Spec};
-use super::{DemoError, Surprises};
 
 /// How long a program may take to say what is expected of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,6 +39,14 @@ pub(super) struct Done {
 }
 
 impl Done {
+    fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The error that a client in JSON mode wrote, if it wrote one.
     pub(super) fn error(&self) -> Option<Value> {
         let lines = self
@@ -53,7 +62,7 @@ impl Done {
 impl<'a> Programs<'a> {
     /// Finds the programs beside this one. Under cargo they are built first, like this one, and cargo shows how far it
     /// is.
-    pub(super) async fn build(spec: &'a Spec, directory: &'a Path) -> Result<Self, DemoError> {
+    pub(super) async fn build(spec: &'a Spec, directory: &'a Path) -> Result<Self> {
         let tool = std::env::current_exe()?;
         let beside = tool.parent().unwrap_or(Path::new("."));
         // An example is in a directory of its own.
@@ -83,13 +92,11 @@ impl<'a> Programs<'a> {
         };
         for name in names {
             let path = programs.path(name);
-            if !path.is_file() {
-                let text = format!(
-                    "there is no {}; run the demo by cargo, which builds it",
-                    path.display()
-                );
-                return Err(DemoError::Program(text));
-            }
+            ensure!(
+                path.is_file(),
+                "there is no {}; run the demo by cargo, which builds it",
+                path.display()
+            );
         }
         Ok(programs)
     }
@@ -116,7 +123,7 @@ impl<'a> Programs<'a> {
     }
 
     /// Runs `countersign pki`, which must succeed.
-    pub(super) async fn pki(&self, directory: &Path, arguments: &[&str]) -> Result<(), DemoError> {
+    pub(super) async fn pki(&self, directory: &Path, arguments: &[&str]) -> Result<()> {
         let mut command = self.command(&self.tool);
         command
             .arg("pki")
@@ -124,15 +131,13 @@ impl<'a> Programs<'a> {
             .arg("--dir")
             .arg(directory);
         let output = command.output().await?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        Err(DemoError::Program(format!(
+        ensure!(
+            output.status.success(),
             "`pki {}` failed: {}",
             arguments.join(" "),
-            stderr.trim()
-        )))
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(())
     }
 
     fn client_command(&self, server: &Server, credentials: &Path, arguments: &[String]) -> Command {
@@ -157,18 +162,14 @@ impl<'a> Programs<'a> {
         server: &Server,
         credentials: &Path,
         arguments: &[String],
-    ) -> Result<Done, DemoError> {
+    ) -> Result<Done> {
         let output = timeout(
             PATIENCE,
             self.client_command(server, credentials, arguments).output(),
         )
         .await
-        .map_err(|_late| DemoError::Program(format!("the client does not end: {arguments:?}")))??;
-        Ok(Done {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        .with_context(|| format!("the client does not end: {arguments:?}"))??;
+        Ok(Done::of(&output))
     }
 
     /// Makes a call that what comes after it needs, and gives what the client printed.
@@ -177,20 +178,19 @@ impl<'a> Programs<'a> {
         server: &Server,
         pki: &Path,
         call: &CallAs,
-    ) -> Result<String, DemoError> {
+    ) -> Result<String> {
         let CallAs {
             identity,
             arguments,
         } = call;
         let done = self.client(server, &pki.join(identity), arguments).await?;
-        if done.code == Some(0) {
-            return Ok(done.stdout);
-        }
-        Err(DemoError::Program(format!(
+        ensure!(
+            done.code == Some(0),
             "`{}` failed: {}",
             arguments.join(" "),
             done.stderr.trim()
-        )))
+        );
+        Ok(done.stdout)
     }
 
     /// Starts a client that goes on.
@@ -199,14 +199,11 @@ impl<'a> Programs<'a> {
         server: &Server,
         credentials: &Path,
         arguments: &[String],
-    ) -> Result<Running, DemoError> {
+    ) -> Result<Running> {
         let mut child = self
             .client_command(server, credentials, arguments)
             .spawn()?;
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| super::data("the client has no output"))?;
+        let stdout = child.stdout.take().context("the client has no output")?;
         Ok(Running {
             lines: BufReader::new(stdout).lines(),
             child,
@@ -220,8 +217,8 @@ async fn build(
     spec: &Spec,
     names: [&String; 2],
     flags: impl Iterator<Item = &str>,
-) -> Result<PathBuf, DemoError> {
-    let failed = || DemoError::Program("cargo could not build the programs of the demo".to_owned());
+) -> Result<PathBuf> {
+    const FAILED: &str = "cargo could not build the programs of the demo";
     let mut build = Command::new(cargo);
     build
         .args(["build", "--message-format=json-render-diagnostics"])
@@ -233,15 +230,13 @@ async fn build(
         .kill_on_drop(true);
     // Not by `output()`, which would keep what cargo says of its progress.
     let output = build.spawn()?.wait_with_output().await?;
-    if !output.status.success() {
-        return Err(failed());
-    }
+    ensure!(output.status.success(), FAILED);
     let made = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|line| names.iter().any(|name| line["target"]["name"] == **name))
         .find_map(|line| line["executable"].as_str().map(PathBuf::from));
-    let made = made.ok_or_else(failed)?;
+    let made = made.context(FAILED)?;
     Ok(made.parent().unwrap_or(Path::new(".")).to_owned())
 }
 
@@ -253,34 +248,26 @@ pub(super) struct Running {
 
 impl Running {
     /// The next line that it writes, or `None` at its end.
-    pub(super) async fn line(&mut self) -> Result<Option<String>, DemoError> {
-        let late = |_| {
-            DemoError::Program("the client of a stream printed no line in time; the stream must send messages by itself, without another call".to_owned())
-        };
-        Ok(timeout(PATIENCE, self.lines.next_line())
-            .await
-            .map_err(late)??)
+    pub(super) async fn line(&mut self) -> Result<Option<String>> {
+        let line = timeout(PATIENCE, self.lines.next_line()).await;
+        Ok(line.context("the client of a stream printed no line in time; the stream must send messages by itself, without another call")??)
     }
 
-    pub(super) fn has_ended(&mut self) -> Result<bool, DemoError> {
+    pub(super) fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    pub(super) async fn end(mut self) -> Result<Done, DemoError> {
+    pub(super) async fn end(mut self) -> Result<Done> {
         let mut stdout = String::new();
         while let Some(line) = self.line().await? {
             stdout.push_str(&line);
             stdout.push('\n');
         }
-        let late = |_| DemoError::Program("the client does not end".to_owned());
-        let output = timeout(PATIENCE, self.child.wait_with_output())
-            .await
-            .map_err(late)??;
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let output = timeout(PATIENCE, self.child.wait_with_output()).await;
+        let output = output.context("the client does not end")??;
         Ok(Done {
-            code: output.status.code(),
             stdout,
-            stderr,
+            ..Done::of(&output)
         })
     }
 }
@@ -298,7 +285,7 @@ impl Server {
         programs: &Programs<'_>,
         credentials: &Path,
         policy: &Path,
-    ) -> Result<Self, DemoError> {
+    ) -> Result<Self> {
         let (server, directory) = (&programs.spec.server, programs.directory);
         let mut command = programs.command(&programs.path(&server.program));
         command.args([
@@ -319,10 +306,7 @@ impl Server {
             .args(spec::arguments(&server.arguments, directory));
         let audit = std::fs::File::create(directory.join("audit.jsonl"))?;
         let mut child = command.stdout(audit).stderr(Stdio::piped()).spawn()?;
-        let log = child
-            .stderr
-            .take()
-            .ok_or_else(|| super::data("the server has no log"))?;
+        let log = child.stderr.take().context("the server has no log")?;
         let log_file = tokio::fs::File::create(directory.join("server.log")).await?;
         let mut server = Self {
             child,
@@ -335,8 +319,7 @@ impl Server {
             .await?;
         let address: Option<std::net::SocketAddr> =
             listening["address"].as_str().and_then(|a| a.parse().ok());
-        let address =
-            address.ok_or_else(|| super::data("the server does not say where it listens"))?;
+        let address = address.context("the server does not say where it listens")?;
         server.target = format!("https://localhost:{}", address.port());
         Ok(server)
     }
@@ -347,10 +330,7 @@ impl Server {
     }
 
     /// Waits for a line of the log. Lines before it are gone then; all of them are in `server.log`.
-    pub(super) async fn wait_for(
-        &mut self,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<Value, DemoError> {
+    pub(super) async fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let search = async {
             while let Some(line) = self.log.next_line().await? {
                 self.log_file
@@ -360,22 +340,19 @@ impl Server {
                 if wanted(&line) {
                     return Ok(line);
                 }
-                if line.is_string() {
+                if let Some(reason) = line.as_str() {
                     // Not a log line: the server says why it does not start.
-                    return Err(DemoError::Program(format!(
-                        "the server says: {}",
-                        line.as_str().unwrap_or_default()
-                    )));
+                    bail!("the server says: {reason}");
                 }
             }
-            Err(DemoError::Program("the server ended".to_owned()))
+            bail!("the server ended")
         };
-        let late = |_| DemoError::Program("the server does not say what it should".to_owned());
-        timeout(PATIENCE, search).await.map_err(late)?
+        let found = timeout(PATIENCE, search).await;
+        found.context("the server does not say what it should")?
     }
 
     /// Stops it as an orchestrator would, and waits until it has drained.
-    pub(super) async fn stop(mut self) -> Result<Surprises, DemoError> {
+    pub(super) async fn stop(mut self) -> Result<Surprises> {
         let Some(id) = self.child.id() else {
             return Ok(vec!["the server had ended before".to_owned()]);
         };
@@ -388,9 +365,8 @@ impl Server {
         let drained = self
             .wait_for(|line| line["message"] == "stopped: every call was finished")
             .await;
-        let status = timeout(PATIENCE, self.child.wait())
-            .await
-            .map_err(|_late| DemoError::Program("the server does not end".to_owned()))??;
+        let status = timeout(PATIENCE, self.child.wait()).await;
+        let status = status.context("the server does not end")??;
         let mut surprises = Vec::new();
         if !status.success() || drained.is_err() {
             surprises.push(format!("the server did not end cleanly: {status}"));

@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Deserialize;
-
-use super::DemoError;
 
 /// Where a demo is described, when no file is named.
 const FILE: &str = "demo.toml";
@@ -91,12 +90,12 @@ pub(super) struct Revocation {
 }
 
 /// No description of a demo is larger (1 MiB).
-pub(super) const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: u64 = 1 << 20;
 
 impl Spec {
     /// Reads `file`; without one, what this directory or the next above has: a `demo.toml`, or a `Cargo.toml` with a
     /// `[package.metadata.demo]`.
-    pub(super) fn read(file: Option<&Path>) -> Result<Self, DemoError> {
+    pub(super) fn read(file: Option<&Path>) -> Result<Self> {
         let here = std::env::current_dir()?;
         let candidates = here
             .ancestors()
@@ -105,29 +104,26 @@ impl Spec {
             Some(file) => file.to_owned(),
             None => { candidates }
                 .find(|file| file.is_file() && (file.ends_with(FILE) || describes_a_demo(file)))
-                .ok_or_else(|| DemoError::Spec {
-                    file: FILE.into(),
-                    reason: "there is none in this directory or above; name one with --file"
-                        .to_owned(),
-                })?,
+                .context(
+                    "demo.toml: there is none in this directory or above; name one with --file",
+                )?,
         };
-        let wrong = |reason| DemoError::Spec {
-            file: file.clone(),
-            reason,
-        };
-        let text = base::file::text(&file, MAX_FILE).map_err(|error| wrong(error.to_string()))?;
+        let text = base::file::text(&file, MAX_FILE);
+        let text = text.with_context(|| file.display().to_string())?;
         let spec: Result<Self, toml::de::Error> = if file.ends_with(MANIFEST) {
             toml::from_str(&text).map(|Manifest { package }| package.metadata.demo)
         } else {
             toml::from_str(&text)
         };
         let spec = spec.map_err(|error| match base::json::wrapped(text.as_bytes()) {
-            Some(form) => wrong(form.to_owned()),
-            None => wrong(error.to_string()),
+            Some(form) => anyhow!("{}: {form}", file.display()),
+            None => anyhow!("{}: {error}", file.display()),
         })?;
-        if spec.call.is_empty() {
-            return Err(wrong("there is no [[call]] in it".to_owned()));
-        }
+        ensure!(
+            !spec.call.is_empty(),
+            "{}: there is no [[call]] in it",
+            file.display()
+        );
         let base = std::path::absolute(&file)?;
         let base = base.parent().unwrap_or(Path::new(".")).to_owned();
         Ok(Self { base, ..spec })
@@ -192,7 +188,9 @@ mod tests {
             if let Some(text) = text {
                 assert!(std::fs::write(&file, text).is_ok());
             }
-            let error = Spec::read(Some(&file)).err().map(|error| error.to_string());
+            let error = Spec::read(Some(&file))
+                .err()
+                .map(|error| format!("{error:#}"));
             let error = error.unwrap_or_default();
             assert!(error.contains("demo.toml: "), "{error}");
             assert!(error.contains(wanted), "{error}");

@@ -3,17 +3,17 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use authz::{Policy, Verdict};
-use identity::{Claims, Peer, Role};
+use identity::{Claims, Role};
 use mtls::{HandshakeError, Present, Reload, ServerIdentity, Source, Target, Trust};
 
-use super::callers::{Admission, Player, Players, Presented};
+use super::callers::{Player, Players, Presents};
 use super::programs::{Done, Programs, Server};
 use super::spec::CallSpec;
-use super::{DemoError, Figures, Surprises};
+use super::{Figures, Surprises};
 
 /// What each name is at least as wide as, and what the widest cell needs.
 const NAME_WIDTH: usize = 21;
@@ -30,12 +30,12 @@ const LEGEND: [&str; 5] = [
 
 /// How the table is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+pub(super) enum Palette {
     Plain,
     Colour,
 }
 
-impl Style {
+impl Palette {
     pub(super) fn bold(self) -> (&'static str, &'static str) {
         self.paint("\x1b[1m")
     }
@@ -73,10 +73,10 @@ impl Table<'_> {
     pub(super) async fn show(
         &self,
         callers: &Players,
-        style: Style,
+        palette: Palette,
         out: &mut impl Write,
         figures: &mut Figures,
-    ) -> Result<Surprises, DemoError> {
+    ) -> Result<Surprises> {
         for line in LEGEND {
             writeln!(out, "  {line}")?;
         }
@@ -95,7 +95,7 @@ impl Table<'_> {
                 let expected = self.expected(caller, &call.method)?;
                 let observed = self.observe(caller, &call.arguments).await?;
                 figures.count(&expected);
-                write!(out, "{}", cell(style, &expected, &observed, width(call)))?;
+                write!(out, "{}", cell(palette, &expected, &observed, width(call)))?;
                 out.flush()?;
                 if expected != observed {
                     surprises.push(format!(
@@ -112,14 +112,12 @@ impl Table<'_> {
         Ok(surprises)
     }
 
-    fn expected(&self, caller: &Player, method: &str) -> Result<Seen, DemoError> {
-        let (Admission::Accepted, Presented::Directory(directory)) =
-            (caller.admission, &caller.presented)
-        else {
+    fn expected(&self, caller: &Player, method: &str) -> Result<Seen> {
+        if caller.presents != Presents::Accepted {
             return Ok(Seen::Refused);
-        };
-        let chain = crate::cert::chain(&directory.join("tls.crt")).map_err(super::data)?;
-        let claims = Claims::read(Role::Client, &chain).map_err(super::data)?;
+        }
+        let chain = crate::cert::chain(&caller.directory.join("tls.crt"))?;
+        let claims = Claims::read(Role::Client, &chain)?;
         let path = format!("/{}/{method}", self.programs.spec.service);
         let (caller, headers) = (authz::Caller::claimed(&claims), http::HeaderMap::new());
         let decision = self.policy.decide(&caller, &path, &headers);
@@ -129,47 +127,38 @@ impl Table<'_> {
         })
     }
 
-    async fn observe(&self, caller: &Player, arguments: &[String]) -> Result<Seen, DemoError> {
-        match &caller.presented {
-            Presented::Directory(directory) => {
-                let done = self.programs.client(self.server, directory, arguments);
-                Ok(seen(&done.await?))
+    async fn observe(&self, caller: &Player, arguments: &[String]) -> Result<Seen> {
+        match caller.presents {
+            Presents::Accepted | Presents::Refused => {
+                let client = self
+                    .programs
+                    .client(self.server, &caller.directory, arguments);
+                Ok(seen(&client.await?))
             }
-            Presented::None(directory) => self.observe_nobody(directory).await,
+            Presents::Nothing => self.observe_nobody(&caller.directory).await,
         }
     }
 
     /// Our own client never calls without a certificate, so this is a handshake without one.
-    async fn observe_nobody(&self, directory: &Path) -> Result<Seen, DemoError> {
-        let target = Target::parse(self.server.target()).map_err(super::data)?;
-        let trust = Trust::open(
-            Role::Client,
-            Source::directory(directory),
-            Reload::default(),
-        )
-        .map_err(super::data)?;
-        let address = SocketAddr::from((IpAddr::from([127, 0, 0, 1]), target.port()));
-        let expected = ServerIdentity::Name(target.server_name());
-        let patience = Duration::from_secs(10);
+    async fn observe_nobody(&self, directory: &Path) -> Result<Seen> {
+        let target = Target::parse(self.server.target())?;
+        let source = Source::directory(directory);
+        let trust = Trust::open(Role::Client, source, Reload::default())?;
+        let snapshot = trust.current();
         let probed = mtls::probe(
-            address,
+            SocketAddr::from((IpAddr::from([127, 0, 0, 1]), target.port())),
             &target,
-            expected,
-            &trust.current(),
+            ServerIdentity::Name(target.server_name()),
+            &snapshot,
             Present::Nothing,
-            patience,
-        )
-        .await;
-        Ok(match probed {
+            Duration::from_secs(10),
+        );
+        Ok(match probed.await {
             Err(HandshakeError::RefusedByPeer(_)) => Seen::Refused,
             Err(other) => Seen::Other(other.to_string()),
-            Ok(server) => accepted(&server),
+            Ok(server) => Seen::Other(format!("{server} went on without a certificate")),
         })
     }
-}
-
-fn accepted(server: &Arc<Peer>) -> Seen {
-    Seen::Other(format!("{server} went on without a certificate"))
 }
 
 fn seen(done: &Done) -> Seen {
@@ -195,7 +184,7 @@ impl Seen {
     }
 }
 
-fn cell(style: Style, expected: &Seen, observed: &Seen, width: usize) -> String {
+fn cell(palette: Palette, expected: &Seen, observed: &Seen, width: usize) -> String {
     let says = match expected {
         Seen::Allowed => "allow",
         Seen::Denied => "deny",
@@ -212,7 +201,7 @@ fn cell(style: Style, expected: &Seen, observed: &Seen, width: usize) -> String 
     } else {
         ("!", "\x1b[1;31m")
     };
-    let (colour, plain) = style.paint(colour);
+    let (colour, plain) = palette.paint(colour);
     let happened = format!("{happened}{mark}");
     let rest = width - 6;
     format!("{says:6}{colour}{happened:rest$}{plain}")

@@ -19,8 +19,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
-use super::Case;
-use super::finding::{Finding, Whose};
+use super::Attempt;
+use super::diagnosis::{Diagnosis, Whose};
 use super::openssl::Openssl;
 use crate::codes;
 
@@ -35,12 +35,12 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 /// Asks the server `who` over `channel`.
 pub(super) async fn examine(
     channel: Channel,
-    case: &Case,
+    attempt: &Attempt,
     who: &str,
     openssl: &Openssl<'_>,
-) -> Result<Finding, Finding> {
+) -> Result<Diagnosis, Diagnosis> {
     let mut request = tonic::Request::new(HealthCheckRequest::default());
-    request.set_timeout(case.patience);
+    request.set_timeout(attempt.patience);
     let answer = HealthClient::new(channel.clone()).check(request).await;
     let shown = openssl.handshake();
     let mut health = "it does not offer a health check";
@@ -48,7 +48,7 @@ pub(super) async fn examine(
         Ok(answer) => {
             if let Some(skew) = skew(answer.metadata().as_ref()) {
                 let cause = format!("the clock of {who} is {skew} ours");
-                return Err(Finding::new(
+                return Err(Diagnosis::new(
                     codes::CLOCK_SKEW,
                     Whose::Between,
                     cause,
@@ -57,7 +57,7 @@ pub(super) async fn examine(
             }
             if answer.get_ref().status() != ServingStatus::Serving {
                 let cause = format!("{who} answers that it is {:?}", answer.get_ref().status());
-                return Err(Finding::new(
+                return Err(Diagnosis::new(
                     codes::NOT_SERVING,
                     Whose::TheServers,
                     cause,
@@ -67,25 +67,25 @@ pub(super) async fn examine(
             health = "it is serving";
         }
         // With a method, that method is the question.
-        Err(status) if status.code() == Code::PermissionDenied && case.method.is_some() => {
+        Err(status) if status.code() == Code::PermissionDenied && attempt.method.is_some() => {
             health = "we may not ask for its health";
         }
         Err(status) if status.code() == Code::Unimplemented => {}
         Err(status) => return Err(failed(HEALTH, &status, who, shown)),
     }
-    if let Some(method) = &case.method
+    if let Some(method) = &attempt.method
         && let Some(status) = refusal(channel, method.clone()).await
     {
         return Err(failed(method.as_str(), &status, who, shown));
     }
-    let allowed = case.method.as_ref().map_or(String::new(), |method| {
+    let allowed = attempt.method.as_ref().map_or(String::new(), |method| {
         format!(", and we may call {method}")
     });
     let cause = format!("{who} is who it should be, it accepts our certificate, {health}{allowed}");
-    Ok(Finding::new(codes::HEALTHY, Whose::Nobodys, cause, shown))
+    Ok(Diagnosis::new(codes::HEALTHY, Whose::Nobodys, cause, shown))
 }
 
-fn failed(method: &str, status: &Status, who: &str, shown: String) -> Finding {
+fn failed(method: &str, status: &Status, who: &str, shown: String) -> Diagnosis {
     let info = status.get_details_error_info();
     let decision = info
         .as_ref()
@@ -102,7 +102,7 @@ fn failed(method: &str, status: &Status, who: &str, shown: String) -> Finding {
         status.code(),
         status.message()
     );
-    Finding::new(code, whose, cause, shown)
+    Diagnosis::new(code, whose, cause, shown)
 }
 
 /// How the clock of a server whose response has these headers differs from ours, if it does.

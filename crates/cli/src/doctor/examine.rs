@@ -14,11 +14,11 @@ use time::OffsetDateTime;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::Case;
+use super::Attempt;
 use super::call;
-use super::finding::{Finding, Whose};
+use super::diagnosis::{Diagnosis, Whose};
 use super::openssl::Openssl;
-use crate::cert::{Purpose, Verification, verification};
+use crate::cert::{Verification, verification};
 use crate::codes;
 use crate::pki::certificate::Certificate;
 
@@ -26,23 +26,26 @@ use crate::pki::certificate::Certificate;
 const CERTIFICATE_EXPIRED: u8 = 45;
 const UNKNOWN_CA: u8 = 48;
 
-/// Finds out why `case` does not work, or that it does. Call it within a tokio runtime.
-pub async fn examine(case: &Case) -> Finding {
+/// Finds out why `attempt` does not work, or that it does. Call it within a tokio runtime.
+pub(super) async fn examine(attempt: &Attempt) -> Diagnosis {
     let examination = Examination {
-        case,
-        openssl: Openssl::new(&case.target, &case.tls_dir),
+        attempt,
+        openssl: Openssl::new(&attempt.target, &attempt.tls_dir),
     };
-    examination.run().await.unwrap_or_else(|finding| finding)
+    examination
+        .run()
+        .await
+        .unwrap_or_else(|diagnosis| diagnosis)
 }
 
 struct Examination<'a> {
-    case: &'a Case,
+    attempt: &'a Attempt,
     openssl: Openssl<'a>,
 }
 
 impl Examination<'_> {
-    async fn run(&self) -> Result<Finding, Finding> {
-        let source = Source::directory(&self.case.tls_dir);
+    async fn run(&self) -> Result<Diagnosis, Diagnosis> {
+        let source = Source::directory(&self.attempt.tls_dir);
         let trust = Trust::open(Role::Client, source, Reload::default())
             .map_err(|invalid| self.unusable(&invalid))?;
         self.not_revoked()?;
@@ -50,32 +53,32 @@ impl Examination<'_> {
         let address = self.reach().await?;
         let server = self.shake_hands(address, &snapshot).await?;
         let options = ChannelOptions {
-            connect_timeout: self.case.patience,
+            connect_timeout: self.attempt.patience,
             ..ChannelOptions::default()
         };
-        let (target, expected) = (self.case.target.clone(), self.case.expected.clone());
+        let (target, expected) = (self.attempt.target.clone(), self.attempt.expected.clone());
         let channel = mtls::connect(target, expected, trust, options);
         let who = format!("{server} at {address}");
-        call::examine(channel, self.case, &who, &self.openssl).await
+        call::examine(channel, self.attempt, &who, &self.openssl).await
     }
 
     /// Our own files cannot be used, so nothing can be tried.
-    fn unusable(&self, invalid: &InvalidCredentials) -> Finding {
+    fn unusable(&self, invalid: &InvalidCredentials) -> Diagnosis {
         let code = invalid.code();
         let shown = self.openssl.own_files(code);
-        Finding::new(code, Whose::Ours, invalid.to_string(), shown)
+        Diagnosis::new(code, Whose::Ours, invalid.to_string(), shown)
     }
 
     /// Our own list does not name our own certificate: every peer that has the list refuses us.
-    fn not_revoked(&self) -> Result<(), Finding> {
-        let file = |name| PemFile::read(&self.case.tls_dir.join(name));
-        let lists = PemFile::read_lists(&self.case.tls_dir.join("crl.pem"));
+    fn not_revoked(&self) -> Result<(), Diagnosis> {
+        let file = |name| PemFile::read(&self.attempt.tls_dir.join(name));
+        let lists = PemFile::read_lists(&self.attempt.tls_dir.join("crl.pem"));
         let (Ok(chain), Ok(roots), Ok(lists)) = (file("tls.crt"), file("ca.crt"), lists) else {
             return Ok(());
         };
         let judged = verification(
             &chain,
-            Purpose::Client,
+            Role::Client,
             None,
             SystemTime::now(),
             &[roots],
@@ -85,21 +88,21 @@ impl Examination<'_> {
         match judged {
             Ok(Verification::Refused { code, reason }) if code == "CERTIFICATE_REVOKED" => {
                 let shown = self.openssl.own_files(code);
-                Err(Finding::new(code, Whose::Ours, reason, shown))
+                Err(Diagnosis::new(code, Whose::Ours, reason, shown))
             }
             Ok(Verification::Refused { .. } | Verification::Accepted(_)) | Err(_) => Ok(()),
         }
     }
 
     /// The first address of the name that takes a connection.
-    async fn reach(&self) -> Result<SocketAddr, Finding> {
-        let target = &self.case.target;
+    async fn reach(&self) -> Result<SocketAddr, Diagnosis> {
+        let target = &self.attempt.target;
         let unreachable = |code, cause: String| {
-            Finding::new(code, Whose::Between, cause, self.openssl.server_chain())
+            Diagnosis::new(code, Whose::Between, cause, self.openssl.server_chain())
         };
         let name = target.server_name();
         let resolved = timeout(
-            self.case.patience,
+            self.attempt.patience,
             lookup_host((name.to_str().into_owned(), target.port())),
         );
         let addresses: Vec<_> = match resolved.await {
@@ -115,7 +118,7 @@ impl Examination<'_> {
             format!("the name of {target} has no address"),
         );
         for address in addresses {
-            let attempt = timeout(self.case.patience, TcpStream::connect(address)).await;
+            let attempt = timeout(self.attempt.patience, TcpStream::connect(address)).await;
             let cause = |why: &str| format!("cannot reach {target} at {address}: {why}");
             last = match attempt {
                 Ok(Ok(_connected)) => return Ok(address),
@@ -130,13 +133,13 @@ impl Examination<'_> {
         &self,
         address: SocketAddr,
         snapshot: &Snapshot,
-    ) -> Result<String, Finding> {
-        let Case {
+    ) -> Result<String, Diagnosis> {
+        let Attempt {
             target,
             expected,
             patience,
             ..
-        } = self.case;
+        } = self.attempt;
         let present = Present::Certificate;
         let done = mtls::probe(
             address,
@@ -159,7 +162,12 @@ impl Examination<'_> {
         }
         let cause = format!("{target} at {address}: {error}");
         let shown = self.openssl.handshake();
-        Err(Finding::new(error.code(), Whose::TheServers, cause, shown))
+        Err(Diagnosis::new(
+            error.code(),
+            Whose::TheServers,
+            cause,
+            shown,
+        ))
     }
 
     /// We do not accept the certificate of the server.
@@ -169,13 +177,13 @@ impl Examination<'_> {
         refusal: &Refusal,
         chain: &[CertificateDer<'_>],
         snapshot: &Snapshot,
-    ) -> Finding {
-        let Case {
+    ) -> Diagnosis {
+        let Attempt {
             target, expected, ..
-        } = self.case;
+        } = self.attempt;
         let found = |code, cause: String, shown| {
             let cause = format!("we refuse the certificate of {target} at {address}: {cause}");
-            Finding::new(code, Whose::TheServers, cause, shown)
+            Diagnosis::new(code, Whose::TheServers, cause, shown)
         };
         if let Some(position) = out_of_order(chain) {
             let cause = format!(
@@ -201,7 +209,7 @@ impl Examination<'_> {
             let cause = format!("it does not send the certificate of its issuer {issuer}");
             return found(codes::INTERMEDIATE_MISSING, cause, shown);
         }
-        let roots = self.case.tls_dir.join("ca.crt");
+        let roots = self.attempt.tls_dir.join("ca.crt");
         let cause = format!(
             "its issuer {issuer} does not lead to a root in {}",
             roots.display()
@@ -217,10 +225,10 @@ impl Examination<'_> {
         error: &HandshakeError,
         server_chain: &[CertificateDer<'_>],
         snapshot: &Snapshot,
-    ) -> Finding {
-        let target = &self.case.target;
+    ) -> Diagnosis {
+        let target = &self.attempt.target;
         let at = format!("{target} at {address}: {error}");
-        let ours = |code, cause: String, shown| Finding::new(code, Whose::Ours, cause, shown);
+        let ours = |code, cause: String, shown| Diagnosis::new(code, Whose::Ours, cause, shown);
         match snapshot.own() {
             Err(Refusal::UnknownIssuer) => {
                 let whole = joined(snapshot.chain(), server_chain);
@@ -243,7 +251,7 @@ impl Examination<'_> {
                 format!("{at}; by our own rules too: {refusal}"),
                 self.openssl.own_certificate(),
             ),
-            Ok(own) if alert == CERTIFICATE_EXPIRED => Finding::new(
+            Ok(own) if alert == CERTIFICATE_EXPIRED => Diagnosis::new(
                 codes::CLOCK_SKEW,
                 Whose::Between,
                 format!(

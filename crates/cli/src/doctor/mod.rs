@@ -3,21 +3,21 @@
 //! It changes nothing, and sends a message to no RPC but the health check.
 
 mod call;
+mod diagnosis;
 mod examine;
-mod finding;
 mod openssl;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Args;
 use identity::SpiffeId;
 use mtls::{InvalidTarget, ServerIdentity, Target};
 use pki_types::ServerName;
 
-pub use examine::examine;
-pub use finding::{Finding, Whose};
+use examine::examine;
 
 use crate::OutputFormat;
 use crate::text::write_json;
@@ -26,7 +26,7 @@ use crate::text::write_json;
 ///
 /// Exit codes: 0 all is well; 1 the cause was found; 64 the command line is not usable.
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// The server, as HOST:PORT
     #[arg(value_name = "HOST:PORT", value_parser = target)]
     target: Target,
@@ -66,26 +66,23 @@ pub struct Doctor {
     output: OutputFormat,
 }
 
-/// What is to be examined.
+/// A connection to a server, as it is to be tried.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Attempt {
     /// Where the server is.
-    pub target: Target,
+    target: Target,
     /// The identity that it must have.
-    pub expected: ServerIdentity,
+    expected: ServerIdentity,
     /// Where our credentials are.
-    pub tls_dir: PathBuf,
+    tls_dir: PathBuf,
     /// A method that we want to call, if one is of interest.
-    pub method: Option<http::uri::PathAndQuery>,
+    method: Option<http::uri::PathAndQuery>,
     /// How long each step may take.
-    pub patience: std::time::Duration,
+    patience: std::time::Duration,
 }
 
 /// Examines, and writes down what was found.
-///
-/// # Errors
-/// The result cannot be written, or the system gives us no threads.
-pub fn run(doctor: Doctor, out: &mut dyn Write) -> io::Result<ExitCode> {
+pub(crate) fn run(doctor: Doctor, out: &mut dyn Write) -> Result<ExitCode> {
     let Doctor {
         target,
         tls_dir,
@@ -101,19 +98,19 @@ pub fn run(doctor: Doctor, out: &mut dyn Write) -> io::Result<ExitCode> {
         (None, Some(id)) => ServerIdentity::Spiffe(id),
         (Some(name), Some(id)) => ServerIdentity::Both(name, id),
     };
-    let case = Case {
+    let attempt = Attempt {
         target,
         expected,
         tls_dir,
         method,
         patience: patience.0,
     };
-    let finding = tokio::runtime::Runtime::new()?.block_on(examine(&case));
+    let diagnosis = tokio::runtime::Runtime::new()?.block_on(examine(&attempt));
     match output {
-        OutputFormat::Text => finding.write(out)?,
-        OutputFormat::Json => write_json(&finding, out)?,
+        OutputFormat::Text => diagnosis.write(out)?,
+        OutputFormat::Json => write_json(&diagnosis, out)?,
     }
-    Ok(if finding.is_healthy() {
+    Ok(if diagnosis.is_healthy() {
         countersign::program::exit::OK
     } else {
         countersign::program::exit::FAILED.into()

@@ -1,5 +1,6 @@
 //! Certificate authorities: the root, the issuing authority under it, and what they sign.
 
+use anyhow::{Context as _, Result, bail, ensure};
 use pki_types::CertificateDer;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
@@ -8,9 +9,9 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use super::certificate::{Certificate, Malformed};
-use super::encoding::{self, NotPem, first_certificate, private_key, to_pem};
-use super::{IssueError, KeyType, Leaf, LeafSpec, Serial, SigningRequest, Subject};
+use super::certificate::Certificate;
+use super::encoding::{self, first_certificate, key_pair, to_pem};
+use super::{KeyType, Leaf, LeafSpec, Serial, SigningRequest, Subject};
 
 /// From when until when something is valid, both included, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,21 +30,16 @@ impl Validity {
     ///
     /// # Errors
     /// When it would be no time at all, or end after the year 9999.
-    pub fn starting(
-        now: OffsetDateTime,
-        lifetime: std::time::Duration,
-    ) -> Result<Self, InvalidLifetime> {
-        let now = now
-            .replace_nanosecond(0)
-            .map_err(|_range| InvalidLifetime)?;
-        let lifetime = Duration::try_from(lifetime).map_err(|_too_long| InvalidLifetime)?;
-        if lifetime < Duration::SECOND {
-            return Err(InvalidLifetime);
-        }
-        Ok(Self {
-            not_before: now.checked_sub(CLOCK_SKEW).ok_or(InvalidLifetime)?,
-            not_after: now.checked_add(lifetime).ok_or(InvalidLifetime)?,
-        })
+    pub fn starting(now: OffsetDateTime, lifetime: std::time::Duration) -> Result<Self> {
+        let starting = || {
+            let now = now.replace_nanosecond(0).ok()?;
+            let lifetime = Duration::try_from(lifetime).ok()?;
+            (lifetime >= Duration::SECOND).then_some(Self {
+                not_before: now.checked_sub(CLOCK_SKEW)?,
+                not_after: now.checked_add(lifetime)?,
+            })
+        };
+        starting().context("a lifetime is a second at least, and ends before the year 10000")
     }
 
     /// Whether `now` is within.
@@ -63,11 +59,6 @@ impl Validity {
     }
 }
 
-/// A lifetime that no certificate can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a lifetime is a second at least, and ends before the year 10000")]
-pub struct InvalidLifetime;
-
 /// A certificate authority with its private key.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -83,91 +74,65 @@ impl Authority {
     /// A self-signed root.
     ///
     /// # Errors
-    /// When the key cannot be made or does not sign.
-    pub fn root(common_name: &str, validity: Validity) -> Result<Self, IssueError> {
+    /// The key cannot be made or does not sign.
+    pub fn root(common_name: &str, validity: Validity) -> Result<Self> {
         let params = params(common_name, validity, BasicConstraints::Unconstrained);
         let key = KeyType::default().generate()?;
-        let certificate = params
-            .self_signed(&key)
-            .map_err(|source| IssueError::Sign {
-                what: "the root certificate",
-                source,
-            })?;
-        Ok(Self::new(
-            params,
-            key,
-            &certificate,
-            Vec::new(),
-            String::new(),
-        ))
+        let certificate = params.self_signed(&key);
+        let certificate = certificate.context("cannot sign the root certificate")?;
+        Ok(Self::new(params, key, &certificate, None))
     }
 
     /// An authority under this one that signs leaves and no further authority.
     ///
     /// # Errors
-    /// When the key cannot be made, or this authority's does not sign.
-    pub fn issuing(&self, common_name: &str, validity: Validity) -> Result<Self, IssueError> {
+    /// The key cannot be made, or this authority's does not sign.
+    pub fn issuing(&self, common_name: &str, validity: Validity) -> Result<Self> {
         let params = params(common_name, validity, BasicConstraints::Constrained(0));
         let key = KeyType::default().generate()?;
-        let certificate =
-            params
-                .signed_by(&key, &self.issuer)
-                .map_err(|source| IssueError::Sign {
-                    what: "the issuing certificate",
-                    source,
-                })?;
-        let intermediates = with_above(certificate.der().clone(), &self.intermediates);
-        let intermediates_pem = certificate.pem() + &self.intermediates_pem;
-        Ok(Self::new(
-            params,
-            key,
-            &certificate,
-            intermediates,
-            intermediates_pem,
-        ))
+        let certificate = params.signed_by(&key, &self.issuer);
+        let certificate = certificate.context("cannot sign the issuing certificate")?;
+        Ok(Self::new(params, key, &certificate, Some(self)))
     }
 
     /// The authority of these files: its certificate, and its key as PKCS#8, SEC1 or PKCS#1.
     ///
     /// # Errors
-    /// When one of them cannot be read, they are not a pair, or the certificate is none of an authority.
-    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, InvalidAuthority> {
-        let certificate = first_certificate("the certificate", certificate_pem)?;
-        let key = private_key("the private key", key_pem)?;
-        let key = KeyPair::try_from(&*key).map_err(InvalidAuthority::Key)?;
-        let parsed = Certificate::from_der(&certificate)?;
-        if !parsed.is_authority() {
-            return Err(InvalidAuthority::NoAuthority);
-        }
-        if parsed.public_key() != key.subject_public_key_info() {
-            return Err(InvalidAuthority::KeyMismatch);
-        }
-        if !parsed.subject_is_plain() {
-            return Err(InvalidAuthority::Subject);
-        }
-        let is_root = parsed.is_self_issued();
-        let key_identifier = parsed
-            .subject_key_identifier()
-            .map_or(KeyIdMethod::Sha256, |id| {
-                KeyIdMethod::PreSpecified(id.to_vec())
-            });
-        let issuer =
-            Issuer::from_ca_cert_der(&certificate, key).map_err(InvalidAuthority::Unsupported)?;
+    /// One of them cannot be read, they are not a pair, or the certificate is not that of an authority.
+    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self> {
+        let der = first_certificate("the certificate", certificate_pem)?;
+        let key = key_pair("the private key", key_pem)?;
+        let certificate = Certificate::from_der(&der)?;
+        ensure!(
+            certificate.is_authority(),
+            "the certificate is not that of an authority: CA:TRUE and keyCertSign are missing"
+        );
+        ensure!(
+            certificate.public_key() == key.subject_public_key_info(),
+            "the private key is not that of the certificate"
+        );
+        // Its subject would not be copied exactly into what it issues.
+        ensure!(
+            certificate.subject_is_plain(),
+            "the subject of the authority has an attribute type twice or joins several by '+', which is not supported"
+        );
+        let issuer = Issuer::from_ca_cert_der(&der, key)
+            .context("the certificate of the authority is not supported")?;
+        let (intermediates, intermediates_pem) = match certificate.is_self_issued() {
+            true => (Vec::new(), String::new()),
+            false => (vec![der.clone()], certificate_pem.to_owned()),
+        };
         Ok(Self {
             issuer,
-            intermediates: if is_root {
-                Vec::new()
-            } else {
-                vec![certificate.clone()]
-            },
-            intermediates_pem: if is_root {
-                String::new()
-            } else {
-                certificate_pem.to_owned()
-            },
-            certificate,
+            intermediates,
+            intermediates_pem,
+            certificate: der,
             certificate_pem: certificate_pem.to_owned(),
-            key_identifier,
+            key_identifier: certificate
+                .subject_key_identifier()
+                .map_or(KeyIdMethod::Sha256, |id| {
+                    KeyIdMethod::PreSpecified(id.to_vec())
+                }),
         })
     }
 
@@ -175,9 +140,15 @@ impl Authority {
         params: CertificateParams,
         key: KeyPair,
         certificate: &rcgen::Certificate,
-        intermediates: Vec<CertificateDer<'static>>,
-        intermediates_pem: String,
+        above: Option<&Self>,
     ) -> Self {
+        let (intermediates, intermediates_pem) = match above {
+            None => (Vec::new(), String::new()),
+            Some(above) => (
+                above.below(certificate.der().clone()),
+                certificate.pem() + &above.intermediates_pem,
+            ),
+        };
         Self {
             key_identifier: params.key_identifier_method.clone(),
             issuer: Issuer::new(params, key),
@@ -188,17 +159,23 @@ impl Authority {
         }
     }
 
+    /// The chain of a certificate that this authority signed.
+    fn below(&self, certificate: CertificateDer<'static>) -> Vec<CertificateDer<'static>> {
+        let above = self.intermediates.iter().cloned();
+        std::iter::once(certificate).chain(above).collect()
+    }
+
     /// Makes a key and a leaf for it, with a serial number of its own.
     ///
     /// # Errors
     /// When a name cannot be encoded, the key cannot be made or ours does not sign.
-    pub fn issue(&self, spec: &LeafSpec) -> Result<Leaf, IssueError> {
+    pub fn issue(&self, spec: &LeafSpec) -> Result<Leaf> {
         let serial = Serial::random();
         let key = spec.key_type.generate()?;
         let leaf = self.sign(spec, &serial, &key)?;
         let chain_pem = to_pem("CERTIFICATE", leaf.as_ref()) + &self.intermediates_pem;
         Ok(Leaf {
-            chain: with_above(leaf, &self.intermediates),
+            chain: self.below(leaf),
             chain_pem,
             key_pem: key.serialize_pem(),
             serial,
@@ -209,8 +186,8 @@ impl Authority {
     ///
     /// # Errors
     /// When a name or the key cannot be encoded, or our key does not sign.
-    pub fn certify(&self, spec: &LeafSpec, request: &SigningRequest) -> Result<String, IssueError> {
-        let key = SubjectPublicKeyInfo::from_der(request.public_key()).map_err(cannot_sign)?;
+    pub fn certify(&self, spec: &LeafSpec, request: &SigningRequest) -> Result<String> {
+        let key = SubjectPublicKeyInfo::from_der(request.public_key()).context(CANNOT_SIGN)?;
         let leaf = self.sign(spec, &Serial::random(), &key)?;
         Ok(to_pem("CERTIFICATE", leaf.as_ref()) + &self.intermediates_pem)
     }
@@ -220,14 +197,12 @@ impl Authority {
         spec: &LeafSpec,
         serial: &Serial,
         key: &impl PublicKeyData,
-    ) -> Result<CertificateDer<'static>, IssueError> {
-        let made = spec.params(serial)?;
-        let made = made.signed_by(key, &self.issuer).map_err(cannot_sign)?;
+    ) -> Result<CertificateDer<'static>> {
+        let made = spec.params(serial)?.signed_by(key, &self.issuer);
+        let made = made.context(CANNOT_SIGN)?;
         match &spec.subject {
             None => Ok(made.der().clone()),
-            Some(subject) => {
-                for_subject(made.der(), subject, self.issuer.key()).map_err(cannot_sign)
-            }
+            Some(subject) => for_subject(made.der(), subject, self.issuer.key()),
         }
     }
 
@@ -241,7 +216,7 @@ impl Authority {
         revoked: &[Revocation],
         this_update: OffsetDateTime,
         next_update: OffsetDateTime,
-    ) -> Result<String, IssueError> {
+    ) -> Result<String> {
         let revoked_certs = revoked.iter().map(Revocation::to_rcgen).collect();
         CertificateRevocationListParams {
             this_update,
@@ -253,10 +228,7 @@ impl Authority {
         }
         .signed_by(&self.issuer)
         .and_then(|crl| crl.pem())
-        .map_err(|source| IssueError::Sign {
-            what: "the revocation list",
-            source,
-        })
+        .context("cannot sign the revocation list")
     }
 
     /// The certificate of this authority.
@@ -283,20 +255,7 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-fn with_above(
-    certificate: CertificateDer<'static>,
-    above: &[CertificateDer<'static>],
-) -> Vec<CertificateDer<'static>> {
-    let above = above.iter().cloned();
-    std::iter::once(certificate).chain(above).collect()
-}
-
-fn cannot_sign(source: rcgen::Error) -> IssueError {
-    IssueError::Sign {
-        what: "the certificate",
-        source,
-    }
-}
+const CANNOT_SIGN: &str = "cannot sign the certificate";
 
 /// A certificate with its subject in place of the one that it has, signed again: the encoder knows of no name that has an
 /// attribute type twice, or that joins attributes into one part.
@@ -304,17 +263,16 @@ fn for_subject(
     certificate: &[u8],
     subject: &Subject,
     signer: &KeyPair,
-) -> Result<CertificateDer<'static>, rcgen::Error> {
-    const MALFORMED: rcgen::Error = rcgen::Error::CouldNotParseCertificate;
-    let parts = encoding::elements(certificate).ok_or(MALFORMED)?;
+) -> Result<CertificateDer<'static>> {
+    let parts = encoding::elements(certificate).context(CANNOT_SIGN)?;
     let [signed, algorithm, _signature] = parts[..] else {
-        return Err(MALFORMED);
+        bail!(CANNOT_SIGN);
     };
     // Version, serial number, algorithm, issuer, validity, subject (RFC 5280 §4.1).
-    let mut fields = encoding::elements(signed).ok_or(MALFORMED)?;
-    *fields.get_mut(5).ok_or(MALFORMED)? = subject.der();
+    let mut fields = encoding::elements(signed).context(CANNOT_SIGN)?;
+    *fields.get_mut(5).context(CANNOT_SIGN)? = subject.der();
     let signed = encoding::element(encoding::SEQUENCE, &fields);
-    let signature = signer.sign(&signed)?;
+    let signature = signer.sign(&signed).context(CANNOT_SIGN)?;
     let signature = encoding::element(encoding::BIT_STRING, &[&[0], &signature]);
     let whole = encoding::element(encoding::SEQUENCE, &[&signed, algorithm, &signature]);
     Ok(CertificateDer::from(whole))
@@ -333,34 +291,6 @@ fn params(common_name: &str, validity: Validity, path: BasicConstraints) -> Cert
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = true;
     params
-}
-
-/// Why files are not those of an authority.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidAuthority {
-    /// The certificate or the key is not in PEM.
-    #[error(transparent)]
-    Pem(#[from] NotPem),
-    /// The certificate is malformed.
-    #[error(transparent)]
-    Certificate(#[from] Malformed),
-    /// The key is of an unknown kind or malformed.
-    #[error("the private key is not one that can sign: use ECDSA, Ed25519 or RSA")]
-    Key(#[source] rcgen::Error),
-    /// The key is that of another certificate.
-    #[error("the private key is not that of the certificate")]
-    KeyMismatch,
-    /// The certificate may not sign others.
-    #[error("the certificate is not that of an authority: CA:TRUE and keyCertSign are missing")]
-    NoAuthority,
-    /// The subject has a form that would not be copied exactly into what is issued.
-    #[error(
-        "the subject of the authority has an attribute type twice or joins several by '+', which is not supported"
-    )]
-    Subject,
-    /// The certificate has something that the encoder does not know.
-    #[error("the certificate of the authority is not supported")]
-    Unsupported(#[source] rcgen::Error),
 }
 
 /// That a certificate is no longer to be trusted.

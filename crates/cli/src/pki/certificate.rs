@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use anyhow::{Result, anyhow, bail};
 use pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -12,16 +13,23 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
-use super::{InvalidSerial, KeyType, Purpose, Serial, Validity};
+use super::{KeyType, Purpose, Serial, Validity};
 
 /// A certificate, read field by field.
 #[derive(Debug)]
-pub struct Certificate<'a> {
-    parsed: X509Certificate<'a>,
+pub struct Certificate {
+    der: CertificateDer<'static>,
     names: Names,
     purposes: Option<Vec<Purpose>>,
     serial: Serial,
     validity: Validity,
+    subject: Vec<u8>,
+    issuer: Vec<u8>,
+    public_key: Vec<u8>,
+    key_type: Option<KeyType>,
+    is_authority: bool,
+    subject_key_identifier: Option<Vec<u8>>,
+    authority_key_identifier: Option<Vec<u8>>,
 }
 
 /// The subject alternative names of a certificate, each kind in the order of the certificate.
@@ -35,52 +43,65 @@ pub struct Names {
     pub ips: Vec<IpAddr>,
     /// The e-mail addresses.
     pub emails: Vec<String>,
-    /// How many there are of other kinds, and malformed ones; no service of ours looks at them.
+    /// How many there are of other kinds, and malformed ones; our services ignore them.
     pub others: usize,
 }
 
-/// Why bytes are not a certificate.
-#[derive(Debug, thiserror::Error)]
-#[error("this is not a well-formed certificate: {reason}")]
-pub struct Malformed {
-    reason: String,
+fn malformed(reason: impl fmt::Display) -> anyhow::Error {
+    anyhow!("this is not a well-formed certificate: {reason}")
 }
 
-impl Malformed {
-    pub(crate) fn new(reason: impl fmt::Display) -> Self {
-        Self {
-            reason: reason.to_string(),
-        }
-    }
-}
-
-impl From<InvalidSerial> for Malformed {
-    fn from(invalid: InvalidSerial) -> Self {
-        Self::new(invalid)
-    }
-}
-
-impl<'a> Certificate<'a> {
+impl Certificate {
     /// Reads a certificate.
     ///
     /// # Errors
-    /// When it is not DER, has something after its end, or an extension that is read here is malformed or
-    /// doubled.
-    pub fn from_der(der: &'a CertificateDer<'_>) -> Result<Self, Malformed> {
-        let (rest, parsed) = X509Certificate::from_der(der).map_err(Malformed::new)?;
+    /// It is not DER, there are bytes after its end, or an extension that is read here is malformed or comes twice.
+    pub fn from_der(der: &CertificateDer<'_>) -> Result<Self> {
+        let (rest, parsed) = X509Certificate::from_der(der).map_err(malformed)?;
         if !rest.is_empty() {
-            return Err(Malformed::new("there are bytes after its end"));
+            bail!(malformed("there are bytes after its end"));
         }
-        Ok(Self {
+        let key = parsed.public_key();
+        let key_usage = parsed.key_usage().ok().flatten();
+        let mut certificate = Self {
+            der: der.clone().into_owned(),
             names: names(&parsed)?,
             purposes: purposes(&parsed)?,
-            serial: Serial::from_octets(parsed.raw_serial())?,
+            serial: Serial::from_octets(parsed.raw_serial()).map_err(malformed)?,
             validity: Validity {
                 not_before: parsed.validity().not_before.to_datetime(),
                 not_after: parsed.validity().not_after.to_datetime(),
             },
-            parsed,
-        })
+            subject: parsed.subject().as_raw().to_vec(),
+            issuer: parsed.issuer().as_raw().to_vec(),
+            public_key: key.raw.to_vec(),
+            key_type: key_type_of(key),
+            is_authority: parsed.is_ca()
+                && key_usage.is_none_or(|usage| usage.value.key_cert_sign()),
+            subject_key_identifier: None,
+            authority_key_identifier: None,
+        };
+        for extension in parsed.iter_extensions() {
+            if let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() {
+                certificate.subject_key_identifier = Some(id.0.to_vec());
+            }
+            if let ParsedExtension::AuthorityKeyIdentifier(id) = extension.parsed_extension() {
+                certificate.authority_key_identifier =
+                    id.key_identifier.as_ref().map(|id| id.0.to_vec());
+            }
+        }
+        Ok(certificate)
+    }
+
+    /// The certificate itself.
+    pub(crate) fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// All of its fields.
+    pub(crate) fn parsed(&self) -> Result<X509Certificate<'_>> {
+        let (_, parsed) = X509Certificate::from_der(&self.der).map_err(malformed)?;
+        Ok(parsed)
     }
 
     /// The subject alternative names.
@@ -88,8 +109,7 @@ impl<'a> Certificate<'a> {
         &self.names
     }
 
-    /// The extended key usages, or `None` when the extension is missing, which is not the same as none of
-    /// them.
+    /// The extended key usages; `None` when the extension is missing, which is not the same as an empty one.
     pub fn purposes(&self) -> Option<&[Purpose]> {
         self.purposes.as_deref()
     }
@@ -99,7 +119,7 @@ impl<'a> Certificate<'a> {
         &self.serial
     }
 
-    /// From when until when it is valid.
+    /// When it is valid.
     pub fn validity(&self) -> Validity {
         self.validity
     }
@@ -107,83 +127,67 @@ impl<'a> Certificate<'a> {
     /// The subject as an RFC 4514 string; empty when there is none.
     ///
     /// # Errors
-    /// When a part of it is not text, or is dangerous to print.
+    /// A part of it is not text, or is dangerous to print.
     pub fn subject(&self) -> Result<String, identity::InvalidName> {
-        identity::distinguished_name(self.parsed.subject().as_raw())
+        identity::distinguished_name(&self.subject)
     }
 
     /// The subject as it is encoded.
     pub(super) fn subject_der(&self) -> &[u8] {
-        self.parsed.subject().as_raw()
+        &self.subject
     }
 
     /// The issuer as an RFC 4514 string.
     ///
     /// # Errors
-    /// When a part of it is not text, or is dangerous to print.
+    /// A part of it is not text, or is dangerous to print.
     pub fn issuer(&self) -> Result<String, identity::InvalidName> {
-        identity::distinguished_name(self.parsed.issuer().as_raw())
+        identity::distinguished_name(&self.issuer)
     }
 
     /// The public key: a DER `SubjectPublicKeyInfo`.
     pub fn public_key(&self) -> &[u8] {
-        self.parsed.public_key().raw
+        &self.public_key
     }
 
-    /// The kind of the public key, when it is one that can be made here.
+    /// The type of the public key, if this tool can make such keys.
     pub fn key_type(&self) -> Option<KeyType> {
-        key_type_of(self.parsed.public_key())
+        self.key_type
     }
 
-    /// Whether it says that it is an authority and may sign certificates.
+    /// Whether it is a CA certificate that may sign certificates.
     pub fn is_authority(&self) -> bool {
-        let key_usage = self.parsed.key_usage().ok().flatten();
-        self.parsed.is_ca() && key_usage.is_none_or(|usage| usage.value.key_cert_sign())
+        self.is_authority
     }
 
-    /// Whether its issuer is its subject, as with a root.
+    /// Whether its issuer is its subject, as in a root.
     pub fn is_self_issued(&self) -> bool {
-        self.parsed.subject().as_raw() == self.parsed.issuer().as_raw()
+        self.subject == self.issuer
     }
 
-    /// Whether it names `authority` as its issuer, by name and by key identifier. The signature is not looked
-    /// at.
-    pub fn names_issuer(&self, authority: &Certificate<'_>) -> bool {
-        self.parsed.issuer().as_raw() == authority.parsed.subject().as_raw()
-            && self.authority_key_identifier() == authority.subject_key_identifier()
+    /// Whether it names `authority` as its issuer, by name and by key identifier. No signature is verified.
+    pub fn names_issuer(&self, authority: &Self) -> bool {
+        self.issuer == authority.subject
+            && self.authority_key_identifier == authority.subject_key_identifier
     }
 
     /// Whether the key of `authority` signed it, by an algorithm that is known here.
-    pub fn is_signed_by(&self, authority: &Certificate<'_>) -> bool {
-        self.parsed
-            .verify_signature(Some(authority.parsed.public_key()))
-            .is_ok()
+    pub fn is_signed_by(&self, authority: &Self) -> bool {
+        let (Ok(own), Ok(authority)) = (self.parsed(), authority.parsed()) else {
+            return false;
+        };
+        own.verify_signature(Some(authority.public_key())).is_ok()
     }
 
-    /// The subject key identifier, if any.
     pub(super) fn subject_key_identifier(&self) -> Option<&[u8]> {
-        self.parsed.iter_extensions().find_map(|extension| {
-            if let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() {
-                Some(id.0)
-            } else {
-                None
-            }
-        })
-    }
-
-    fn authority_key_identifier(&self) -> Option<&[u8]> {
-        self.parsed.iter_extensions().find_map(|extension| {
-            if let ParsedExtension::AuthorityKeyIdentifier(id) = extension.parsed_extension() {
-                id.key_identifier.as_ref().map(|id| id.0)
-            } else {
-                None
-            }
-        })
+        self.subject_key_identifier.as_deref()
     }
 
     /// Whether each part of the subject is one attribute, and no type comes twice.
     pub(super) fn subject_is_plain(&self) -> bool {
-        let name: &X509Name<'_> = self.parsed.subject();
+        let Ok((_, name)) = X509Name::from_der(&self.subject) else {
+            return false;
+        };
         let mut seen = HashSet::new();
         name.iter_rdn().all(|rdn| rdn.iter().count() == 1)
             && name
@@ -192,7 +196,7 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// The kind of a public key, when it is one that can be made here.
+/// The type of a public key, if this tool can make such keys.
 pub(super) fn key_type_of(info: &SubjectPublicKeyInfo<'_>) -> Option<KeyType> {
     if info.algorithm.algorithm == OID_SIG_ED25519 {
         return Some(KeyType::Ed25519);
@@ -207,8 +211,8 @@ pub(super) fn key_type_of(info: &SubjectPublicKeyInfo<'_>) -> Option<KeyType> {
     }
 }
 
-fn names(parsed: &X509Certificate<'_>) -> Result<Names, Malformed> {
-    let extension = parsed.subject_alternative_name().map_err(Malformed::new)?;
+fn names(parsed: &X509Certificate<'_>) -> Result<Names> {
+    let extension = parsed.subject_alternative_name().map_err(malformed)?;
     Ok(extension.map_or_else(Names::default, |extension| {
         names_of(&extension.value.general_names)
     }))
@@ -242,8 +246,8 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
-fn purposes(parsed: &X509Certificate<'_>) -> Result<Option<Vec<Purpose>>, Malformed> {
-    let Some(extension) = parsed.extended_key_usage().map_err(Malformed::new)? else {
+fn purposes(parsed: &X509Certificate<'_>) -> Result<Option<Vec<Purpose>>> {
+    let Some(extension) = parsed.extended_key_usage().map_err(malformed)? else {
         return Ok(None);
     };
     let usage = extension.value;

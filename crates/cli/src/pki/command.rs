@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
 use super::certificate::Names;
-use super::error::PkiError;
-use super::report::{report, report_list};
+use super::operations::{self, Change};
 use super::{
-    Directory, IdentityName, KeyType, Origin, Request, Roster, Serial, SigningRequest, Subject,
-    TrustDomain, Usage, export, files, list, operations, prune, watch,
+    Directory, IdentityName, KeyType, Origin, Request, Revocations, Roster, Serial, SigningRequest,
+    Subject, TrustDomain, Usage, export, files, list, prune, watch,
 };
 use crate::OutputFormat;
 use crate::text::Printable;
@@ -23,7 +23,7 @@ const DEVELOPMENT_IDENTITIES: &str = include_str!("dev.toml");
 
 /// Makes and keeps a PKI for development: a root, an issuing authority, and certificates that last a day.
 #[derive(Debug, Args)]
-pub struct Pki {
+pub(crate) struct Pki {
     /// Where the PKI is kept: the authority in ca/, each identity in a directory of its name.
     #[arg(long, global = true, value_name = "DIR", default_value = "certs")]
     dir: PathBuf,
@@ -38,7 +38,7 @@ enum Command {
     /// What is there and right is kept, so that it can be run at any time. An authority is never overwritten.
     Init {
         /// What stands for {trust_domain} in the identities.
-        #[arg(long, value_name = "DOMAIN", default_value = "acme.test")]
+        #[arg(long, value_name = "DOMAIN", default_value_t)]
         trust_domain: TrustDomain,
         /// The identities and their names [default: dev.toml in DIR, or else the one of the project].
         #[arg(long, value_name = "FILE")]
@@ -136,10 +136,8 @@ struct Issue {
 }
 
 /// Does what the command line says, and writes what was done to `out`.
-///
-/// # Errors
-/// When it cannot be done. What is on the disk is then as it was, or done in part and safe to do again.
-pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
+/// When it cannot be done, what is on the disk is as it was, or done in part and safe to do again.
+pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
     let Pki { dir, command } = pki;
     let now = OffsetDateTime::now_utc();
     match command {
@@ -160,9 +158,9 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
                 "ca",
                 Printable(dir.join("ca").display())
             )?;
-            changes
-                .iter()
-                .try_for_each(|(name, change)| report(out, name, change))?;
+            for (name, change) in &changes {
+                report(out, name, change)?;
+            }
         }
         Command::Issue(issue) => {
             let Issue {
@@ -205,8 +203,16 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
                 (Some(csr), _) => Request::granting(csr, names, subject, usage)?,
                 (None, None) => Request::new(names, subject, usage, key)?,
             };
-            let change =
-                operations::issue(&dir, &name, &request, csr.as_ref(), ttl.0, replace, now)?;
+            let directory = Directory::open(&dir, now)?;
+            let change = operations::issue(
+                &directory,
+                &name,
+                &request,
+                csr.as_ref(),
+                ttl.0,
+                replace,
+                now,
+            )?;
             report(out, &name, &change)?;
         }
         Command::Renew {
@@ -215,17 +221,13 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
             watch: false,
         } => {
             let directory = Directory::open(&dir, now)?;
-            let names = if names.is_empty() {
-                directory.identities()?
-            } else {
-                names
+            let names = match names.is_empty() {
+                true => directory.identities()?,
+                false => names,
             };
             for name in names {
-                report(
-                    out,
-                    &name,
-                    &operations::renew(&directory, &name, ttl.map(|ttl| ttl.0), now)?,
-                )?;
+                let change = operations::renew(&directory, &name, ttl.map(|ttl| ttl.0), now)?;
+                report(out, &name, &change)?;
             }
         }
         Command::Renew {
@@ -240,10 +242,10 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
             let directory = Directory::open(&dir, now)?;
             let serial = match (serial, &name) {
                 (Some(serial), _) => serial,
-                (None, Some(name)) => operations::serial_of(&directory, name)?,
+                (None, Some(name)) => operations::leaf(&directory, name)?.1.serial().clone(),
                 (None, None) => return Ok(ExitCode::from(countersign::program::exit::USAGE)),
             };
-            let revocations = operations::revoke(&directory, &serial, now)?;
+            let revocations = operations::publish(&directory, Some(&serial), now)?;
             writeln!(out, "revoked {serial}")?;
             report_list(out, &revocations)?;
             if let Some(name) = name {
@@ -256,13 +258,12 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
         }
         Command::Crl => {
             let directory = Directory::open(&dir, now)?;
-            report_list(out, &operations::republish(&directory, now)?)?;
+            report_list(out, &operations::publish(&directory, None, now)?)?;
         }
         Command::Prune { identities, yes } => {
             let directory = Directory::open(&dir, now)?;
             // Which domain stands in the names does not matter here.
-            let domain = "acme.test".parse().map_err(PkiError::from)?;
-            let roster = roster(&dir, identities, &domain)?;
+            let roster = roster(&dir, identities, &TrustDomain::default())?;
             let stay: Vec<_> = roster.entries().map(|(name, _)| name).collect();
             prune::run(&directory, &stay, yes, out)?;
         }
@@ -271,41 +272,44 @@ pub fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode, PkiError> {
     Ok(countersign::program::exit::OK)
 }
 
-fn signing_request(file: &Path) -> Result<SigningRequest, PkiError> {
-    SigningRequest::from_pem(&files::read_bytes(file)?).map_err(|source| PkiError::SigningRequest {
-        file: file.to_owned(),
-        source,
-    })
+fn report(out: &mut dyn Write, name: &IdentityName, change: &Change) -> Result<()> {
+    write!(out, "{name:<16} {change}")?;
+    if let Change::Revoked(_) = change {
+        let tool = countersign::program::tool();
+        write!(
+            out,
+            "; `{tool} pki issue {name} --replace` gives it another"
+        )?;
+    }
+    Ok(writeln!(out)?)
+}
+
+fn report_list(out: &mut dyn Write, revocations: &Revocations) -> Result<()> {
+    let Revocations { number, entries } = revocations;
+    Ok(writeln!(
+        out,
+        "revocation list {number}: {} revoked",
+        entries.len()
+    )?)
+}
+
+fn signing_request(file: &Path) -> Result<SigningRequest> {
+    let request = SigningRequest::from_pem(&files::read_bytes(file)?);
+    request.with_context(|| file.display().to_string())
 }
 
 /// What dev.toml says of an identity, under the trust domain that the PKI has.
-fn rostered(
-    dir: &Path,
-    name: &IdentityName,
-    now: OffsetDateTime,
-) -> Result<Option<Request>, PkiError> {
-    let directory = Directory::open(dir, now)?;
-    let domain = operations::trust_domain(&directory, name)?;
-    let Some(domain) = domain.or_else(|| "acme.test".parse().ok()) else {
-        return Ok(None);
-    };
-    let roster = roster(dir, None, &domain)?;
-    let request = roster
-        .entries()
-        .find(|(known, _)| *known == name)
-        .map(|(_, request)| request.clone());
-    Ok(request)
+fn rostered(dir: &Path, name: &IdentityName, now: OffsetDateTime) -> Result<Option<Request>> {
+    let domain = operations::trust_domain(&Directory::open(dir, now)?, name)?;
+    let roster = roster(dir, None, &domain.unwrap_or_default())?;
+    let found = roster.entries().find(|(known, _)| *known == name);
+    Ok(found.map(|(_, request)| request.clone()))
 }
 
-fn roster(dir: &Path, file: Option<PathBuf>, domain: &TrustDomain) -> Result<Roster, PkiError> {
+fn roster(dir: &Path, file: Option<PathBuf>, domain: &TrustDomain) -> Result<Roster> {
     let own = dir.join("dev.toml");
-    let file = file.or_else(|| own.exists().then_some(own));
-    let (name, text) = match &file {
-        Some(file) => (file.display().to_string(), files::read(file)?),
-        None => (
-            "certs/dev.toml".to_owned(),
-            DEVELOPMENT_IDENTITIES.to_owned(),
-        ),
-    };
-    Ok(Roster::parse(&name, &text, domain)?)
+    match file.or_else(|| own.exists().then_some(own)) {
+        Some(file) => Roster::read(&file, domain),
+        None => Roster::parse("certs/dev.toml", DEVELOPMENT_IDENTITIES, domain),
+    }
 }

@@ -6,37 +6,35 @@
 //! is locked, so that two runs do not undo each other's work. An authority is never overwritten.
 
 use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use pki_types::CertificateDer;
-use rcgen::{KeyPair, PublicKeyData as _};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use base::text::timestamp;
 use time::OffsetDateTime;
 
-use super::certificate::{Certificate, Malformed};
-use super::encoding::{NotPem, first_certificate, private_key};
-use super::files::{self, Batch, FileError, Secrecy};
-use super::{
-    Authority, IdentityName, InvalidAuthority, InvalidLifetime, InvalidRevocations,
-    InvalidSigningRequest, IssueError, Revocations, Serial, SigningRequest, Validity,
-};
+use super::certificate::Certificate;
+use super::credentials::{Credentials, Holder, is_key_of};
+use super::encoding::first_certificate;
+use super::files::{self, Batch, Secrecy};
+use super::{Authority, IdentityName, Revocations, Serial, SigningRequest, Validity};
 
 /// The root outlives the authority that it certifies, which outlives every leaf.
 const ROOT_LIFETIME: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 86_400);
 const ISSUING_LIFETIME: std::time::Duration = std::time::Duration::from_secs(5 * 365 * 86_400);
 
 /// A PKI on the disk, locked until this is dropped.
-#[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
     authority: Authority,
+    issuing: Certificate,
     root_pem: String,
     _lock: File,
 }
 
 /// Whether an authority was found or had to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// It was there, and is as it was.
     Found,
     /// There was none.
@@ -45,21 +43,10 @@ pub enum Origin {
 
 impl Directory {
     /// Opens the PKI, or makes its root and issuing authority when there is none at all.
-    ///
-    /// # Errors
-    /// When an authority is there in part or is not usable. It is left as it is.
-    pub fn init(path: &Path, now: OffsetDateTime) -> Result<(Self, Origin), DirectoryError> {
+    pub(crate) fn init(path: &Path, now: OffsetDateTime) -> Result<(Self, Origin)> {
         let ca = path.join("ca");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(path)
-            .map_err(FileError::new("create", path))?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&ca)
-            .map_err(FileError::new("create", &ca))?;
+        create(path, 0o755)?;
+        create(&ca, 0o700)?;
         let lock = lock(&ca)?;
         keep_out_of_git(path)?;
         let files = AUTHORITY_FILES.map(|file| ca.join(file));
@@ -73,84 +60,86 @@ impl Directory {
     }
 
     /// Opens a PKI that is there.
-    ///
-    /// # Errors
-    /// When it is not there, or its authority is not usable.
-    pub fn open(path: &Path, now: OffsetDateTime) -> Result<Self, DirectoryError> {
+    pub(crate) fn open(path: &Path, now: OffsetDateTime) -> Result<Self> {
         let ca = path.join("ca");
-        if !ca.join("issuing.crt").exists() {
-            return Err(DirectoryError::NoAuthority(path.to_owned()));
-        }
+        ensure!(
+            ca.join("issuing.crt").exists(),
+            "there is no authority in {}; make one with `{} pki init`",
+            path.display(),
+            countersign::program::tool()
+        );
         Self::load(path, lock(&ca)?, now)
     }
 
-    fn load(path: &Path, lock: File, now: OffsetDateTime) -> Result<Self, DirectoryError> {
+    fn load(path: &Path, lock: File, now: OffsetDateTime) -> Result<Self> {
         let file = |name| path.join("ca").join(name);
         let read = |name| {
-            files::read(&file(name)).map_err(|error| {
-                if error.is_missing() {
-                    DirectoryError::Incomplete(file(name))
-                } else {
-                    error.into()
-                }
+            files::read_if_there(&file(name))?.with_context(|| {
+                format!(
+                    "{} is missing while other files of the authority are there; restore it, or use another directory: an authority is never overwritten",
+                    file(name).display()
+                )
             })
         };
         for key in ["root.key", "issuing.key"].map(file) {
             // A root's key may be kept elsewhere.
             let mode = key.metadata().map_or(0, |key| key.permissions().mode());
-            if mode & OTHERS != 0 {
-                return Err(DirectoryError::Exposed { key, mode });
-            }
+            ensure!(
+                mode & OTHERS == 0,
+                "others can read or write {} (mode {:04o}), so certificates may have been made with it: make a new authority, or, if no one had access, `chmod 600` it",
+                key.display(),
+                mode & 0o7777
+            );
         }
         let root_pem = read("root.crt")?;
         let (issuing_pem, issuing_key) = (read("issuing.crt")?, read("issuing.key")?);
-        let unusable = |name| {
-            move |source| DirectoryError::Authority {
-                file: file(name),
-                source,
-            }
-        };
-        let authority =
-            Authority::from_pem(&issuing_pem, &issuing_key).map_err(unusable("issuing.crt"))?;
+        let named = |name| move || file(name).display().to_string();
+        let authority = Authority::from_pem(&issuing_pem, &issuing_key);
+        let authority = authority.with_context(named("issuing.crt"))?;
         let root = first_certificate("the certificate", &root_pem)
-            .map_err(|e| unusable("root.crt")(e.into()))?;
-        let root = Certificate::from_der(&root).map_err(|e| unusable("root.crt")(e.into()))?;
-        let issuing = Certificate::from_der(authority.certificate())
-            .map_err(|e| unusable("issuing.crt")(e.into()))?;
-        if !issuing.names_issuer(&root) || !issuing.is_signed_by(&root) {
-            return Err(DirectoryError::NotOfRoot(file("issuing.crt")));
-        }
+            .and_then(|root| Certificate::from_der(&root))
+            .with_context(named("root.crt"))?;
+        let issuing = Certificate::from_der(authority.certificate())?;
+        ensure!(
+            issuing.names_issuer(&root) && issuing.is_signed_by(&root),
+            "{} was not issued by root.crt beside it",
+            file("issuing.crt").display()
+        );
         for (name, certificate) in [("root.crt", &root), ("issuing.crt", &issuing)] {
             let validity = certificate.validity();
-            if !validity.contains(now) {
-                return Err(DirectoryError::NotValid {
-                    file: file(name),
-                    validity,
-                });
-            }
+            ensure!(
+                validity.contains(now),
+                "{} is valid from {} to {}, and that is not now; check the clock, or make a new PKI in another directory",
+                file(name).display(),
+                timestamp(validity.not_before),
+                timestamp(validity.not_after)
+            );
         }
         Ok(Self {
             path: path.to_owned(),
             authority,
+            issuing,
             root_pem,
             _lock: lock,
         })
     }
 
     /// The authority that issues leaves here.
-    pub fn authority(&self) -> &Authority {
+    pub(crate) fn authority(&self) -> &Authority {
         &self.authority
     }
 
+    /// The certificate of that authority.
+    pub(super) fn issuing(&self) -> &Certificate {
+        &self.issuing
+    }
+
     /// The identities that have a certificate, in alphabetical order.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn identities(&self) -> Result<Vec<IdentityName>, DirectoryError> {
-        let failed = || FileError::new("read", &self.path);
+    pub(crate) fn identities(&self) -> Result<Vec<IdentityName>> {
+        let failed = || files::cannot("read", &self.path);
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
+        for entry in fs::read_dir(&self.path).with_context(failed())? {
+            let name = entry.with_context(failed())?.file_name();
             let Some(Ok(name)) = name.to_str().map(str::parse::<IdentityName>) else {
                 continue;
             };
@@ -163,53 +152,32 @@ impl Directory {
     }
 
     /// The credentials of an identity, or `None` when it has no certificate.
-    ///
-    /// # Errors
-    /// When a file cannot be read. What it says is not looked at.
-    pub fn credentials(&self, name: &IdentityName) -> Result<Option<Credentials>, DirectoryError> {
-        let read = |file| match files::read(&self.file(name, file)) {
-            Err(error) if error.is_missing() => Ok(None),
-            text => text.map(Some),
-        };
+    pub(crate) fn credentials(&self, name: &IdentityName) -> Result<Option<Credentials>> {
+        let read = |file| files::read_if_there(&self.file(name, file));
         let Some(chain_pem) = read("tls.crt")? else {
             return Ok(None);
         };
         let key = self.file(name, "tls.key").metadata();
+        let request = read("tls.csr")?.map(|pem| SigningRequest::from_pem(pem.as_bytes()));
         Ok(Some(Credentials {
             chain_pem,
             key_pem: read("tls.key")?.unwrap_or_default(),
             key_is_private: key.is_ok_and(|key| key.permissions().mode() & OTHERS == 0),
-            request: match read("tls.csr")? {
-                None => None,
-                Some(text) => {
-                    Some(SigningRequest::from_pem(text.as_bytes()).map_err(|source| {
-                        DirectoryError::Request {
-                            file: self.file(name, "tls.csr"),
-                            source,
-                        }
-                    })?)
-                }
-            },
+            request: request
+                .transpose()
+                .with_context(|| self.file(name, "tls.csr").display().to_string())?,
         }))
     }
 
     /// Puts a chain in place of the one that an identity has, with the root and the revocation list, and with the
     /// key, if we hold it, or else the request that it came by.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
-    pub fn put(
+    pub(crate) fn put(
         &self,
         name: &IdentityName,
         chain_pem: &str,
         holder: Holder<'_>,
-    ) -> Result<(), DirectoryError> {
-        let directory = self.path.join(name.as_str());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .map_err(FileError::new("create", &directory))?;
+    ) -> Result<()> {
+        create(&self.path.join(name.as_str()), 0o700)?;
         let mut batch = Batch::default();
         batch.stage(&self.file(name, "ca.crt"), &self.root_pem, Secrecy::Public)?;
         if let Some(list) = self.revocation_list()? {
@@ -227,35 +195,19 @@ impl Directory {
         batch.stage(&self.file(name, file), contents, secrecy)?;
         batch.stage(&self.file(name, "tls.crt"), chain_pem, Secrecy::Public)?;
         batch.replace()?;
-        match stale.map(|file| self.file(name, file)) {
-            Some(file) if file.exists() => {
-                Ok(fs::remove_file(&file).map_err(FileError::new("remove", &file))?)
-            }
-            Some(_) | None => Ok(()),
-        }
+        stale.map_or(Ok(()), |stale| remove_file(&self.file(name, stale)))
     }
 
     /// Removes the files of an identity, and its directory if nothing else is in it.
-    ///
-    /// # Errors
-    /// When a file cannot be removed.
-    pub fn remove(&self, name: &IdentityName) -> Result<(), DirectoryError> {
+    pub(crate) fn remove(&self, name: &IdentityName) -> Result<()> {
         // The certificate last: while it is there, the identity is, and this can be done again.
         for file in ["tls.key", "tls.csr", "ca.crt", "crl.pem", "tls.crt"] {
-            let file = self.file(name, file);
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(FileError::new("remove", &file)(error).into());
-                }
-                Ok(()) | Err(_) => {}
-            }
+            remove_file(&self.file(name, file))?;
         }
         let directory = self.path.join(name.as_str());
         match fs::remove_dir(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
-                Err(FileError::new("remove", &directory)(error).into())
-            }
-            Ok(()) | Err(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed.with_context(files::cannot("remove", &directory)),
         }
     }
 
@@ -266,36 +218,27 @@ impl Directory {
     }
 
     /// What is revoked; nothing before the first list.
-    ///
-    /// # Errors
-    /// When there is a list that cannot be read, which must not pass for an empty one.
-    pub fn revocations(&self) -> Result<Revocations, DirectoryError> {
-        match self.revocation_list()? {
-            None => match self.distributed_list()? {
-                None => Ok(Revocations::default()),
-                Some(copy) => Err(DirectoryError::RevocationsLost {
-                    file: self.list_file(),
-                    copy,
-                }),
-            },
-            Some(text) => {
-                Revocations::from_pem(&text).map_err(|source| DirectoryError::Revocations {
-                    file: self.list_file(),
-                    source,
-                })
-            }
+    pub(crate) fn revocations(&self) -> Result<Revocations> {
+        let file = self.list_file();
+        let harm = "without it, what was revoked would be trusted again";
+        if let Some(text) = self.revocation_list()? {
+            let read = Revocations::from_pem(&text);
+            return read.map_err(|e| anyhow!("{}: {e}; restore it: {harm}", file.display()));
+        }
+        let copies = self.identities()?.into_iter();
+        let mut copies = copies.map(|name| self.file(&name, "crl.pem"));
+        match copies.find(|copy| copy.exists()) {
+            None => Ok(Revocations::default()),
+            Some(copy) => bail!(
+                "{} is missing, and {} is a copy of it; restore it from there: {harm}",
+                file.display(),
+                copy.display()
+            ),
         }
     }
 
-    /// Signs a list with the next number and gives it to every identity.
-    ///
-    /// # Errors
-    /// When it cannot be signed or written.
-    pub fn publish(
-        &self,
-        revocations: &Revocations,
-        validity: Validity,
-    ) -> Result<(), DirectoryError> {
+    /// Signs a list and gives it to every identity.
+    pub(crate) fn publish(&self, revocations: &Revocations, validity: Validity) -> Result<()> {
         let Revocations { number, entries } = revocations;
         let Validity {
             not_before,
@@ -309,23 +252,11 @@ impl Directory {
         for name in self.identities()? {
             batch.stage(&self.file(&name, "crl.pem"), &list, Secrecy::Public)?;
         }
-        Ok(batch.replace()?)
+        batch.replace()
     }
 
-    fn revocation_list(&self) -> Result<Option<String>, FileError> {
-        match files::read(&self.list_file()) {
-            Err(error) if error.is_missing() => Ok(None),
-            text => text.map(Some),
-        }
-    }
-
-    /// A copy of the list that some identity was given.
-    fn distributed_list(&self) -> Result<Option<PathBuf>, DirectoryError> {
-        let mut copies = self
-            .identities()?
-            .into_iter()
-            .map(|name| self.file(&name, "crl.pem"));
-        Ok(copies.find(|copy| copy.exists()))
+    fn revocation_list(&self) -> Result<Option<String>> {
+        files::read_if_there(&self.list_file())
     }
 
     fn list_file(&self) -> PathBuf {
@@ -347,7 +278,7 @@ const GIT_IGNORE: &str = "\
 ";
 
 /// Writes `.gitignore` before any key is there. One that is there is left as it is.
-fn keep_out_of_git(path: &Path) -> Result<(), FileError> {
+fn keep_out_of_git(path: &Path) -> Result<()> {
     let file = path.join(".gitignore");
     if file.symlink_metadata().is_ok() {
         return Ok(());
@@ -357,197 +288,49 @@ fn keep_out_of_git(path: &Path) -> Result<(), FileError> {
     batch.create()
 }
 
-/// The credentials of an identity as they are on the disk.
-pub struct Credentials {
-    /// The leaf and what is above it.
-    pub chain_pem: String,
-    /// The private key; empty when it is missing.
-    pub key_pem: String,
-    /// Whether only its owner and its group may read it.
-    pub key_is_private: bool,
-    /// The signing request, when the key is held elsewhere.
-    pub request: Option<SigningRequest>,
-}
-
-/// The holder of the key of a certificate.
-#[derive(Clone, Copy)]
-pub enum Holder<'a> {
-    /// We made it.
-    Us {
-        /// As PEM.
-        key_pem: &'a str,
-    },
-    /// The sender of the request, which is kept so that the certificate can be renewed.
-    Them {
-        /// The request.
-        request: &'a SigningRequest,
-    },
-}
-
-impl std::fmt::Debug for Holder<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Us { key_pem: _ } => "Us",
-            Self::Them { request: _ } => "Them",
-        })
-    }
-}
-
-impl Credentials {
-    /// The certificate of the identity.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn leaf(&self) -> Result<CertificateDer<'static>, NotPem> {
-        first_certificate("tls.crt", &self.chain_pem)
-    }
-
-    /// The private key, if there is one that can be read.
-    pub(super) fn key(&self) -> Option<KeyPair> {
-        key_of(&self.key_pem)
-    }
-}
-
-fn key_of(pem: &str) -> Option<KeyPair> {
-    let key = private_key("tls.key", pem).ok()?;
-    KeyPair::try_from(&*key).ok()
-}
-
-fn is_key_of(key_pem: &str, request: &SigningRequest) -> bool {
-    key_of(key_pem).is_some_and(|key| key.subject_public_key_info() == request.public_key())
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").finish_non_exhaustive()
-    }
-}
-
 /// The bits that a key must not have: the group may read it, and others have no access.
 const OTHERS: u32 = 0o027;
 
 const AUTHORITY_FILES: [&str; 4] = ["root.key", "root.crt", "issuing.key", "issuing.crt"];
 
-fn lock(directory: &Path) -> Result<File, FileError> {
-    let file = File::open(directory).map_err(FileError::new("read", directory))?;
-    file.lock().map_err(FileError::new("lock", directory))?;
+fn create(directory: &Path, mode: u32) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(directory)
+        .with_context(files::cannot("create", directory))
+}
+
+fn remove_file(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(files::cannot("remove", file)),
+    }
+}
+
+fn lock(directory: &Path) -> Result<File> {
+    let file = File::open(directory).with_context(files::cannot("read", directory))?;
+    file.lock().with_context(files::cannot("lock", directory))?;
     Ok(file)
 }
 
-fn make_authorities(ca: &Path, now: OffsetDateTime) -> Result<(), DirectoryError> {
+fn make_authorities(ca: &Path, now: OffsetDateTime) -> Result<()> {
     // Two PKIs that share a name look like one with a wrong signature, which is hard to understand.
-    let tag: String = Serial::random()
-        .to_string()
-        .chars()
-        .skip(2)
-        .take(8)
-        .collect();
-    let validity = Validity::starting(now, ROOT_LIFETIME)?;
-    let root = Authority::root(&format!("Countersign development root {tag}"), validity)?;
+    let tag = Serial::random().to_string();
+    let tag: String = tag.chars().skip(2).take(8).collect();
+    let name = |role| format!("Countersign development {role} {tag}");
+    let root = Authority::root(&name("root"), Validity::starting(now, ROOT_LIFETIME)?)?;
     let validity = Validity::starting(now, ISSUING_LIFETIME)?;
-    let issuing = root.issuing(
-        &format!("Countersign development issuing CA {tag}"),
-        validity,
-    )?;
+    let issuing = root.issuing(&name("issuing CA"), validity)?;
     let mut batch = Batch::default();
-    batch.stage(&ca.join("root.key"), root.key_pem(), Secrecy::Private)?;
-    batch.stage(
-        &ca.join("root.crt"),
-        root.certificate_pem(),
-        Secrecy::Public,
-    )?;
-    batch.stage(&ca.join("issuing.key"), issuing.key_pem(), Secrecy::Private)?;
-    batch.stage(
-        &ca.join("issuing.crt"),
-        issuing.certificate_pem(),
-        Secrecy::Public,
-    )?;
-    Ok(batch.create()?)
-}
-
-/// Why a PKI on the disk is not usable. The authority in it is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum DirectoryError {
-    /// A file cannot be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Others can read or write the key of an authority.
-    #[error(
-        "others can read or write {} (mode {:04o}), so certificates may have been made with it: make a new authority, or, if no one had access, `chmod 600` it",
-        key.display(),
-        mode & 0o7777
-    )]
-    Exposed {
-        /// The file.
-        key: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// There is no PKI.
-    #[error("there is no authority in {}; make one with `{} pki init`", .0.display(), countersign::program::tool())]
-    NoAuthority(PathBuf),
-    /// Some files of the authority are there and one is not.
-    #[error(
-        "{} is missing while other files of the authority are there; restore it, or use another directory: \
-         an authority is never overwritten", .0.display()
-    )]
-    Incomplete(PathBuf),
-    /// A file of the authority is not one.
-    #[error("{}: {source}", file.display())]
-    Authority {
-        /// The certificate.
-        file: PathBuf,
-        /// What is wrong.
-        source: InvalidAuthority,
-    },
-    /// The issuing authority is under another root.
-    #[error("{} was not issued by root.crt beside it", .0.display())]
-    NotOfRoot(PathBuf),
-    /// An authority has expired, or the clock is wrong.
-    #[error(
-        "{} is valid from {} to {}, and that is not now; check the clock, or make a new PKI in another directory",
-        file.display(), validity.not_before, validity.not_after
-    )]
-    NotValid {
-        /// The certificate.
-        file: PathBuf,
-        /// When it is valid.
-        validity: Validity,
-    },
-    /// The revocation list is not one.
-    #[error("{}: {source}; restore it: without it, what was revoked would be trusted again", file.display())]
-    Revocations {
-        /// The list.
-        file: PathBuf,
-        /// What is wrong.
-        source: InvalidRevocations,
-    },
-    /// The revocation list is missing, and an identity has a copy.
-    #[error(
-        "{} is missing, and {} is a copy of it; restore it from there: without it, what was revoked would be trusted again",
-        file.display(), copy.display()
-    )]
-    RevocationsLost {
-        /// The list.
-        file: PathBuf,
-        /// The copy.
-        copy: PathBuf,
-    },
-    /// A stored signing request is damaged.
-    #[error("{}: {source}", file.display())]
-    Request {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        source: InvalidSigningRequest,
-    },
-    /// Something could not be made.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// The clock does not allow it.
-    #[error(transparent)]
-    Lifetime(#[from] InvalidLifetime),
-    /// A certificate that was just made cannot be read.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
+    for (name, authority) in [("root", &root), ("issuing", &issuing)] {
+        let (key, certificate) = (authority.key_pem(), authority.certificate_pem());
+        batch.stage(&ca.join(format!("{name}.key")), key, Secrecy::Private)?;
+        batch.stage(
+            &ca.join(format!("{name}.crt")),
+            certificate,
+            Secrecy::Public,
+        )?;
+    }
+    batch.create()
 }

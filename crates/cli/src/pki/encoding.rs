@@ -1,11 +1,12 @@
 //! The little of DER (X.690) that certificates are put together from, and their PEM.
 
-use mtls::{InvalidCredentials, PemFile};
+use anyhow::{Context as _, Result};
+use mtls::PemFile;
 use pem::{EncodeConfig, LineEnding, Pem};
-use pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use pki_types::CertificateDer;
+use rcgen::KeyPair;
 use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::FromDer as _;
-use zeroize::Zeroizing;
 
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OID: u8 = 0x06;
@@ -47,42 +48,22 @@ pub(super) fn elements(whole: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// A text that is not the PEM that it should be: which text, and what is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NotPem(String);
-
-impl From<InvalidCredentials> for NotPem {
-    fn from(invalid: InvalidCredentials) -> Self {
-        Self(invalid.to_string())
-    }
-}
-
 /// The certificates of a text, at least one, which `what` names in errors.
-pub(super) fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, NotPem> {
+pub(super) fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     Ok(PemFile::new(what, pem.into()).certificates()?)
 }
 
 /// The first certificate of a text.
-pub(super) fn first_certificate(what: &str, pem: &str) -> Result<CertificateDer<'static>, NotPem> {
+pub(super) fn first_certificate(what: &str, pem: &str) -> Result<CertificateDer<'static>> {
     let first = certificates(what, pem)?.into_iter().next();
-    first.ok_or_else(|| NotPem(format!("{what} holds no certificate")))
+    first.with_context(|| format!("{what} holds no certificate"))
 }
 
 /// The one private key of a text.
-pub(super) fn private_key(
-    what: &str,
-    pem: &str,
-) -> Result<Zeroizing<PrivateKeyDer<'static>>, NotPem> {
-    Ok(PemFile::new(what, pem.into()).private_key()?)
-}
-
-/// The revocation lists of a text.
-pub(super) fn revocation_lists(
-    what: &str,
-    pem: &str,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, NotPem> {
-    Ok(PemFile::new(what, pem.into()).revocation_lists()?)
+pub(super) fn key_pair(what: &str, pem: &str) -> Result<KeyPair> {
+    let key = PemFile::new(what, pem.into()).private_key()?;
+    KeyPair::try_from(&*key)
+        .context("the private key is not one that can sign: use ECDSA, Ed25519 or RSA")
 }
 
 /// A section of PEM.

@@ -3,14 +3,15 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use rcgen::{KeyPair, PublicKeyData as _};
+use rcgen::KeyPair;
 
 use super::certificate::Certificate;
-use super::error::{ExportError, PkiError};
+use super::credentials::Credentials;
 use super::files::{self, Batch, Secrecy};
 use super::pkcs12::{self, Encoding, Password};
-use super::{Credentials, Directory, IdentityName, operations, stores};
+use super::{Directory, IdentityName, operations, stores};
 use crate::text::Printable;
 
 /// Writes an identity in the forms that other programs read, and shows the commands that import it into their
@@ -49,20 +50,19 @@ pub(super) fn run(
     directory: &Directory,
     export: &Export,
     out: &mut dyn Write,
-) -> Result<(), PkiError> {
-    let credentials = operations::credentials(directory, &export.name)?;
-    let written = write(dir, export, &credentials, out)?;
+) -> Result<()> {
+    let (credentials, leaf) = operations::leaf(directory, &export.name)?;
+    let written = write(dir, export, &credentials, &leaf, out)?;
     if written || export.asks_for_nothing() {
         let name = &export.name;
         let file = |file: &Option<PathBuf>, otherwise: String| {
             file.clone().unwrap_or_else(|| PathBuf::from(otherwise))
         };
-        let leaf = credentials.leaf().map_err(ExportError::from)?;
         let files = stores::Files {
             modern: &file(&export.p12, format!("{name}.p12")),
             compatible: &file(&export.p12_compatible, format!("{name}-compatible.p12")),
             root: &dir.join(name.as_str()).join("ca.crt"),
-            leaf: &leaf,
+            leaf: leaf.der(),
         };
         stores::commands(&files, out)?;
     }
@@ -81,7 +81,7 @@ impl Export {
         files.iter().all(|file| file.is_none())
     }
 
-    fn password(&self) -> Result<Option<Password>, ExportError> {
+    fn password(&self) -> Result<Option<Password>> {
         let given = match (&self.password, &self.password_file) {
             (Some(password), _) => Some(password.clone()),
             (None, Some(file)) => files::read(file)?.lines().next().map(str::to_owned),
@@ -96,8 +96,9 @@ fn write(
     dir: &Path,
     export: &Export,
     credentials: &Credentials,
+    leaf: &Certificate,
     out: &mut dyn Write,
-) -> Result<bool, PkiError> {
+) -> Result<bool> {
     let Export {
         name,
         p12,
@@ -113,9 +114,11 @@ fn write(
     let mut batch = Batch::default();
     let mut lines = Vec::new();
     let mut stage = |target: &Path, contents: &[u8], secrecy, what| {
-        if is_within(target, &dir.join("ca")) {
-            return Err(ExportError::Authority(target.to_owned()));
-        }
+        ensure!(
+            !is_within(target, &dir.join("ca")),
+            "{} is among the files of the authority; write it elsewhere",
+            target.display()
+        );
         batch.stage(target, contents, secrecy)?;
         lines.push(format!(
             "{name:<16} wrote {}: {what}",
@@ -132,15 +135,14 @@ fn write(
         ),
     ] {
         if let Some(file) = file {
-            let key = key_of(credentials)?.serialize_der();
-            let bytes = pkcs12::identity(name.as_str(), &key, chain_pem, encoding, &password)
-                .map_err(ExportError::from)?;
+            let key = key_of(credentials, leaf)?.serialize_der();
+            let bytes = pkcs12::identity(name.as_str(), &key, chain_pem, encoding, &password)?;
             stage(file, &bytes, Secrecy::Private, what)?;
         }
     }
     let root_pem = files::read(&dir.join(name.as_str()).join("ca.crt"))?;
     if let Some(file) = truststore {
-        let bytes = pkcs12::truststore("root", &root_pem, &password).map_err(ExportError::from)?;
+        let bytes = pkcs12::truststore("root", &root_pem, &password)?;
         stage(
             file,
             &bytes,
@@ -149,7 +151,7 @@ fn write(
         )?;
     }
     if let Some(file) = bundle {
-        key_of(credentials)?;
+        key_of(credentials, leaf)?;
         let both = format!("{}{chain_pem}", credentials.key_pem);
         stage(file, both.as_bytes(), Secrecy::Private, "key, then chain")?;
     }
@@ -168,16 +170,14 @@ fn write(
 }
 
 /// The key, if it is here and that of the certificate.
-fn key_of(credentials: &Credentials) -> Result<KeyPair, ExportError> {
-    if credentials.request.is_some() && credentials.key_pem.is_empty() {
-        return Err(ExportError::KeyElsewhere);
-    }
-    let der = credentials.leaf()?;
-    let leaf = Certificate::from_der(&der).map_err(ExportError::Malformed)?;
+fn key_of(credentials: &Credentials, leaf: &Certificate) -> Result<KeyPair> {
+    ensure!(
+        credentials.request.is_none() || !credentials.key_pem.is_empty(),
+        "its key is not here: the sender of the signing request has it; --chain and --truststore need none"
+    );
     credentials
-        .key()
-        .filter(|key| key.subject_public_key_info() == leaf.public_key())
-        .ok_or(ExportError::Key)
+        .key_of(leaf)
+        .context("its tls.key is missing, or not the key of its certificate")
 }
 
 /// Whether a file would lie in a directory, by whatever path.

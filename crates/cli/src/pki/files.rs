@@ -5,39 +5,33 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
 use tempfile::{NamedTempFile, PersistError};
 
-/// A file that cannot be read, written or put in its place.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {}", path.display())]
-pub struct FileError {
-    what: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-impl FileError {
-    pub(super) fn new(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self { what, path, source }
-    }
-
-    pub(super) fn is_missing(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
-    }
+/// For errors: what cannot be done to which file.
+pub(super) fn cannot(what: &str, path: &Path) -> impl FnOnce() -> String {
+    move || format!("cannot {what} {}", path.display())
 }
 
 /// A larger file is neither a certificate, nor a key, nor a list of revocations that we made.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// Reads a text file of a sane size.
-pub(super) fn read(path: &Path) -> Result<String, FileError> {
-    base::file::text(path, MAX_FILE).map_err(FileError::new("read", path))
+pub(super) fn read(path: &Path) -> Result<String> {
+    base::file::text(path, MAX_FILE).with_context(cannot("read", path))
+}
+
+/// The same, or `None` when there is no such file.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<String>> {
+    match base::file::text(path, MAX_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => text.map(Some).with_context(cannot("read", path)),
+    }
 }
 
 /// Reads a file of a sane size, whatever is in it.
-pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
-    base::file::read(path, MAX_FILE).map_err(FileError::new("read", path))
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    base::file::read(path, MAX_FILE).with_context(cannot("read", path))
 }
 
 /// The readers of a file.
@@ -67,8 +61,7 @@ impl Batch {
         target: &Path,
         contents: impl AsRef<[u8]>,
         secrecy: Secrecy,
-    ) -> Result<(), FileError> {
-        let failed = || FileError::new("write", target);
+    ) -> Result<()> {
         let mode = match secrecy {
             Secrecy::Public => 0o644,
             Secrecy::Private => 0o600,
@@ -82,11 +75,11 @@ impl Batch {
             .suffix(".tmp")
             .permissions(Permissions::from_mode(mode))
             .tempfile_in(beside)
-            .map_err(failed())?;
+            .with_context(cannot("write", target))?;
         temporary
             .write_all(contents.as_ref())
             .and_then(|()| temporary.as_file().sync_all())
-            .map_err(failed())?;
+            .with_context(cannot("write", target))?;
         self.0.push(Staged {
             temporary,
             target: target.to_owned(),
@@ -96,29 +89,25 @@ impl Batch {
     }
 
     /// Puts each file in place, in the order of staging. One that replaces another keeps its readers.
-    pub(super) fn replace(self) -> Result<(), FileError> {
+    pub(super) fn replace(self) -> Result<()> {
         for staged in &self.0 {
-            staged.keep_readers().map_err(FileError::new(
-                "keep the owner and group of",
-                &staged.target,
-            ))?;
+            staged
+                .keep_readers()
+                .with_context(cannot("keep the owner and group of", &staged.target))?;
         }
         self.put(NamedTempFile::persist)
     }
 
     /// Puts each file in place unless there is one already, which is an error.
-    pub(super) fn create(self) -> Result<(), FileError> {
+    pub(super) fn create(self) -> Result<()> {
         self.put(NamedTempFile::persist_noclobber)
     }
 
-    fn put(
-        self,
-        put: fn(NamedTempFile, PathBuf) -> Result<File, PersistError>,
-    ) -> Result<(), FileError> {
+    fn put(self, put: fn(NamedTempFile, PathBuf) -> Result<File, PersistError>) -> Result<()> {
         for staged in self.0 {
-            let target = staged.target.clone();
-            put(staged.temporary, staged.target)
-                .map_err(|error| FileError::new("put in place", &target)(error.error))?;
+            put(staged.temporary, staged.target.clone())
+                .map_err(|error| error.error)
+                .with_context(cannot("put in place", &staged.target))?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rcgen::{
@@ -11,7 +12,7 @@ use rcgen::{
 };
 
 use super::certificate::{Certificate, Names};
-use super::{IssueError, Serial, Subject, Validity};
+use super::{Serial, Subject, Validity};
 
 /// What a leaf is to say. It is made as specified, also when no verifier would accept it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl LeafSpec {
     ///
     /// # Errors
     /// When it says something that cannot be said here.
-    pub fn like(certificate: &Certificate<'_>, validity: Validity) -> Result<Self, NotRepeatable> {
+    pub fn like(certificate: &Certificate, validity: Validity) -> Result<Self> {
         let Names {
             uris,
             dns,
@@ -74,9 +75,11 @@ impl LeafSpec {
             others,
         } = certificate.names().clone();
         if others > 0 {
-            return Err(NotRepeatable::Names(others));
+            bail!("it has {others} alternative names of other kinds than URI, DNS, IP and e-mail");
         }
-        certificate.subject()?;
+        certificate
+            .subject()
+            .context("its subject cannot be written down")?;
         Ok(Self {
             uris,
             dns,
@@ -85,12 +88,14 @@ impl LeafSpec {
             subject: Subject::from_der(certificate.subject_der()),
             purposes: certificate.purposes().unwrap_or_default().to_vec(),
             validity,
-            key_type: certificate.key_type().ok_or(NotRepeatable::Key)?,
+            key_type: certificate
+                .key_type()
+                .context("its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits")?,
             authority: certificate.is_authority(),
         })
     }
 
-    pub(super) fn params(&self, serial: &Serial) -> Result<CertificateParams, IssueError> {
+    pub(super) fn params(&self, serial: &Serial) -> Result<CertificateParams> {
         let mut params = CertificateParams::default();
         self.validity.apply(&mut params);
         params.serial_number = Some(SerialNumber::from_slice(serial.octets()));
@@ -111,7 +116,7 @@ impl LeafSpec {
         Ok(params)
     }
 
-    fn alternative_names(&self) -> Result<Vec<SanType>, IssueError> {
+    fn alternative_names(&self) -> Result<Vec<SanType>> {
         let uris = self.uris.iter().map(|uri| ascii("URI", uri, SanType::URI));
         let dns = self
             .dns
@@ -126,32 +131,15 @@ impl LeafSpec {
     }
 }
 
-/// Why a certificate cannot be issued again as it is.
-#[derive(Debug, thiserror::Error)]
-pub enum NotRepeatable {
-    /// It has names of kinds that are not made here, or malformed ones.
-    #[error("it has {0} alternative names of other kinds than URI, DNS, IP and e-mail")]
-    Names(usize),
-    /// Its subject is not text.
-    #[error("its subject cannot be written down")]
-    Unprintable(#[from] identity::InvalidName),
-    /// Its key is of another kind.
-    #[error("its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits")]
-    Key,
-}
-
 fn ascii(
     kind: &'static str,
     name: &str,
     make: fn(rcgen::string::Ia5String) -> SanType,
-) -> Result<SanType, IssueError> {
-    name.try_into()
-        .map(make)
-        .map_err(|source| IssueError::Name {
-            kind,
-            name: name.to_owned(),
-            source,
-        })
+) -> Result<SanType> {
+    let name = name.try_into().with_context(|| {
+        format!("{kind} {name:?} cannot be written into a certificate; only ASCII is allowed there")
+    })?;
+    Ok(make(name))
 }
 
 /// What a certificate may be used for: an extended key usage (RFC 5280 §4.2.1.12).
@@ -215,7 +203,7 @@ pub enum KeyType {
 }
 
 impl KeyType {
-    pub(super) fn generate(self) -> Result<KeyPair, IssueError> {
+    pub(super) fn generate(self) -> Result<KeyPair> {
         let rsa = |size| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size);
         match self {
             Self::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
@@ -224,7 +212,7 @@ impl KeyType {
             Self::Rsa3072 => rsa(RsaKeySize::_3072),
             Self::Rsa4096 => rsa(RsaKeySize::_4096),
         }
-        .map_err(IssueError::Key)
+        .context("cannot generate a private key")
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
+use anyhow::Result;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::certificate::Certificate;
-use super::error::PkiError;
 use super::{Directory, IdentityName, Revocations};
 use crate::OutputFormat;
 use crate::facts::Facts;
 use crate::text::{Printable, write_json};
+
+const REVOKED: &str = "revoked";
 
 #[derive(Serialize)]
 struct Row {
@@ -27,7 +28,7 @@ pub(super) fn write(
     output: OutputFormat,
     now: OffsetDateTime,
     out: &mut dyn Write,
-) -> Result<(), PkiError> {
+) -> Result<()> {
     let revocations = directory.revocations()?;
     let names = directory.identities()?;
     let rows = names
@@ -39,24 +40,17 @@ pub(super) fn write(
         OutputFormat::Text => {
             let widths = "NAME             DAYS LEFT  SERIAL                            STATE      IDENTIFIED AS";
             writeln!(out, "{widths}")?;
-            for Row {
-                name,
-                facts,
-                revoked: _,
-                problem,
-            } in &rows
-            {
-                let state = problem.as_deref().unwrap_or("valid");
-                let (days, serial, principal) =
-                    facts.as_ref().map_or(("-".to_owned(), "-", "-"), |facts| {
-                        (
-                            format!("{:.2}", facts.days_left),
-                            &*facts.serial,
-                            facts.principal(),
-                        )
-                    });
-                let principal = Printable(principal);
-                let state = Printable(state);
+            for row in &rows {
+                let (days, serial, principal) = match &row.facts {
+                    None => ("-".to_owned(), "-", "-"),
+                    Some(facts) => (
+                        format!("{:.2}", facts.days_left),
+                        &*facts.serial,
+                        facts.principal(),
+                    ),
+                };
+                let (name, principal) = (&row.name, Printable(principal));
+                let state = Printable(row.problem.as_deref().unwrap_or("valid"));
                 writeln!(
                     out,
                     "{name:<16} {days:>9}  {serial:<32}  {state:<9}  {principal}"
@@ -72,28 +66,23 @@ fn row(
     revocations: &Revocations,
     name: &IdentityName,
     now: OffsetDateTime,
-) -> Result<Row, PkiError> {
-    let unreadable = |problem: String| Row {
+) -> Result<Row> {
+    let row = |facts, problem: Option<String>| Row {
         name: name.to_string(),
-        facts: None,
-        revoked: false,
-        problem: Some(problem),
+        facts,
+        revoked: problem.as_deref() == Some(REVOKED),
+        problem,
     };
     let Some(credentials) = directory.credentials(name)? else {
-        return Ok(unreadable("it was removed just now".to_owned()));
+        return Ok(row(None, Some("it was removed just now".to_owned())));
     };
-    let der = match credentials.leaf() {
-        Ok(der) => der,
-        Err(malformed) => return Ok(unreadable(malformed.to_string())),
-    };
-    let leaf = match Certificate::from_der(&der) {
+    let leaf = match credentials.leaf() {
         Ok(leaf) => leaf,
-        Err(malformed) => return Ok(unreadable(malformed.to_string())),
+        Err(unreadable) => return Ok(row(None, Some(format!("{unreadable:#}")))),
     };
-    let revoked = revocations.of(leaf.serial()).is_some();
     let validity = leaf.validity();
-    let problem = if revoked {
-        Some("revoked")
+    let problem = if revocations.of(leaf.serial()).is_some() {
+        Some(REVOKED)
     } else if now > validity.not_after {
         Some("expired")
     } else if now < validity.not_before {
@@ -101,10 +90,6 @@ fn row(
     } else {
         None
     };
-    Ok(Row {
-        name: name.to_string(),
-        facts: Some(Facts::of(&leaf, now)),
-        revoked,
-        problem: problem.map(str::to_owned),
-    })
+    let facts = Facts::of(&leaf, now);
+    Ok(row(Some(facts), problem.map(str::to_owned)))
 }

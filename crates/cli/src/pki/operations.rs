@@ -1,45 +1,56 @@
 //! What the commands do to a PKI on the disk. Each takes the time from its caller, and prints nothing.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use rcgen::PublicKeyData as _;
+use anyhow::{Context as _, Result, bail, ensure};
+use base::text::timestamp;
+use countersign::program::tool;
 use time::OffsetDateTime;
 
-use super::certificate::{Certificate, Malformed};
-use super::encoding::NotPem;
+use super::certificate::Certificate;
+use super::credentials::{Credentials, Holder};
 use super::{
-    Credentials, Directory, DirectoryError, Holder, IdentityName, InvalidLifetime, LeafSpec,
-    NotRepeatable, Origin, Request, Revocation, Revocations, Roster, Serial, SigningRequest,
-    TrustDomain, Validity,
+    Directory, IdentityName, LeafSpec, Origin, Request, Revocation, Revocations, Roster, Serial,
+    SigningRequest, TrustDomain, Validity,
 };
 
 /// How long a revocation list may be used. Any `revoke` or `crl` makes a new one.
-pub const LIST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+const LIST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// What was done for one identity.
-#[derive(Debug)]
-pub enum Change {
+pub(super) enum Change {
     /// Its certificate is as it should be, until then.
     Kept(OffsetDateTime),
     /// It had no certificate and got one, valid until then.
     Issued(OffsetDateTime),
     /// It got a new certificate, valid until then, because of that.
-    Replaced(OffsetDateTime, String),
-    /// Its certificate is revoked, and it gets no new one by itself.
+    Replaced(OffsetDateTime, &'static str),
+    /// Its certificate was revoked then, and it gets no new one unless told.
     Revoked(OffsetDateTime),
 }
 
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept(until) => write!(f, "kept: valid until {}", timestamp(*until)),
+            Self::Issued(until) => write!(f, "issued: valid until {}", timestamp(*until)),
+            Self::Replaced(until, why) => {
+                write!(f, "replaced, {why}: valid until {}", timestamp(*until))
+            }
+            Self::Revoked(since) => write!(f, "left as it is: revoked {}", timestamp(*since)),
+        }
+    }
+}
+
 /// Makes the authority if there is none, and issues what the identities of `roster` lack.
-///
-/// # Errors
-/// When the PKI is not usable or a file cannot be written.
-pub fn init(
+pub(super) fn init(
     path: &Path,
     roster: &Roster,
     lifetime: Duration,
     now: OffsetDateTime,
-) -> Result<(Origin, Vec<(IdentityName, Change)>), OperationError> {
+) -> Result<(Origin, Vec<(IdentityName, Change)>)> {
     let (directory, origin) = Directory::init(path, now)?;
     let validity = leaf_validity(&directory, lifetime, now)?;
     let revocations = directory.revocations()?;
@@ -51,7 +62,14 @@ pub fn init(
                 put(&directory, name, &spec, None)?;
                 Change::Issued(validity.not_after)
             }
-            Some(credentials) => settle(&directory, &revocations, name, &spec, &credentials, now)?,
+            Some(held) => match compare(&directory, &revocations, &held, &spec, now) {
+                Condition::Right(until) => Change::Kept(until),
+                Condition::Revoked(since) => Change::Revoked(since),
+                Condition::Wrong(why) => {
+                    put(&directory, name, &spec, held.request.as_ref())?;
+                    Change::Replaced(validity.not_after, why)
+                }
+            },
         };
         changes.push((name.clone(), change));
     }
@@ -59,68 +77,57 @@ pub fn init(
 }
 
 /// Issues what is asked for. An identity that has another certificate keeps it, unless `replace`.
-///
-/// # Errors
-/// When it has another certificate, or something cannot be written.
-pub fn issue(
-    path: &Path,
+pub(super) fn issue(
+    directory: &Directory,
     name: &IdentityName,
     request: &Request,
     signing_request: Option<&SigningRequest>,
     lifetime: Duration,
     replace: bool,
     now: OffsetDateTime,
-) -> Result<Change, OperationError> {
-    let directory = Directory::open(path, now)?;
-    let validity = leaf_validity(&directory, lifetime, now)?;
+) -> Result<Change> {
+    let validity = leaf_validity(directory, lifetime, now)?;
     let spec = request.spec(validity);
-    if !replace && signing_request.is_some_and(|it| directory.has_another_key(name, it)) {
-        return Err(OperationError::OtherKey(name.clone()));
-    }
+    ensure!(
+        replace || !signing_request.is_some_and(|it| directory.has_another_key(name, it)),
+        "{name} has a key here, and the request is for another; move tls.key away, or give --replace to remove it"
+    );
     let change = match directory.credentials(name)? {
         None => Change::Issued(validity.not_after),
-        Some(_) if replace => Change::Replaced(validity.not_after, "as told".to_owned()),
-        Some(credentials) => {
-            let held = credentials.request.as_ref().map(SigningRequest::public_key);
+        Some(_) if replace => Change::Replaced(validity.not_after, "as told"),
+        Some(held) => {
             let revocations = directory.revocations()?;
-            return match judge(&directory, &revocations, &credentials, &spec, now)? {
-                Condition::Right(until)
-                    if held == signing_request.map(SigningRequest::public_key) =>
-                {
-                    Ok(Change::Kept(until))
-                }
+            let condition = compare(directory, &revocations, &held, &spec, now);
+            let key = |it: &SigningRequest| it.public_key().to_vec();
+            let same_key = held.request.as_ref().map(key) == signing_request.map(key);
+            match condition {
+                Condition::Right(until) if same_key => return Ok(Change::Kept(until)),
                 Condition::Right(_) | Condition::Revoked(_) | Condition::Wrong(_) => {
-                    Err(OperationError::Exists(name.clone()))
+                    bail!(
+                        "{name} has a certificate already, and not this one; give --replace to replace it"
+                    )
                 }
-            };
+            }
         }
     };
-    put(&directory, name, &spec, signing_request)?;
+    put(directory, name, &spec, signing_request)?;
     Ok(change)
 }
 
 /// The trust domain of the PKI: that of the SPIFFE ID of `name`, or else of the first identity that has one.
-///
-/// # Errors
-/// When an identity cannot be read.
-pub fn trust_domain(
+pub(super) fn trust_domain(
     directory: &Directory,
     name: &IdentityName,
-) -> Result<Option<TrustDomain>, OperationError> {
+) -> Result<Option<TrustDomain>> {
     for name in std::iter::once(name.clone()).chain(directory.identities()?) {
-        let Some(credentials) = directory.credentials(&name)? else {
+        let Some(Ok(leaf)) = directory.credentials(&name)?.map(|held| held.leaf()) else {
             continue;
         };
-        let Ok(der) = credentials.leaf() else {
-            continue;
-        };
-        let Ok(leaf) = Certificate::from_der(&der) else {
-            continue;
-        };
-        let ids = leaf.names().uris.iter();
-        let found = ids
-            .filter_map(|uri| uri.parse::<identity::SpiffeId>().ok())
-            .find_map(|id| id.trust_domain().parse().ok());
+        let mut ids = leaf.names().uris.iter();
+        let found = ids.find_map(|uri| {
+            let id = uri.parse::<identity::SpiffeId>().ok()?;
+            id.trust_domain().parse().ok()
+        });
         if found.is_some() {
             return Ok(found);
         }
@@ -130,113 +137,70 @@ pub fn trust_domain(
 
 /// Gives an identity a new certificate with a new key and serial number, and the same names and usages. One whose key
 /// is not here keeps its key.
-///
-/// # Errors
-/// When it has none, or one that was not made here, or is revoked.
-pub fn renew(
+pub(super) fn renew(
     directory: &Directory,
     name: &IdentityName,
     lifetime: Option<Duration>,
     now: OffsetDateTime,
-) -> Result<Change, OperationError> {
-    let credentials = credentials(directory, name)?;
-    let chain = credentials.leaf().map_err(|source| no_leaf(name, source))?;
-    let old = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
+) -> Result<Change> {
+    let (held, old) = leaf(directory, name)?;
     if let Some(at) = directory.revocations()?.of(old.serial()) {
         return Ok(Change::Revoked(at));
     }
     let lifetime = lifetime.unwrap_or_else(|| old.validity().lifetime());
     let validity = leaf_validity(directory, lifetime, now)?;
-    let spec = LeafSpec::like(&old, validity).map_err(|source| OperationError::NotRepeatable {
-        name: name.clone(),
-        source,
-    })?;
-    put(directory, name, &spec, credentials.request.as_ref())?;
-    let how = match credentials.request {
+    let spec = LeafSpec::like(&old, validity)
+        .with_context(|| format!("the certificate of {name} cannot be renewed here"))?;
+    put(directory, name, &spec, held.request.as_ref())?;
+    let how = match held.request {
         None => "renewed",
         Some(_) => "renewed for the same key, which is not here",
     };
-    Ok(Change::Replaced(validity.not_after, how.to_owned()))
+    Ok(Change::Replaced(validity.not_after, how))
 }
 
 /// When an identity's certificate is due for renewal: after two thirds of its lifetime.
-///
-/// # Errors
-/// When it has none that can be read.
-pub fn due(directory: &Directory, name: &IdentityName) -> Result<OffsetDateTime, OperationError> {
-    let credentials = credentials(directory, name)?;
-    let chain = credentials.leaf().map_err(|source| no_leaf(name, source))?;
-    let leaf = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
-    let validity = leaf.validity();
+pub(super) fn due(directory: &Directory, name: &IdentityName) -> Result<OffsetDateTime> {
+    let validity = leaf(directory, name)?.1.validity();
     Ok(validity.not_after - validity.lifetime() / 3)
 }
 
-/// Revokes a certificate, and gives the new list to every identity. One that is revoked already stays as it is.
-/// Gives the number of the list.
-///
-/// # Errors
-/// When the list cannot be read, signed or written.
-pub fn revoke(
+/// Signs the revocation list with the next number and a new time, and gives it to every identity. It has `revoked` too,
+/// from now on unless that was revoked before.
+pub(super) fn publish(
     directory: &Directory,
-    serial: &Serial,
+    revoked: Option<&Serial>,
     now: OffsetDateTime,
-) -> Result<Revocations, OperationError> {
+) -> Result<Revocations> {
     let mut revocations = directory.revocations()?;
-    if revocations.of(serial).is_none() {
+    if let Some(serial) = revoked
+        && revocations.of(serial).is_none()
+    {
         revocations.entries.push(Revocation {
             serial: serial.clone(),
             at: now,
         });
     }
-    publish(directory, revocations, now)
-}
-
-/// Signs the list again, with the next number and a new time, and gives it to every identity.
-///
-/// # Errors
-/// When the list cannot be read, signed or written.
-pub fn republish(
-    directory: &Directory,
-    now: OffsetDateTime,
-) -> Result<Revocations, OperationError> {
-    publish(directory, directory.revocations()?, now)
-}
-
-fn publish(
-    directory: &Directory,
-    mut revocations: Revocations,
-    now: OffsetDateTime,
-) -> Result<Revocations, OperationError> {
-    revocations.number = revocations
-        .number
-        .checked_add(1)
-        .ok_or(OperationError::NumberExhausted)?;
+    let next = revocations.number.checked_add(1);
+    revocations.number =
+        next.context("the revocation list has the highest number that there is")?;
     directory.publish(&revocations, Validity::starting(now, LIST_LIFETIME)?)?;
     Ok(revocations)
 }
 
-/// The serial number of the certificate that an identity has now.
-///
-/// # Errors
-/// When it has none that can be read.
-pub fn serial_of(directory: &Directory, name: &IdentityName) -> Result<Serial, OperationError> {
-    let credentials = credentials(directory, name)?;
-    let chain = credentials.leaf().map_err(|source| no_leaf(name, source))?;
-    let leaf = Certificate::from_der(&chain).map_err(|source| unreadable(name, source))?;
-    Ok(leaf.serial().clone())
-}
-
-/// The credentials that an identity has.
-///
-/// # Errors
-/// When it has none.
-pub fn credentials(
+/// The credentials that an identity has, which must be there, and its certificate.
+pub(super) fn leaf(
     directory: &Directory,
     name: &IdentityName,
-) -> Result<Credentials, OperationError> {
-    directory
-        .credentials(name)?
-        .ok_or_else(|| OperationError::Unknown(name.clone()))
+) -> Result<(Credentials, Certificate)> {
+    let held = directory.credentials(name)?.with_context(|| {
+        format!(
+            "{name} has no certificate here; `{} pki list` shows the identities that have one",
+            tool()
+        )
+    })?;
+    let leaf = held.leaf().with_context(|| name.to_string())?;
+    Ok((held, leaf))
 }
 
 fn put(
@@ -244,22 +208,19 @@ fn put(
     name: &IdentityName,
     spec: &LeafSpec,
     request: Option<&SigningRequest>,
-) -> Result<(), OperationError> {
+) -> Result<()> {
     let authority = directory.authority();
     match request {
         None => {
-            let leaf = authority.issue(spec).map_err(DirectoryError::from)?;
+            let leaf = authority.issue(spec)?;
             let key_pem = &leaf.key_pem;
-            directory.put(name, &leaf.chain_pem, Holder::Us { key_pem })?;
+            directory.put(name, &leaf.chain_pem, Holder::Us { key_pem })
         }
         Some(request) => {
-            let chain_pem = authority
-                .certify(spec, request)
-                .map_err(DirectoryError::from)?;
-            directory.put(name, &chain_pem, Holder::Them { request })?;
+            let chain_pem = authority.certify(spec, request)?;
+            directory.put(name, &chain_pem, Holder::Them { request })
         }
     }
-    Ok(())
 }
 
 /// A leaf that outlived its issuer would end with it all the same, and earlier than it says.
@@ -267,159 +228,64 @@ fn leaf_validity(
     directory: &Directory,
     lifetime: Duration,
     now: OffsetDateTime,
-) -> Result<Validity, OperationError> {
+) -> Result<Validity> {
     let validity = Validity::starting(now, lifetime)?;
-    let authority = Certificate::from_der(directory.authority().certificate())
-        .map_err(DirectoryError::from)?
-        .validity();
-    if validity.not_after > authority.not_after {
-        return Err(OperationError::OutlivesAuthority(authority.not_after));
-    }
+    let end = directory.issuing().validity().not_after;
+    ensure!(
+        validity.not_after <= end,
+        "that is longer than the issuing authority itself is valid, which is until {}; give a shorter --ttl",
+        timestamp(end)
+    );
     Ok(validity)
-}
-
-/// Keeps a certificate that is what `spec` asks for, and replaces any other that is not revoked.
-fn settle(
-    directory: &Directory,
-    revocations: &Revocations,
-    name: &IdentityName,
-    spec: &LeafSpec,
-    credentials: &Credentials,
-    now: OffsetDateTime,
-) -> Result<Change, OperationError> {
-    match judge(directory, revocations, credentials, spec, now)? {
-        Condition::Right(until) => Ok(Change::Kept(until)),
-        Condition::Revoked(since) => Ok(Change::Revoked(since)),
-        Condition::Wrong(why) => {
-            put(directory, name, spec, credentials.request.as_ref())?;
-            Ok(Change::Replaced(spec.validity.not_after, why))
-        }
-    }
 }
 
 enum Condition {
     Right(OffsetDateTime),
     Revoked(OffsetDateTime),
-    Wrong(String),
+    Wrong(&'static str),
 }
 
 /// Compares the credentials on the disk with what they should be.
-fn judge(
+fn compare(
     directory: &Directory,
     revocations: &Revocations,
-    credentials: &Credentials,
+    held: &Credentials,
     spec: &LeafSpec,
     now: OffsetDateTime,
-) -> Result<Condition, OperationError> {
-    let wrong = |why: &str| Ok(Condition::Wrong(why.to_owned()));
-    let Ok(der) = credentials.leaf() else {
-        return wrong("there was no certificate in the file");
+) -> Condition {
+    let Ok(leaf) = held.leaf() else {
+        return Condition::Wrong("there was no certificate in the file that can be read");
     };
-    let Ok(leaf) = Certificate::from_der(&der) else {
-        return wrong("the old one was malformed");
-    };
-    let authority =
-        Certificate::from_der(directory.authority().certificate()).map_err(DirectoryError::from)?;
-    let key_matches = match &credentials.request {
-        Some(request) => request.public_key() == leaf.public_key(),
-        None => credentials
-            .key()
-            .is_some_and(|key| key.subject_public_key_info() == leaf.public_key()),
-    };
-    let key_is_private = credentials.key_is_private || credentials.key_pem.is_empty();
     if let Some(since) = revocations.of(leaf.serial()) {
-        return Ok(Condition::Revoked(since));
+        return Condition::Revoked(since);
     }
-    if !leaf.names_issuer(&authority) || !leaf.is_signed_by(&authority) {
-        return wrong("the old one was of another authority");
+    let authority = directory.issuing();
+    if !leaf.names_issuer(authority) || !leaf.is_signed_by(authority) {
+        return Condition::Wrong("the old one was of another authority");
     }
     if !leaf.validity().contains(now) {
-        return wrong("the old one had expired");
+        return Condition::Wrong("the old one had expired");
     }
+    let (key_matches, key_type) = match &held.request {
+        // The holder of the key chose its type.
+        Some(request) => (
+            request.public_key() == leaf.public_key(),
+            request.key_type(),
+        ),
+        None => (held.key_of(&leaf).is_some(), spec.key_type),
+    };
     if !key_matches {
-        return wrong("its key was missing or that of another certificate");
+        return Condition::Wrong("its key was missing or that of another certificate");
     }
-    if !key_is_private {
-        return wrong("its key could be read by others");
+    if !held.key_is_private && !held.key_pem.is_empty() {
+        return Condition::Wrong("its key could be read by others");
     }
     let wanted = LeafSpec {
-        // The holder of the key chose its type.
-        key_type: match &credentials.request {
-            Some(request) => request.key_type(),
-            None => spec.key_type,
-        },
+        key_type,
         ..spec.clone()
     };
     match LeafSpec::like(&leaf, spec.validity) {
-        Ok(old) if old == wanted => Ok(Condition::Right(leaf.validity().not_after)),
-        Ok(_) | Err(_) => wrong("its names, usage or kind of key have changed"),
+        Ok(old) if old == wanted => Condition::Right(leaf.validity().not_after),
+        Ok(_) | Err(_) => Condition::Wrong("its names, usage or kind of key have changed"),
     }
-}
-
-fn no_leaf(name: &IdentityName, source: NotPem) -> OperationError {
-    OperationError::NoLeaf {
-        name: name.clone(),
-        source,
-    }
-}
-
-fn unreadable(name: &IdentityName, source: Malformed) -> OperationError {
-    OperationError::Unreadable {
-        name: name.clone(),
-        source,
-    }
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum OperationError {
-    /// The PKI is not usable.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The lifetime is not one.
-    #[error(transparent)]
-    Lifetime(#[from] InvalidLifetime),
-    /// The leaf would be valid for longer than its issuer.
-    #[error(
-        "that is longer than the issuing authority itself is valid, which is until {0}; give a shorter --ttl"
-    )]
-    OutlivesAuthority(OffsetDateTime),
-    /// The identity has another certificate.
-    #[error("{0} has a certificate already, and not this one; give --replace to replace it")]
-    Exists(IdentityName),
-    /// Its directory holds a key, and not the one that a request is for.
-    #[error(
-        "{0} has a key here, and the request is for another; move tls.key away, or give --replace to remove it"
-    )]
-    OtherKey(IdentityName),
-    /// There is no such identity.
-    #[error("{0} has no certificate here; `{tool} pki list` shows the identities that have one", tool = countersign::program::tool())]
-    Unknown(IdentityName),
-    /// There is no certificate in the file of an identity.
-    #[error("{name}: {source}")]
-    NoLeaf {
-        /// Whose it is.
-        name: IdentityName,
-        /// What is wrong.
-        source: NotPem,
-    },
-    /// The certificate of an identity is malformed.
-    #[error("tls.crt of {name}: {source}")]
-    Unreadable {
-        /// Whose it is.
-        name: IdentityName,
-        /// What is wrong.
-        source: Malformed,
-    },
-    /// The certificate cannot be made again.
-    #[error("the certificate of {name} cannot be renewed here: {source}")]
-    NotRepeatable {
-        /// Whose it is.
-        name: IdentityName,
-        /// What it has that cannot be said here.
-        source: NotRepeatable,
-    },
-    /// There are no more numbers.
-    #[error("the revocation list has the highest number that there is")]
-    NumberExhausted,
 }

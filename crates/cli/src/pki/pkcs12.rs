@@ -1,11 +1,12 @@
 //! PKCS#12 (RFC 7292) files for the programs that read nothing else. They are only written here.
 
+use anyhow::{Context as _, Result, bail};
 use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
     PrivateKeyChain,
 };
 
-use super::encoding::{self, NotPem};
+use super::encoding;
 
 /// How a file is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +22,15 @@ pub(super) enum Encoding {
 pub(super) struct Password(String);
 
 impl Password {
-    /// # Errors
-    /// Whose encoding programs disagree on, or that keytool would not take.
-    pub(super) fn new(text: &str) -> Result<Self, InvalidPassword> {
+    /// Refuses one whose encoding programs disagree on, or that keytool would not take.
+    pub(super) fn new(text: &str) -> Result<Self> {
         let visible = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
         if visible && (6..=128).contains(&text.len()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidPassword)
+            bail!(
+                "a password is 6 to 128 visible ASCII characters: programs encode others in different ways"
+            )
         }
     }
 
@@ -48,13 +50,6 @@ impl std::fmt::Debug for Password {
     }
 }
 
-/// A password that is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a password is 6 to 128 visible ASCII characters: programs encode others in different ways"
-)]
-pub struct InvalidPassword;
-
 /// A key with its chain, the leaf first, under `name`.
 pub(super) fn identity(
     name: &str,
@@ -62,19 +57,15 @@ pub(super) fn identity(
     chain_pem: &str,
     encoding: Encoding,
     password: &Password,
-) -> Result<Vec<u8>, Pkcs12Error> {
+) -> Result<Vec<u8>> {
     let chain = certificates(chain_pem)?;
-    let key = PrivateKey::from_der(key_der)?;
+    let key = PrivateKey::from_der(key_der).context(REFUSED)?;
     let entry = KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(name, key, chain));
     write([(name.to_owned(), entry)], encoding, password)
 }
 
 /// Certificates that Java is to trust, each under `name` and its number.
-pub(super) fn truststore(
-    name: &str,
-    roots_pem: &str,
-    password: &Password,
-) -> Result<Vec<u8>, Pkcs12Error> {
+pub(super) fn truststore(name: &str, roots_pem: &str, password: &Password) -> Result<Vec<u8>> {
     let roots = certificates(roots_pem)?.into_iter().enumerate();
     let entries = roots.map(|(index, root)| {
         let alias = format!("{name}-{}", index + 1);
@@ -83,9 +74,13 @@ pub(super) fn truststore(
     write(entries, Encoding::Modern, password)
 }
 
-fn certificates(pem: &str) -> Result<Vec<Certificate>, Pkcs12Error> {
+const REFUSED: &str = "it cannot be written as PKCS#12";
+
+fn certificates(pem: &str) -> Result<Vec<Certificate>> {
     let chain = encoding::certificates("the chain", pem)?;
-    let chain = chain.iter().map(|der| Ok(Certificate::from_der(der)?));
+    let chain = chain
+        .iter()
+        .map(|der| Certificate::from_der(der).context(REFUSED));
     chain.collect()
 }
 
@@ -93,7 +88,7 @@ fn write(
     entries: impl IntoIterator<Item = (String, KeyStoreEntry)>,
     encoding: Encoding,
     password: &Password,
-) -> Result<Vec<u8>, Pkcs12Error> {
+) -> Result<Vec<u8>> {
     let mut store = KeyStore::new();
     for (alias, entry) in entries {
         store.add_entry(&alias, entry);
@@ -109,19 +104,9 @@ fn write(
         ),
     };
     let writer = store.writer(password.as_str());
-    Ok(writer
+    writer
         .encryption_algorithm(encryption)
         .mac_algorithm(mac)
-        .write()?)
-}
-
-/// Why a PKCS#12 file could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum Pkcs12Error {
-    /// The chain is not PEM.
-    #[error(transparent)]
-    Pem(#[from] NotPem),
-    /// The key or a certificate is not one that can be written.
-    #[error("it cannot be written as PKCS#12")]
-    Encode(#[from] p12_keystore::error::Error),
+        .write()
+        .context(REFUSED)
 }

@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
+use anyhow::Result;
 use base::text::timestamp;
 
-use super::certificate::Certificate;
-use super::error::PkiError;
 use super::{Directory, IdentityName};
 
 /// Removes every identity that is not in `stay`, or shows them.
@@ -14,15 +13,14 @@ pub(super) fn run(
     stay: &[&IdentityName],
     remove: bool,
     out: &mut dyn Write,
-) -> Result<(), PkiError> {
+) -> Result<()> {
     let names = directory.identities()?;
     let gone: Vec<_> = names.iter().filter(|name| !stay.contains(name)).collect();
     let revocations = directory.revocations()?;
     for name in &gone {
         // What is malformed is of no use to anybody.
         let valid_until = directory.credentials(name)?.and_then(|credentials| {
-            let der = credentials.leaf().ok()?;
-            let leaf = Certificate::from_der(&der).ok()?;
+            let leaf = credentials.leaf().ok()?;
             let is_revoked = revocations.of(leaf.serial()).is_some();
             (!is_revoked).then(|| timestamp(leaf.validity().not_after))
         });

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use identity::{InvalidName, InvalidSpiffeId, SpiffeId};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use identity::SpiffeId;
 
 use super::certificate::Names;
 use super::signing_request::flags;
@@ -29,7 +30,7 @@ impl Request {
         subject: Option<Subject>,
         usage: Option<Usage>,
         key_type: KeyType,
-    ) -> Result<Self, InvalidRequest> {
+    ) -> Result<Self> {
         let Names {
             uris,
             dns,
@@ -40,15 +41,21 @@ impl Request {
         let nameless = uris.is_empty() && dns.is_empty() && ips.is_empty() && emails.is_empty();
         let usage = usage.unwrap_or(if nameless { Usage::Client } else { Usage::Both });
         if nameless && subject.is_none() {
-            return Err(InvalidRequest::Nameless);
+            bail!(
+                "no name is given; give --uri, --dns, --ip or --email, or --subject for a client that has only that"
+            );
         }
         if nameless && usage != Usage::Client {
-            return Err(InvalidRequest::ServerWithoutName);
+            // Its callers find it by its alternative names, and by nothing else (RFC 9525 §2).
+            bail!(
+                "a server certificate needs a subject alternative name: give --dns, --ip or --uri, or --usage client"
+            );
         }
         check_uris(uris)?;
         dns.iter().try_for_each(|name| check_dns(name))?;
         emails.iter().try_for_each(|address| check_email(address))?;
-        subject.as_ref().map(Subject::text).transpose()?;
+        let text = subject.as_ref().map(Subject::text).transpose();
+        text.context("the subject is not issued")?;
         let mut seen = HashSet::new();
         let all = uris
             .iter()
@@ -56,15 +63,15 @@ impl Request {
             .chain(emails)
             .cloned()
             .chain(ips.iter().map(IpAddr::to_string));
-        match { all }.find(|name| !seen.insert(name.clone())) {
-            Some(twice) => Err(InvalidRequest::Repeated(twice)),
-            None => Ok(Self {
-                names,
-                subject,
-                usage,
-                key_type,
-            }),
+        if let Some(twice) = { all }.find(|name| !seen.insert(name.clone())) {
+            bail!("{twice:?} is given twice");
         }
+        Ok(Self {
+            names,
+            subject,
+            usage,
+            key_type,
+        })
     }
 
     /// What a signing request asks for, each name of which must be among those that are `allowed`. When none is asked for,
@@ -77,10 +84,13 @@ impl Request {
         allowed: Names,
         subject: Option<Subject>,
         usage: Option<Usage>,
-    ) -> Result<Self, InvalidRequest> {
+    ) -> Result<Self> {
         let beyond = beyond(asked.names(), &allowed);
         if beyond != Names::default() {
-            return Err(InvalidRequest::NotAllowed(flags(&beyond).join(" ")));
+            bail!(
+                "the request asks for names that are not allowed; allow them with {}, or all of them with --as-requested",
+                flags(&beyond).join(" ")
+            );
         }
         let names = if *asked.names() == Names::default() {
             allowed
@@ -133,14 +143,13 @@ fn beyond(asked: &Names, allowed: &Names) -> Names {
 }
 
 /// Visible ASCII with a scheme; a SPIFFE ID by its standard, and as the only URI (X509-SVID §2 and §5.2).
-fn check_uris(uris: &[String]) -> Result<(), InvalidRequest> {
+fn check_uris(uris: &[String]) -> Result<()> {
     let mut spiffe_id: Option<&String> = None;
     for uri in uris {
-        let malformed = |reason| InvalidRequest::Uri {
-            uri: uri.clone(),
-            reason,
-        };
-        let (scheme, rest) = uri.split_once(':').ok_or(malformed("it has no scheme"))?;
+        let malformed = |reason: &str| anyhow!("{uri:?} is not a URI: {reason}");
+        let (scheme, rest) = uri
+            .split_once(':')
+            .ok_or_else(|| malformed("it has no scheme"))?;
         let in_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(in_scheme)
         {
@@ -153,37 +162,33 @@ fn check_uris(uris: &[String]) -> Result<(), InvalidRequest> {
             ));
         }
         if scheme.eq_ignore_ascii_case("spiffe") {
-            if let Err(source) = uri.parse::<SpiffeId>() {
-                return Err(InvalidRequest::SpiffeId {
-                    id: uri.clone(),
-                    source,
-                });
-            }
+            uri.parse::<SpiffeId>()
+                .map_err(|e| anyhow!("{uri:?} is not a SPIFFE ID: {e}"))?;
             if let Some(first) = spiffe_id.replace(uri) {
-                return Err(InvalidRequest::TwoSpiffeIds(first.clone(), uri.clone()));
+                bail!("a certificate has one SPIFFE ID; given are {first:?} and {uri:?}");
             }
         }
     }
-    match (spiffe_id, uris.iter().find(|uri| Some(*uri) != spiffe_id)) {
-        (Some(id), Some(other)) => Err(InvalidRequest::SpiffeIdNotAlone {
-            id: id.clone(),
-            other: other.clone(),
-        }),
-        (Some(_), None) | (None, _) => Ok(()),
+    if let Some(id) = spiffe_id
+        && let Some(other) = uris.iter().find(|uri| *uri != id)
+    {
+        bail!(
+            "{id:?} is a SPIFFE ID, which must be the only URI, and {other:?} is another: issue two certificates"
+        );
     }
+    Ok(())
 }
 
 /// A host name in the preferred syntax (RFC 5280 §4.2.1.6), or such a one after `*.`.
-fn check_dns(name: &str) -> Result<(), InvalidRequest> {
-    let malformed = |reason| {
-        Err(InvalidRequest::Dns {
-            name: name.to_owned(),
-            reason,
-        })
+fn check_dns(name: &str) -> Result<()> {
+    let ensure = |right: bool, rule: &str| {
+        ensure!(right, "{name:?} is not a DNS name: {rule}");
+        Ok(())
     };
-    if name.parse::<IpAddr>().is_ok() {
-        return malformed("it is an IP address; give it with --ip, or no verifier will match it");
-    }
+    ensure(
+        name.parse::<IpAddr>().is_err(),
+        "it is an IP address; give it with --ip, or no verifier will match it",
+    )?;
     let host = name.strip_prefix("*.").unwrap_or(name);
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -193,96 +198,29 @@ fn check_dns(name: &str) -> Result<(), InvalidRequest> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if name.len() > 253 || !host.split('.').all(is_label) {
-        return malformed("a host name is labels of letters, digits and hyphens, joined by dots");
-    }
-    if host.len() < name.len() && !host.contains('.') {
-        return malformed("a wildcard must not cover a whole top-level domain");
-    }
-    if host
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
-    {
-        return malformed("its last label is a number, so that it looks like an IP address");
-    }
-    Ok(())
+    ensure(
+        name.len() <= 253 && host.split('.').all(is_label),
+        "a host name is labels of letters, digits and hyphens, joined by dots",
+    )?;
+    ensure(
+        host.len() == name.len() || host.contains('.'),
+        "a wildcard must not cover a whole top-level domain",
+    )?;
+    let last = host.rsplit('.').next().unwrap_or_default();
+    ensure(
+        !last.bytes().all(|b| b.is_ascii_digit()),
+        "its last label is a number, so that it looks like an IP address",
+    )
 }
 
-fn check_email(address: &str) -> Result<(), InvalidRequest> {
+fn check_email(address: &str) -> Result<()> {
     let well_formed = address.bytes().all(|b| b.is_ascii_graphic())
         && matches!(address.split('@').collect::<Vec<_>>()[..], [user, host] if !user.is_empty() && check_dns(host).is_ok());
-    if well_formed {
-        Ok(())
-    } else {
-        Err(InvalidRequest::Email(address.to_owned()))
-    }
-}
-
-/// Why a certificate is not issued.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidRequest {
-    /// There is no name at all.
-    #[error(
-        "no name is given; give --uri, --dns, --ip or --email, or --subject for a client that has only that"
-    )]
-    Nameless,
-    /// A server is found by its alternative names, and by nothing else (RFC 9525 §2).
-    #[error(
-        "a server certificate needs a subject alternative name: give --dns, --ip or --uri, or --usage client"
-    )]
-    ServerWithoutName,
-    /// A URI that is none.
-    #[error("{uri:?} is not a URI: {reason}")]
-    Uri {
-        /// As given.
-        uri: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A URI that claims to be a SPIFFE ID and is none.
-    #[error("{id:?} is not a SPIFFE ID: {source}")]
-    SpiffeId {
-        /// As given.
-        id: String,
-        /// The rule that it breaks.
-        source: InvalidSpiffeId,
-    },
-    /// Two SPIFFE IDs in one certificate.
-    #[error("a certificate has one SPIFFE ID; given are {0:?} and {1:?}")]
-    TwoSpiffeIds(String, String),
-    /// A SPIFFE ID is the only URI of a certificate.
-    #[error(
-        "{id:?} is a SPIFFE ID, which must be the only URI, and {other:?} is another: issue two certificates"
-    )]
-    SpiffeIdNotAlone {
-        /// The SPIFFE ID.
-        id: String,
-        /// The other URI.
-        other: String,
-    },
-    /// A DNS name that is none.
-    #[error("{name:?} is not a DNS name: {reason}")]
-    Dns {
-        /// As given.
-        name: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// An e-mail address that is none.
-    #[error("{0:?} is not an e-mail address; it is written user@host")]
-    Email(String),
-    /// A subject that could forge a line of a log, or that no service would read.
-    #[error("the subject is not issued: {0}")]
-    Subject(#[from] InvalidName),
-    /// A signing request asks for names that the command line does not allow.
-    #[error(
-        "the request asks for names that are not allowed; allow them with {0}, or all of them with --as-requested"
-    )]
-    NotAllowed(String),
-    /// A name twice.
-    #[error("{0:?} is given twice")]
-    Repeated(String),
+    ensure!(
+        well_formed,
+        "{address:?} is not an e-mail address; it is written user@host"
+    );
+    Ok(())
 }
 
 /// Which side of a connection a certificate is for.
@@ -323,9 +261,8 @@ mod tests {
 
     fn refusal(names: Names, subject: Option<&str>, usage: Option<Usage>) -> String {
         let subject = subject.map(|subject| subject.parse().unwrap());
-        Request::new(names, subject, usage, KeyType::P256)
-            .unwrap_err()
-            .to_string()
+        let refused = Request::new(names, subject, usage, KeyType::P256).unwrap_err();
+        format!("{refused:#}")
     }
 
     #[test]

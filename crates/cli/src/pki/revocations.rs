@@ -1,11 +1,12 @@
 //! The revocation list as it is kept between two runs: the list itself is the only record.
 
+use anyhow::{Context as _, Result, anyhow, bail};
+use mtls::PemFile;
 use time::OffsetDateTime;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::encoding::{NotPem, revocation_lists};
-use super::{InvalidSerial, Revocation, Serial};
+use super::{Revocation, Serial};
 
 /// What a revocation list says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,29 +21,31 @@ impl Revocations {
     /// Reads a list that was written here.
     ///
     /// # Errors
-    /// When it is not one. It must not be taken for an empty one: that would un-revoke.
-    pub fn from_pem(text: &str) -> Result<Self, InvalidRevocations> {
-        let lists = revocation_lists("the revocation list", text)?;
+    /// It is not one. It must not be taken for an empty one: that would un-revoke.
+    pub fn from_pem(text: &str) -> Result<Self> {
+        let lists = PemFile::new("the revocation list", text.into()).revocation_lists()?;
         let [der] = &lists[..] else {
-            return Err(InvalidRevocations::Several(lists.len()));
+            bail!(
+                "it holds {} revocation lists, and one is written here",
+                lists.len()
+            );
         };
         let (_, list) = CertificateRevocationList::from_der(der)
-            .map_err(|e| InvalidRevocations::Malformed(e.to_string()))?;
+            .map_err(|e| anyhow!("the revocation list is malformed: {e}"))?;
         let number = list
             .crl_number()
             .and_then(|number| u64::try_from(number).ok())
-            .ok_or(InvalidRevocations::NoNumber)?;
+            .context("the revocation list has no number that fits in 64 bits")?;
         let entries = list.iter_revoked_certificates().map(|entry| {
-            let serial = Serial::from_octets(entry.raw_serial())?;
             Ok(Revocation {
-                serial,
+                serial: Serial::from_octets(entry.raw_serial())?,
                 at: entry.revocation_date.to_datetime(),
             })
         });
-        Ok(Self {
-            number,
-            entries: entries.collect::<Result<_, InvalidSerial>>()?,
-        })
+        let entries = entries
+            .collect::<Result<_, &str>>()
+            .map_err(|why| anyhow!("the revocation list is malformed: {why}"))?;
+        Ok(Self { number, entries })
     }
 
     /// Since when a certificate is revoked.
@@ -52,24 +55,4 @@ impl Revocations {
             .find(|entry| entry.serial == *serial)
             .map(|entry| entry.at)
     }
-}
-
-/// Why a file is not a revocation list of ours.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidRevocations {
-    /// It is not PEM.
-    #[error(transparent)]
-    Pem(#[from] NotPem),
-    /// There are several, and one of them would be left out.
-    #[error("it holds {0} revocation lists, and one is written here")]
-    Several(usize),
-    /// It is not a revocation list.
-    #[error("the revocation list is malformed: {0}")]
-    Malformed(String),
-    /// It has no number, or one that cannot be counted up.
-    #[error("the revocation list has no number that fits in 64 bits")]
-    NoNumber,
-    /// It revokes something that has no serial number.
-    #[error("the revocation list has an entry without a serial number")]
-    Serial(#[from] InvalidSerial),
 }

@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::str::FromStr;
 
+use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::certificate::Names;
+use super::files;
 use super::{IdentityName, KeyType, Request, Subject, Usage};
 
 /// Stands in the file for the trust domain that is given to the command.
@@ -22,19 +25,23 @@ const PLACEHOLDER: &str = "{trust_domain}";
 pub struct Roster(Vec<(IdentityName, Request)>);
 
 impl Roster {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or the first line that is not as it must be.
+    pub fn read(file: &Path, domain: &TrustDomain) -> Result<Self> {
+        Self::parse(&file.display().to_string(), &files::read(file)?, domain)
+    }
+
     /// Reads the text of `file`, whose name is for the errors only.
     ///
     /// # Errors
     /// The first line that is not as it must be.
-    pub fn parse(file: &str, text: &str, domain: &TrustDomain) -> Result<Self, InvalidRoster> {
-        let at = |span: Range<usize>, reason: String| InvalidRoster {
-            file: file.to_owned(),
-            line: 1 + text
-                .bytes()
-                .take(span.start)
-                .filter(|b| *b == b'\n')
-                .count(),
-            reason,
+    pub fn parse(file: &str, text: &str, domain: &TrustDomain) -> Result<Self> {
+        let at = |span: Range<usize>, reason: String| {
+            let before = text.bytes().take(span.start);
+            let line = 1 + before.filter(|b| *b == b'\n').count();
+            anyhow!("{file}:{line}: {reason}")
         };
         let rows: BTreeMap<Spanned<String>, Row> = toml::from_str(text).map_err(|e| {
             let form = base::json::wrapped(text.as_bytes());
@@ -47,15 +54,14 @@ impl Roster {
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_by_key(|(name, _)| name.span().start);
         let entries = rows.into_iter().map(|(name, row)| {
-            let failed = |reason: String| at(name.span(), format!("{}: {reason}", name.get_ref()));
-            let request = row.request(domain).map_err(failed)?;
-            let name = name
-                .get_ref()
-                .parse()
-                .map_err(|e| at(name.span(), format!("{:?}: {e}", name.get_ref())))?;
-            Ok((name, request))
+            let (span, name) = (name.span(), name.into_inner());
+            let request = row.request(domain);
+            let request = request.map_err(|e| at(span.clone(), format!("{name}: {e:#}")))?;
+            let parsed = name.parse();
+            let parsed = parsed.map_err(|e| at(span, format!("{name:?}: {e}")))?;
+            Ok((parsed, request))
         });
-        Ok(Self(entries.collect::<Result<_, _>>()?))
+        Ok(Self(entries.collect::<Result<_>>()?))
     }
 
     /// Each identity with what it gets, in the order of the file.
@@ -82,7 +88,7 @@ struct Row {
 }
 
 impl Row {
-    fn request(self, domain: &TrustDomain) -> Result<Request, String> {
+    fn request(self, domain: &TrustDomain) -> Result<Request> {
         let Self {
             usage,
             uris,
@@ -106,18 +112,8 @@ impl Row {
             others: 0,
         };
         let subject = subject.map(|text| text.parse::<Subject>()).transpose();
-        let subject = subject.map_err(|e| format!("subject: {e}"))?;
-        Request::new(names, subject, Some(usage), key).map_err(|e| e.to_string())
+        Request::new(names, subject.context("subject")?, Some(usage), key)
     }
-}
-
-/// Why a file of identities is not usable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {reason}")]
-pub struct InvalidRoster {
-    file: String,
-    line: usize,
-    reason: String,
 }
 
 /// A trust domain, such as `acme.test` (SPIFFE-ID §2.1): also a DNS name, because names are made under it.
@@ -131,6 +127,13 @@ impl TrustDomain {
     }
 }
 
+impl Default for TrustDomain {
+    /// That of the development identities: `acme.test`.
+    fn default() -> Self {
+        Self("acme.test".to_owned())
+    }
+}
+
 impl fmt::Display for TrustDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -138,21 +141,18 @@ impl fmt::Display for TrustDomain {
 }
 
 impl FromStr for TrustDomain {
-    type Err = InvalidTrustDomain;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, InvalidTrustDomain> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         let id = format!("spiffe://{text}/a").parse::<identity::SpiffeId>();
         match id {
             Ok(id) if id.trust_domain() == text => Ok(Self(text.to_owned())),
-            Ok(_) | Err(_) => Err(InvalidTrustDomain),
+            Ok(_) | Err(_) => {
+                Err("a trust domain is 1 to 255 of a-z, 0-9, '.', '-' and '_', such as acme.test")
+            }
         }
     }
 }
-
-/// A text that is no trust domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a trust domain is 1 to 255 of a-z, 0-9, '.', '-' and '_', such as acme.test")]
-pub struct InvalidTrustDomain;
 
 #[cfg(test)]
 mod tests {
@@ -243,11 +243,7 @@ mod tests {
             "a b",
             "a@b",
         ] {
-            assert_eq!(
-                text.parse::<TrustDomain>(),
-                Err(InvalidTrustDomain),
-                "{text}"
-            );
+            assert!(text.parse::<TrustDomain>().is_err(), "{text}");
         }
     }
 }

@@ -4,8 +4,10 @@
 
 use std::net::IpAddr;
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use base::pem::{self, Label, PemFault};
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::error::X509Error;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 
@@ -28,35 +30,34 @@ impl SigningRequest {
     ///
     /// # Errors
     /// When it is not one, is not signed by the key that it is for, or that key is of a kind that is not made here.
-    pub fn from_pem(bytes: &[u8]) -> Result<Self, InvalidSigningRequest> {
+    pub fn from_pem(bytes: &[u8]) -> Result<Self> {
         let der = section(bytes)?;
-        let malformed =
-            |reason: &dyn std::fmt::Display| InvalidSigningRequest::Malformed(reason.to_string());
-        let (rest, request) =
-            X509CertificationRequest::from_der(&der).map_err(|e| malformed(&e))?;
+        let (rest, request) = X509CertificationRequest::from_der(&der).map_err(malformed)?;
         if !rest.is_empty() {
-            return Err(malformed(&"there are bytes after its end"));
+            bail!(malformed("there are bytes after its end"));
         }
         let info = &request.certification_request_info;
-        info.attributes_map().map_err(|e| malformed(&e))?;
+        info.attributes_map().map_err(malformed)?;
         let key = &info.subject_pki;
-        let key_type = key_type_of(key).ok_or(InvalidSigningRequest::Key)?;
+        let key_type = key_type_of(key)
+            .context("its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits")?;
         check_signature(&request)?;
         let mut names = Names::default();
         for extension in request.requested_extensions().into_iter().flatten() {
             // Usages and the like are for the issuer to decide.
             if let ParsedExtension::ParseError { error } = extension {
-                return Err(malformed(error));
+                bail!(malformed(error));
             }
             if let ParsedExtension::SubjectAlternativeName(asked) = extension {
                 if names != Names::default() {
-                    return Err(malformed(&"it has two lists of names"));
+                    bail!(malformed("it has two lists of names"));
                 }
                 names = names_of(&asked.general_names);
             }
         }
         if names.others > 0 {
-            return Err(InvalidSigningRequest::OtherNames(names.others));
+            let others = names.others;
+            bail!("it asks for {others} names of other kinds than URI, DNS, IP and e-mail");
         }
         Ok(Self {
             public_key: key.raw.to_vec(),
@@ -108,29 +109,28 @@ pub(super) fn flags(names: &Names) -> Vec<String> {
         .collect()
 }
 
+fn malformed(reason: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("the signing request is malformed: {reason}")
+}
+
 /// By its own key, or by an algorithm that is not known here, which says nothing about its sender.
-fn check_signature(request: &X509CertificationRequest<'_>) -> Result<(), InvalidSigningRequest> {
-    use x509_parser::error::X509Error;
-    match request.verify_signature() {
-        Ok(()) => Ok(()),
-        Err(X509Error::SignatureUnsupportedAlgorithm) => {
-            let oid = request.signature_algorithm.algorithm.to_id_string();
-            Err(InvalidSigningRequest::Algorithm(named(&oid)))
-        }
-        Err(_bad) => {
-            let oid = request.signature_algorithm.algorithm.to_id_string();
-            // Other hashes than these two are not checked for such a key.
-            let p256 =
-                key_type_of(&request.certification_request_info.subject_pki) == Some(KeyType::P256);
-            if p256
-                && oid.starts_with("1.2.840.10045.4.3.")
-                && !["1.2.840.10045.4.3.2", "1.2.840.10045.4.3.3"].contains(&oid.as_str())
-            {
-                return Err(InvalidSigningRequest::Algorithm(named(&oid)));
-            }
-            Err(InvalidSigningRequest::NoPossession)
-        }
+fn check_signature(request: &X509CertificationRequest<'_>) -> Result<()> {
+    let Err(error) = request.verify_signature() else {
+        return Ok(());
+    };
+    let oid = request.signature_algorithm.algorithm.to_id_string();
+    let key = &request.certification_request_info.subject_pki;
+    // Other hashes than these two are not checked for a P-256 key.
+    let other_hash = key_type_of(key) == Some(KeyType::P256)
+        && oid.starts_with("1.2.840.10045.4.3.")
+        && !["1.2.840.10045.4.3.2", "1.2.840.10045.4.3.3"].contains(&&*oid);
+    if other_hash || error == X509Error::SignatureUnsupportedAlgorithm {
+        bail!(
+            "it is signed by {}, which is not supported: sign it with SHA-256 (`openssl req -new -sha256`)",
+            named(&oid)
+        );
     }
+    bail!("its signature is not by its own key, so its sender may not hold it");
 }
 
 fn named(oid: &str) -> String {
@@ -148,88 +148,29 @@ fn named(oid: &str) -> String {
 }
 
 /// The one request of a file.
-fn section(bytes: &[u8]) -> Result<Vec<u8>, InvalidSigningRequest> {
+fn section(bytes: &[u8]) -> Result<Vec<u8>> {
     if let Some((form, command)) = pem::binary(bytes, "openssl req -inform DER -in … -out …") {
-        return Err(InvalidSigningRequest::Binary { form, command });
+        bail!("it is {form}, not PEM: convert it with `{command}`");
     }
     let sections = pem::sections(bytes)
-        .map_err(|PemFault { line, reason }| InvalidSigningRequest::Pem { line, reason })?;
+        .map_err(|PemFault { line, reason }| anyhow!("line {line}: {reason}"))?;
     if let Some(other) = { sections.iter() }.find(|it| it.label != Label::SigningRequest) {
-        return Err(InvalidSigningRequest::Unexpected {
-            line: other.line,
-            label: other.name.clone(),
-        });
+        bail!(
+            "line {}: a section of {} is not read here: give the signing request a file of its own",
+            other.line,
+            other.name
+        );
     }
     let mut sections = sections.into_iter();
     match (sections.next(), sections.next()) {
-        (None, _) => Err(InvalidSigningRequest::Missing),
-        (Some(first), Some(second)) => Err(InvalidSigningRequest::Several {
-            first: first.line,
-            second: second.line,
-        }),
+        (None, _) => bail!(
+            "it holds no certificate signing request in PEM; `openssl req -new -key … -out …` makes one"
+        ),
+        (Some(first), Some(second)) => bail!(
+            "it holds more than one signing request, on lines {} and {}: give each a file of its own",
+            first.line,
+            second.line
+        ),
         (Some(request), None) => Ok(request.into_der()),
     }
-}
-
-/// Why a request is not one that can be granted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidSigningRequest {
-    /// There is none in it.
-    #[error(
-        "it holds no certificate signing request in PEM; `openssl req -new -key … -out …` makes one"
-    )]
-    Missing,
-    /// It is not text.
-    #[error("it is {form}, not PEM: convert it with `{command}`")]
-    Binary {
-        /// What it looks like.
-        form: &'static str,
-        /// What makes PEM of it.
-        command: &'static str,
-    },
-    /// A line of it is not PEM.
-    #[error("line {line}: {reason}")]
-    Pem {
-        /// From 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Something else is in it, such as the key.
-    #[error(
-        "line {line}: a section of {label} is not read here: give the signing request a file of its own"
-    )]
-    Unexpected {
-        /// Where it begins.
-        line: usize,
-        /// What it says that it is.
-        label: String,
-    },
-    /// More than one, so that it is not clear which is meant.
-    #[error(
-        "it holds more than one signing request, on lines {first} and {second}: give each a file of its own"
-    )]
-    Several {
-        /// Where the first begins.
-        first: usize,
-        /// Where the second begins.
-        second: usize,
-    },
-    /// Signed in a way that is not checked here.
-    #[error(
-        "it is signed by {0}, which is not supported: sign it with SHA-256 (`openssl req -new -sha256`)"
-    )]
-    Algorithm(String),
-    /// It is not a request.
-    #[error("the signing request is malformed: {0}")]
-    Malformed(String),
-    /// The key is of another kind.
-    #[error("its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits")]
-    Key,
-    /// Its signature is not by the key that it is for.
-    #[error("its signature is not by its own key, so its sender may not hold it")]
-    NoPossession,
-    /// It asks for something that no service of ours looks at.
-    #[error("it asks for {0} names of other kinds than URI, DNS, IP and e-mail")]
-    OtherNames(usize),
 }

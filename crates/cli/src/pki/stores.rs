@@ -1,13 +1,13 @@
 //! The commands by which a client certificate and its root get into the stores of operating systems and browsers, and
 //! out again. They are shown, and never run.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
 use aws_lc_rs::digest;
+use base::text::visible;
 
-use crate::text::Printable;
+use crate::text::shell_word;
 
 /// The files that the commands are about.
 pub(super) struct Files<'a> {
@@ -29,7 +29,8 @@ pub(super) fn commands(files: &Files<'_>, out: &mut dyn Write) -> io::Result<()>
         root,
         leaf,
     } = files;
-    let (modern, compatible, root) = (Quoted(modern), Quoted(compatible), Quoted(root));
+    let word = |path: &Path| shell_word(&visible(&path.to_string_lossy()));
+    let (modern, compatible, root) = (word(modern), word(compatible), word(root));
     let thumbprint = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, leaf);
     let thumbprint: String = thumbprint
         .as_ref()
@@ -74,18 +75,4 @@ Windows    (not tried by us; PowerShell)
   trust    Import-Certificate {root} -CertStoreLocation Cert:\CurrentUser\Root
   remove   Get-ChildItem Cert:\CurrentUser\Root | Where-Object Subject -like '*Countersign*' | Remove-Item"
     )
-}
-
-/// A path as a shell takes it for one word.
-struct Quoted<'a>(&'a Path);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = Printable(self.0.display()).to_string();
-        let plain = |c: char| c.is_alphanumeric() || "_./-+=:@%,".contains(c);
-        match text.chars().all(plain) {
-            true => f.write_str(&text),
-            false => write!(f, "'{}'", text.replace('\'', r"'\''")),
-        }
-    }
 }

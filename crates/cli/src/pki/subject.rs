@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use x509_parser::asn1_rs::{Any, Oid};
 use x509_parser::prelude::FromDer as _;
 
@@ -39,59 +40,51 @@ const COMMON_NAME: &str = "2.5.4.3";
 type Rdn = Vec<(Oid<'static>, Vec<u8>)>;
 
 impl FromStr for Subject {
-    type Err = InvalidSubject;
+    type Err = anyhow::Error;
 
-    fn from_str(text: &str) -> Result<Self, InvalidSubject> {
-        let mut parts: Vec<Rdn> = vec![Vec::new()];
+    fn from_str(text: &str) -> Result<Self> {
+        let (mut parts, mut part) = (Vec::new(), Rdn::new());
         let mut common_names = 0;
         let mut rest = text;
         loop {
-            let (name, after) = rest
-                .split_once('=')
-                .ok_or_else(|| InvalidSubject::NoEquals(rest.to_owned()))?;
-            let kind = Kind::named(name)?;
-            let (value, end) = match (after.strip_prefix('#'), kind.attribute) {
-                (Some(digits), None) => hexadecimal(name, digits)?,
-                (Some(_), Some(_)) => {
-                    return Err(InvalidSubject::Unescaped {
-                        attribute: name.to_owned(),
-                        found: '#',
-                    });
-                }
-                (None, None) => return Err(InvalidSubject::NotHexadecimal(name.to_owned())),
+            let (name, after) = rest.split_once('=').with_context(|| {
+                format!("{rest:?} is not of the form TYPE=value, as in CN=mainframe,O=Acme,C=US")
+            })?;
+            let (oid, attribute) = attribute_type(name)?;
+            let (value, end) = match (after.strip_prefix('#'), attribute) {
                 (None, Some(attribute)) => {
                     let (value, end) = read_value(name, after)?;
                     (attribute.encoded(name, &value)?, end)
                 }
+                (Some(digits), None) => hexadecimal(digits).with_context(|| not_der(name))?,
+                (Some(_), Some(_)) => bail!(unescaped('#', name)),
+                (None, None) => bail!(not_der(name)),
             };
-            let part = parts
-                .last_mut()
-                .ok_or(InvalidSubject::NoEquals(String::new()))?;
-            if part.iter().any(|(earlier, _)| *earlier == kind.oid) {
-                return Err(InvalidSubject::Repeated(name.to_owned()));
+            if part.iter().any(|(earlier, _)| *earlier == oid) {
+                bail!(
+                    "{name} is given twice in a part of the name: put a comma between the two, not a +"
+                );
             }
-            let is_common_name = |oid: &Oid<'_>| oid.to_id_string() == COMMON_NAME;
-            common_names += usize::from(is_common_name(&kind.oid));
+            common_names += usize::from(oid.to_id_string() == COMMON_NAME);
             if common_names > 1 {
-                return Err(InvalidSubject::TwoCommonNames);
+                bail!("a subject has one CN at most: software disagrees on which of two counts");
             }
-            let attribute = encoding::element(
-                encoding::SEQUENCE,
-                &[
-                    &encoding::element(encoding::OID, &[kind.oid.as_bytes()]),
-                    &value,
-                ],
-            );
-            part.push((kind.oid, attribute));
+            let type_and_value = [
+                &encoding::element(encoding::OID, &[oid.as_bytes()]),
+                &*value,
+            ];
+            let encoded = encoding::element(encoding::SEQUENCE, &type_and_value);
+            part.push((oid, encoded));
             rest = match end {
                 End::Text => break,
                 End::Attribute(after) => after,
                 End::Part(after) => {
-                    parts.push(Vec::new());
+                    parts.push(std::mem::take(&mut part));
                     after
                 }
             };
         }
+        parts.push(part);
         // Most significant first, the reverse of the text (RFC 4514 §2.1).
         let parts: Vec<Vec<u8>> = parts.into_iter().rev().map(set).collect();
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
@@ -128,9 +121,18 @@ impl<'a> End<'a> {
     }
 }
 
+fn not_der(name: &str) -> String {
+    format!(
+        "the value of {name} must be its DER in hexadecimal after a #, as in 1.3.6.1.4.1.1466.0=#04024869 (RFC 4514 §2.4)"
+    )
+}
+
+fn unescaped(found: char, name: &str) -> anyhow::Error {
+    anyhow!("{found:?} in {name} must be escaped with a backslash")
+}
+
 /// The octets that pairs of hexadecimal digits stand for: one element of DER.
-fn hexadecimal<'a>(name: &str, text: &'a str) -> Result<(Vec<u8>, End<'a>), InvalidSubject> {
-    let wrong = || InvalidSubject::NotHexadecimal(name.to_owned());
+fn hexadecimal(text: &str) -> Option<(Vec<u8>, End<'_>)> {
     let length = text.bytes().take_while(u8::is_ascii_hexdigit).count();
     let (digits, after) = text.split_at(length);
     let octets = (digits.as_bytes().chunks(2))
@@ -138,20 +140,13 @@ fn hexadecimal<'a>(name: &str, text: &'a str) -> Result<(Vec<u8>, End<'a>), Inva
             [high, low] => octet(*high, *low),
             _ => None,
         })
-        .collect::<Option<Vec<u8>>>()
-        .ok_or_else(wrong)?;
-    match (Any::from_der(&octets), End::of(after)) {
-        (Ok(([], _)), Some(end)) => Ok((octets, end)),
-        (Ok(_) | Err(_), _) => Err(wrong()),
-    }
+        .collect::<Option<Vec<u8>>>()?;
+    let end = End::of(after)?;
+    matches!(Any::from_der(&octets), Ok(([], _))).then_some((octets, end))
 }
 
 /// Reads up to the comma or plus sign that ends the value.
-fn read_value<'a>(name: &str, text: &'a str) -> Result<(String, End<'a>), InvalidSubject> {
-    let unescaped = |found| InvalidSubject::Unescaped {
-        attribute: name.to_owned(),
-        found,
-    };
+fn read_value<'a>(name: &str, text: &'a str) -> Result<(String, End<'a>)> {
     let mut value = Vec::new();
     let mut ends_in_bare_space = false;
     let mut rest = text;
@@ -166,23 +161,22 @@ fn read_value<'a>(name: &str, text: &'a str) -> Result<(String, End<'a>), Invali
         rest = chars.as_str();
         match c {
             '\\' => {
-                let (octet, length) =
-                    unescape(rest).ok_or_else(|| InvalidSubject::Escape(name.to_owned()))?;
+                let (octet, length) = unescape(rest).with_context(|| {
+                    format!("a backslash in {name} must stand before a special character or two hexadecimal digits")
+                })?;
                 value.push(octet);
                 rest = rest.get(length..).unwrap_or_default();
             }
-            ' ' if is_first => return Err(unescaped(c)),
-            '"' | ';' | '<' | '>' | '\0' => return Err(unescaped(c)),
+            ' ' if is_first => bail!(unescaped(c, name)),
+            '"' | ';' | '<' | '>' | '\0' => bail!(unescaped(c, name)),
             c => value.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     };
     if ends_in_bare_space {
-        return Err(unescaped(' '));
+        bail!(unescaped(' ', name));
     }
-    let value = String::from_utf8(value).map_err(|source| InvalidSubject::Utf8 {
-        attribute: name.to_owned(),
-        source,
-    })?;
+    let value = String::from_utf8(value);
+    let value = value.with_context(|| format!("the value of {name} is not UTF-8"))?;
     Ok((value, end))
 }
 
@@ -204,27 +198,20 @@ fn octet(high: u8, low: u8) -> Option<u8> {
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
-/// An attribute type, and what its values are when that is known here.
-struct Kind {
-    oid: Oid<'static>,
-    attribute: Option<&'static Attribute>,
-}
-
-impl Kind {
-    /// By its short name (RFC 4514 §3) or its object identifier.
-    fn named(name: &str) -> Result<Self, InvalidSubject> {
-        let unknown = || InvalidSubject::Unknown(name.to_owned());
-        let attribute = ATTRIBUTES
-            .iter()
-            .find(|it| it.name.eq_ignore_ascii_case(name) || it.oid == name);
-        let dotted = attribute.map_or(name, |attribute| attribute.oid);
-        let oid: Oid<'static> = dotted.parse().map_err(|_error| unknown())?;
-        // There is one way to write an identifier, and the first of its numbers is 0, 1 or 2 (X.660 §7).
-        let is_known_root = matches!(dotted.as_bytes(), [b'0'..=b'2', b'.', ..]);
-        match is_known_root && oid.to_id_string() == dotted {
-            true => Ok(Self { oid, attribute }),
-            false => Err(unknown()),
-        }
+/// An attribute type by its short name (RFC 4514 §3) or its object identifier, with its rules when they are known here.
+fn attribute_type(name: &str) -> Result<(Oid<'static>, Option<&'static Attribute>)> {
+    let attribute = ATTRIBUTES
+        .iter()
+        .find(|it| it.name.eq_ignore_ascii_case(name) || it.oid == name);
+    let dotted = attribute.map_or(name, |attribute| attribute.oid);
+    // There is one way to write an identifier, and the first of its numbers is 0, 1 or 2 (X.660 §7).
+    let is_known_root = matches!(dotted.as_bytes(), [b'0'..=b'2', b'.', ..]);
+    match dotted.parse::<Oid<'static>>() {
+        Ok(oid) if is_known_root && oid.to_id_string() == dotted => Ok((oid, attribute)),
+        Ok(_) | Err(_) => bail!(
+            "{name:?} is no attribute type: use CN, L, ST, O, OU, C, STREET, DC or UID, or an object identifier such as \
+             2.5.4.5 with a value in hexadecimal; no space stands around it"
+        ),
     }
 }
 
@@ -260,7 +247,7 @@ impl Attribute {
     }
 
     /// The value as the string type that RFC 5280 wants.
-    fn encoded(&self, name: &str, value: &str) -> Result<Vec<u8>, InvalidSubject> {
+    fn encoded(&self, name: &str, value: &str) -> Result<Vec<u8>> {
         let (tag, wanted, right) = match self.syntax {
             Syntax::Text => (encoding::UTF8_STRING, "text", true),
             Syntax::Ascii => (encoding::IA5_STRING, "ASCII", value.is_ascii()),
@@ -269,16 +256,14 @@ impl Attribute {
                 (encoding::PRINTABLE_STRING, "two capital letters", right)
             }
         };
-        let attribute = name.to_owned();
-        match value.chars().count() {
-            0 => Err(InvalidSubject::Empty(attribute)),
-            length if length > self.longest => Err(InvalidSubject::TooLong {
-                attribute,
-                longest: self.longest,
-            }),
-            _ if !right => Err(InvalidSubject::Syntax { attribute, wanted }),
-            _ => Ok(encoding::element(tag, &[value.as_bytes()])),
-        }
+        let longest = self.longest;
+        ensure!(!value.is_empty(), "{name} has no value");
+        ensure!(
+            value.chars().count() <= longest,
+            "{name} is longer than {longest} characters"
+        );
+        ensure!(right, "{name} must be {wanted}");
+        Ok(encoding::element(tag, &[value.as_bytes()]))
     }
 }
 
@@ -287,69 +272,6 @@ enum Syntax {
     Text,
     Ascii,
     Country,
-}
-
-/// Why a text is no subject.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidSubject {
-    /// Something that is not `TYPE=value`.
-    #[error("{0:?} is not of the form TYPE=value, as in CN=mainframe,O=Acme,C=US")]
-    NoEquals(String),
-    /// Neither a short name that is known here nor an object identifier.
-    #[error(
-        "{0:?} is no attribute type: use CN, L, ST, O, OU, C, STREET, DC or UID, or an object identifier such as 2.5.4.5 with a \
-         value in hexadecimal; no space stands around it"
-    )]
-    Unknown(String),
-    /// A type twice in one part (X.501 §9.3).
-    #[error("{0} is given twice in a part of the name: put a comma between the two, not a +")]
-    Repeated(String),
-    /// Two common names, which our services refuse.
-    #[error("a subject has one CN at most: software disagrees on which of two counts")]
-    TwoCommonNames,
-    /// No value.
-    #[error("{0} has no value")]
-    Empty(String),
-    /// More characters than RFC 5280 appendix A.1 allows.
-    #[error("{attribute} is longer than {longest} characters")]
-    TooLong {
-        /// The type as given.
-        attribute: String,
-        /// In characters.
-        longest: usize,
-    },
-    /// A value that the type does not allow.
-    #[error("{attribute} must be {wanted}")]
-    Syntax {
-        /// The type as given.
-        attribute: String,
-        /// What it must be.
-        wanted: &'static str,
-    },
-    /// A type that is known by its object identifier alone, so that the type of its value is not known.
-    #[error(
-        "the value of {0} must be its DER in hexadecimal after a #, as in 1.3.6.1.4.1.1466.0=#04024869 (RFC 4514 §2.4)"
-    )]
-    NotHexadecimal(String),
-    /// A special character that is not escaped.
-    #[error("{found:?} in {attribute} must be escaped with a backslash")]
-    Unescaped {
-        /// The type as given.
-        attribute: String,
-        /// The character.
-        found: char,
-    },
-    /// A backslash before something that needs none.
-    #[error("a backslash in {0} must stand before a special character or two hexadecimal digits")]
-    Escape(String),
-    /// Escaped octets that are not UTF-8.
-    #[error("the value of {attribute} is not UTF-8")]
-    Utf8 {
-        /// The type as given.
-        attribute: String,
-        /// Where it ends to be UTF-8.
-        source: std::string::FromUtf8Error,
-    },
 }
 
 #[cfg(test)]

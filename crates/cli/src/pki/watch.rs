@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Result;
+use base::text::in_one_line;
 use time::OffsetDateTime;
 
-use super::error::PkiError;
 use super::operations::{self, Change};
-use super::report::report;
 use super::{Directory, IdentityName};
 
 /// An identity that is added meanwhile is seen after this at the latest.
@@ -22,24 +22,23 @@ pub(super) fn renew(
     names: &[IdentityName],
     lifetime: Option<Duration>,
     out: &mut dyn Write,
-) -> Result<(), PkiError> {
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let mut stop = countersign::program::stop_signal()?;
         // The first round finds what is wrong with the command line; later ones outlive what passes.
-        let mut pause = round(path, names, lifetime, !names.is_empty(), out)?;
+        let mut pause = report(round(path, names, lifetime)?, !names.is_empty(), out)?;
         loop {
             tokio::select! {
                 () = stop.requested() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = match round(path, names, lifetime, false, out) {
-                Ok(pause) => pause,
-                Err(PkiError::Output(closed)) => return Err(closed.into()),
+            pause = match round(path, names, lifetime) {
+                Ok(done) => report(done, false, out)?,
                 Err(error) => {
-                    writeln!(out, "will try again: {}", base::text::in_one_line(&error))?;
+                    writeln!(out, "will try again: {}", in_one_line(&*error))?;
                     LONGEST_PAUSE
                 }
             };
@@ -47,54 +46,68 @@ pub(super) fn renew(
     })
 }
 
-/// Renews what is due now, and says how long nothing else will be. One identity that cannot be renewed must not keep the
-/// others from it, unless the round is `strict`.
+/// What was done for an identity, and how long it is not due again.
+type Renewal = (Option<Change>, Duration);
+
+/// Renews what is due now. One identity that cannot be renewed must not keep the others from it.
 fn round(
     path: &Path,
     names: &[IdentityName],
     lifetime: Option<Duration>,
-    strict: bool,
-    out: &mut dyn Write,
-) -> Result<Duration, PkiError> {
+) -> Result<Vec<(IdentityName, Result<Renewal>)>> {
     let now = OffsetDateTime::now_utc();
     let directory = Directory::open(path, now)?;
-    let all = if names.is_empty() {
-        directory.identities()?
-    } else {
-        names.to_vec()
+    let names = match names {
+        [] => directory.identities()?,
+        names => names.to_vec(),
     };
-    let mut pause = LONGEST_PAUSE;
-    for name in all {
-        match renew_due(&directory, &name, lifetime, now, out) {
-            Ok(left) => pause = pause.min(left),
-            Err(error) if strict || matches!(error, PkiError::Output(_)) => return Err(error),
-            Err(error) => {
-                let error = base::text::in_one_line(&error);
-                writeln!(out, "{name:<16} will try again: {error}")?;
-            }
-        }
-    }
-    out.flush()?;
-    Ok(pause.max(SHORTEST_PAUSE))
+    let renewed = names.into_iter().map(|name| {
+        let done = renew_due(&directory, &name, lifetime, now);
+        (name, done)
+    });
+    Ok(renewed.collect())
 }
 
-/// Renews one identity if it is due, and says how long it will not be again.
 fn renew_due(
     directory: &Directory,
     name: &IdentityName,
     lifetime: Option<Duration>,
     now: OffsetDateTime,
+) -> Result<Renewal> {
+    let change = match operations::due(directory, name)? <= now {
+        true => Some(operations::renew(directory, name, lifetime, now)?),
+        false => None,
+    };
+    if let Some(Change::Revoked(_)) = change {
+        // It would be said again every minute.
+        return Ok((None, LONGEST_PAUSE));
+    }
+    let left = operations::due(directory, name)? - now;
+    Ok((change, Duration::try_from(left).unwrap_or_default()))
+}
+
+/// Says what a round did, and for how long nothing is due. When it is `strict`, an identity that cannot be renewed is an
+/// error.
+fn report(
+    done: Vec<(IdentityName, Result<Renewal>)>,
+    strict: bool,
     out: &mut dyn Write,
-) -> Result<Duration, PkiError> {
-    if operations::due(directory, name)? <= now {
-        match operations::renew(directory, name, lifetime, now)? {
-            // It would be said again every minute.
-            Change::Revoked(_) => return Ok(LONGEST_PAUSE),
-            change @ (Change::Kept(_) | Change::Issued(_) | Change::Replaced(..)) => {
-                report(out, name, &change)?;
+) -> Result<Duration> {
+    let mut pause = LONGEST_PAUSE;
+    for (name, done) in done {
+        match done {
+            Ok((change, left)) => {
+                pause = pause.min(left);
+                if let Some(change) = change {
+                    writeln!(out, "{name:<16} {change}")?;
+                }
+            }
+            Err(error) if strict => return Err(error),
+            Err(error) => {
+                writeln!(out, "{name:<16} will try again: {}", in_one_line(&*error))?;
             }
         }
     }
-    let left = operations::due(directory, name)? - now;
-    Ok(Duration::try_from(left).unwrap_or_default())
+    out.flush()?;
+    Ok(pause.max(SHORTEST_PAUSE))
 }

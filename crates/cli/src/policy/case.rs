@@ -57,6 +57,12 @@ impl Case {
     }
 }
 
+/// The answers of a command, as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Results<T> {
+    pub(super) results: Vec<T>,
+}
+
 /// What became of one RPC, as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct CaseResult<'a> {

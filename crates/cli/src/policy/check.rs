@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
+use anyhow::Result;
 use authz::{Api, Policy, Severity};
 use serde::Serialize;
 
-use super::PolicyError;
 use super::input::{self, ApiChoice};
 use crate::OutputFormat;
 use crate::text::{Printable, write_json};
@@ -22,11 +22,12 @@ struct Checked<'a> {
     /// How many RPCs they have; null without an API.
     rpcs: Option<usize>,
     ok: bool,
-    findings: Vec<Finding<'a>>,
+    findings: Vec<Counted<'a>>,
 }
 
+/// A finding, as an error or a warning.
 #[derive(Serialize)]
-struct Finding<'a> {
+struct Counted<'a> {
     severity: &'static str,
     line: u32,
     pointer: &'a str,
@@ -42,7 +43,7 @@ pub(super) fn write(
     strict: bool,
     output: OutputFormat,
     out: &mut dyn Write,
-) -> Result<bool, PolicyError> {
+) -> Result<bool> {
     let (choice, api) = (api.to_string(), input::api(api)?);
     let (found, error) = match &api {
         Some(api) => (authz::check(policy, api), "error"),
@@ -51,7 +52,7 @@ pub(super) fn write(
     };
     let findings = found
         .iter()
-        .map(|found| Finding {
+        .map(|found| Counted {
             severity: match found.severity {
                 Severity::Error | Severity::Warning if strict => "error",
                 Severity::Error => error,
@@ -79,7 +80,7 @@ pub(super) fn write(
     Ok(ok)
 }
 
-fn write_text(file: &Path, checked: &Checked<'_>, out: &mut dyn Write) -> Result<(), PolicyError> {
+fn write_text(file: &Path, checked: &Checked<'_>, out: &mut dyn Write) -> Result<()> {
     let Checked {
         policy,
         api,
@@ -90,7 +91,7 @@ fn write_text(file: &Path, checked: &Checked<'_>, out: &mut dyn Write) -> Result
     } = checked;
     let file = Printable(file.display());
     for finding in findings {
-        let Finding {
+        let Counted {
             severity,
             line,
             pointer,

@@ -1,16 +1,15 @@
 //! `policy explain`: why a policy decides an RPC as it does.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use anyhow::{Result, anyhow, bail};
 use authz::{Caller, Cause, Decision, Explanation, Outcome, Policy};
 use clap::Args;
-use http::HeaderMap;
 use identity::{Claims, Role};
 use serde::Serialize;
 
-use super::PolicyError;
-use super::case::CaseResult;
+use super::case::{CaseResult, Results};
 use super::input::{self, NameValue};
 use super::peer::Peer;
 use crate::text::{Printable, write_json};
@@ -35,43 +34,35 @@ pub(super) struct Question {
 }
 
 impl Question {
-    fn caller(&self) -> Result<Caller, PolicyError> {
+    fn caller(&self) -> Result<Caller> {
         match (&self.cert, &self.peer) {
-            (Some(cert), _) => certified(cert),
+            (Some(cert), _) => {
+                let claims =
+                    Claims::read(Role::Client, &cert::chain(cert)?).map_err(|refusal| {
+                        let (file, code) = (cert.display(), refusal.code());
+                        anyhow!("{file} is not accepted from a caller: {code}: {refusal}")
+                    })?;
+                Ok(Caller::claimed(&claims))
+            }
             (None, Some(json)) => {
                 input::json::<Peer>("--peer", json.as_bytes()).map(|Peer(caller)| caller)
             }
-            (None, None) => Err(PolicyError::Nothing("give --cert or --peer".to_owned())),
+            (None, None) => bail!("give --cert or --peer"),
         }
     }
-}
-
-/// The peer that the server sees in the holder of a certificate.
-pub(super) fn certified(path: &Path) -> Result<Caller, PolicyError> {
-    let chain = cert::chain(path)?;
-    let claims = Claims::read(Role::Client, &chain).map_err(|source| PolicyError::NoCaller {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Caller::claimed(&claims))
-}
-
-#[derive(Serialize)]
-struct Results<'a> {
-    results: [Explained<'a>; 1],
 }
 
 #[derive(Serialize)]
 struct Explained<'a> {
     #[serde(flatten)]
     result: CaseResult<'a>,
-    identity: Names<'a>,
+    identity: KnownBy<'a>,
     rules: Vec<Rule<'a>>,
 }
 
 /// The names by which the policy knows the caller.
 #[derive(Serialize)]
-struct Names<'a> {
+struct KnownBy<'a> {
     kind: &'static str,
     names: Vec<&'a str>,
     /// What the certificate also says, and no rule can match.
@@ -92,33 +83,27 @@ pub(super) fn write(
     question: &Question,
     output: OutputFormat,
     out: &mut dyn Write,
-) -> Result<(), PolicyError> {
+) -> Result<()> {
     let (caller, headers) = (question.caller()?, input::metadata(&question.metadata)?);
+    let explanation = policy.explain(&caller, &question.method, &headers);
+    let decision = explanation.decision;
+    let explained = explain(explanation, &caller, &question.method);
     match output {
         OutputFormat::Json => {
-            let explained = explain(policy, &caller, &question.method, &headers);
-            let results = [explained];
-            Ok(write_json(&Results { results }, out)?)
+            let results = vec![explained];
+            write_json(&Results { results }, out)?;
         }
-        OutputFormat::Text => {
-            let explained = explain(policy, &caller, &question.method, &headers);
-            let decision = policy.decide(&caller, &question.method, &headers);
-            Ok(write_text(&explained, decision, out)?)
-        }
+        OutputFormat::Text => write_text(&explained, decision, out)?,
     }
+    Ok(())
 }
 
-fn explain<'a>(
-    policy: &'a Policy,
-    caller: &'a Caller,
-    method: &'a str,
-    headers: &'a HeaderMap,
-) -> Explained<'a> {
+fn explain<'a>(explanation: Explanation<'a>, caller: &'a Caller, method: &'a str) -> Explained<'a> {
     let Explanation {
         decision,
         identity,
         rules,
-    } = policy.explain(caller, method, headers);
+    } = explanation;
     let rules = rules
         .iter()
         .map(|rule| Rule {
@@ -137,7 +122,7 @@ fn explain<'a>(
         .collect();
     Explained {
         result: CaseResult::new(method, decision, true),
-        identity: Names {
+        identity: KnownBy {
             kind: identity.kind(),
             names: identity.names().collect(),
             ignored: ignored(caller),

@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result, ensure};
 use authz::{Caller, Policy};
 use clap::Args;
+use identity::{Claims, Role};
 
+use super::input;
 use super::peer::{NamedPeer, Peer};
-use super::{PolicyError, explain, input};
+use crate::cert;
 
 /// The callers. By default: the holders of the certificates in certs/, and each principal that the policy names.
 #[derive(Debug, Args)]
@@ -28,8 +30,8 @@ pub(super) struct IdentitySource {
 /// Where `pki init` puts certificates by default.
 const DEFAULT_CERTS: &str = "certs";
 
-/// A caller.
-pub(super) struct Identity {
+/// A caller, as a table names it.
+pub(super) struct NamedCaller {
     pub(super) name: String,
     pub(super) acceptance: Acceptance,
 }
@@ -42,20 +44,23 @@ pub(super) enum Acceptance {
 }
 
 impl IdentitySource {
-    pub(super) fn identities(&self, policies: &[&Policy]) -> Result<Vec<Identity>, PolicyError> {
+    pub(super) fn identities(&self, policies: &[&Policy]) -> Result<Vec<NamedCaller>> {
         let mut found = Vec::new();
         match (&self.certs, &self.cert[..], &self.peers) {
             (None, [], None) => {
-                match of_directory(Path::new(DEFAULT_CERTS)) {
-                    // It need not be there.
-                    Err(PolicyError::File { .. } | PolicyError::Nothing(_)) => {}
-                    identities => found.extend(identities?),
+                let certs = Path::new(DEFAULT_CERTS);
+                // It need not be there.
+                if certs.is_dir() {
+                    found.extend(of_directory(certs)?);
                 }
                 add_named(policies, &mut found);
             }
             (certs, files, peers) => {
                 if let Some(certs) = certs {
-                    found.extend(of_directory(certs)?);
+                    let holders = of_directory(certs)?;
+                    let certs = certs.display();
+                    ensure!(!holders.is_empty(), "there is no NAME/tls.crt in {certs}");
+                    found.extend(holders);
                 }
                 for file in files {
                     found.push(of_certificate(file.display().to_string(), file)?);
@@ -65,32 +70,24 @@ impl IdentitySource {
                 }
             }
         }
-        match found.is_empty() {
-            true => Err(PolicyError::Nothing(
-                "there is no caller to ask about: give --certs, --cert or --peers".to_owned(),
-            )),
-            false => Ok(found),
-        }
+        ensure!(
+            !found.is_empty(),
+            "there is no caller to ask about: give --certs, --cert or --peers"
+        );
+        Ok(found)
     }
 }
 
-fn of_directory(dir: &Path) -> Result<Vec<Identity>, PolicyError> {
-    let unreadable = |source: io::Error| PolicyError::File {
-        path: dir.to_owned(),
-        source,
-    };
+fn of_directory(dir: &Path) -> Result<Vec<NamedCaller>> {
+    let unreadable = || format!("cannot read {}", dir.display());
     let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+    for entry in fs::read_dir(dir).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
         if path.join("tls.crt").is_file() {
             names.push(path);
         }
     }
     names.sort();
-    if names.is_empty() {
-        let text = format!("there is no NAME/tls.crt in {}", dir.display());
-        return Err(PolicyError::Nothing(text));
-    }
     names
         .iter()
         .map(|path| {
@@ -100,21 +97,20 @@ fn of_directory(dir: &Path) -> Result<Vec<Identity>, PolicyError> {
         .collect()
 }
 
-fn of_certificate(name: String, file: &Path) -> Result<Identity, PolicyError> {
-    let acceptance = match explain::certified(file) {
-        Ok(caller) => Acceptance::Accepted(caller),
-        Err(PolicyError::NoCaller { path: _, source }) => Acceptance::Refused(source.code()),
-        Err(error) => return Err(error),
+fn of_certificate(name: String, file: &Path) -> Result<NamedCaller> {
+    let acceptance = match Claims::read(Role::Client, &cert::chain(file)?) {
+        Ok(claims) => Acceptance::Accepted(Caller::claimed(&claims)),
+        Err(refusal) => Acceptance::Refused(refusal.code()),
     };
-    Ok(Identity { name, acceptance })
+    Ok(NamedCaller { name, acceptance })
 }
 
-fn of_peer(peer: NamedPeer) -> Identity {
+fn of_peer(peer: NamedPeer) -> NamedCaller {
     let NamedPeer {
         name,
         peer: Peer(caller),
     } = peer;
-    Identity {
+    NamedCaller {
         name,
         acceptance: Acceptance::Accepted(caller),
     }
@@ -122,11 +118,11 @@ fn of_peer(peer: NamedPeer) -> Identity {
 
 /// Adds each principal of the policies, as written, that nobody is known by yet. A pattern stands for one of those whom
 /// it means.
-fn add_named(policies: &[&Policy], found: &mut Vec<Identity>) {
+fn add_named(policies: &[&Policy], found: &mut Vec<NamedCaller>) {
     let mut known: HashSet<String> = found.iter().filter_map(only_name).collect();
     for principal in policies.iter().flat_map(|policy| policy.principals()) {
         if known.insert(principal.clone()) {
-            found.push(Identity {
+            found.push(NamedCaller {
                 acceptance: Acceptance::Accepted(named(&principal)),
                 name: match principal.is_empty() {
                     true => "(no certificate)".to_owned(),
@@ -137,7 +133,7 @@ fn add_named(policies: &[&Policy], found: &mut Vec<Identity>) {
     }
 }
 
-fn only_name(identity: &Identity) -> Option<String> {
+fn only_name(identity: &NamedCaller) -> Option<String> {
     let Acceptance::Accepted(caller) = &identity.acceptance else {
         return None;
     };

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use authz::{Api, AuditEvent, AuditLogger, Loggers, Policy};
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
 
-use super::PolicyError;
 use super::case::{Case, Cases};
 use super::peer::{self, NamedPeer, Peers};
 
@@ -37,13 +37,9 @@ impl AuditLogger for Elsewhere {
     }
 }
 
-pub(super) fn policy(path: &Path, loggers: &Loggers) -> Result<Policy, PolicyError> {
-    Policy::parse_with(&read(path, Policy::MAX_BYTES)?, loggers).map_err(|source| {
-        PolicyError::Policy {
-            path: path.to_owned(),
-            source,
-        }
-    })
+pub(super) fn policy(path: &Path, loggers: &Loggers) -> Result<Policy> {
+    Policy::parse_with(&read(path, Policy::MAX_BYTES)?, loggers)
+        .with_context(|| format!("the policy {} is not valid", path.display()))
 }
 
 /// Where a service has its policy: at its root, as one that `new` made, or as the one of this repository.
@@ -129,13 +125,17 @@ impl FromStr for ApiChoice {
 }
 
 /// `None` when there is to be none.
-pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
+pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>> {
     let (path, api) = match choice {
         ApiChoice::None => return Ok(None),
         ApiChoice::Builtin => (
             Path::new("builtin"),
             match BUILTIN.is_empty() {
-                true => return Err(PolicyError::NoBuiltin),
+                true => {
+                    bail!(
+                        "this tool was built without an API of its own; give one by --api FILE.proto"
+                    )
+                }
                 false => countersign::server::api(BUILTIN),
             },
         ),
@@ -155,21 +155,18 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>, PolicyError> {
             Api::from_descriptor_set(&read(path, MAX_FILE)?),
         ),
     };
-    let api = api.map_err(|source| PolicyError::Api {
-        path: path.to_owned(),
-        source,
-    })?;
+    let api = api.with_context(|| format!("{} does not describe an API", path.display()))?;
     Ok(Some(api))
 }
 
-pub(super) fn cases(path: &Path) -> Result<Vec<Case>, PolicyError> {
+pub(super) fn cases(path: &Path) -> Result<Vec<Case>> {
     let what = path.display().to_string();
     let Cases { cases } = json(&what, &read(path, MAX_FILE)?)?;
     unique(&what, "case", cases.iter().map(|case| case.name.as_str()))?;
     Ok(cases)
 }
 
-pub(super) fn peers(path: &Path) -> Result<Vec<NamedPeer>, PolicyError> {
+pub(super) fn peers(path: &Path) -> Result<Vec<NamedPeer>> {
     let what = path.display().to_string();
     let Peers { peers } = json(&what, &read(path, MAX_FILE)?)?;
     unique(&what, "peer", peers.iter().map(|peer| peer.name.as_str()))?;
@@ -177,41 +174,25 @@ pub(super) fn peers(path: &Path) -> Result<Vec<NamedPeer>, PolicyError> {
 }
 
 /// Reads one JSON value, without an unknown or repeated field and with nothing after it.
-pub(super) fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, PolicyError> {
-    serde_json::from_slice(text).map_err(|error| PolicyError::Json {
-        what: what.to_owned(),
-        reason: match base::json::instead(text) {
-            // The whole of the text would stand in the error.
-            Some(instead) if error.is_data() => instead.to_owned(),
-            Some(instead) => format!("{error}; {instead}"),
-            None => error.to_string(),
-        },
+pub(super) fn json<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T> {
+    serde_json::from_slice(text).map_err(|error| match base::json::instead(text) {
+        // The whole of the text would stand in the error.
+        Some(instead) if error.is_data() => anyhow!("{what}: {instead}"),
+        Some(instead) => anyhow!("{what}: {error}; {instead}"),
+        None => anyhow!("{what}: {error}"),
     })
 }
 
 /// An empty list would prove nothing, and two entries of one name cannot be distinguished.
-fn unique<'a>(
-    what: &str,
-    kind: &str,
-    names: impl Iterator<Item = &'a str>,
-) -> Result<(), PolicyError> {
-    let fault = |reason| PolicyError::Json {
-        what: what.to_owned(),
-        reason,
-    };
+fn unique<'a>(what: &str, kind: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
-        if name.is_empty() {
-            return Err(fault(format!("a {kind} has an empty name")));
-        }
-        if !seen.insert(name) {
-            return Err(fault(format!("two {kind}s have the name {name:?}")));
-        }
+        ensure!(!name.is_empty(), "{what}: a {kind} has an empty name");
+        let is_new = seen.insert(name);
+        ensure!(is_new, "{what}: two {kind}s have the name {name:?}");
     }
-    match seen.is_empty() {
-        true => Err(fault(format!("there is no {kind} in it"))),
-        false => Ok(()),
-    }
+    ensure!(!seen.is_empty(), "{what}: there is no {kind} in it");
+    Ok(())
 }
 
 /// A `KEY=VALUE` of the command line.
@@ -234,17 +215,14 @@ impl FromStr for NameValue {
 }
 
 /// The metadata of a call; a repeated key has several values.
-pub(super) fn metadata(pairs: &[NameValue]) -> Result<HeaderMap, PolicyError> {
+pub(super) fn metadata(pairs: &[NameValue]) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for NameValue { name, value } in pairs {
-        peer::append(&mut headers, name, value).map_err(PolicyError::Metadata)?;
+        peer::append(&mut headers, name, value).map_err(|why| anyhow!("--metadata: {why}"))?;
     }
     Ok(headers)
 }
 
-fn read(path: &Path, max: u64) -> Result<Vec<u8>, PolicyError> {
-    base::file::read(path, max).map_err(|source| PolicyError::File {
-        path: path.to_owned(),
-        source,
-    })
+fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
+    base::file::read(path, max).with_context(|| format!("cannot read {}", path.display()))
 }

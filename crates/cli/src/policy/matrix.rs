@@ -2,20 +2,17 @@
 
 use std::io::{self, Write};
 
+use anyhow::{Result, ensure};
 use authz::{Decision, Policy};
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::identities::{Acceptance, Identity};
+use super::Scope;
+use super::case::Results;
+use super::identities::{Acceptance, NamedCaller};
 use super::input::{self, ApiChoice};
-use super::{PolicyError, Scope};
 use crate::OutputFormat;
 use crate::text::{Printable, write_json};
-
-#[derive(Serialize)]
-struct Results<T> {
-    results: Vec<T>,
-}
 
 /// One caller and one RPC.
 #[derive(Serialize)]
@@ -31,11 +28,7 @@ struct Cell<'a> {
 }
 
 /// Writes which caller may call which RPC.
-pub(super) fn write(
-    policy: &Policy,
-    scope: &Scope,
-    out: &mut dyn Write,
-) -> Result<(), PolicyError> {
+pub(super) fn write(policy: &Policy, scope: &Scope, out: &mut dyn Write) -> Result<()> {
     let Asked {
         identities,
         methods,
@@ -60,9 +53,9 @@ pub(super) fn write(
 
 /// A line for each RPC, a column for each caller.
 fn write_table<'a>(
-    identities: &'a [Identity],
+    identities: &'a [NamedCaller],
     methods: &'a [String],
-    cell: impl Fn(&'a Identity, &'a str) -> Cell<'a>,
+    cell: impl Fn(&'a NamedCaller, &'a str) -> Cell<'a>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let first = methods.iter().map(|method| method.chars().count()).max();
@@ -85,7 +78,7 @@ fn write_table<'a>(
     Ok(())
 }
 
-fn column_width(identity: &Identity) -> usize {
+fn column_width(identity: &NamedCaller) -> usize {
     let name = Printable(&identity.name).to_string();
     name.chars().count().max("refused".len())
 }
@@ -107,7 +100,7 @@ pub(super) fn write_difference(
     new: &Policy,
     scope: &Scope,
     out: &mut dyn Write,
-) -> Result<bool, PolicyError> {
+) -> Result<bool> {
     let Asked {
         identities,
         methods,
@@ -173,22 +166,22 @@ fn rule_text(rule: &str) -> String {
 
 /// What a policy is asked.
 struct Asked {
-    identities: Vec<Identity>,
+    identities: Vec<NamedCaller>,
     methods: Vec<String>,
     headers: HeaderMap,
 }
 
 impl Asked {
-    fn new(scope: &Scope, policies: &[&Policy]) -> Result<Self, PolicyError> {
+    fn new(scope: &Scope, policies: &[&Policy]) -> Result<Self> {
         let api = ApiChoice::or_default(scope.api.as_ref());
         let methods: Vec<String> = match input::api(&api)? {
             Some(api) => api.paths().map(str::to_owned).collect(),
             None => named_paths(policies),
         };
-        if methods.is_empty() {
-            let text = "the policy names no RPC: say with --api what can be called";
-            return Err(PolicyError::Nothing(text.to_owned()));
-        }
+        ensure!(
+            !methods.is_empty(),
+            "the policy names no RPC: say with --api what can be called"
+        );
         Ok(Self {
             identities: scope.identities.identities(policies)?,
             methods,
@@ -213,7 +206,7 @@ fn named_paths(policies: &[&Policy]) -> Vec<String> {
 impl<'a> Cell<'a> {
     fn new(
         policy: &'a Policy,
-        identity: &'a Identity,
+        identity: &'a NamedCaller,
         method: &'a str,
         headers: &'a HeaderMap,
     ) -> Self {
@@ -239,10 +232,10 @@ impl<'a> Cell<'a> {
 /// What a reader of the table should know about it.
 fn write_notes(
     policies: &[&Policy],
-    identities: &[Identity],
+    identities: &[NamedCaller],
     scope: &Scope,
     out: &mut dyn Write,
-) -> Result<(), PolicyError> {
+) -> Result<()> {
     for identity in identities {
         if let Acceptance::Refused(code) = identity.acceptance {
             let name = Printable(&identity.name);

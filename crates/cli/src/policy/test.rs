@@ -2,18 +2,13 @@
 
 use std::io::{self, Write};
 
+use anyhow::Result;
 use authz::{Decision, Policy, Verdict};
-use serde::Serialize;
 
-use super::case::{Case, CaseResult};
-use super::{PolicyError, explain};
+use super::case::{Case, CaseResult, Results};
+use super::explain;
 use crate::OutputFormat;
 use crate::text::{Printable, write_json};
-
-#[derive(Serialize)]
-struct Results<'a> {
-    results: Vec<CaseResult<'a>>,
-}
 
 /// Whether all cases hold.
 pub(super) fn write(
@@ -21,7 +16,7 @@ pub(super) fn write(
     cases: &[Case],
     output: OutputFormat,
     out: &mut dyn Write,
-) -> Result<bool, PolicyError> {
+) -> Result<bool> {
     let decided = || cases.iter().map(|case| (case, case.decide(policy)));
     let held = decided().filter(|(case, decision)| case.holds(*decision));
     let held = held.count();

@@ -91,7 +91,7 @@ impl Sandbox {
         files
     }
 
-    pub(crate) fn leaf<T>(&self, name: &str, read: impl FnOnce(&Certificate<'_>) -> T) -> T {
+    pub(crate) fn leaf<T>(&self, name: &str, read: impl FnOnce(&Certificate) -> T) -> T {
         let pem = self.read(&format!("certs/{name}/tls.crt"));
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         read(&Certificate::from_der(&der).unwrap())

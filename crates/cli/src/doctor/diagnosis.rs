@@ -10,23 +10,23 @@ use crate::text::Printable;
 
 /// What was found. As JSON its fields are stable.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub(super) struct Diagnosis {
     /// A code of docs/errors.md, or a gRPC code when the server gave no reason.
-    pub code: String,
+    pub(super) code: String,
     /// Where the fault is.
-    pub whose: Whose,
+    pub(super) whose: Whose,
     /// What is wrong, with names and times.
-    pub cause: String,
+    pub(super) cause: String,
     /// What to do.
-    pub remedy: String,
+    pub(super) remedy: String,
     /// The `openssl` command that shows the same.
-    pub openssl: String,
+    pub(super) openssl: String,
 }
 
 /// Where a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Whose {
+pub(super) enum Whose {
     /// There is none.
     Nobodys,
     /// In our files, or in what they say of us.
@@ -39,7 +39,7 @@ pub enum Whose {
     ThePolicys,
 }
 
-impl Finding {
+impl Diagnosis {
     pub(super) fn new(
         code: impl Into<String>,
         whose: Whose,
@@ -60,7 +60,7 @@ impl Finding {
     }
 
     /// Whether nothing is wrong.
-    pub fn is_healthy(&self) -> bool {
+    pub(super) fn is_healthy(&self) -> bool {
         self.code == HEALTHY
     }
 
