@@ -29,6 +29,9 @@ struct Args {
     /// How long a load lasts, in seconds
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
+    /// Take only the figures whose names contain this
+    #[arg(long, default_value = "")]
+    only: String,
     /// Count instructions too, with valgrind
     #[arg(long)]
     instructions: bool,
@@ -129,6 +132,9 @@ async fn ratios(lab: &Lab, args: &Args) -> Result<String> {
         subject,
     } in ROWS
     {
+        if !what.contains(&args.only) {
+            continue;
+        }
         let mut ratios = Vec::new();
         for round in 1..=args.rounds {
             let stock = lab.measure(Subject::Stock, figure).await?;

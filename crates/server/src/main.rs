@@ -6,8 +6,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use countersign::identity::Role;
 use countersign::server::{Service, Services, Settings};
+use mimalloc::MiMalloc;
 use server::service::{self, InventoryLimits};
 use server::store::Data;
+
+/// Of its own, for the many connections that are idle: they take less memory so than with the C library's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// What is served, and where its files are unless a setting says otherwise.
 const SERVICE: Service = Service {
