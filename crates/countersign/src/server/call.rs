@@ -24,10 +24,9 @@ use tonic::{Code, Status};
 use tracing::error;
 
 use crate::events;
-use crate::server::ends::{Ends, ended};
+use crate::server::call_state::CallState;
 use crate::server::load::CallSlot;
 use crate::server::metrics::Metrics;
-use crate::server::request_body::CallState;
 use crate::server::table::BoxedAnswer;
 
 /// How much of a refused request is read, and how long it may take.
@@ -74,15 +73,13 @@ impl Run {
     /// Waits for an end of the call, from now on.
     fn arm(&mut self) {
         if self.is_unwatched() {
-            let end = ended(self.shared.clone(), self.shared.began());
-            self.end = Some(Box::pin(end));
+            self.end = Some(Box::pin(self.shared.clone().ended()));
         }
     }
 
     /// Whether an end may have come while nothing waited for it.
     fn may_be_over(&self) -> bool {
-        let came = |ends: &Ends| ends.may_have_come(self.shared.began());
-        self.is_unwatched() && self.shared.ends().is_some_and(came)
+        self.is_unwatched() && self.shared.may_be_over()
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Status> {

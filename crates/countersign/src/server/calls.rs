@@ -23,12 +23,13 @@ use tracing::warn;
 
 use crate::events;
 use crate::server::call::{Call, CallBody, CallWork, Run, panicked};
+use crate::server::call_state::CallState;
 use crate::server::ends::Ends;
 use crate::server::exceeded::Exceeded;
 use crate::server::load::{CallSlot, CallSlots};
 use crate::server::metrics::Metrics;
 use crate::server::page::{self, Page};
-use crate::server::request_body::{CallState, RequestBody};
+use crate::server::request_body::RequestBody;
 use crate::server::service::BoxError;
 use crate::server::table::{self, Table};
 

@@ -1,6 +1,8 @@
 //! What may end a call early: the policy, the connection's lease, the drain, and the deadlines.
 
+use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use authz::{Allowed, Gate, Head};
@@ -12,7 +14,6 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::codes::DRAINING;
 use crate::server::exceeded::{ERROR_DOMAIN, Exceeded};
-use crate::server::request_body::CallState;
 
 /// When a drain begins, streams that only the server can end are ended within this time, spread out, so that their
 /// callers do not reconnect to other servers all at once.
@@ -45,42 +46,31 @@ impl Ends {
         let is_allowed = |(allowed, head): &(Allowed, Head)| self.gate.still_allows(allowed, head);
         began.elapsed() >= self.limit || !self.allowed.as_ref().is_none_or(is_allowed)
     }
-}
 
-/// Resolves with the status that ends the call, when one of its [`Ends`] occurs.
-pub(crate) async fn ended(call: Arc<CallState>, began: Instant) -> Status {
-    let Some(ends) = call.ends() else {
-        return std::future::pending().await;
-    };
-    let Ends {
-        gate,
-        allowed,
-        lease,
-        limit,
-        first_message,
-        draining,
-    } = ends;
-    let (limit, first_message) = (*limit, *first_message);
-    let refused = async {
-        match allowed {
-            Some((allowed, head)) => gate.refused(allowed, head).await,
-            None => std::future::pending().await,
-        }
-    };
-    let late = async {
-        after(began, first_message).await;
-        if call.has_begun() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        biased;
-        refusal = lease.clone().lost() => lease_lost(&refusal),
-        refusal = refused => refusal,
-        status = drained(draining.clone()) => status,
-        () = late => Exceeded::FirstMessageTooSlow { limit: first_message }.into(),
-        () = after(began, limit) => {
-            Status::deadline_exceeded("the call took longer than its deadline allows")
+    /// Resolves with the status that ends the call, when one of them occurs. `begun` is set once nothing waits for the first
+    /// message any more.
+    pub(crate) async fn come(&self, began: Instant, begun: &AtomicBool) -> Status {
+        let refused = async {
+            match &self.allowed {
+                Some((allowed, head)) => self.gate.refused(allowed, head).await,
+                None => pending().await,
+            }
+        };
+        let late = async {
+            after(began, self.first_message).await;
+            if begun.load(Ordering::Acquire) {
+                pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            refusal = self.lease.clone().lost() => lease_lost(&refusal),
+            refusal = refused => refusal,
+            status = drained(self.draining.clone()) => status,
+            () = late => Exceeded::FirstMessageTooSlow { limit: self.first_message }.into(),
+            () = after(began, self.limit) => {
+                Status::deadline_exceeded("the call took longer than its deadline allows")
+            }
         }
     }
 }
@@ -92,7 +82,7 @@ async fn drained(draining: Option<watch::Receiver<bool>>) -> Status {
         None => false,
     };
     if !begun {
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
     sleep(DRAIN_SPREAD.mul_f64(fastrand::f64())).await;
     let details = ErrorDetails::with_error_info(DRAINING, ERROR_DOMAIN, []);
@@ -105,7 +95,7 @@ async fn after(began: Instant, limit: Duration) {
         // A timer fires at a whole millisecond, and until then a call would run.
         Some(due) if due <= Instant::now() => {}
         Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Serves gRPC services with credentials, policy, limits, health, metrics and draining.
 
 mod call;
+mod call_state;
 mod calls;
 mod ends;
 mod exceeded;
