@@ -2,7 +2,7 @@
 //! and why.
 //!
 //! Each rule is the platform's own, for a root that its user or its administrator added. The stricter rules for public
-//! authorities, such as 398 days, do not apply to those. Nobody is asked: what is not said here is not promised.
+//! authorities, such as 398 days, do not apply to those. No platform is asked, so silence here promises nothing.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -22,7 +22,7 @@ use crate::pki::certificate::Certificate;
 use crate::pki::{Authority, Validity};
 use crate::text::{Printable, write_json};
 
-/// Shows the fields of a certificate, the identity that our services see in it, and what is wrong with it.
+/// Shows the fields of a certificate, the identity that our services see in it, and its problems.
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// A certificate, or a chain with the leaf first; PEM or DER.
@@ -30,7 +30,7 @@ pub(super) struct Show {
     /// For people or for programs.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
-    /// Says what this platform refuses of it, and why; may be repeated. Also of a PKCS#12 file.
+    /// Reports what this platform refuses in it, and why; may be repeated. Works for a PKCS#12 file too.
     #[arg(long = "for", value_enum, value_name = "PLATFORM")]
     platforms: Vec<Platform>,
 }
@@ -86,7 +86,7 @@ pub fn describe(
     Ok(())
 }
 
-/// No chain is larger.
+/// More than any chain needs.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// The certificates of a file.

@@ -23,12 +23,12 @@ use self::programs::{Programs, Server};
 use self::spec::Spec;
 use self::table::{Palette, Seen, Table};
 
-/// Runs a server and its callers, shows which caller may call what, rotates and revokes, and ends
+/// Runs a server and its clients, and shows who may call what, a rotation and a revocation
 ///
-/// What it runs and calls is in demo.toml.
+/// demo.toml says what it runs and calls.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
-    /// What to show [default: demo.toml in this directory or the next above that has one]
+    /// The description of the demo [default: demo.toml in this directory or the nearest above that has one]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Keep the directory with the PKI, the data and the server's log

@@ -24,7 +24,7 @@ use crate::text::write_json;
 
 /// Says in one line why a connection to a server fails, and what to do about it
 ///
-/// Exit codes: 0 all is well; 1 the cause was found; 64 the command line is not usable.
+/// Exit codes: 0 all is well, 1 a cause was found, 64 the command line is not usable.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// The server, as HOST:PORT
@@ -53,7 +53,7 @@ pub(crate) struct Doctor {
     #[arg(long, env = "APP_SERVER_NAME", value_name = "NAME", value_parser = server_name)]
     server_name: Option<ServerName<'static>>,
 
-    /// Ask also whether the policy lets us call this method; no message is sent to it
+    /// Also check whether the policy allows us to call this method; no message is sent to it
     #[arg(long, value_name = "/PACKAGE.SERVICE/METHOD", value_parser = method)]
     method: Option<http::uri::PathAndQuery>,
 

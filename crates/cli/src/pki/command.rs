@@ -21,10 +21,10 @@ use crate::text::Printable;
 /// The identities of `certs/dev.toml`, for a directory that has no such file.
 const DEVELOPMENT_IDENTITIES: &str = include_str!("dev.toml");
 
-/// Makes and keeps a PKI for development: a root, an issuing authority, and certificates that last a day.
+/// Manages a PKI for development: a root CA, an issuing CA, and certificates that last a day.
 #[derive(Debug, Args)]
 pub(crate) struct Pki {
-    /// Where the PKI is kept: the authority in ca/, each identity in a directory of its name.
+    /// The directory of the PKI: the CA in ca/, each identity in a directory of its name.
     #[arg(long, global = true, value_name = "DIR", default_value = "certs")]
     dir: PathBuf,
     #[command(subcommand)]
@@ -33,11 +33,11 @@ pub(crate) struct Pki {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes what is missing: the authority, and a certificate for each identity of dev.toml.
+    /// Creates what is missing: the CA, and a certificate for each identity of dev.toml.
     ///
-    /// What is there and right is kept, so that it can be run at any time. An authority is never overwritten.
+    /// It keeps what is there and valid, so you can run it at any time. It never overwrites a CA.
     Init {
-        /// What stands for {trust_domain} in the identities.
+        /// Replaces {trust_domain} in the identities.
         #[arg(long, value_name = "DOMAIN", default_value_t)]
         trust_domain: TrustDomain,
         /// The identities and their names [default: dev.toml in DIR, or else the one of the project].
@@ -51,42 +51,42 @@ enum Command {
     Issue(Issue),
     /// Gives identities new certificates with new keys and serial numbers, and the same names and usages.
     ///
-    /// A revoked one is not renewed: `issue --replace` does that, on purpose.
+    /// It does not renew a revoked certificate: use `issue --replace` for that.
     Renew {
         /// The identities [default: all].
         names: Vec<IdentityName>,
-        /// How long they are valid [default: as long as the ones before].
+        /// How long they are valid [default: as long as the previous ones].
         #[arg(long, value_name = "DURATION")]
         ttl: Option<countersign::program::Duration>,
-        /// Stays, and renews each when two thirds of its time have passed.
+        /// Keeps running, and renews each certificate after two thirds of its lifetime.
         #[arg(long)]
         watch: bool,
     },
     Export(export::Export),
     /// Revokes a certificate, and gives the new revocation list to every identity.
     Revoke {
-        /// Whose present certificate.
+        /// The identity whose current certificate to revoke.
         #[arg(required_unless_present = "serial")]
         name: Option<IdentityName>,
-        /// A certificate by its serial number, also one that was replaced.
+        /// The serial number of the certificate to revoke, which may have been replaced.
         #[arg(long, value_name = "HEX", conflicts_with = "name")]
         serial: Option<Serial>,
     },
-    /// Signs the revocation list again, with the next number and a new time, and gives it to every identity.
+    /// Signs the revocation list again, with the next number and a new validity, and gives it to every identity.
     Crl,
-    /// Removes the directories of identities that are no longer in dev.toml; without --yes, shows them.
+    /// Removes the directories of identities that are no longer in dev.toml; without --yes, only lists them.
     ///
-    /// Other files in their directories are left. A certificate that was copied elsewhere stays valid until it expires:
+    /// It leaves other files in those directories. A certificate that was copied elsewhere stays valid until it expires:
     /// revoke it first.
     Prune {
-        /// The identities that stay [default: dev.toml in DIR, or else the one of the project].
+        /// The identities to keep [default: dev.toml in DIR, or else the one of the project].
         #[arg(long, value_name = "FILE")]
         identities: Option<PathBuf>,
-        /// Removes them.
+        /// Removes them, instead of listing them.
         #[arg(long)]
         yes: bool,
     },
-    /// Shows the certificates: names, serial number, days left, and whether revoked.
+    /// Lists the certificates: names, serial number, days left, and whether revoked.
     List {
         /// For people or for programs.
         #[arg(long, value_enum, default_value_t)]
@@ -98,7 +98,7 @@ enum Command {
 struct Issue {
     /// The identity, and the name of its directory.
     name: IdentityName,
-    /// A URI, such as spiffe://acme.test/orders; may be repeated, as may the other names.
+    /// A URI name, such as spiffe://acme.test/orders; all names may be repeated.
     #[arg(long, value_name = "URI")]
     uri: Vec<String>,
     /// A host name.
@@ -116,21 +116,21 @@ struct Issue {
     /// How long the certificate is valid.
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     ttl: countersign::program::Duration,
-    /// Which side of a connection it is for [default: both; client if --subject is all there is].
+    /// Which side of a connection it is for [default: both; client if there is only a --subject].
     #[arg(long, value_enum)]
     usage: Option<Usage>,
     /// The kind of key.
     #[arg(long, value_enum, default_value_t)]
     key: KeyType,
-    /// Certifies the key of a signing request (PEM) instead of making one. The names given here are those that it may
-    /// ask for; it gets the ones that it asks for, or all when it asks for none. Its subject and usages count for
-    /// nothing.
+    /// Certifies the key of a signing request (PEM) instead of generating one. The names given here are those that the
+    /// request may ask for. It gets the ones that it asks for, or all of them when it asks for none. Its subject and
+    /// usages are ignored.
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
     csr: Option<PathBuf>,
-    /// Allows whatever names the signing request asks for. Read it first: `openssl req -text -noout -in FILE`.
+    /// Allows any name that the signing request asks for. Read it first: `openssl req -text -noout -in FILE`.
     #[arg(long, requires = "csr", conflicts_with_all = ["uri", "dns", "ip", "email"])]
     as_requested: bool,
-    /// Replaces another certificate that the identity has, also a revoked one.
+    /// Replaces the certificate that the identity has, even a revoked one.
     #[arg(long)]
     replace: bool,
 }

@@ -14,13 +14,13 @@ use super::pkcs12::{self, Encoding, Password};
 use super::{Directory, IdentityName, operations, stores};
 use crate::text::Printable;
 
-/// Writes an identity in the forms that other programs read, and shows the commands that import it into their
-/// stores and remove it again.
+/// Exports an identity in the formats of other programs, and shows the commands that import it into their stores and
+/// remove it again.
 ///
-/// What is written replaces what is there. Files that hold a key are readable by their owner alone.
+/// It overwrites existing files. Only their owner can read files that hold a key.
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// Whose certificate.
+    /// The identity to export.
     name: IdentityName,
     /// PKCS#12 with AES-256: for OpenSSL 3, Java 17, NSS (Chromium, Firefox) and Windows.
     #[arg(long, value_name = "FILE")]
@@ -37,10 +37,10 @@ pub(super) struct Export {
     /// The chain as PEM: the leaf, then the issuing authority.
     #[arg(long, value_name = "FILE")]
     chain: Option<PathBuf>,
-    /// The password of the PKCS#12 files [default: a random one, which is shown]. Others may see it while this runs.
+    /// The password of the PKCS#12 files [default: a random one, which is shown]. Other users may see it while this runs.
     #[arg(long, value_name = "PASSWORD")]
     password: Option<String>,
-    /// The password is the first line of this file.
+    /// Reads the password from the first line of this file.
     #[arg(long, value_name = "FILE", conflicts_with = "password")]
     password_file: Option<PathBuf>,
 }

@@ -25,7 +25,7 @@ pub(super) struct Question {
     /// a certificate, "tls": false one without TLS.
     #[arg(long, value_name = "JSON", conflicts_with = "cert")]
     peer: Option<String>,
-    /// What is called: /package.Service/Method.
+    /// The RPC: /package.Service/Method.
     #[arg(long, value_name = "PATH")]
     method: String,
     /// Metadata of the call; may be repeated, also with one key.

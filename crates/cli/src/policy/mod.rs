@@ -36,7 +36,7 @@ Examples:
   countersign policy test --policy policy.json policy-cases.json
   countersign policy diff policy.json policy-next.json")]
 pub struct PolicyCommand {
-    /// An audit logger that the service registers beside the built-in ones; may be repeated.
+    /// An audit logger that the service registers in addition to the built-in ones; may be repeated.
     #[arg(long, global = true, value_name = "NAME")]
     logger: Vec<String>,
     #[command(subcommand)]
