@@ -56,7 +56,8 @@ pub(crate) fn of_webpki(error: &webpki::Error) -> String {
         E::EndEntityUsedAsCa => "a certificate that is not a CA (CA:TRUE) issued another",
         E::PathLenConstraintViolated => "a CA is further from the leaf than its pathlen allows",
         E::NameConstraintViolation => {
-            "a name is outside of the name constraints of its CA, or they are about directory names or URIs, which is not supported"
+            "a name is outside of the name constraints of its CA, or of a form that they are about and that is not supported in \
+             them: only DNS names, IP addresses and directory names are, and no URI or mail address"
         }
         E::ExtensionValueInvalid | E::MalformedExtensions => {
             "an extension is malformed or repeated"

@@ -8,11 +8,14 @@ use countersign_mtls::{Authorities, ExpiredCrls, PemFile, Snapshot};
 use identity::Role;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
-    CrlIssuingDistributionPoint, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, SigningKey,
+    CrlIssuingDistributionPoint, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints,
+    RevokedCertParams, SanType, SerialNumber, SigningKey,
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -241,7 +244,7 @@ fn a_list_revokes_however_it_spells_the_name_of_its_issuer() {
         ),
     ] {
         let mut params = authority("", DAY);
-        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name = DistinguishedName::new();
         params
             .distinguished_name
             .push(DnType::CommonName, name.clone());
@@ -249,6 +252,297 @@ fn a_list_revokes_however_it_spells_the_name_of_its_issuer() {
         let list = list(&signer, &[7], None);
         assert_eq!(verdict(&root_pem, &[list], &chain), expected, "{name:?}");
     }
+}
+
+/// A distinguished name of UTF8Strings.
+fn directory_name(names: &[(DnType, &str)]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for (kind, value) in names {
+        name.push(kind.clone(), *value);
+    }
+    name
+}
+
+fn constraints(permitted: &[GeneralSubtree], excluded: &[GeneralSubtree]) -> NameConstraints {
+    NameConstraints {
+        permitted_subtrees: permitted.to_vec(),
+        excluded_subtrees: excluded.to_vec(),
+    }
+}
+
+/// What a chain is worth whose root or intermediate is under `constraints`, with a leaf of this subject and name.
+fn verdict_under(
+    constraints: &NameConstraints,
+    subject: &DistinguishedName,
+    uri: bool,
+) -> [String; 2] {
+    let mut leaf = leaf(7, &[]);
+    leaf.distinguished_name = subject.clone();
+    if !uri {
+        leaf.subject_alt_names.clear();
+    }
+    [true, false].map(|is_root| {
+        let key = KeyPair::generate().unwrap();
+        let mut root = authority("root", 10 * DAY);
+        root.name_constraints = is_root.then(|| constraints.clone());
+        let root_pem = root.self_signed(&key).unwrap().pem();
+        let root = Issuer::new(root, key);
+        let mut params = authority("issuing", 10 * DAY);
+        if is_root {
+            params.distinguished_name = subject.clone();
+        }
+        params.name_constraints = (!is_root).then(|| constraints.clone());
+        let key = KeyPair::generate().unwrap();
+        let intermediate = params.signed_by(&key, &root).unwrap();
+        let issuer = Issuer::new(params, key);
+        let leaf = leaf
+            .signed_by(&KeyPair::generate().unwrap(), &issuer)
+            .unwrap();
+        let chain = [leaf.der().clone(), intermediate.der().clone()];
+        verdict(&root_pem, &[], &chain).to_owned()
+    })
+}
+
+#[test]
+fn directory_names_are_held_against_the_name_constraints_of_a_root_and_of_an_intermediate() {
+    use DnType::{CommonName, CountryName, OrganizationName, OrganizationalUnitName};
+    const INSIDE: &str = "accepted";
+    const OUTSIDE: &str = "CERTIFICATE_MALFORMED";
+    let dn = |names: &[(DnType, &str)]| GeneralSubtree::DirectoryName(directory_name(names));
+    let us = || dn(&[(CountryName, "US")]);
+    let acme = || dn(&[(CountryName, "US"), (OrganizationName, "Acme")]);
+    let batch = || {
+        dn(&[
+            (CountryName, "US"),
+            (OrganizationName, "Acme"),
+            (OrganizationalUnitName, "batch"),
+        ])
+    };
+    let mainframe = [
+        (CountryName, "US"),
+        (OrganizationName, "Acme"),
+        (OrganizationalUnitName, "batch"),
+        (CommonName, "mainframe"),
+    ];
+    let mut printable = directory_name(&mainframe[..1]);
+    printable.push(
+        OrganizationName,
+        DnValue::PrintableString("ACME".try_into().unwrap()),
+    );
+    printable.push(CommonName, "mainframe");
+    let mut of_another_type = directory_name(&mainframe[..2]);
+    of_another_type.push(
+        DnType::CustomDnType(vec![2, 5, 4, 65]),
+        DnValue::BmpString("x".try_into().unwrap()),
+    );
+    let mainframe = directory_name(&mainframe);
+    let other = directory_name(&[(CountryName, "US"), (OrganizationName, "Acme Two")]);
+    let shorter = directory_name(&[(CountryName, "US")]);
+    let turned = directory_name(&[(OrganizationName, "Acme"), (CountryName, "US")]);
+    let deeper = directory_name(&[
+        (CommonName, "x"),
+        (CountryName, "US"),
+        (OrganizationName, "Acme"),
+    ]);
+    for (what, permitted, excluded, subject, expected) in [
+        ("inside", vec![acme()], vec![], &mainframe, INSIDE),
+        ("the name itself", vec![us()], vec![], &shorter, INSIDE),
+        (
+            "in another string type and case",
+            vec![acme()],
+            vec![],
+            &printable,
+            INSIDE,
+        ),
+        ("in one of two", vec![batch(), us()], vec![], &other, INSIDE),
+        ("everything", vec![dn(&[])], vec![], &other, INSIDE),
+        ("in none", vec![acme(), batch()], vec![], &other, OUTSIDE),
+        (
+            "shorter than the subtree",
+            vec![acme()],
+            vec![],
+            &shorter,
+            OUTSIDE,
+        ),
+        ("in another order", vec![acme()], vec![], &turned, OUTSIDE),
+        ("at another depth", vec![acme()], vec![], &deeper, OUTSIDE),
+        ("excluded", vec![], vec![batch()], &mainframe, OUTSIDE),
+        (
+            "excluded, in another string type and case",
+            vec![],
+            vec![acme()],
+            &printable,
+            OUTSIDE,
+        ),
+        (
+            "beside what is excluded",
+            vec![],
+            vec![batch()],
+            &other,
+            INSIDE,
+        ),
+        (
+            "permitted and excluded",
+            vec![acme()],
+            vec![batch()],
+            &mainframe,
+            OUTSIDE,
+        ),
+        ("all excluded", vec![], vec![dn(&[])], &other, OUTSIDE),
+        (
+            "in none of two, one of them excluded",
+            vec![acme()],
+            vec![us()],
+            &mainframe,
+            OUTSIDE,
+        ),
+        (
+            "a text of another type beside what is excluded",
+            vec![],
+            vec![batch()],
+            &of_another_type,
+            INSIDE,
+        ),
+    ] {
+        for uri in [true, false] {
+            let found = verdict_under(&constraints(&permitted, &excluded), subject, uri);
+            assert_eq!(found, [expected; 2], "{what}, with a URI: {uri}");
+        }
+    }
+    // No subject is no name of that form; an alternative name of another form is judged as before.
+    let dns = || GeneralSubtree::DnsName("acme.test".to_owned());
+    let mail = || GeneralSubtree::Rfc822Name("acme.test".to_owned());
+    let mut with_mail = mainframe.clone();
+    with_mail.push(
+        DnType::CustomDnType(vec![1, 2, 840, 113_549, 1, 9, 1]),
+        DnValue::Ia5String("ops@acme.test".try_into().unwrap()),
+    );
+    for (what, permitted, subject, expected) in [
+        (
+            "a URI beside DNS names",
+            vec![acme(), dns()],
+            &mainframe,
+            INSIDE,
+        ),
+        ("no mail address", vec![mail()], &mainframe, INSIDE),
+        (
+            "a mail address in the subject",
+            vec![mail()],
+            &with_mail,
+            OUTSIDE,
+        ),
+        (
+            "one that is permitted as a name",
+            vec![acme(), mail()],
+            &with_mail,
+            OUTSIDE,
+        ),
+        (
+            "a mail address, and constraints of another form",
+            vec![acme()],
+            &with_mail,
+            INSIDE,
+        ),
+    ] {
+        let found = verdict_under(&constraints(&permitted, &[]), subject, true);
+        assert_eq!(found, [expected; 2], "{what}");
+    }
+}
+
+/// The authority under constraints as webpki is shown it could be presented as well, by whoever has its key.
+#[test]
+fn an_authority_that_is_presented_as_webpki_is_shown_it_is_under_its_constraints_all_the_same() {
+    let root_key = KeyPair::generate().unwrap();
+    let root = authority("root", 10 * DAY);
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let root = Issuer::new(root, root_key);
+    let mut params = authority("issuing", 10 * DAY);
+    let acme = directory_name(&[(DnType::OrganizationName, "Acme")]);
+    params.name_constraints = Some(constraints(&[GeneralSubtree::DirectoryName(acme)], &[]));
+    let key = KeyPair::generate().unwrap();
+    let authority = params.signed_by(&key, &root).unwrap().der().clone();
+    let issuer = Issuer::new(params, key);
+    let signed = |organization: &str| {
+        let mut leaf = leaf(7, &[]);
+        leaf.distinguished_name = directory_name(&[(DnType::OrganizationName, organization)]);
+        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &issuer);
+        leaf.unwrap().der().clone()
+    };
+    let constraints = authority.windows(3).position(|it| it == [0x55, 0x1d, 0x1e]);
+    let mut forged = authority.to_vec();
+    let tag = forged[constraints.unwrap()..]
+        .iter_mut()
+        .find(|it| **it == 0xa4);
+    *tag.unwrap() = 0xa5;
+    let forged = CertificateDer::from(forged);
+    // ECDSA has two signatures for each, and one follows from the other, so that neither the bytes of a certificate nor
+    // its fingerprint say which one it is.
+    let twin = other_signature(&forged);
+    let (inside, outside) = (signed("Acme"), signed("Mallory"));
+    for authorities in [
+        vec![&authority],
+        vec![&authority, &forged],
+        vec![&forged, &authority],
+        vec![&authority, &twin],
+        vec![&twin, &authority],
+    ] {
+        let chain = |leaf: &CertificateDer<'static>| -> Vec<_> {
+            std::iter::once(leaf)
+                .chain(authorities.iter().copied())
+                .cloned()
+                .collect()
+        };
+        assert_eq!(verdict(&root_pem, &[], &chain(&inside)), "accepted");
+        assert_eq!(
+            verdict(&root_pem, &[], &chain(&outside)),
+            "CERTIFICATE_MALFORMED"
+        );
+    }
+    for alone in [forged, twin] {
+        assert_eq!(
+            verdict(&root_pem, &[], &[inside.clone(), alone]),
+            "BAD_SIGNATURE"
+        );
+    }
+}
+
+/// The certificate with the other ECDSA signature on P-256 of the same bytes: (r, n - s).
+fn other_signature(certificate: &CertificateDer<'_>) -> CertificateDer<'static> {
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
+        0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let (_, parsed) = X509Certificate::from_der(certificate).unwrap();
+    let signature = parsed.signature_value.data.as_ref();
+    let r = &signature[4..][..usize::from(signature[3])];
+    let s = &signature[6 + r.len()..];
+    let mut rest = [0; 32];
+    let s = &s[s.len().saturating_sub(32)..];
+    rest[32 - s.len()..].copy_from_slice(s);
+    let (mut other, mut borrow) = (vec![0; 33], 0_i16);
+    for place in (0..32).rev() {
+        let digit = i16::from(ORDER[place]) - i16::from(rest[place]) - borrow;
+        borrow = i16::from(digit < 0);
+        other[place + 1] = u8::try_from(digit.rem_euclid(256)).unwrap();
+    }
+    while other[0] == 0 && other[1] < 0x80 {
+        other.remove(0);
+    }
+    let tlv = |tag: u8, content: &[u8]| {
+        let length = content.len();
+        match u8::try_from(length).unwrap_or(u8::MAX) {
+            short @ ..0x80 => [&[tag, short], content].concat(),
+            _ => {
+                let length = u16::try_from(length).unwrap().to_be_bytes();
+                [&[tag, 0x82, length[0], length[1]], content].concat()
+            }
+        }
+    };
+    let signature = tlv(0x30, &[tlv(2, r), tlv(2, &other)].concat());
+    let signature = tlv(3, &[&[0], signature.as_slice()].concat());
+    let algorithm = tlv(0x30, &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]);
+    let signed = parsed.tbs_certificate.as_ref();
+    CertificateDer::from(tlv(0x30, &[signed, &algorithm, &signature].concat()))
 }
 
 #[test]
@@ -261,7 +555,7 @@ fn a_revoked_authority_is_called_that_whatever_is_unknown_below_it() {
     let root = Issuer::new(root, root_key);
     let mut respelt = authority("", DAY);
     let name = DnValue::PrintableString("ACME root".try_into().unwrap());
-    respelt.distinguished_name = rcgen::DistinguishedName::new();
+    respelt.distinguished_name = DistinguishedName::new();
     respelt.distinguished_name.push(DnType::CommonName, name);
     let respelt = Issuer::new(respelt, KeyPair::try_from(der.as_slice()).unwrap());
     let signed = |mut params: CertificateParams, serial: u64, by: &Issuer<'_, KeyPair>| {

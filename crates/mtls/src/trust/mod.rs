@@ -4,7 +4,7 @@
 //! - reading: `source` of `material`, by `pem_file` over `pem`, or from an `agent` of the `workload` API
 //! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`
 //! - the parts: `root`, `bundles`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
-//! - the verifier: `verify` of a `server_identity`, over `names`; its errors are in `explain`, its caches in `parsed`,
+//! - the verifier: `verify` of a `server_identity`, over `names` and `name_constraints`; its errors are in `explain`, its caches in `parsed`,
 //!   `signatures` and `memo`
 //! - what outlasts a restart: `crl_state`
 //! - the result: `snapshot` with our `own_chain` and its `configurations`, kept current by `live`; `no_subscriber`
@@ -27,6 +27,7 @@ pub(crate) mod lists;
 pub(crate) mod live;
 pub(crate) mod material;
 pub(crate) mod memo;
+pub(crate) mod name_constraints;
 pub(crate) mod names;
 pub(crate) mod no_subscriber;
 pub(crate) mod own_chain;

@@ -1,9 +1,9 @@
 //! Whether two distinguished names are equal, regardless of their encoding (RFC 5280 §7.1).
-//! It is used for revocation and for messages. webpki compares names byte for byte, so no path is built by this rule.
+//! It is used for revocation, name constraints and messages. webpki compares names byte for byte, so no path is built by this rule.
 
 use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::prelude::FromDer;
-use x509_parser::x509::X509Name;
+use x509_parser::x509::{RelativeDistinguishedName, X509Name};
 
 /// A form that is equal for equal names. A name that cannot be parsed is its own form.
 ///
@@ -41,7 +41,15 @@ fn push_length(der: &mut Vec<u8>, length: usize) {
 
 fn of_name(name: &X509Name<'_>) -> Vec<u8> {
     let mut out = vec![b'N'];
-    for relative in name.iter_rdn() {
+    for relative in relative(name) {
+        push(&mut out, &relative);
+    }
+    out
+}
+
+/// The relative names of a name, each in a form that is equal for those that are equal.
+pub(crate) fn relative(name: &X509Name<'_>) -> Vec<Vec<u8>> {
+    let of_one = |relative: &RelativeDistinguishedName<'_>| {
         let mut attributes: Vec<Vec<u8>> = relative
             .iter()
             .map(|attribute| {
@@ -52,9 +60,15 @@ fn of_name(name: &X509Name<'_>) -> Vec<u8> {
             })
             .collect();
         attributes.sort_unstable();
-        push(&mut out, &attributes.concat());
-    }
-    out
+        attributes.concat()
+    };
+    name.iter_rdn().map(of_one).collect()
+}
+
+/// Whether all values of a name are text, so that they can be compared as such.
+pub(crate) fn is_text(name: &X509Name<'_>) -> bool {
+    name.iter_attributes()
+        .all(|attribute| text(attribute.attr_value()).is_some())
 }
 
 fn push(out: &mut Vec<u8>, part: &[u8]) {
@@ -89,6 +103,12 @@ fn text(value: &Any<'_>) -> Option<String> {
             let units: Vec<u16> = pairs.iter().copied().map(u16::from_be_bytes).collect();
             String::from_utf16(&units).ok().filter(|_| rest.is_empty())
         }
+        Tag::UniversalString => {
+            let (fours, rest) = bytes.as_chunks();
+            let units = fours.iter().copied().map(u32::from_be_bytes);
+            let text: Option<String> = units.map(char::from_u32).collect();
+            text.filter(|_| rest.is_empty())
+        }
         _ => None,
     }
 }
@@ -111,6 +131,7 @@ mod tests {
         const PRINTABLE: u8 = 19;
         const T61: u8 = 20;
         const IA5: u8 = 22;
+        const UNIVERSAL: u8 = 28;
         const BMP: u8 = 30;
         let one = canonical(&name(UTF8, b"Acme Issuing"));
         for same in [
@@ -118,6 +139,10 @@ mod tests {
             name(IA5, b"acme issuing"),
             name(T61, b"ACME  ISSUING"),
             name(UTF8, b" Acme   Issuing "),
+            name(
+                UNIVERSAL,
+                &b"Acme Issuing".map(|byte| [0, 0, 0, byte]).concat(),
+            ),
             name(BMP, b"\0A\0c\0m\0e\0 \0I\0s\0s\0u\0i\0n\0g"),
         ] {
             assert_eq!(canonical(&same), one, "{same:02x?}");

@@ -16,6 +16,7 @@ use crate::text;
 use crate::trust::crl::system_time;
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers;
+use crate::trust::name_constraints::Subtrees;
 use crate::trust::names;
 use crate::trust::root::{Root, Vouches};
 use crate::trust::unreadable::Unreadable;
@@ -149,7 +150,11 @@ impl PemFile {
                 position: index + 1,
                 reason,
             };
-            let anchor = webpki::anchor_from_trusted_cert(&der)
+            let (shown, subtrees) = match Subtrees::of_root(&der) {
+                Some((shown, subtrees)) => (shown, Some(subtrees)),
+                None => (der.clone(), None),
+            };
+            let anchor = webpki::anchor_from_trusted_cert(&shown)
                 .map_err(|e| unusable(text::of_unreadable(&der, &e)))?
                 .to_owned();
             let (_, certificate) =
@@ -162,6 +167,7 @@ impl PemFile {
                 not_after: system_time(validity.not_after),
                 der: der.clone(),
                 anchor,
+                subtrees,
             })
         };
         self.sections(Contents::Roots)?

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
+use crate::trust::name_constraints::Subtrees;
+
 /// A chain longer than this is refused before it costs a signature check.
 pub(crate) const MAX_CHAIN: usize = 6;
 
@@ -35,7 +37,9 @@ impl Vouches {
 pub(crate) struct Root {
     pub(crate) vouches: Vouches,
     pub(crate) der: CertificateDer<'static>,
+    /// What webpki is shown of it: all but `subtrees`.
     pub(crate) anchor: TrustAnchor<'static>,
+    pub(crate) subtrees: Option<Subtrees>,
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
 }

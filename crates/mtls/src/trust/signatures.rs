@@ -11,6 +11,7 @@ use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerifica
 use crate::crypto::{self, Digest};
 use crate::trust::crl::RevocationList;
 use crate::trust::memo::Memo;
+use crate::trust::name_constraints::Shown;
 
 /// How many good signatures are remembered, at about 50 bytes each.
 const MAX_SIGNATURES: usize = 4096;
@@ -23,16 +24,18 @@ pub(crate) struct Remembering<'l> {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
     good: &'l Memo<()>,
     lists: &'l [&'l RevocationList],
+    shown: &'l Shown<'l>,
 }
 
 impl<'l> Remembering<'l> {
-    /// The algorithms that are accepted, for a verification that uses `lists` and no other ones.
-    pub(crate) fn all(lists: &'l [&'l RevocationList]) -> Vec<Self> {
+    /// The algorithms that are accepted, for a verification of a chain that uses `lists` and no other ones.
+    pub(crate) fn all(shown: &'l Shown<'l>, lists: &'l [&'l RevocationList]) -> Vec<Self> {
         let all = crypto::signature_algorithms().all.iter();
         all.map(|algorithm| Self {
             algorithm: *algorithm,
             good: &GOOD,
             lists,
+            shown,
         })
         .collect()
     }
@@ -58,6 +61,7 @@ impl SignatureVerificationAlgorithm for Remembering<'_> {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
+        let message = self.shown.signed(message);
         let key = crypto::digest([
             self.public_key_alg_id().as_ref(),
             self.signature_alg_id().as_ref(),
@@ -146,11 +150,13 @@ mod tests {
 
     #[test]
     fn a_good_signature_is_checked_once_and_a_bad_one_each_time() {
+        let shown = Shown::default();
         let (algorithm, other, good) = (counting(false), counting(true), Memo::new(100));
         let with = |algorithm| Remembering {
             algorithm,
             good: &good,
             lists: &[],
+            shown: &shown,
         };
         let remembering = with(algorithm);
         for _ in 0..3 {
@@ -175,11 +181,13 @@ mod tests {
 
     #[test]
     fn ten_thousand_certificates_take_no_more_place_than_the_bound() {
+        let shown = Shown::default();
         let (algorithm, good) = (counting(false), Memo::new(MAX_SIGNATURES));
         let remembering = Remembering {
             algorithm,
             good: &good,
             lists: &[],
+            shown: &shown,
         };
         for n in 0..10_000_u32 {
             let message = n.to_be_bytes();
@@ -223,11 +231,13 @@ mod tests {
         let ((long, signed), (short, few)) = (list(4000), list(1));
         let algorithm = counting(false);
         let good = Memo::new(10);
+        let shown = Shown::default();
         let check = |lists: &[&RevocationList], message: &[u8]| {
             let it = Remembering {
                 algorithm,
                 good: &good,
                 lists,
+                shown: &shown,
             };
             it.verify_signature(b"k", message, b"").ok();
         };

@@ -25,6 +25,7 @@ use crate::trust::crl::RevocationList;
 use crate::trust::explain::{self, refusal};
 use crate::trust::issuers::Issuers;
 use crate::trust::lists::ListInForce;
+use crate::trust::name_constraints::Shown;
 use crate::trust::names::canonical;
 use crate::trust::parsed::{ParsedLeaf, check_authority};
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
@@ -113,6 +114,7 @@ impl Authorities {
         let parsed = ParsedLeaf::of(role, leaf_der)?;
         let roots = self.roots_for(&leaf)?;
         let anchors = anchors(&roots);
+        let shown = Shown::of(intermediates);
         let verify = |lists: &[&RevocationList], missing, depth, unknown| {
             let crls: Vec<_> = lists.iter().map(|list| &list.crl).collect();
             let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
@@ -125,17 +127,26 @@ impl Authorities {
                     })
                     .build()
             });
-            let algorithms = Remembering::all(lists);
+            let algorithms = Remembering::all(&shown, lists);
             let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
                 algorithms.iter().map(|it| it as _).collect();
             leaf.verify_for_usage(
                 &algorithms,
                 &anchors,
-                intermediates,
+                &shown.certificates,
                 unix_time(at),
                 usage(role),
                 revocation,
-                Some(&|path: &VerifiedPath<'_>| self.check_path(path, &roots, lists, missing, at)),
+                Some(&|path: &VerifiedPath<'_>| {
+                    let root = root_of(path.anchor(), &roots);
+                    let leaf = std::iter::once(path.end_entity().der());
+                    let authorities = path.intermediate_certificates().map(|cert| cert.der());
+                    shown.check(
+                        leaf.chain(authorities),
+                        root.and_then(|root| root.subtrees.as_ref()),
+                    )?;
+                    self.check_path(path, &roots, lists, missing, at)
+                }),
             )
             .map_err(|e| {
                 let refusal = explain::placed(&self.roots, chain, refusal(role, &e));
@@ -156,7 +167,7 @@ impl Authorities {
                 RevocationCheckDepth::Chain,
                 UnknownStatusPolicy::Allow,
             )?;
-            let met = issuers_of(&path, &roots);
+            let met = issuers_of(&path, &shown, &roots);
             let issuers = Issuers::new(&met, &[]);
             let lists = self.lists.iter();
             lists.filter_map(|list| list.on_path(&issuers)).collect()
@@ -181,7 +192,7 @@ impl Authorities {
             )?;
         }
         if !settled {
-            let met = issuers_of(&path, &roots);
+            let met = issuers_of(&path, &shown, &roots);
             let issuers = Issuers::new(&met, &[]);
             self.lists.iter().for_each(|list| list.meet(&issuers));
         }
@@ -191,7 +202,7 @@ impl Authorities {
             .intermediate_certificates()
             .map(|cert| cert.der())
             .collect();
-        verified.extend(issuers.iter().map(|der| der.as_ref()));
+        verified.extend(issuers.iter().map(|der| shown.original(der)));
         verified.extend(root_of(path.anchor(), &roots).map(|root| root.der.as_ref()));
 
         let peer = parsed.peer(&verified, || Peer::from_verified_path(role, &verified))?;
@@ -246,14 +257,15 @@ impl Authorities {
         };
         let foreign = |root: &&Root| root.vouches.trust_domain().is_some_and(|its| its != domain);
         let foreign: Vec<_> = self.roots.iter().filter(foreign).collect();
-        let algorithms = Remembering::all(&[]);
+        let shown = Shown::of(chain.get(1..).unwrap_or_default());
+        let algorithms = Remembering::all(&shown, &[]);
         let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
             algorithms.iter().map(|it| it as _).collect();
         let anchors = anchors(&foreign);
         let path = leaf.verify_for_usage(
             &algorithms,
             &anchors,
-            chain.get(1..).unwrap_or_default(),
+            &shown.certificates,
             unix_time(at),
             usage(role),
             None,
@@ -386,11 +398,15 @@ impl Authorities {
 }
 
 /// The certificates of the authorities of a path, its root last.
-fn issuers_of(path: &VerifiedPath<'_>, roots: &[&Root]) -> Vec<CertificateDer<'static>> {
+fn issuers_of(
+    path: &VerifiedPath<'_>,
+    shown: &Shown<'_>,
+    roots: &[&Root],
+) -> Vec<CertificateDer<'static>> {
     let intermediates = path.intermediate_certificates();
     let root = root_of(path.anchor(), roots).map(|root| root.der.clone());
     intermediates
-        .map(|cert| cert.der().into_owned())
+        .map(|cert| CertificateDer::from(shown.original(&cert.der()).to_vec()))
         .chain(root)
         .collect()
 }

@@ -1,0 +1,259 @@
+//! Name constraints about directory names (RFC 5280 §4.2.1.10), which webpki refuses whatever the names are.
+//!
+//! webpki is shown such an authority with each of these subtrees under the tag of another form, which nobody uses, so
+//! that it judges all the rest of the path. Its signature is checked over what was signed, and the subtrees that webpki
+//! does not see are compared here. What is not understood is left to webpki, which refuses it.
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::asn1_rs::{Any, Class};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Name;
+
+use crate::trust::names;
+
+const NAME_CONSTRAINTS: &str = "2.5.29.30";
+const EMAIL_ADDRESS: &str = "1.2.840.113549.1.9.1";
+/// The tags of the forms of names, in an encoding.
+const DIRECTORY_NAME: u8 = 0xa4;
+const EDI_PARTY_NAME: u8 = 0xa5;
+const RFC822_NAME: u32 = 1;
+
+/// The chain as webpki is shown it, and what it was not shown of it.
+#[derive(Debug, Default)]
+pub(crate) struct Shown<'c> {
+    pub(crate) certificates: Vec<CertificateDer<'c>>,
+    constrained: Vec<Constrained<'c>>,
+}
+
+/// An authority under constraints that webpki does not see.
+#[derive(Debug)]
+struct Constrained<'c> {
+    original: &'c [u8],
+    shown: Vec<u8>,
+    signed: std::ops::Range<usize>,
+    subtrees: Subtrees,
+}
+
+/// The names that an authority may give, as far as they are directory names. Each subtree is a list of relative names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subtrees {
+    permitted: Vec<Vec<Vec<u8>>>,
+    excluded: Vec<Vec<Vec<u8>>>,
+    /// Mail addresses are constrained. webpki refuses them among the alternative names, and does not look at the subject.
+    about_mail: bool,
+}
+
+impl<'c> Shown<'c> {
+    pub(crate) fn of(chain: &'c [CertificateDer<'_>]) -> Self {
+        let mut shown = Self::default();
+        for der in chain {
+            let Some((retagged, signed, subtrees)) = retagged(der) else {
+                shown.certificates.push(CertificateDer::from(der.as_ref()));
+                continue;
+            };
+            shown
+                .certificates
+                .push(CertificateDer::from(retagged.clone()));
+            shown.constrained.push(Constrained {
+                original: der,
+                shown: retagged,
+                signed,
+                subtrees,
+            });
+        }
+        shown
+    }
+
+    /// What was signed, of what webpki takes for that.
+    pub(crate) fn signed<'m>(&'m self, message: &'m [u8]) -> &'m [u8] {
+        self.of_signed(message)
+            .and_then(|it| it.original.get(it.signed.clone()))
+            .unwrap_or(message)
+    }
+
+    /// The certificate as it was presented.
+    pub(crate) fn original<'m>(&'m self, der: &'m [u8]) -> &'m [u8] {
+        let found = self.constrained.iter().find(|it| it.shown == der);
+        found.map_or(der, |it| it.original)
+    }
+
+    /// Whether all names on a path (leaf first, as it was shown, without its root) conform to its authorities.
+    ///
+    /// By what was signed, and not by the certificate: the constraints of a signature are those of the bytes it is over,
+    /// whoever else presents what we show.
+    pub(crate) fn check<'p>(
+        &self,
+        path: impl Iterator<Item = CertificateDer<'p>>,
+        root: Option<&Subtrees>,
+    ) -> Result<(), webpki::Error> {
+        if self.constrained.is_empty() && root.is_none() {
+            return Ok(());
+        }
+        let path: Vec<_> = path.collect();
+        let mut below = Vec::with_capacity(path.len());
+        for (place, der) in path.iter().enumerate() {
+            let (_, certificate) =
+                X509Certificate::from_der(der).map_err(|_unreadable| webpki::Error::BadDer)?;
+            if let Some(it) = self.of_signed(certificate.tbs_certificate.as_ref()) {
+                it.subtrees.check(&below)?;
+            }
+            // RFC 5280 §6.1.3 (b): what an authority issues to itself is no name that it gives.
+            let to_itself = names::canonical(certificate.subject().as_raw())
+                == names::canonical(certificate.issuer().as_raw());
+            if place == 0 || !to_itself {
+                below.push(certificate);
+            }
+        }
+        root.map_or(Ok(()), |subtrees| subtrees.check(&below))
+    }
+
+    fn of_signed(&self, message: &[u8]) -> Option<&Constrained<'c>> {
+        let mut constrained = self.constrained.iter();
+        constrained.find(|it| it.shown.get(it.signed.clone()) == Some(message))
+    }
+}
+
+impl Subtrees {
+    /// Those of a root, and the root as webpki is shown it.
+    pub(crate) fn of_root(der: &CertificateDer<'_>) -> Option<(CertificateDer<'static>, Self)> {
+        let (shown, _, subtrees) = retagged(der)?;
+        Some((CertificateDer::from(shown), subtrees))
+    }
+
+    fn check(&self, certificates: &[X509Certificate<'_>]) -> Result<(), webpki::Error> {
+        for certificate in certificates {
+            let alternative = certificate
+                .subject_alternative_name()
+                .map_err(|_malformed| webpki::Error::MalformedExtensions)?;
+            let alternative = alternative.iter().flat_map(|it| &it.value.general_names);
+            let mut names = Vec::new();
+            for name in alternative {
+                match name {
+                    GeneralName::DirectoryName(name) => names.push(name),
+                    GeneralName::Invalid(..) => return Err(webpki::Error::MalformedExtensions),
+                    GeneralName::OtherName(..)
+                    | GeneralName::RFC822Name(_)
+                    | GeneralName::DNSName(_)
+                    | GeneralName::X400Address(_)
+                    | GeneralName::EDIPartyName(_)
+                    | GeneralName::URI(_)
+                    | GeneralName::IPAddress(_)
+                    | GeneralName::RegisteredID(_) => {}
+                }
+            }
+            // An empty subject is no name.
+            names.extend(Some(certificate.subject()).filter(|it| it.iter().next().is_some()));
+            if !names.into_iter().all(|name| self.allow(name)) {
+                return Err(webpki::Error::NameConstraintViolation);
+            }
+        }
+        Ok(())
+    }
+
+    fn allow(&self, name: &X509Name<'_>) -> bool {
+        let relative = names::relative(name);
+        let is_in = |subtree: &Vec<Vec<u8>>| relative.starts_with(subtree);
+        let permitted = self.permitted.is_empty() || self.permitted.iter().any(is_in);
+        let excluded = self.excluded.iter().any(is_in)
+            // What is no text cannot be compared with it.
+            || (!self.excluded.is_empty() && !names::is_text(name));
+        let has_mail = || {
+            let mut attributes = name.iter_attributes();
+            attributes.any(|it| it.attr_type().to_id_string() == EMAIL_ADDRESS)
+        };
+        permitted && !excluded && !(self.about_mail && has_mail())
+    }
+}
+
+/// A certificate with its subtrees of directory names under another tag, the place of what is signed of it, and those
+/// subtrees. None if it has none, or its constraints are not well-formed.
+fn retagged(der: &[u8]) -> Option<(Vec<u8>, std::ops::Range<usize>, Subtrees)> {
+    let ([], certificate) = X509Certificate::from_der(der).ok()? else {
+        return None;
+    };
+    let mut extensions = certificate.extensions().iter();
+    let extension = extensions.find(|it| it.oid.to_id_string() == NAME_CONSTRAINTS)?;
+    if !matches!(
+        extension.parsed_extension(),
+        ParsedExtension::NameConstraints(_)
+    ) {
+        return None;
+    }
+    let place = |part: &[u8]| part.as_ptr().addr().checked_sub(der.as_ptr().addr());
+    let mut shown = der.to_vec();
+    let mut subtrees = Subtrees::default();
+    for kind in parts(only(extension.value)?.data)? {
+        let list = match kind.tag().0 {
+            0 => &mut subtrees.permitted,
+            1 => &mut subtrees.excluded,
+            _ => return None,
+        };
+        for subtree in parts(kind.data)? {
+            let base = only(subtree.data)?;
+            let tag = shown.get_mut(place(subtree.data)?)?;
+            match *tag {
+                DIRECTORY_NAME => {
+                    let ([], name) = X509Name::from_der(base.data).ok()? else {
+                        return None;
+                    };
+                    *tag = EDI_PARTY_NAME;
+                    list.push(names::relative(&name));
+                }
+                _ => {
+                    subtrees.about_mail |=
+                        base.class() == Class::ContextSpecific && base.tag().0 == RFC822_NAME;
+                }
+            }
+        }
+    }
+    let signed = certificate.tbs_certificate.as_ref();
+    let start = place(signed)?;
+    (subtrees != Subtrees::default()).then(|| (shown, start..start + signed.len(), subtrees))
+}
+
+/// The one element that an encoding consists of.
+fn only(der: &[u8]) -> Option<Any<'_>> {
+    match Any::from_der(der).ok()? {
+        ([], element) => Some(element),
+        _ => None,
+    }
+}
+
+/// The elements of a sequence, by its content.
+fn parts(mut content: &[u8]) -> Option<Vec<Any<'_>>> {
+    let mut parts = Vec::new();
+    while !content.is_empty() {
+        let (rest, part) = Any::from_der(content).ok()?;
+        parts.push(part);
+        content = rest;
+    }
+    Some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::prelude::FromDer as _;
+    use x509_parser::x509::X509Name;
+
+    use super::{Subtrees, names};
+
+    #[test]
+    fn a_name_that_is_no_text_is_not_beside_an_excluded_one() {
+        // CN, as UTF8String and as OCTET STRING.
+        let common_name = |kind, value| {
+            let attribute = [0x31, 0x0a, 0x30, 0x08, 6, 3, 0x55, 4, 3, kind, 1, value];
+            [&[0x30, 0x0c], attribute.as_slice()].concat()
+        };
+        let [a, b, bytes] = [(12, b'a'), (12, b'b'), (4, b'c')].map(|(k, v)| common_name(k, v));
+        let read = |der| X509Name::from_der(der).unwrap().1;
+        let excluding = |name| Subtrees {
+            excluded: vec![names::relative(&read(name))],
+            ..Subtrees::default()
+        };
+        assert!(!excluding(&a).allow(&read(&a)));
+        assert!(excluding(&a).allow(&read(&b)));
+        assert!(!excluding(&a).allow(&read(&bytes)));
+    }
+}
