@@ -340,7 +340,20 @@ fn a_principal_that_no_certificate_can_have_is_an_error_that_says_what_to_write(
             r"CN=M\\C3\\BCller,O=Acme",
         ),
         (r"CN=M\c3\bcller", "subject-form", r"CN=M\\C3\\BCller"),
-        ("CN=J + O=users,C=US", "subject-form", "CN=J+O=users,C=US"),
+        ("CN=J + O=users,C=US", "subject-form", "O=users+CN=J,C=US"),
+        ("1.2.3=#0401ff+O=a", "subject-form", "O=a+1.2.3=#0401FF"),
+        ("cn=a+UID=1+OU=b", "subject-form", "UID=1+OU=b+CN=a"),
+        ("CN=a+CN=b", "subject-form", "two common names"),
+        ("CN=a,O=b,CN=c", "subject-form", "two common names"),
+        ("2.5.4.3=#0c0178", "subject-form", "2.5.4.3 is written CN"),
+        (
+            "CN=x+2.5.4.5=#130131",
+            "subject-form",
+            "2.5.4.5 is written serialNumber",
+        ),
+        ("CN=#0C0178", "subject-form", "write it as text"),
+        ("O=x,CN=#", "subject-form", "not hexadecimal"),
+        ("orders.a.test:443", "malformed-dns-name", "orders.a.test"),
         ("CN=a; O=b", "subject-form", "CN=a,O=b"),
         ("CN=a , O=b", "subject-spaces", "CN=a,O=b"),
         ("CN=\"a,b\",O=c", "subject-form", r"CN=a\\,b,O=c"),
@@ -445,6 +458,38 @@ fn a_principal_in_the_form_of_a_certificate_is_no_error() {
             found.iter().all(|it| it.severity == WARNING),
             "{name:?}: {found:?}"
         );
+    }
+}
+
+/// As `openssl x509 -nameopt RFC2253` prints the subjects that `openssl req -subj` makes of these.
+#[test]
+fn what_is_joined_in_another_order_than_certificates_have_it_is_a_warning() {
+    for (name, order) in [
+        ("CN=J+O=users,C=US", "O=users+CN=J,C=US"),
+        ("OU=Sales+CN=J. Smith,DC=net", "CN=J. Smith+OU=Sales,DC=net"),
+        ("CN=a+UID=1+OU=b", "UID=1+OU=b+CN=a"),
+        ("UID=1+OU=b+CN=a", ""),
+        ("O=users+CN=J,*", ""),
+        ("CN=b+OU=a,*", "OU=a+CN=b"),
+        ("*,CN=b+OU=a", "OU=a+CN=b"),
+        ("1.2.3=#0401FF+O=a", "O=a+1.2.3=#0401FF"),
+    ] {
+        let rule = format!(
+            r#", {{"name": "r", "source": {{"principals": ["{name}"]}}, "request": {{"paths": ["/shop.v1.Shop/Get"]}}}}"#
+        );
+        let found = countersign_authz::check(&policy("", &rule), &api());
+        let found: Vec<_> = found
+            .iter()
+            .filter(|it| it.code == "subject-order")
+            .collect();
+        match order {
+            "" => assert!(found.is_empty(), "{name}: {found:?}"),
+            order => {
+                assert_eq!(found.len(), 1, "{name}");
+                assert_eq!(found[0].severity, WARNING);
+                assert!(found[0].message.contains(order), "{name}: {}", found[0]);
+            }
+        }
     }
 }
 

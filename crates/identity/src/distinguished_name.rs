@@ -207,10 +207,34 @@ fn short_name(oid: &str) -> Option<&'static str> {
         .map(|(_, name)| *name)
 }
 
-/// The short name that [`distinguished_name`] writes, for a name in any case.
+/// The short name that [`distinguished_name`] writes, for a name in any case or an object identifier.
 pub fn attribute_name(name: &str) -> Option<&'static str> {
     SHORT_NAMES
         .iter()
-        .find(|(_, known)| known.eq_ignore_ascii_case(name))
+        .find(|(oid, known)| known.eq_ignore_ascii_case(name) || *oid == name)
         .map(|(_, known)| *known)
+}
+
+/// The value of an attribute that is not in a certificate.
+#[derive(Clone, Copy, Debug)]
+pub enum AttributeValue<'a> {
+    /// Text, of whichever type.
+    Text(&'a str),
+    /// Its DER.
+    Der(&'a [u8]),
+}
+
+/// By this the attributes of one part of a name are sorted in a certificate (X.690 §11.6); [`distinguished_name`] writes
+/// the last one first. `None` for a type that is neither a short name nor an object identifier.
+pub fn encoded_order(kind: &str, value: AttributeValue<'_>) -> Option<impl Ord + use<>> {
+    let known = SHORT_NAMES.iter().find(|(_, name)| *name == kind);
+    let oid: Oid<'_> = known.map_or(kind, |(oid, _)| oid).parse().ok()?;
+    let value = match value {
+        // The types differ within a part, so that the type of the text decides nothing.
+        AttributeValue::Text(text) => text.to_der_vec().ok()?,
+        AttributeValue::Der(der) => der.to_vec(),
+    };
+    let attribute = [oid.to_der_vec().ok()?, value].concat();
+    let length = attribute.len();
+    Some((length, attribute))
 }

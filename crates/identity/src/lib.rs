@@ -35,7 +35,9 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 pub use claims::Claims;
-pub use distinguished_name::{InvalidName, attribute_name, distinguished_name, escaped_value};
+pub use distinguished_name::{
+    AttributeValue, InvalidName, attribute_name, distinguished_name, encoded_order, escaped_value,
+};
 pub use invalid::InvalidPeer;
 pub use principal::Principal;
 pub use spiffe_id::{InvalidSpiffeId, SpiffeId};

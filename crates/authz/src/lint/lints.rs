@@ -2,7 +2,7 @@
 
 use crate::lint::coverage::{NameKind, contradict, kind, subsumes};
 use crate::lint::finding::{Findings, Located};
-use crate::lint::principal::impossible;
+use crate::lint::principal::{impossible, misordered};
 use crate::policy::compiled::Policy;
 use crate::policy::path::{self, MethodPath};
 use crate::policy::pattern::{Pattern, Patterns};
@@ -106,6 +106,9 @@ fn principal(pattern: &Pattern, list: List, place: (String, u32), findings: &mut
     }
     if let Some((code, message)) = impossible(pattern) {
         return findings.error(place, code, message);
+    }
+    if let Some(message) = misordered(pattern) {
+        findings.warn(place.clone(), "subject-order", message);
     }
     let text = match pattern {
         Pattern::Present => return,

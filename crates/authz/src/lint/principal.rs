@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use identity::{SpiffeId, attribute_name, escaped_value};
+use identity::{AttributeValue, SpiffeId, attribute_name, encoded_order, escaped_value};
 
 use crate::lint::coverage::{NameKind, has_scheme, kind};
 use crate::policy::pattern::Pattern;
@@ -45,6 +45,12 @@ fn common(text: &str) -> Option<(&'static str, String)> {
         );
         return Some(("labelled-name", message));
     }
+    if let Some((host, _)) = text.split_once(':').filter(is_host_and_port) {
+        let message = format!(
+            "no certificate has the DNS name {text:?}: write it without the port, {host:?}"
+        );
+        return Some(("malformed-dns-name", message));
+    }
     if text.parse::<IpAddr>().is_ok() {
         let message = format!(
             "{text:?} is an IP address, which is never an identity (gRFC A41): write the URI, the DNS name or the subject"
@@ -52,6 +58,14 @@ fn common(text: &str) -> Option<(&'static str, String)> {
         return Some(("no-identity", message));
     }
     None
+}
+
+/// By its form this could be a URI, whose scheme would be a host name and its path a port.
+fn is_host_and_port((host, port): &(&str, &str)) -> bool {
+    !port.is_empty()
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && host.contains('.')
+        && dns(host).is_none()
 }
 
 /// RFC 3986 §2: what a URI consists of.
@@ -179,10 +193,10 @@ fn subject(text: &str) -> Option<(&'static str, String)> {
         false => "subject-form",
     };
     match canonical(text) {
-        Ok(canonical) if canonical == text => None,
-        Ok(canonical) => Some((
+        Ok(Canonical { as_ordered, .. }) if as_ordered == text => None,
+        Ok(Canonical { encoded, .. }) => Some((
             code,
-            format!("no subject is written like {text:?}: write {canonical:?}"),
+            format!("no subject is written like {text:?}: write {encoded:?}"),
         )),
         Err(why) => Some((
             code,
@@ -193,15 +207,59 @@ fn subject(text: &str) -> Option<(&'static str, String)> {
     }
 }
 
+/// The order that attributes joined by a plus sign have in certificates, if it is another one than in `pattern`. Not every
+/// authority sorts them, as DER does.
+pub(crate) fn misordered(pattern: &Pattern) -> Option<String> {
+    let (Pattern::Exact(text) | Pattern::Prefix(text) | Pattern::Suffix(text)) = pattern else {
+        return None;
+    };
+    let text = text.trim_matches(',');
+    let Canonical { encoded, .. } = canonical(text).ok()?;
+    (kind(text) == NameKind::Subject && encoded != text).then(|| {
+        format!(
+            "certificates have what is joined by + in the order of its encoding (X.690 §11.6), and names are compared \
+             byte for byte: write {encoded:?}"
+        )
+    })
+}
+
+/// A subject in the form that is compared.
+#[derive(Default)]
+struct Canonical {
+    /// What is joined by a plus sign is in the order that people wrote.
+    as_ordered: String,
+    /// And here as it is encoded.
+    encoded: String,
+}
+
+impl Canonical {
+    fn push(&mut self, mut part: Vec<(impl Ord, String)>) {
+        fn joined<O>(part: &[(O, String)]) -> String {
+            let written: Vec<&str> = part.iter().map(|(_, written)| written.as_str()).collect();
+            written.join("+")
+        }
+        for text in [&mut self.as_ordered, &mut self.encoded] {
+            if !text.is_empty() {
+                text.push(',');
+            }
+        }
+        self.as_ordered.push_str(&joined(&part));
+        part.sort_by(|(one, _), (other, _)| other.cmp(one));
+        self.encoded.push_str(&joined(&part));
+    }
+}
+
 /// Converts a subject from a form that people write to the form that is compared.
-fn canonical(text: &str) -> Result<String, String> {
+fn canonical(text: &str) -> Result<Canonical, String> {
     if let Some(openssl) = text.strip_prefix('/') {
         let mut names: Vec<&str> = openssl.split('/').collect();
         names.reverse();
         return canonical(&names.join(","));
     }
     let mut rest = text;
-    let mut written = String::new();
+    let mut canonical = Canonical::default();
+    let mut part = Vec::new();
+    let mut common_names = 0;
     loop {
         let (name, after) = rest
             .split_once('=')
@@ -211,29 +269,51 @@ fn canonical(text: &str) -> Result<String, String> {
             && name
                 .bytes()
                 .all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let known = match dotted {
-            true => name,
-            false => attribute(name).ok_or_else(|| format!("the attribute {name:?} is unknown"))?,
+        let known = match (dotted, attribute(name)) {
+            (true, Some(short)) => return Err(format!("the type {name} is written {short}")),
+            (true, None) => name,
+            (false, known) => known.ok_or_else(|| format!("the attribute {name:?} is unknown"))?,
         };
-        written.push_str(known);
-        written.push('=');
-        let (value, separator, next) = value(known, after)?;
+        common_names += usize::from(known == "CN");
+        if common_names > 1 {
+            return Err("a certificate with two common names is refused".to_owned());
+        }
+        let Value {
+            written,
+            order,
+            separator,
+            rest: next,
+        } = value(known, after)?;
         if dotted && !after.starts_with('#') {
             return Err(format!(
                 "the value of {name} is its DER in hexadecimal after a #"
             ));
         }
-        written.push_str(&value);
-        let Some(separator) = separator else {
-            return Ok(written);
-        };
-        written.push(separator);
+        part.push((order, format!("{known}={written}")));
+        if separator != Some('+') {
+            canonical.push(std::mem::take(&mut part));
+        }
+        if separator.is_none() {
+            return Ok(canonical);
+        }
         rest = next;
     }
 }
 
-/// The value at the beginning of `text` as it is compared, what ends it, and what follows.
-fn value<'a>(name: &str, text: &'a str) -> Result<(String, Option<char>, &'a str), String> {
+/// The value of an attribute.
+struct Value<'a, O> {
+    /// As it is compared.
+    written: String,
+    /// Where it stands among others of its part.
+    order: O,
+    /// What ends it.
+    separator: Option<char>,
+    /// What follows that.
+    rest: &'a str,
+}
+
+/// The value at the beginning of `text`, of an attribute of the type `name`.
+fn value<'a>(name: &str, text: &'a str) -> Result<Value<'a, impl Ord + use<>>, String> {
     let mut bytes = Vec::new();
     // How many bytes at the end are blanks that are not escaped.
     let mut loose = 0;
@@ -273,22 +353,48 @@ fn value<'a>(name: &str, text: &'a str) -> Result<(String, Option<char>, &'a str
     if value.contains(char::is_control) {
         return Err(format!("{name} has a control character"));
     }
-    let written = match text.strip_prefix('#') {
+    let (written, order) = match text.strip_prefix('#') {
         Some(_) => {
-            let digits = value.trim_start_matches('#');
-            if digits.is_empty()
-                || digits.len() % 2 == 1
-                || !digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-            {
+            let digits = value.trim_start_matches('#').to_ascii_uppercase();
+            let der = der(&digits).ok_or_else(|| {
+                format!("the value of {name} begins with # and is not hexadecimal: write \\#")
+            })?;
+            let is_text = der.first().is_some_and(|tag| TEXT_TAGS.contains(tag));
+            if is_text && !name.contains('.') {
                 return Err(format!(
-                    "the value of {name} begins with # and is not hexadecimal: write \\#"
+                    "the value of {name} is text: write it as text, not in hexadecimal"
                 ));
             }
-            format!("#{}", digits.to_ascii_uppercase())
+            (
+                format!("#{digits}"),
+                encoded_order(name, AttributeValue::Der(&der)),
+            )
         }
-        None => escaped_value(&value),
+        None => (
+            escaped_value(&value),
+            encoded_order(name, AttributeValue::Text(&value)),
+        ),
     };
-    Ok((written, end.0, end.1))
+    Ok(Value {
+        written,
+        order,
+        separator: end.0,
+        rest: end.1,
+    })
+}
+
+/// The tags of the types of text, the values of which are written as such.
+const TEXT_TAGS: [u8; 8] = [0x0c, 0x12, 0x13, 0x14, 0x16, 0x1a, 0x1c, 0x1e];
+
+/// The octets that hexadecimal digits stand for, which are not none.
+fn der(digits: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let octet = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+        _ => None,
+    };
+    let octets: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(octet).collect();
+    octets.filter(|octets| !octets.is_empty())
 }
 
 /// Other names of some attributes.
