@@ -349,6 +349,42 @@ async fn an_answer_with_more_metadata_than_we_take_is_not_blamed_on_our_calls() 
 }
 
 #[tokio::test]
+async fn trailers_without_a_status_may_be_more_than_we_take() {
+    let pki = Pki::new();
+    for (what, size) in [("trailers over the limit", 20_000), ("no status", 200)] {
+        let server = Script::serve(&pki, Vec::new(), move |id| {
+            let mut answer = headers(id, 0, ANSWER);
+            let block = large_header(size);
+            let (first, rest) = block.split_at(block.len() / 2);
+            answer.extend(frame(HEADERS, END_STREAM, id, first));
+            answer.extend(frame(CONTINUATION, END_HEADERS, id, rest));
+            answer
+        })
+        .await;
+        for got in fail(&server.client(&pki)).await {
+            assert_eq!(got.code(), Code::Unknown, "{what}: {got}");
+            assert!(
+                got.message()
+                    .contains("have no grpc-status, or more than the 16384 bytes"),
+                "{what}: {got}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_without_an_error_is_not_said_to_be_refused() {
+    let pki = Pki::new();
+    let reset = |id: u32| frame(RST_STREAM, 0, id, &0_u32.to_be_bytes());
+    let server = Script::serve(&pki, Vec::new(), reset).await;
+    for got in fail(&server.client(&pki)).await {
+        assert_eq!(got.code(), Code::Internal, "{got}");
+        assert!(got.message().contains("broke the stream"), "{got}");
+    }
+    assert_eq!(server.calls(), 2, "sent again");
+}
+
+#[tokio::test]
 async fn a_call_without_a_deadline_does_not_take_interim_answers_for_ever() {
     let pki = Pki::new();
     let flood = |id| headers(id, 0, &[(":status", b"103")]).repeat(100);

@@ -190,7 +190,11 @@ pub(crate) fn status(error: &hyper::Error, from: &Sender) -> Status {
         Some(h2::Reason::INADEQUATE_SECURITY) => {
             Status::permission_denied(format!("{address} asks for a safer connection{goaway}"))
         }
-        Some(h2::Reason::REFUSED_STREAM | h2::Reason::NO_ERROR) => {
+        Some(h2::Reason::REFUSED_STREAM) => {
+            Status::unavailable(format!("{address} did not take the call{goaway}"))
+        }
+        // Of a stream that was reset so, nobody knows how far it got.
+        Some(h2::Reason::NO_ERROR) if h2.is_some_and(h2::Error::is_go_away) => {
             Status::unavailable(format!("{address} did not take the call{goaway}"))
         }
         Some(reason) => Status::internal(format!("{address} broke the stream: {reason}{goaway}")),
@@ -223,6 +227,15 @@ fn refused_by_us(error: &h2::Error, address: SocketAddr) -> Status {
          this client takes: {text}"
     );
     with_reason(Code::Internal, text, codes::ANSWER_MALFORMED)
+}
+
+/// The trailers have no status. h2 drops what is over the limit of them, and does not say so.
+fn no_status(address: SocketAddr) -> Status {
+    let text = format!(
+        "the trailers of the answer of {address} have no grpc-status, or more than the {MAX_METADATA} bytes that this \
+         client takes"
+    );
+    with_reason(Code::Unknown, text, codes::ANSWER_MALFORMED)
 }
 
 fn innermost(error: &(dyn Error + 'static)) -> String {
@@ -277,7 +290,17 @@ impl http_body::Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let frame = Pin::new(&mut this.incoming).poll_frame(cx);
-        frame.map(|frame| frame.map(|frame| frame.map_err(|error| status(&error, &this.from))))
+        frame.map(|frame| {
+            frame.map(|frame| {
+                let frame = frame.map_err(|error| status(&error, &this.from))?;
+                match frame.trailers_ref() {
+                    Some(trailers) if !trailers.contains_key(Status::GRPC_STATUS) => {
+                        Err(no_status(this.from.address))
+                    }
+                    Some(_) | None => Ok(frame),
+                }
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {
