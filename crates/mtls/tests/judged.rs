@@ -89,6 +89,65 @@ fn verdict(roots: &str, lists: &[PemFile], chain: &[CertificateDer<'_>]) -> &'st
 }
 
 #[test]
+fn a_refusal_names_the_authority_that_it_is_about() {
+    let key = KeyPair::generate().unwrap();
+    let root = authority("root", 10 * DAY);
+    let root_pem = root.self_signed(&key).unwrap().pem();
+    let other = root
+        .self_signed(&KeyPair::generate().unwrap())
+        .unwrap()
+        .pem();
+    let root = Issuer::new(root, key);
+    let mut upper = authority("upper", 10 * DAY);
+    upper.serial_number = Some(SerialNumber::from(2));
+    let key = KeyPair::generate().unwrap();
+    let upper_der = upper.signed_by(&key, &root).unwrap().der().clone();
+    let upper = Issuer::new(upper, key);
+    let mut lower = authority("lower", 10 * DAY);
+    lower.serial_number = Some(SerialNumber::from(3));
+    let key = KeyPair::generate().unwrap();
+    let lower_der = lower.signed_by(&key, &upper).unwrap().der().clone();
+    let lower = Issuer::new(lower, key);
+    let leaf = leaf(7, &[])
+        .signed_by(&KeyPair::generate().unwrap(), &lower)
+        .unwrap();
+    let chain = [leaf.der().clone(), lower_der, upper_der];
+    let revoked = "the certificate is revoked";
+    for (what, roots, lists, expected) in [
+        (
+            "the leaf",
+            &root_pem,
+            list(&lower, &[7], None),
+            revoked.to_owned(),
+        ),
+        (
+            "its issuer",
+            &root_pem,
+            list(&upper, &[3], None),
+            format!("certificate 2 (CN=lower): {revoked}"),
+        ),
+        (
+            "the issuer of that",
+            &root_pem,
+            list(&root, &[2], None),
+            format!("certificate 3 (CN=upper): {revoked}"),
+        ),
+        (
+            "a namesake of the root",
+            &other,
+            list(&lower, &[], None),
+            "certificate 3 (CN=upper): a signature in the chain does not verify".to_owned(),
+        ),
+    ] {
+        let roots = PemFile::new("ca.crt", roots.as_bytes().to_vec());
+        let authorities =
+            Authorities::of_files(&[roots], &[lists], &chain, ExpiredCrls::default()).unwrap();
+        let judged = authorities.judge(Role::Client, &chain, SystemTime::now());
+        assert_eq!(judged.unwrap_err().to_string(), expected, "{what}");
+    }
+}
+
+#[test]
 fn a_list_for_a_part_of_the_certificates_revokes_what_it_names_and_vouches_for_its_part_alone() {
     const HERE: &str = "http://crl.acme.test/here";
     const ELSEWHERE: &str = "http://crl.acme.test/elsewhere";

@@ -2,8 +2,8 @@
 
 use base::text::timestamp;
 use std::fmt;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -11,7 +11,9 @@ use std::time::SystemTime;
 use anyhow::Result;
 use clap::Args;
 use identity::{Peer, Role, SpiffeId};
-use mtls::{Authorities, ExpiredCrls, InvalidCredentials, PemFile, Refusal, ServerIdentity};
+use mtls::{
+    Authorities, ExpiredCrls, InvalidCredentials, PemFile, Refusal, ServerIdentity, Unreadable,
+};
 use pki_types::ServerName;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -120,8 +122,9 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode> {
         time,
         chain,
     } = verify;
-    let read = |files: Vec<PathBuf>| -> Result<Vec<PemFile>, InvalidCredentials> {
-        let files = files.iter().map(|file| Ok(PemFile::read(file)?));
+    type Read = fn(&Path) -> Result<PemFile, Unreadable>;
+    let read = |files: Vec<PathBuf>, read: Read| -> Result<Vec<PemFile>, InvalidCredentials> {
+        let files = files.iter().map(|file| Ok(read(file)?));
         files.collect()
     };
     let expired_crls = if refuse_expired_crl {
@@ -129,19 +132,19 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode> {
     } else {
         ExpiredCrls::Honour
     };
-    let (roots, crls) = (read(ca)?, read(crl)?);
+    let (roots, crls) = (read(ca, PemFile::read)?, read(crl, PemFile::read_lists)?);
     let chain = PemFile::read(&chain).map_err(InvalidCredentials::from)?;
     let at = time.map_or_else(SystemTime::now, SystemTime::from);
-    let verification = verification(
-        &chain,
-        purpose,
-        name.as_ref(),
-        at,
-        &roots,
-        &crls,
-        expired_crls,
-    )?;
-    match verification {
+    let authorities = authorities(&chain, &roots, &crls, expired_crls)?;
+    for issuer in authorities.unknown_list_issuers() {
+        let issuer = Printable(issuer);
+        // When standard error is closed, there is nowhere left to say it.
+        drop(writeln!(
+            io::stderr(),
+            "warning: a revocation list is of {issuer}, which is neither among the roots nor in the chain: it is not used"
+        ));
+    }
+    match judged(&authorities, &chain, purpose, name.as_ref(), at) {
         Verification::Accepted(peer) => {
             let until = timestamp(peer.not_after());
             writeln!(out, "accepted: {}, until {until}", Printable(&peer))?;
@@ -167,23 +170,43 @@ pub fn verification(
     crls: &[PemFile],
     expired_crls: ExpiredCrls,
 ) -> Result<Verification, InvalidCredentials> {
+    let authorities = authorities(chain, roots, crls, expired_crls)?;
+    Ok(judged(&authorities, chain, purpose, name, at))
+}
+
+/// What to judge by: the signature of a list is checked by the issuers in the chain too.
+fn authorities(
+    chain: &PemFile,
+    roots: &[PemFile],
+    crls: &[PemFile],
+    expired_crls: ExpiredCrls,
+) -> Result<Authorities, InvalidCredentials> {
+    // A root that is not usable is an error without a chain too.
+    let certificates = chain.certificates().unwrap_or_default();
+    Authorities::of_files(roots, crls, &certificates, expired_crls)
+}
+
+fn judged(
+    authorities: &Authorities,
+    chain: &PemFile,
+    purpose: Role,
+    name: Option<&ExpectedName>,
+    at: SystemTime,
+) -> Verification {
     let certificates = match chain.certificates() {
         Ok(certificates) => certificates,
         Err(unusable) => {
-            // A root that is not usable is an error without a chain too.
-            Authorities::of_files(roots, crls, &[], expired_crls)?;
             let code = if matches!(unusable, InvalidCredentials::Missing { .. }) {
                 "CERTIFICATE_MISSING"
             } else {
                 "CERTIFICATE_MALFORMED"
             };
-            return Ok(Verification::Refused {
+            return Verification::Refused {
                 code,
                 reason: unusable.to_string(),
-            });
+            };
         }
     };
-    let authorities = Authorities::of_files(roots, crls, &certificates, expired_crls)?;
     let judged = match (purpose, name) {
         (Role::Server, None) => authorities.judge(Role::Server, &certificates, at),
         (Role::Server, Some(name)) => {
@@ -195,7 +218,7 @@ pub fn verification(
         }
         (Role::Client, _) => authorities.judge(Role::Client, &certificates, at),
     };
-    Ok(match (judged, purpose, name) {
+    match (judged, purpose, name) {
         (Ok(peer), Role::Client, Some(name)) if !is_named(&peer, name) => Verification::Refused {
             code: codes::WRONG_CLIENT,
             reason: format!("the client is not {name}: it is {peer}"),
@@ -205,7 +228,7 @@ pub fn verification(
             code: refusal.code(),
             reason: explained(&refusal, chain),
         },
-    })
+    }
 }
 
 /// The name of a client is compared as it is: a wildcard covers no client.

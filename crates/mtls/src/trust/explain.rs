@@ -7,9 +7,12 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use crate::crypto;
 use crate::refusal::Refusal;
 use crate::text;
+use crate::trust::crl::RevocationList;
 use crate::trust::issuers;
+use crate::trust::key;
 use crate::trust::names::canonical;
 use crate::trust::root::Root;
 
@@ -58,7 +61,12 @@ pub(crate) fn refusal(role: Role, error: &webpki::Error) -> Refusal {
 }
 
 /// The refusal with the certificate that it is about, when that is not the leaf.
-pub(crate) fn placed(roots: &[Root], chain: &[CertificateDer<'_>], refusal: Refusal) -> Refusal {
+pub(crate) fn placed(
+    roots: &[Root],
+    chain: &[CertificateDer<'_>],
+    lists: &[&RevocationList],
+    refusal: Refusal,
+) -> Refusal {
     let roots = roots.iter().map(|root| root.der.as_ref());
     let parsed: Vec<_> = chain
         .iter()
@@ -85,7 +93,50 @@ pub(crate) fn placed(roots: &[Root], chain: &[CertificateDer<'_>], refusal: Refu
             refusal: Box::new(refusal),
         });
     }
+    let issuers_of = |child: &X509Certificate<'_>| {
+        let name = canonical(child.issuer().as_raw());
+        let named =
+            move |it: &&(usize, X509Certificate<'_>)| canonical(it.1.subject().as_raw()) == name;
+        parsed.iter().filter(named)
+    };
+    let unusable = |certificate: &X509Certificate<'_>| key::check_parsed(certificate).err();
+    let unproven = matches!(refusal, Refusal::BadSignature | Refusal::Malformed(_));
+    let issuers = parsed.iter().filter(|(index, _)| *index < chain.len());
+    let unusable = issuers
+        .flat_map(|(_, child)| issuers_of(child))
+        .filter(|_| unproven)
+        .find_map(|it| Some((it, Refusal::UnusableKey(unusable(&it.1)?))));
+    if let Some(((index, certificate), refusal)) = unusable {
+        return at(*index, certificate, chain.len(), refusal);
+    }
     let is_it = |index: usize, certificate: &X509Certificate<'_>| match &refusal {
+        Refusal::Revoked => {
+            let issuer = canonical(certificate.issuer().as_raw());
+            let mut lists = lists.iter();
+            index < chain.len()
+                && lists.any(|list| {
+                    let named = list.crl.find_serial(certificate.raw_serial());
+                    list.facts.canonical_issuer == issuer && matches!(named, Ok(Some(_)))
+                })
+        }
+        Refusal::BadSignature => {
+            let signed = &certificate.tbs_certificate;
+            index < chain.len()
+                && issuers_of(certificate).next().is_some()
+                && !issuers_of(certificate).any(|(_, issuer)| {
+                    let key = &issuer.public_key().subject_public_key.data;
+                    let signature = &certificate.signature_value.data;
+                    crypto::is_signed_by(key, signed.as_ref(), signature)
+                })
+        }
+        Refusal::CrlExpired { next_update } => {
+            let issuer = canonical(certificate.issuer().as_raw());
+            let mut lists = lists.iter();
+            index < chain.len()
+                && lists.any(|list| {
+                    list.facts.canonical_issuer == issuer && list.facts.next_update == *next_update
+                })
+        }
         Refusal::Expired { not_after } => {
             crate::trust::crl::system_time(certificate.validity().not_after) == *not_after
         }
@@ -111,9 +162,6 @@ pub(crate) fn placed(roots: &[Root], chain: &[CertificateDer<'_>], refusal: Refu
         | Refusal::NoSpiffeId
         | Refusal::UnknownTrustDomain(_)
         | Refusal::ForeignRoot { .. }
-        | Refusal::BadSignature
-        | Refusal::Revoked
-        | Refusal::CrlExpired { .. }
         | Refusal::RevocationUnknown(_)
         | Refusal::NoAlternativeName { .. }
         | Refusal::WrongServer { .. }
@@ -125,18 +173,28 @@ pub(crate) fn placed(roots: &[Root], chain: &[CertificateDer<'_>], refusal: Refu
     let Some((index @ 1.., certificate)) = found else {
         return refusal;
     };
-    let name = identity::distinguished_name(certificate.subject().as_raw()).unwrap_or_default();
-    let place = if *index < chain.len() {
-        format!("certificate {} ({name})", index + 1)
-    } else {
-        format!("the root {name} of ca.crt")
-    };
     let refusal = match (issuers::check_usage(certificate), refusal) {
         (Err(reason), Refusal::Malformed(_)) => Refusal::Malformed(reason.to_owned()),
         (Ok(()), Refusal::Malformed(reason)) => {
             Refusal::Malformed(text::of_critical(certificate).unwrap_or(reason))
         }
         (_, refusal) => refusal,
+    };
+    at(*index, certificate, chain.len(), refusal)
+}
+
+/// The refusal at a certificate, of which the first `presented` are those of the chain.
+fn at(
+    index: usize,
+    certificate: &X509Certificate<'_>,
+    presented: usize,
+    refusal: Refusal,
+) -> Refusal {
+    let name = identity::distinguished_name(certificate.subject().as_raw()).unwrap_or_default();
+    let place = if index < presented {
+        format!("certificate {} ({name})", index + 1)
+    } else {
+        format!("the root {name} of ca.crt")
     };
     Refusal::At {
         place,

@@ -20,9 +20,14 @@ const ACCEPTED: &str = "use ECDSA on P-256, P-384 or P-521, Ed25519, or RSA of 2
 
 /// Says what is wrong with the key, if it is of a kind that no handshake takes.
 pub(crate) fn check(certificate: &CertificateDer<'_>) -> Result<(), String> {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
-        return Err("it cannot be read".to_owned());
-    };
+    match X509Certificate::from_der(certificate) {
+        Ok((_, certificate)) => check_parsed(&certificate),
+        Err(_) => Err("it cannot be read".to_owned()),
+    }
+}
+
+/// The same, for a certificate that is parsed: one that signs others has such a key too.
+pub(crate) fn check_parsed(certificate: &X509Certificate<'_>) -> Result<(), String> {
     let key = certificate.public_key();
     let algorithm = key.algorithm.algorithm.to_id_string();
     match algorithm.as_str() {

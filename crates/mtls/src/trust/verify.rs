@@ -149,7 +149,7 @@ impl Authorities {
                 }),
             )
             .map_err(|e| {
-                let refusal = explain::placed(&self.roots, chain, refusal(role, &e));
+                let refusal = explain::placed(&self.roots, chain, lists, refusal(role, &e));
                 self.vouched_elsewhere(role, &leaf, chain, at, refusal)
             })
         };
@@ -376,6 +376,12 @@ impl Authorities {
             expected,
             presented,
         })
+    }
+
+    /// The issuers, as RFC 4514 strings, of revocation lists that were issued by no certificate here.
+    pub fn unknown_list_issuers(&self) -> impl Iterator<Item = &str> {
+        let lists = self.lists.iter().filter(|list| list.is_of_a_stranger());
+        lists.map(|list| list.facts().issuer.as_str())
     }
 
     /// The subjects of the roots, by which a client may choose its certificate. Empty when there are too many to send:
