@@ -3,8 +3,8 @@
 /// Names a common mistake in a text that should be JSON, and how to fix it. Ask only about a text that a strict parser
 /// refuses, or that is one JSON string.
 pub fn instead(text: &[u8]) -> Option<&'static str> {
-    if text.starts_with(b"\xef\xbb\xbf") {
-        return Some("it begins with a byte order mark: save it as UTF-8 without one");
+    if let Some(form) = marked(text) {
+        return Some(form);
     }
     let body = text.trim_ascii();
     if let [b'"', .., b'"'] = body {
@@ -22,6 +22,12 @@ pub fn instead(text: &[u8]) -> Option<&'static str> {
         return Some("it is YAML: convert it to JSON (`yq -o json`)");
     }
     outside_of_strings(body)
+}
+
+/// A text with a byte order mark before it, which not every parser of UTF-8 takes.
+pub fn marked(text: &[u8]) -> Option<&'static str> {
+    text.starts_with(b"\xef\xbb\xbf")
+        .then_some("it begins with a byte order mark: save it as UTF-8 without one")
 }
 
 /// What any text may be in the place of itself: in another encoding, in quotes, in base64, or a page that says why it

@@ -10,6 +10,7 @@ use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use proto::inventory::v1::{ImportItemsRequest, ReserveManyRequest};
 use uuid::Uuid;
 
+use countersign::base::json::wrapped;
 use countersign::base::text::escape;
 
 /// A larger file is not read (64 MiB: about a million items).
@@ -67,6 +68,9 @@ pub enum InvalidRow {
         /// What must be there.
         expected: &'static str,
     },
+    /// It is another thing than CSV, or CSV inside of it.
+    #[error("{0}")]
+    Form(&'static str),
     /// Too few or too many columns.
     #[error(
         "{found} columns instead of {expected}; a value with a comma needs double quotes around it"
@@ -199,6 +203,11 @@ fn rows<T>(
     };
     let found = header.iter().collect::<Vec<_>>().join(",");
     if !headers.contains(&found.as_str()) {
+        // A header of several columns is CSV, also when there are quotes around each.
+        let is_quoted = header.len() > 1 && contents.starts_with(b"\"");
+        if let Some(form) = wrapped(contents).filter(|_| !is_quoted) {
+            return Err(invalid(1, InvalidRow::Form(form)));
+        }
         let expected = headers.first().copied().unwrap_or_default();
         return Err(invalid(1, InvalidRow::Header { found, expected }));
     }

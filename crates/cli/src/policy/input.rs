@@ -146,8 +146,15 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>> {
         // A server of this project has health and reflection too.
         ApiChoice::File(path) if path.extension().is_some_and(|it| it == "proto") => {
             // The compiler reads it again: this refuses what is too large or no regular file.
-            read(path, MAX_FILE)?;
-            let set = countersign_build::descriptors_of(path)?;
+            let text = read(path, MAX_FILE)?;
+            let set =
+                countersign_build::descriptors_of(path).map_err(
+                    |source| match base::json::marked(&text).or_else(|| base::json::wrapped(&text))
+                    {
+                        Some(form) => anyhow!("{}: {form}", path.display()),
+                        None => source.into(),
+                    },
+                )?;
             (path.as_path(), countersign::server::api(&set))
         }
         ApiChoice::File(path) => (

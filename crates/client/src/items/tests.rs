@@ -18,6 +18,34 @@ fn a_file_of_items_with_one_fault_is_refused_with_its_line() {
             ", line 1: the header is \"\" and must be sku,name,quantity",
         ),
         (
+            "quotes around all of it",
+            "\"sku,name,quantity\nA,Bolt,1\"\n".into(),
+            ", line 1: there are quotes around it: take them away",
+        ),
+        (
+            "base64",
+            "c2t1LG5hbWUscXVhbnRpdHkKQSxCb2x0LDEK\n".into(),
+            ", line 1: it is in base64, as in a Kubernetes Secret: decode it with `base64 -d`",
+        ),
+        (
+            "UTF-16 without a byte order mark",
+            "sku,name,quantity\n"
+                .chars()
+                .flat_map(|c| [c, '\0'])
+                .collect(),
+            ", line 1: it is UTF-16: save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)",
+        ),
+        (
+            "a page",
+            "<!doctype html><p>404</p>\n".into(),
+            ", line 1: it is a page of HTML or XML: fetch the file itself",
+        ),
+        (
+            "quotes around another header",
+            "\"SKU\",\"name\",\"quantity\"\n".into(),
+            ", line 1: the header is \"SKU,name,quantity\" and must be sku,name,quantity",
+        ),
+        (
             "no header",
             "A,Bolt,1\n".into(),
             ", line 1: the header is \"A,Bolt,1\" and must be sku,name,quantity",

@@ -116,6 +116,15 @@ fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
     let sandbox = sandbox();
     let check = |file| ["policy", "check", file];
     sandbox.write("bad.proto", "syntax = \"proto3\";\nservice {}\n");
+    sandbox.write("marked.proto", format!("\u{feff}{SHOP}"));
+    sandbox.write("quoted.proto", format!("\"{SHOP}\""));
+    let utf16: Vec<u8> = SHOP.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    sandbox.write("utf16.proto", utf16);
+    sandbox.write(
+        "base64.proto",
+        "c3ludGF4ID0gInByb3RvMyI7CnBhY2thZ2Ugc2hvcC52MTsK\n",
+    );
+    sandbox.write("page.proto", "<!DOCTYPE html>\n<title>404</title>\n");
     sandbox.write("huge", vec![b' '; (16 << 20) + 1]);
     sandbox.write("deep", "[".repeat(1 << 20));
     sandbox.write("binary", [0xff, 0xfe, 0x00]);
@@ -144,6 +153,14 @@ fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
         ("/dev/zero", "not a regular file"),
         ("missing.proto", "cannot read missing.proto"),
         ("bad.proto", "bad.proto:2:"),
+        (
+            "marked.proto",
+            "marked.proto: it begins with a byte order mark",
+        ),
+        ("quoted.proto", "quoted.proto: there are quotes around it"),
+        ("utf16.proto", "utf16.proto: it is UTF-16"),
+        ("base64.proto", "base64.proto: it is in base64"),
+        ("page.proto", "page.proto: it is a page of HTML"),
     ] {
         sandbox.refuse(&["policy", "check", "p.json", "--api", api], why);
     }
