@@ -329,3 +329,23 @@ async fn unread(level: &str, leave: fn(Lines<BufReader<ChildStderr>>), reason: (
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn a_variable_that_nobody_reads_is_named_once_at_start_and_its_value_never() {
+    let pki = Pki::new();
+    let mut program = command("echo-server");
+    program
+        .env("APP_COLOUR", "green-secret")
+        .env("APP_DB_PASSWORD", "green-secret")
+        .env("APP_PORT_50051_TCP", "tcp://10.0.0.1:50051")
+        .env("APP_TARGET", "https://orders:50051");
+    let server = Server::start_as(program, &pki, &[]);
+    let said = "environment variables that are not settings are ignored";
+    // What comes before `listening` is there when that is.
+    let line = server.log.wait(|line| line["message"] == said);
+    assert_eq!(line["level"], "WARN");
+    assert_eq!(line["names"], "APP_COLOUR, APP_DB_PASSWORD");
+    assert_eq!(server.log.count(|line| line["message"] == said), 1);
+    let tells = |line: &serde_json::Value| line.to_string().contains("green-secret");
+    assert_eq!(server.log.count(tells), 0);
+}

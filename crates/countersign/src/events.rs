@@ -18,4 +18,5 @@ base::names! {
     STOPPED_AT_ONCE = "asked to stop again: stopped at once",
     STOPPED_CUT = "stopped: some connections were cut",
     THREAD_HANGS = "a thread hangs on a file or a disk and is abandoned",
+    VARIABLES_IGNORED = "environment variables that are not settings are ignored",
 }

@@ -100,6 +100,7 @@ pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, Set
         deadline,
         traces,
     } = connection;
+    crate::program::warn_of_ignored_variables();
     let trust = Trust::open(identity::Role::Client, source, reload)?;
     let servers = targets.iter().map(|target| {
         let by_name = || ServerIdentity::Name(target.server_name());

@@ -11,6 +11,8 @@ mod tool;
 pub use last_resort::{LastResort, last_resort};
 pub use open_files::max_open_files;
 pub use runtime::{default_workers, runtime, shut_down};
+#[cfg(any(feature = "server", feature = "client"))]
+pub(crate) use settings::warn_of_ignored_variables;
 pub use settings::{Duration, UnknownVariable, parse, parse_with, reject_unknown_variables};
 pub use signal::{Stop, stop_signal};
 pub use tool::tool;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Mutex;
 
 use clap::Command;
 use clap::error::ErrorKind;
@@ -13,6 +14,21 @@ use crate::program::exit;
 /// The prefix of every variable that is read. A variable that resembles a setting is treated as a typo and is an error;
 /// any other may belong to another program.
 const PREFIX: &str = "APP_";
+
+/// What [`parse_with`] found, until there is a log to write it to.
+static IGNORED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Warns once, in one line, of the `APP_*` variables that are ignored. Their values may be secrets and are never logged.
+#[cfg(any(feature = "server", feature = "client"))]
+pub(crate) fn warn_of_ignored_variables() {
+    let mut ignored = IGNORED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let names = std::mem::take(&mut *ignored).join(", ");
+    if !names.is_empty() {
+        tracing::warn!(names, "{}", crate::events::VARIABLES_IGNORED);
+    }
+}
 
 /// Parses the command line and the environment.
 ///
@@ -33,7 +49,12 @@ pub fn parse_with<T: clap::Parser>(change: impl FnOnce(Command) -> Command) -> T
         |e: &clap::Error| matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     match (parsed, unknown) {
         (Err(error), _) if asked(&error) => error.exit(),
-        (Ok(settings), Ok(())) => settings,
+        (Ok(settings), Ok(ignored)) => {
+            *IGNORED
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = ignored;
+            settings
+        }
         (Err(error), _) => {
             // Nothing is left to do when standard error is closed.
             drop(error.print());
@@ -54,29 +75,48 @@ pub struct UnknownVariable {
     nearest: String,
 }
 
-/// Checks that no variable with our prefix is almost one that `command`, or one of its subcommands, reads.
-/// Variables that Kubernetes sets for a Service named `app` or `app-…`, and those that resemble no setting, are ignored.
+/// Checks that no variable with our prefix is almost one that `command`, or one of its subcommands, reads, and returns the
+/// names of those that are ignored: all others but what Kubernetes sets for a Service named `app` or `app-…`, and the
+/// settings of any server or client of this library.
 ///
 /// # Errors
 /// The first misspelled variable, with the setting that it resembles most.
 pub fn reject_unknown_variables(
     command: &Command,
     variables: impl Iterator<Item = OsString>,
-) -> Result<(), UnknownVariable> {
+) -> Result<Vec<String>, UnknownVariable> {
     let known = known_variables(command);
+    let others = of_any_program();
+    let mut ignored = BTreeSet::new();
     for name in variables {
         let name = name.to_string_lossy();
-        if !name.starts_with(PREFIX) || known.contains(name.as_ref()) {
+        let is_read = known.contains(&*name) || others.contains(&*name);
+        if !name.starts_with(PREFIX) || is_read || is_service_link(&name) {
             continue;
         }
-        if let Some(nearest) = nearest(&known, &name).filter(|_| !is_service_link(&name)) {
+        let shown = name.escape_debug().to_string();
+        if let Some(nearest) = nearest(&known, &name) {
             return Err(UnknownVariable {
-                name: name.escape_debug().to_string(),
+                name: shown,
                 nearest: nearest.to_owned(),
             });
         }
+        ignored.insert(shown);
     }
-    Ok(())
+    Ok(ignored.into_iter().collect())
+}
+
+/// What the servers and clients of this library read, so that one environment may serve them all.
+fn of_any_program() -> BTreeSet<String> {
+    let settings = Command::new("any");
+    #[cfg(feature = "server")]
+    let settings = <crate::server::Settings as clap::Args>::augment_args(settings);
+    let mut known = known_variables(&settings);
+    let settings = Command::new("any");
+    #[cfg(feature = "client")]
+    let settings = <crate::client::ConnectionSettings as clap::Args>::augment_args(settings);
+    known.extend(known_variables(&settings));
+    known
 }
 
 /// The setting that was probably meant: one that the name begins or is begun by, or is a typo or two away from.
@@ -188,7 +228,8 @@ mod tests {
 
     fn check(names: &[&str]) -> Result<(), String> {
         let names = names.iter().map(OsString::from);
-        reject_unknown_variables(&TestSettings::command(), names).map_err(|e| e.to_string())
+        let checked = reject_unknown_variables(&TestSettings::command(), names);
+        checked.map(drop).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -227,6 +268,31 @@ mod tests {
         for name in others {
             assert_eq!(check(&[name]), Ok(()), "{name}");
         }
+    }
+
+    #[test]
+    fn what_nobody_reads_is_named_and_links_and_settings_of_other_programs_are_not() {
+        let set = [
+            "APP_RATE",
+            "APP_COLOUR",
+            "APP_\u{1b}[2J",
+            "APP_TLS_DIR",
+            "APP_PORT",
+            "APP_PORT_50051_TCP",
+            "APP_PORT_50051_TCP_ADDR",
+            "APP_SERVICE_HOST",
+            "HOME",
+            #[cfg(feature = "server")]
+            "APP_DRAIN_DELAY",
+            #[cfg(feature = "client")]
+            "APP_TARGET",
+        ];
+        let ignored =
+            reject_unknown_variables(&TestSettings::command(), set.into_iter().map(OsString::from));
+        assert_eq!(
+            ignored.unwrap(),
+            ["APP_COLOUR", "APP_RATE", "APP_\\u{1b}[2J"]
+        );
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Server {
             return probe(self.settings.admin_listen);
         }
         let logs = telemetry::init_logs(self.settings.log_format, "info");
+        program::warn_of_ignored_variables();
         let done = self.check_or_serve(build);
         // Before the last line, which is written directly.
         drop(logs);
