@@ -14,7 +14,7 @@ const MORE: usize = 64;
 /// The system's error; or the path is not a regular file (a FIFO would block, a device might never end); or the file is
 /// larger. A permission error names the file's owner and mode, and the user of this process.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    let metadata = path.metadata()?;
+    let metadata = path.metadata().map_err(|error| denied(path, error))?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
@@ -43,15 +43,26 @@ pub fn text(path: &Path, max: u64) -> io::Result<String> {
     })
 }
 
-/// The same error, with the file's owner if permission was denied.
+/// The same error, with whose the file is if permission was denied, or else the directory that hides it.
 fn denied(path: &Path, error: io::Error) -> io::Error {
-    let (Ok(file), io::ErrorKind::PermissionDenied) = (path.metadata(), error.kind()) else {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let seen = path
+        .ancestors()
+        .find_map(|it| Some((it, it.metadata().ok()?)));
+    let Some((seen, metadata)) = seen else {
         return error;
     };
-    let mode = file.mode() & 0o7777;
+    let what = if seen == path {
+        "it".to_owned()
+    } else {
+        seen.display().to_string()
+    };
     let mut text = format!(
-        "{error}: uid {} owns it, its mode is {mode:04o}",
-        file.uid()
+        "{error}: uid {} owns {what}, its mode is {:04o}",
+        metadata.uid(),
+        metadata.mode() & 0o7777
     );
     // /proc/self belongs to the user of this process.
     if let Ok(ours) = Path::new("/proc/self").metadata() {
@@ -89,6 +100,11 @@ mod tests {
             told.starts_with(&says) && told.contains(", and we are uid "),
             "{told}"
         );
+        // As if what is above could not be looked into.
+        let hidden = this.join("tls.crt");
+        let told = denied(&hidden, kind.into()).to_string();
+        let says = format!("uid {uid} owns {}, its mode is ", this.display());
+        assert!(told.contains(&says), "{told}");
         let gone = denied(this, io::ErrorKind::NotFound.into());
         assert_eq!(gone.to_string(), "entity not found");
     }

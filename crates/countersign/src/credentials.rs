@@ -19,6 +19,10 @@ pub fn credentials_next_step(error: &InvalidCredentials) -> Option<String> {
         Some(format!(
             "make development certificates with `{tool} pki init`, or name another directory by --tls-dir"
         ))
+    } else if error.is_denied_file() {
+        Some(format!(
+            "let our user or our group read it: `{tool} pki renew --group GID` does so for development certificates"
+        ))
     } else if error.code() == mtls::codes::CERTIFICATE_EXPIRED {
         Some(format!(
             "renew it: `{tool} pki init` does so for development certificates"

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::admin;
-use crate::program::{self, exit};
+use crate::program::{self, Stop, exit};
 use crate::server::service::{BoxError, Service, Services};
 use crate::server::settings::{Command, Settings};
 use crate::server::start::{self, StartError};
@@ -69,23 +69,38 @@ impl Server {
         B: FnOnce() -> F,
         F: Future<Output = Result<Services, BoxError>>,
     {
-        let command = self.settings.command;
-        let runtime = program::runtime(self.settings.worker_threads)?;
+        let Self {
+            service,
+            settings,
+            checks,
+        } = self;
+        let runtime = program::runtime(settings.worker_threads)?;
         let done = {
             let _runtime = runtime.enter();
-            start::check(&self.service, self.settings).and_then(|checked| match command {
-                Some(Command::Check) => self
-                    .checks
-                    .into_iter()
-                    .try_for_each(|check| check().map_err(StartError::Service)),
+            match settings.command {
+                Some(Command::Check) => {
+                    let mut checks = checks.into_iter();
+                    start::check(&service, settings).and_then(|_checked| {
+                        checks.try_for_each(|check| check().map_err(StartError::Service))
+                    })
+                }
                 // A probe has ended before.
                 Some(Command::Probe) => Ok(()),
-                None => runtime.block_on(start::run(checked, build)),
-            })
+                None => signals().and_then(|signals| {
+                    let checked = start::check(&service, settings)?;
+                    runtime.block_on(start::run(checked, signals, build))
+                }),
+            }
         };
         program::shut_down(runtime);
         done
     }
+}
+
+/// Listens to the first and the second signal to stop, before anything that takes time: the system drops the signals of
+/// the first process of a container that does not listen, and it would go on.
+fn signals() -> Result<[Stop; 2], StartError> {
+    Ok([program::stop_signal()?, program::stop_signal()?])
 }
 
 /// Asks a running server, with one thread and no log.

@@ -89,6 +89,11 @@ impl StartError {
     pub fn next_step(&self) -> Option<String> {
         match self {
             Self::Credentials(error) => credentials_next_step(error),
+            Self::Policy(UnusablePolicy::Unreadable { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Some("put it there, or name another by --policy".to_owned())
+            }
             Self::Failed(_)
             | Self::Policy(_)
             | Self::Api(_)
@@ -202,7 +207,11 @@ pub fn api(descriptors: &[u8]) -> Result<Api, InvalidApi> {
 ///
 /// # Errors
 /// [`StartError`], with nothing left bound.
-pub(crate) async fn run<B, F>(checked: Checked, build: B) -> Result<(), StartError>
+pub(crate) async fn run<B, F>(
+    checked: Checked,
+    [mut stop, mut again]: [Stop; 2],
+    build: B,
+) -> Result<(), StartError>
 where
     B: FnOnce() -> F,
     F: Future<Output = Result<Services, BoxError>>,
@@ -216,16 +225,16 @@ where
         shadow,
         traces,
     } = checked;
-    let mut stop = program::stop_signal()?;
-    let mut again = program::stop_signal()?;
     let limits = &settings.limits;
     let stopping = program::last_resort(limits.drain_delay.0 + limits.drain_timeout.0 + END)?;
     let services = tokio::select! {
-        built = build() => built.map_err(StartError::Service)?,
+        // It may have come before.
+        biased;
         () = stop.requested() => {
             info!("{}", events::ASKED_TO_STOP);
             return Ok(());
         }
+        built = build() => built.map_err(StartError::Service)?,
     };
     let Services {
         mut table,

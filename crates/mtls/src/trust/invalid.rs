@@ -190,6 +190,11 @@ impl InvalidCredentials {
         matches!(self, Self::Unreadable(unreadable) if unreadable.source.kind() == ErrorKind::NotFound)
     }
 
+    /// Whether a file is there and not ours to read.
+    pub fn is_denied_file(&self) -> bool {
+        matches!(self, Self::Unreadable(unreadable) if unreadable.source.kind() == ErrorKind::PermissionDenied)
+    }
+
     /// The stable name of this reason, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
         match self {
