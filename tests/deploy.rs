@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Command, CommandFactory};
@@ -138,6 +138,38 @@ fn ports_paths_and_the_user_are_those_of_the_programs() {
             image.contains(&format!("USER {}:", value(&pod, key))),
             "{key}"
         );
+    }
+}
+
+/// Every symbolic link under `directory`.
+fn links(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_symlink() {
+            found.push(entry.path());
+        } else if kind.is_dir() {
+            links(&entry.path(), found);
+        }
+    }
+}
+
+#[test]
+fn the_build_of_an_image_has_what_the_sources_link_to() {
+    let root = repository().canonicalize().unwrap();
+    let list = deployed("Dockerfile.dockerignore");
+    let sent: Vec<_> = list.lines().filter_map(|it| it.strip_prefix('!')).collect();
+    let mut found = Vec::new();
+    for directory in ["crates", "proto", "tests"] {
+        assert!(sent.contains(&directory));
+        links(&root.join(directory), &mut found);
+    }
+    assert!(found.len() > 5, "{found:?}");
+    for link in found {
+        let target = link.canonicalize().unwrap();
+        let target = target.strip_prefix(&root).unwrap();
+        let is_sent = sent.iter().any(|it| target.starts_with(it));
+        assert!(is_sent, "{} -> {}", link.display(), target.display());
     }
 }
 

@@ -287,8 +287,10 @@ mod tests {
             #[cfg(feature = "client")]
             "APP_TARGET",
         ];
-        let ignored =
-            reject_unknown_variables(&TestSettings::command(), set.into_iter().map(OsString::from));
+        let ignored = reject_unknown_variables(
+            &TestSettings::command(),
+            set.into_iter().map(OsString::from),
+        );
         assert_eq!(
             ignored.unwrap(),
             ["APP_COLOUR", "APP_RATE", "APP_\\u{1b}[2J"]
