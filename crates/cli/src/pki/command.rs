@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use super::certificate::Names;
 use super::operations::{self, Change};
 use super::{
-    Directory, IdentityName, KeyType, Origin, Request, Revocations, Roster, Serial, SigningRequest,
-    Subject, TrustDomain, Usage, export, files, list, prune, watch,
+    Directory, Group, IdentityName, KeyType, Origin, Request, Revocations, Roster, Serial,
+    SigningRequest, Subject, TrustDomain, Usage, export, files, list, prune, watch,
 };
 use crate::OutputFormat;
 use crate::text::Printable;
@@ -46,6 +46,8 @@ enum Command {
         /// How long the certificates are valid.
         #[arg(long, value_name = "DURATION", default_value = "24h")]
         ttl: countersign::program::Duration,
+        #[command(flatten)]
+        readers: Readers,
     },
     /// Issues a certificate to an identity.
     Issue(Issue),
@@ -61,6 +63,8 @@ enum Command {
         /// Keeps running, and renews each certificate after two thirds of its lifetime.
         #[arg(long)]
         watch: bool,
+        #[command(flatten)]
+        readers: Readers,
     },
     Export(export::Export),
     /// Revokes a certificate, and gives the new revocation list to every identity.
@@ -133,6 +137,16 @@ struct Issue {
     /// Replaces the certificate that the identity has, even a revoked one.
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    readers: Readers,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Readers {
+    /// Lets a group, such as that of a container, read the keys: directories get mode 0750, keys 0640, also those that
+    /// are kept [default: what is replaced keeps owner, group and mode].
+    #[arg(long, value_name = "GID")]
+    group: Option<Group>,
 }
 
 /// Does what the command line says, and writes what was done to `out`.
@@ -145,9 +159,10 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
             trust_domain,
             identities,
             ttl,
+            readers,
         } => {
             let roster = roster(&dir, identities, &trust_domain)?;
-            let (origin, changes) = operations::init(&dir, &roster, ttl.0, now)?;
+            let (origin, changes) = operations::init(&dir, &roster, readers.group, ttl.0, now)?;
             let authority = match origin {
                 Origin::Made => "made",
                 Origin::Found => "kept",
@@ -176,6 +191,7 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
                 csr,
                 as_requested,
                 replace,
+                readers,
             } = issue;
             let csr = csr.as_deref().map(signing_request).transpose()?;
             let unnamed = uri.is_empty()
@@ -203,24 +219,18 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
                 (Some(csr), _) => Request::granting(csr, names, subject, usage)?,
                 (None, None) => Request::new(names, subject, usage, key)?,
             };
-            let directory = Directory::open(&dir, now)?;
-            let change = operations::issue(
-                &directory,
-                &name,
-                &request,
-                csr.as_ref(),
-                ttl.0,
-                replace,
-                now,
-            )?;
+            let directory = Directory::open(&dir, now)?.read_by(readers.group);
+            let csr = csr.as_ref();
+            let change = operations::issue(&directory, &name, &request, csr, ttl.0, replace, now)?;
             report(out, &name, &change)?;
         }
         Command::Renew {
             names,
             ttl,
             watch: false,
+            readers,
         } => {
-            let directory = Directory::open(&dir, now)?;
+            let directory = Directory::open(&dir, now)?.read_by(readers.group);
             let names = match names.is_empty() {
                 true => directory.identities()?,
                 false => names,
@@ -234,8 +244,9 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
             names,
             ttl,
             watch: true,
+            readers,
         } => {
-            watch::renew(&dir, &names, ttl.map(|ttl| ttl.0), out)?;
+            watch::renew(&dir, &names, ttl.map(|ttl| ttl.0), readers.group, out)?;
         }
         Command::Export(export) => export::run(&dir, &Directory::open(&dir, now)?, &export, out)?,
         Command::Revoke { name, serial } => {

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use super::certificate::Certificate;
 use super::credentials::{Credentials, Holder, is_key_of};
 use super::encoding::first_certificate;
-use super::files::{self, Batch, Secrecy};
+use super::files::{self, Batch, Group, OTHERS, Secrecy};
 use super::{Authority, IdentityName, Revocations, Serial, SigningRequest, Validity};
 
 /// The root outlives the authority that it certifies, which outlives every leaf.
@@ -30,6 +30,7 @@ pub(crate) struct Directory {
     authority: Authority,
     issuing: Certificate,
     root_pem: String,
+    readers: Option<Group>,
     _lock: File,
 }
 
@@ -43,8 +44,15 @@ pub(crate) enum Origin {
 
 impl Directory {
     /// Opens the PKI, or makes its root and issuing authority when there is none at all.
-    pub(crate) fn init(path: &Path, now: OffsetDateTime) -> Result<(Self, Origin)> {
+    pub(crate) fn init(
+        path: &Path,
+        readers: Option<Group>,
+        now: OffsetDateTime,
+    ) -> Result<(Self, Origin)> {
         let ca = path.join("ca");
+        if let Some(group) = readers {
+            group.probe(above(path))?;
+        }
         create(path, 0o755)?;
         create(&ca, 0o700)?;
         let lock = lock(&ca)?;
@@ -56,7 +64,7 @@ impl Directory {
             make_authorities(&ca, now)?;
             Origin::Made
         };
-        Ok((Self::load(path, lock, now)?, origin))
+        Ok((Self::load(path, lock, now)?.read_by(readers), origin))
     }
 
     /// Opens a PKI that is there.
@@ -120,8 +128,28 @@ impl Directory {
             authority,
             issuing,
             root_pem,
+            readers: None,
             _lock: lock,
         })
+    }
+
+    /// Lets a group read the keys of the identities that are written or shared from now on. Without one, what is
+    /// replaced keeps its readers, and what is new is its owner's.
+    pub(crate) fn read_by(self, readers: Option<Group>) -> Self {
+        Self { readers, ..self }
+    }
+
+    /// Lets the group read what an identity has, if there is a group.
+    pub(super) fn share(&self, name: &IdentityName) -> Result<()> {
+        let Some(group) = self.readers else {
+            return Ok(());
+        };
+        group.enter(&self.path.join(name.as_str()))?;
+        group.read(&self.file(name, "tls.key"), Secrecy::Private)?;
+        for file in ["tls.crt", "tls.csr", "ca.crt", "crl.pem"] {
+            group.read(&self.file(name, file), Secrecy::Public)?;
+        }
+        Ok(())
     }
 
     /// The authority that issues leaves here.
@@ -177,7 +205,7 @@ impl Directory {
         chain_pem: &str,
         holder: Holder<'_>,
     ) -> Result<()> {
-        create(&self.path.join(name.as_str()), 0o700)?;
+        self.make_room(&self.path.join(name.as_str()))?;
         let mut batch = Batch::default();
         batch.stage(&self.file(name, "ca.crt"), &self.root_pem, Secrecy::Public)?;
         if let Some(list) = self.revocation_list()? {
@@ -194,8 +222,19 @@ impl Directory {
         };
         batch.stage(&self.file(name, file), contents, secrecy)?;
         batch.stage(&self.file(name, "tls.crt"), chain_pem, Secrecy::Public)?;
-        batch.replace()?;
+        batch.replace(self.readers)?;
         stale.map_or(Ok(()), |stale| remove_file(&self.file(name, stale)))
+    }
+
+    /// Makes the directory of an identity, or none at all if the group may not be let in.
+    fn make_room(&self, directory: &Path) -> Result<()> {
+        let made = !directory.exists();
+        create(directory, 0o700)?;
+        let entered = self.readers.map_or(Ok(()), |group| group.enter(directory));
+        if made && entered.is_err() {
+            fs::remove_dir(directory).with_context(files::cannot("remove", directory))?;
+        }
+        entered
     }
 
     /// Removes the files of an identity, and its directory if nothing else is in it.
@@ -252,7 +291,7 @@ impl Directory {
         for name in self.identities()? {
             batch.stage(&self.file(&name, "crl.pem"), &list, Secrecy::Public)?;
         }
-        batch.replace()
+        batch.replace(None)
     }
 
     fn revocation_list(&self) -> Result<Option<String>> {
@@ -266,6 +305,12 @@ impl Directory {
     fn file(&self, name: &IdentityName, file: &str) -> PathBuf {
         self.path.join(name.as_str()).join(file)
     }
+}
+
+/// The directory itself, or else the nearest above it that is there.
+fn above(path: &Path) -> &Path {
+    let mut named = path.ancestors().filter(|it| !it.as_os_str().is_empty());
+    named.find(|it| it.exists()).unwrap_or(Path::new("."))
 }
 
 /// Keeps all of a PKI out of git but the files that people write.
@@ -287,9 +332,6 @@ fn keep_out_of_git(path: &Path) -> Result<()> {
     batch.stage(&file, GIT_IGNORE, Secrecy::Public)?;
     batch.create()
 }
-
-/// The bits that a key must not have: the group may read it, and others have no access.
-const OTHERS: u32 = 0o027;
 
 const AUTHORITY_FILES: [&str; 4] = ["root.key", "root.crt", "issuing.key", "issuing.crt"];
 

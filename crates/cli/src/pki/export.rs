@@ -158,7 +158,7 @@ fn write(
     if let Some(file) = chain {
         stage(file, chain_pem.as_bytes(), Secrecy::Public, "the chain")?;
     }
-    batch.replace()?;
+    batch.replace(None)?;
     for line in lines {
         writeln!(out, "{line}")?;
     }

@@ -1,6 +1,6 @@
 //! Files that are written whole or not at all: beside the target first, and then renamed.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,17 @@ use tempfile::{NamedTempFile, PersistError};
 /// For errors: what cannot be done to which file.
 pub(super) fn cannot(what: &str, path: &Path) -> impl FnOnce() -> String {
     move || format!("cannot {what} {}", path.display())
+}
+
+/// The same of a change of owner, group or mode, and who may do it.
+fn not_permitted(what: String, path: &Path) -> impl FnOnce(io::Error) -> anyhow::Error {
+    move |error| {
+        let way_out = match error.kind() == io::ErrorKind::PermissionDenied {
+            true => "; run this as root, or as its owner and a member of that group",
+            false => "",
+        };
+        anyhow::Error::new(error).context(format!("cannot {what} {}{way_out}", path.display()))
+    }
 }
 
 /// A larger file is neither a certificate, nor a key, nor a list of revocations that we made.
@@ -43,6 +54,76 @@ pub(super) enum Secrecy {
     Private,
 }
 
+/// The bits of its mode that a key must not have: the group may read it, and others have no access.
+pub(super) const OTHERS: u32 = 0o027;
+
+impl Secrecy {
+    fn mode(self, group: Option<Group>) -> u32 {
+        match (self, group) {
+            (Self::Public, _) => 0o644,
+            (Self::Private, None) => 0o600,
+            (Self::Private, Some(_)) => 0o640,
+        }
+    }
+}
+
+/// The group that may read the keys of identities, by its number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group(u32);
+
+impl std::str::FromStr for Group {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            // The system takes the highest number for "as it is".
+            Err(_) | Ok(u32::MAX) => Err("a group is given by its number, such as 65532"),
+            Ok(number) => Ok(Self(number)),
+        }
+    }
+}
+
+impl Group {
+    /// Lets the group, and nobody else but the owner, into a directory.
+    pub(super) fn enter(self, directory: &Path) -> Result<()> {
+        let old = fs::metadata(directory).with_context(cannot("read", directory))?;
+        self.take(directory, &old, 0o750)
+    }
+
+    /// Lets the group read a file, if there is one. A key that others could read stays as it is: it has to be replaced.
+    pub(super) fn read(self, file: &Path, secrecy: Secrecy) -> Result<()> {
+        match fs::metadata(file) {
+            Ok(old) if secrecy == Secrecy::Private && old.mode() & OTHERS != 0 => Ok(()),
+            Ok(old) => self.take(file, &old, secrecy.mode(Some(self))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            error => error.map(drop).with_context(cannot("read", file)),
+        }
+    }
+
+    /// Whether files in `directory` can be given to the group.
+    pub(super) fn probe(self, directory: &Path) -> Result<()> {
+        let file = NamedTempFile::new_in(directory).with_context(cannot("write in", directory))?;
+        let Self(group) = self;
+        let what = format!("make {group} the group of a file in");
+        chown(file.path(), None, Some(group)).map_err(not_permitted(what, directory))
+    }
+
+    /// The group first, so that no other one has access meanwhile.
+    fn take(self, path: &Path, old: &Metadata, mode: u32) -> Result<()> {
+        let Self(group) = self;
+        if old.gid() != group {
+            let what = format!("make {group} the group of");
+            chown(path, None, Some(group)).map_err(not_permitted(what, path))?;
+        }
+        if old.mode() & 0o7777 != mode {
+            let mode = Permissions::from_mode(mode);
+            let what = "change the mode of".to_owned();
+            fs::set_permissions(path, mode).map_err(not_permitted(what, path))?;
+        }
+        Ok(())
+    }
+}
+
 /// Files to be put in place together. Each is written beside its target first; one that is not put in place is removed.
 #[derive(Debug, Default)]
 pub(super) struct Batch(Vec<Staged>);
@@ -62,10 +143,7 @@ impl Batch {
         contents: impl AsRef<[u8]>,
         secrecy: Secrecy,
     ) -> Result<()> {
-        let mode = match secrecy {
-            Secrecy::Public => 0o644,
-            Secrecy::Private => 0o600,
-        };
+        let mode = secrecy.mode(None);
         let beside = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
@@ -88,12 +166,14 @@ impl Batch {
         Ok(())
     }
 
-    /// Puts each file in place, in the order of staging. One that replaces another keeps its readers.
-    pub(super) fn replace(self) -> Result<()> {
+    /// Puts each file in place, in the order of staging. One that replaces another keeps its readers, but for the group
+    /// that is given.
+    pub(super) fn replace(self, group: Option<Group>) -> Result<()> {
         for staged in &self.0 {
-            staged
-                .keep_readers()
-                .with_context(cannot("keep the owner and group of", &staged.target))?;
+            staged.keep_readers()?;
+            if let Some(group) = group {
+                group.read(staged.temporary.path(), staged.secrecy)?;
+            }
         }
         self.put(NamedTempFile::persist)
     }
@@ -116,15 +196,17 @@ impl Batch {
 impl Staged {
     /// Gives the new file the owner, the group and the mode of the one that it replaces, but never lets others read a
     /// secret, nor write anything.
-    fn keep_readers(&self) -> io::Result<()> {
+    fn keep_readers(&self) -> Result<()> {
         let old = match fs::metadata(&self.target) {
-            Ok(old) => old,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
+            old => old.with_context(cannot("read", &self.target))?,
         };
         let new = self.temporary.as_file().metadata()?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            chown(&self.temporary, Some(old.uid()), Some(old.gid()))?;
+        let (uid, gid) = (old.uid(), old.gid());
+        if (uid, gid) != (new.uid(), new.gid()) {
+            let what = format!("keep the owner {uid} and the group {gid} of");
+            chown(&self.temporary, Some(uid), Some(gid))
+                .map_err(not_permitted(what, &self.target))?;
         }
         let mode = match self.secrecy {
             Secrecy::Public => old.mode() & 0o644,
@@ -132,6 +214,7 @@ impl Staged {
             Secrecy::Private => 0o600,
         };
         fs::set_permissions(&self.temporary, Permissions::from_mode(0o600 | mode))
+            .with_context(cannot("write", &self.target))
     }
 }
 
@@ -162,7 +245,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.stage(&target, "new", Secrecy::Private).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "old");
-        batch.replace().unwrap();
+        batch.replace(None).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "new");
         assert_eq!(
             fs::metadata(&target).unwrap().permissions().mode() & 0o777,
@@ -194,7 +277,7 @@ mod tests {
             chown(&target, Some(uid), Some(gid)).unwrap();
             let mut batch = Batch::default();
             batch.stage(&target, "new", secrecy).unwrap();
-            batch.replace().unwrap();
+            batch.replace(None).unwrap();
             let new = fs::metadata(&target).unwrap();
             assert_eq!(fs::read_to_string(&target).unwrap(), "new");
             assert_eq!(

@@ -30,6 +30,7 @@ mod watch;
 pub use authority::{Authority, Revocation, Validity};
 pub(crate) use credentials::Holder;
 pub(crate) use directory::{Directory, Origin};
+pub(crate) use files::Group;
 pub use identity_name::IdentityName;
 pub use leaf::{KeyType, Leaf, LeafSpec, Purpose};
 pub use request::{Request, Usage};

@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use super::certificate::Certificate;
 use super::credentials::{Credentials, Holder};
 use super::{
-    Directory, IdentityName, LeafSpec, Origin, Request, Revocation, Revocations, Roster, Serial,
-    SigningRequest, TrustDomain, Validity,
+    Directory, Group, IdentityName, LeafSpec, Origin, Request, Revocation, Revocations, Roster,
+    Serial, SigningRequest, TrustDomain, Validity,
 };
 
 /// How long a revocation list may be used. Any `revoke` or `crl` makes a new one.
@@ -48,10 +48,11 @@ impl fmt::Display for Change {
 pub(super) fn init(
     path: &Path,
     roster: &Roster,
+    readers: Option<Group>,
     lifetime: Duration,
     now: OffsetDateTime,
 ) -> Result<(Origin, Vec<(IdentityName, Change)>)> {
-    let (directory, origin) = Directory::init(path, now)?;
+    let (directory, origin) = Directory::init(path, readers, now)?;
     let validity = leaf_validity(&directory, lifetime, now)?;
     let revocations = directory.revocations()?;
     let mut changes = Vec::new();
@@ -62,14 +63,17 @@ pub(super) fn init(
                 put(&directory, name, &spec, None)?;
                 Change::Issued(validity.not_after)
             }
-            Some(held) => match compare(&directory, &revocations, &held, &spec, now) {
-                Condition::Right(until) => Change::Kept(until),
-                Condition::Revoked(since) => Change::Revoked(since),
-                Condition::Wrong(why) => {
-                    put(&directory, name, &spec, held.request.as_ref())?;
-                    Change::Replaced(validity.not_after, why)
+            Some(held) => {
+                directory.share(name)?;
+                match compare(&directory, &revocations, &held, &spec, now) {
+                    Condition::Right(until) => Change::Kept(until),
+                    Condition::Revoked(since) => Change::Revoked(since),
+                    Condition::Wrong(why) => {
+                        put(&directory, name, &spec, held.request.as_ref())?;
+                        Change::Replaced(validity.not_after, why)
+                    }
                 }
-            },
+            }
         };
         changes.push((name.clone(), change));
     }
@@ -101,7 +105,10 @@ pub(super) fn issue(
             let key = |it: &SigningRequest| it.public_key().to_vec();
             let same_key = held.request.as_ref().map(key) == signing_request.map(key);
             match condition {
-                Condition::Right(until) if same_key => return Ok(Change::Kept(until)),
+                Condition::Right(until) if same_key => {
+                    directory.share(name)?;
+                    return Ok(Change::Kept(until));
+                }
                 Condition::Right(_) | Condition::Revoked(_) | Condition::Wrong(_) => {
                     bail!(
                         "{name} has a certificate already, and not this one; give --replace to replace it"
@@ -144,6 +151,7 @@ pub(super) fn renew(
     now: OffsetDateTime,
 ) -> Result<Change> {
     let (held, old) = leaf(directory, name)?;
+    directory.share(name)?;
     if let Some(at) = directory.revocations()?.of(old.serial()) {
         return Ok(Change::Revoked(at));
     }

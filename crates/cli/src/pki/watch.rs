@@ -9,7 +9,7 @@ use base::text::in_one_line;
 use time::OffsetDateTime;
 
 use super::operations::{self, Change};
-use super::{Directory, IdentityName};
+use super::{Directory, Group, IdentityName};
 
 /// An identity that is added meanwhile is seen after this at the latest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -21,6 +21,7 @@ pub(super) fn renew(
     path: &Path,
     names: &[IdentityName],
     lifetime: Option<Duration>,
+    readers: Option<Group>,
     out: &mut dyn Write,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -29,13 +30,17 @@ pub(super) fn renew(
     runtime.block_on(async {
         let mut stop = countersign::program::stop_signal()?;
         // The first round finds what is wrong with the command line; later ones outlive what passes.
-        let mut pause = report(round(path, names, lifetime)?, !names.is_empty(), out)?;
+        let mut pause = report(
+            round(path, names, lifetime, readers)?,
+            !names.is_empty(),
+            out,
+        )?;
         loop {
             tokio::select! {
                 () = stop.requested() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = match round(path, names, lifetime) {
+            pause = match round(path, names, lifetime, readers) {
                 Ok(done) => report(done, false, out)?,
                 Err(error) => {
                     writeln!(out, "will try again: {}", in_one_line(&*error))?;
@@ -54,9 +59,10 @@ fn round(
     path: &Path,
     names: &[IdentityName],
     lifetime: Option<Duration>,
+    readers: Option<Group>,
 ) -> Result<Vec<(IdentityName, Result<Renewal>)>> {
     let now = OffsetDateTime::now_utc();
-    let directory = Directory::open(path, now)?;
+    let directory = Directory::open(path, now)?.read_by(readers);
     let names = match names {
         [] => directory.identities()?,
         names => names.to_vec(),
@@ -74,6 +80,7 @@ fn renew_due(
     lifetime: Option<Duration>,
     now: OffsetDateTime,
 ) -> Result<Renewal> {
+    directory.share(name)?;
     let change = match operations::due(directory, name)? <= now {
         true => Some(operations::renew(directory, name, lifetime, now)?),
         false => None,

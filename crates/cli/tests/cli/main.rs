@@ -7,6 +7,7 @@ mod csr;
 mod export;
 mod faults;
 mod generators;
+mod group;
 mod lifecycle;
 mod openssl;
 mod platform;
