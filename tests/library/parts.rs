@@ -291,7 +291,7 @@ async fn a_forged_list_of_an_issuer_that_only_callers_present_leaves_the_last_go
         line["level"] == "WARN"
             && line["message"]
                 .as_str()
-                .is_some_and(|said| said.contains("whose certificate is in no file here"))
+                .is_some_and(|said| said.contains("is in no file here"))
     });
     let mut kept = watch(&channel(pki.trust("orders", Role::Client), server.address)).await;
     next(&mut kept).await.unwrap();

@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic::metadata::MetadataMap;
 use tonic_types::StatusExt;
 
-use crate::world::{Pki, Server, eventually_async, repository};
+use crate::world::{Pki, Server, repository};
 use harness::verdicts::{Verdict, verdict};
 
 const POLICY: &str = "tests/library/policy.json";
@@ -149,10 +149,9 @@ async fn a_policy_that_cannot_be_used_leaves_the_last_good_one_in_force() {
 
     // What comes next is taken as ever.
     files.put(without("watch", "spiffe://acme.test/orders").to_string());
-    eventually_async("the next good policy is in force", || async {
-        (verdict(&channel, WATCH, MetadataMap::new()).await != Verdict::Allow).then_some(())
-    })
-    .await;
+    server.log.wait(|line| line["message"] == "policy in force");
+    let denied = verdict(&channel, WATCH, MetadataMap::new()).await;
+    assert_eq!(denied.word(), "deny");
 }
 
 #[tokio::test(flavor = "multi_thread")]
