@@ -273,6 +273,47 @@ async fn a_caller_that_does_not_read_loses_its_connection_once_its_right_is_with
     frames::read_to_end(&mut never_reads).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_reads_a_part_of_a_response_only_loses_its_connection() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &["--unread-timeout", "200ms"]);
+    let text = [b'x'; 4000];
+    let message = [&[0x0a, 0xa0, 0x1f][..], &text].concat();
+    let length = u32::try_from(message.len()).unwrap();
+    let message = [&[0][..], &length.to_be_bytes(), &message].concat();
+    let whole = u32::try_from(message.len()).unwrap();
+    for (window, is_cut) in [(1, true), (whole - 1, true), (whole, false)] {
+        let ended = || {
+            let cut = [("reason", "RESPONSE_UNREAD")];
+            Scrape::of(server.admin).sum("tls_connections_ended_total", &cut)
+        };
+        let before = ended();
+        let tls = raw::handshake(&pki, "orders", server.address, &[b"h2"]).await;
+        let mut tls = tls.unwrap();
+        let request = [
+            frames::opening(window),
+            frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &frames::call(ECHO)),
+            frames::frame(frames::DATA, frames::END_STREAM, 1, &message),
+        ];
+        tls.write_all(&request.concat()).await.unwrap();
+        if is_cut {
+            frames::read_to_end(&mut tls).await;
+            eventually("it is cut", || (ended() > before).then_some(()));
+            continue;
+        }
+        // Its trailers come, and it stays.
+        let is_end = |kind, flags| kind == frames::HEADERS && flags & frames::END_STREAM != 0;
+        loop {
+            let (kind, flags, ..) = frames::read_frame(&mut tls).await.unwrap();
+            if is_end(kind, flags) {
+                break;
+            }
+        }
+        assert_eq!(ended(), before, "window {window}");
+    }
+}
+
+const ECHO: &str = "/countersign.test.v1.EchoService/Echo";
 const WATCH: &str = "/countersign.test.v1.EchoService/Watch";
 
 /// A connection of orders with a window of 0, so that not even the end of its call could be sent.

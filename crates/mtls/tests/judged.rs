@@ -14,6 +14,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
+use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
@@ -587,21 +588,123 @@ fn other_signature(certificate: &CertificateDer<'_>) -> CertificateDer<'static> 
     while other[0] == 0 && other[1] < 0x80 {
         other.remove(0);
     }
-    let tlv = |tag: u8, content: &[u8]| {
-        let length = content.len();
-        match u8::try_from(length).unwrap_or(u8::MAX) {
-            short @ ..0x80 => [&[tag, short], content].concat(),
-            _ => {
-                let length = u16::try_from(length).unwrap().to_be_bytes();
-                [&[tag, 0x82, length[0], length[1]], content].concat()
-            }
-        }
-    };
     let signature = tlv(0x30, &[tlv(2, r), tlv(2, &other)].concat());
-    let signature = tlv(3, &[&[0], signature.as_slice()].concat());
+    certificate_of(parsed.tbs_certificate.as_ref(), &signature)
+}
+
+/// An element of DER.
+fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    match u8::try_from(length).unwrap_or(u8::MAX) {
+        short @ ..0x80 => [&[tag, short], content].concat(),
+        _ => {
+            let length = u16::try_from(length).unwrap().to_be_bytes();
+            [&[tag, 0x82, length[0], length[1]], content].concat()
+        }
+    }
+}
+
+/// What is signed, with a signature of it by ECDSA with SHA-256.
+fn certificate_of(signed: &[u8], signature: &[u8]) -> CertificateDer<'static> {
     let algorithm = tlv(0x30, &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]);
-    let signed = parsed.tbs_certificate.as_ref();
+    let signature = tlv(3, &[&[0], signature].concat());
     CertificateDer::from(tlv(0x30, &[signed, &algorithm, &signature].concat()))
+}
+
+/// The certificate with another subject, signed anew by its issuer.
+fn with_subject(
+    certificate: &CertificateDer<'_>,
+    subject: &[u8],
+    issuer: &KeyPair,
+) -> CertificateDer<'static> {
+    const SUBJECT: usize = 5;
+    let (_, parsed) = X509Certificate::from_der(certificate).unwrap();
+    let (_, signed) = Any::from_der(parsed.tbs_certificate.as_ref()).unwrap();
+    let (mut parts, mut left) = (Vec::new(), signed.data);
+    while !left.is_empty() {
+        let (rest, _) = Any::from_der(left).unwrap();
+        parts.push(left[..left.len() - rest.len()].to_vec());
+        left = rest;
+    }
+    parts[SUBJECT] = subject.to_vec();
+    let signed = tlv(0x30, &parts.concat());
+    certificate_of(&signed, &issuer.sign(&signed).unwrap())
+}
+
+#[test]
+fn a_name_that_parsers_read_in_part_only_is_refused() {
+    let root_key = KeyPair::generate().unwrap();
+    let root_params = authority("root", 10 * DAY);
+    let root_pem = root_params.self_signed(&root_key).unwrap().pem();
+    let root = Issuer::new(root_params, root_key);
+    let acme = directory_name(&[(DnType::OrganizationName, "Acme")]);
+    let under = GeneralSubtree::DirectoryName(acme);
+    // O, as it is in a certificate.
+    let attribute = |value: &[u8]| tlv(0x30, &[&[6, 3, 0x55, 4, 10][..], &tlv(12, value)].concat());
+    let relative = |attributes: &[Vec<u8>]| tlv(0x31, &attributes.concat());
+    let (inside, outside) = (attribute(b"Acme"), attribute(b"Mallory"));
+    let [acme, mallory] = [&inside, &outside].map(|one| relative(std::slice::from_ref(one)));
+    let (empty, null) = (tlv(0x31, &[]), vec![5, 0]);
+    for (what, parts, constrained, free) in [
+        ("a name", vec![acme.clone()], "accepted", "accepted"),
+        (
+            "a name outside",
+            vec![mallory.clone()],
+            "CERTIFICATE_MALFORMED",
+            "accepted",
+        ),
+    ]
+    .into_iter()
+    .chain(
+        [
+            ("an empty set", vec![empty.clone(), mallory.clone()]),
+            (
+                "an empty set within",
+                vec![acme.clone(), empty, mallory.clone()],
+            ),
+            ("no set", vec![null.clone(), mallory.clone()]),
+            ("no set at the end", vec![acme.clone(), null]),
+            ("a sequence for a set", vec![tlv(0x30, &outside)]),
+            (
+                "an empty sequence",
+                vec![relative(&[tlv(0x30, &[]), outside.clone()])],
+            ),
+            (
+                "an empty sequence within",
+                vec![relative(&[inside.clone(), tlv(0x30, &[]), outside])],
+            ),
+            (
+                "a type and two values",
+                vec![relative(&[tlv(
+                    0x30,
+                    &[&[6, 3, 0x55, 4, 10][..], &tlv(12, b"Acme"), &tlv(12, b"b")].concat(),
+                )])],
+            ),
+        ]
+        .map(|(what, parts)| {
+            (
+                what,
+                parts,
+                "CERTIFICATE_MALFORMED",
+                "CERTIFICATE_MALFORMED",
+            )
+        }),
+    ) {
+        for (is_constrained, expected) in [(true, constrained), (false, free)] {
+            let mut params = authority("issuing", 10 * DAY);
+            let under = std::slice::from_ref(&under);
+            params.name_constraints = is_constrained.then(|| constraints(under, &[]));
+            let key = KeyPair::generate().unwrap();
+            let intermediate = params.signed_by(&key, &root).unwrap();
+            let issuer = Issuer::new(params, &key);
+            let leaf = leaf(7, &[]).signed_by(&KeyPair::generate().unwrap(), &issuer);
+            let leaf = leaf.unwrap();
+            let leaf = with_subject(leaf.der(), &tlv(0x30, &parts.concat()), &key);
+            let chain = [leaf, intermediate.der().clone()];
+            let judged = verdict(&root_pem, &[], &chain);
+            assert_eq!(judged, expected, "{what}, constrained: {is_constrained}");
+        }
+    }
 }
 
 #[test]

@@ -36,6 +36,7 @@ struct Inventory {
     #[arg(
         long,
         env = "APP_DATA_FILE",
+        hide_env_values = true,
         default_value = "data/inventory.redb",
         value_name = "FILE|URL"
     )]

@@ -98,10 +98,18 @@ pub async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> End {
 
 /// The kind, the stream and the payload of the next frame.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, u32, Vec<u8>)> {
+    let (kind, _, id, payload) = read_frame(stream).await?;
+    Ok((kind, id, payload))
+}
+
+/// The kind, the flags, the stream and the payload of the next frame.
+pub async fn read_frame(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await?;
-    let [a, b, c, kind, _, id @ ..] = head;
+    let [a, b, c, kind, flags, id @ ..] = head;
     let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]).try_into().unwrap()];
     stream.read_exact(&mut payload).await?;
-    Ok((kind, u32::from_be_bytes(id), payload))
+    Ok((kind, flags, u32::from_be_bytes(id), payload))
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -86,15 +86,15 @@ impl std::str::FromStr for Group {
 impl Group {
     /// Lets the group, and nobody else but the owner, into a directory.
     pub(super) fn enter(self, directory: &Path) -> Result<()> {
-        let old = fs::metadata(directory).with_context(cannot("read", directory))?;
-        self.take(directory, &old, 0o750)
+        let (handle, old) = open_itself(directory).with_context(cannot("read", directory))?;
+        self.take(directory, &handle, &old, 0o750)
     }
 
     /// Lets the group read a file, if there is one. A key that others could read stays as it is: it has to be replaced.
     pub(super) fn read(self, file: &Path, secrecy: Secrecy) -> Result<()> {
-        match fs::metadata(file) {
-            Ok(old) if secrecy == Secrecy::Private && old.mode() & OTHERS != 0 => Ok(()),
-            Ok(old) => self.take(file, &old, secrecy.mode(Some(self))),
+        match open_itself(file) {
+            Ok((_, old)) if secrecy == Secrecy::Private && old.mode() & OTHERS != 0 => Ok(()),
+            Ok((handle, old)) => self.take(file, &handle, &old, secrecy.mode(Some(self))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             error => error.map(drop).with_context(cannot("read", file)),
         }
@@ -109,19 +109,34 @@ impl Group {
     }
 
     /// The group first, so that no other one has access meanwhile.
-    fn take(self, path: &Path, old: &Metadata, mode: u32) -> Result<()> {
+    fn take(self, path: &Path, handle: &File, old: &Metadata, mode: u32) -> Result<()> {
         let Self(group) = self;
         if old.gid() != group {
             let what = format!("make {group} the group of");
-            chown(path, None, Some(group)).map_err(not_permitted(what, path))?;
+            fchown(handle, None, Some(group)).map_err(not_permitted(what, path))?;
         }
         if old.mode() & 0o7777 != mode {
             let mode = Permissions::from_mode(mode);
             let what = "change the mode of".to_owned();
-            fs::set_permissions(path, mode).map_err(not_permitted(what, path))?;
+            let changed = handle.set_permissions(mode);
+            changed.map_err(not_permitted(what, path))?;
         }
         Ok(())
     }
+}
+
+/// Opens what is at `path` itself, and nothing that a link there leads to: its directory may be another user's.
+fn open_itself(path: &Path) -> io::Result<(File, Metadata)> {
+    let there = fs::symlink_metadata(path)?;
+    if !there.is_dir() && !(there.is_file() && there.nlink() == 1) {
+        return Err(io::Error::other("it is a link, or no regular file"));
+    }
+    let handle = File::open(path)?;
+    let opened = handle.metadata()?;
+    if (opened.dev(), opened.ino()) != (there.dev(), there.ino()) {
+        return Err(io::Error::other("it was replaced meanwhile"));
+    }
+    Ok((handle, opened))
 }
 
 /// Files to be put in place together. Each is written beside its target first; one that is not put in place is removed.

@@ -197,7 +197,11 @@ impl OpenResponse {
             }
             self.could_go_on(true);
         }
-        Watched { body, call: self }
+        Watched {
+            body,
+            last_byte: None,
+            call: self,
+        }
     }
 }
 
@@ -215,10 +219,17 @@ impl Drop for OpenResponse {
     }
 }
 
+/// Bytes of one piece that may wait for the caller after its call has ended.
+const UNREAD_AFTER_CALL: usize = 1 << 10;
+
 /// The body of [`OpenResponse::watch`].
+///
+/// hyper gives a piece to h2 once the window has room for one byte of it, and asks for the next piece at once. So the last
+/// byte of a long piece is a piece of its own: what follows it waits until the caller has granted all the rest.
 #[derive(Debug)]
 pub(crate) struct Watched<B> {
     body: B,
+    last_byte: Option<Bytes>,
     call: OpenResponse,
 }
 
@@ -233,17 +244,30 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(last) = self.last_byte.take() {
+            self.call.could_go_on(true);
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(data) = frame.data_mut()
+            && data.len() > UNREAD_AFTER_CALL
+        {
+            self.last_byte = Some(data.split_off(data.len() - 1));
+        }
         self.call
             .could_go_on(matches!(polled, Poll::Ready(Some(Ok(_)))));
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.last_byte.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.last_byte {
+            Some(_) => SizeHint::default(),
+            None => self.body.size_hint(),
+        }
     }
 }

@@ -11,14 +11,16 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
-use crate::trust::names;
+use crate::trust::names::{self, elements};
 
 const NAME_CONSTRAINTS: &str = "2.5.29.30";
+const ALTERNATIVE_NAME: &str = "2.5.29.17";
 const EMAIL_ADDRESS: &str = "1.2.840.113549.1.9.1";
 /// The tags of the forms of names, in an encoding.
 const DIRECTORY_NAME: u8 = 0xa4;
 const EDI_PARTY_NAME: u8 = 0xa5;
 const RFC822_NAME: u32 = 1;
+const DIRECTORY: u32 = 4;
 
 /// The chain as webpki is shown it, and what it was not shown of it.
 #[derive(Debug, Default)]
@@ -128,6 +130,9 @@ impl Subtrees {
                 .subject_alternative_name()
                 .map_err(|_malformed| webpki::Error::MalformedExtensions)?;
             let alternative = alternative.iter().flat_map(|it| &it.value.general_names);
+            if !are_whole(certificate) {
+                return Err(webpki::Error::BadDer);
+            }
             let mut names = Vec::new();
             for name in alternative {
                 match name {
@@ -157,8 +162,8 @@ impl Subtrees {
         let is_in = |subtree: &Vec<Vec<u8>>| relative.starts_with(subtree);
         let permitted = self.permitted.is_empty() || self.permitted.iter().any(is_in);
         let excluded = self.excluded.iter().any(is_in)
-            // What is no text cannot be compared with it.
-            || (!self.excluded.is_empty() && !names::is_text(name));
+            // What is no text cannot be compared.
+            || !names::is_text(name);
         let has_mail = || {
             let mut attributes = name.iter_attributes();
             attributes.any(|it| it.attr_type().to_id_string() == EMAIL_ADDRESS)
@@ -184,17 +189,20 @@ fn retagged(der: &[u8]) -> Option<(Vec<u8>, std::ops::Range<usize>, Subtrees)> {
     let place = |part: &[u8]| part.as_ptr().addr().checked_sub(der.as_ptr().addr());
     let mut shown = der.to_vec();
     let mut subtrees = Subtrees::default();
-    for kind in parts(only(extension.value)?.data)? {
+    for kind in elements(only(extension.value)?.data)? {
         let list = match kind.tag().0 {
             0 => &mut subtrees.permitted,
             1 => &mut subtrees.excluded,
             _ => return None,
         };
-        for subtree in parts(kind.data)? {
+        for subtree in elements(kind.data)? {
             let base = only(subtree.data)?;
             let tag = shown.get_mut(place(subtree.data)?)?;
             match *tag {
                 DIRECTORY_NAME => {
+                    if !names::is_whole(only(base.data)?.data) {
+                        return None;
+                    }
                     let ([], name) = X509Name::from_der(base.data).ok()? else {
                         return None;
                     };
@@ -213,23 +221,27 @@ fn retagged(der: &[u8]) -> Option<(Vec<u8>, std::ops::Range<usize>, Subtrees)> {
     (subtrees != Subtrees::default()).then(|| (shown, start..start + signed.len(), subtrees))
 }
 
+/// Whether the directory names among the alternative names are whole.
+fn are_whole(certificate: &X509Certificate<'_>) -> bool {
+    let mut extensions = certificate.extensions().iter();
+    let Some(extension) = extensions.find(|it| it.oid.to_id_string() == ALTERNATIVE_NAME) else {
+        return true;
+    };
+    let names = only(extension.value).and_then(|it| elements(it.data));
+    names.is_some_and(|names| {
+        let is_directory =
+            |it: &&Any<'_>| it.class() == Class::ContextSpecific && it.tag().0 == DIRECTORY;
+        let is_whole = |it: &Any<'_>| only(it.data).is_some_and(|it| names::is_whole(it.data));
+        names.iter().filter(is_directory).all(is_whole)
+    })
+}
+
 /// The one element that an encoding consists of.
 fn only(der: &[u8]) -> Option<Any<'_>> {
     match Any::from_der(der).ok()? {
         ([], element) => Some(element),
         _ => None,
     }
-}
-
-/// The elements of a sequence, by its content.
-fn parts(mut content: &[u8]) -> Option<Vec<Any<'_>>> {
-    let mut parts = Vec::new();
-    while !content.is_empty() {
-        let (rest, part) = Any::from_der(content).ok()?;
-        parts.push(part);
-        content = rest;
-    }
-    Some(parts)
 }
 
 #[cfg(test)]

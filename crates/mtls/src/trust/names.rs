@@ -1,7 +1,7 @@
 //! Whether two distinguished names are equal, regardless of their encoding (RFC 5280 §7.1).
 //! It is used for revocation, name constraints and messages. webpki compares names byte for byte, so no path is built by this rule.
 
-use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::asn1_rs::{Any, Class, Tag};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{RelativeDistinguishedName, X509Name};
 
@@ -71,6 +71,34 @@ pub(crate) fn is_text(name: &X509Name<'_>) -> bool {
         .all(|attribute| text(attribute.attr_value()).is_some())
 }
 
+/// Whether `content` is the content of a name, to its last byte: sets of pairs of a type and a value (RFC 5280 §4.1.2.4).
+/// The parsers of names stop without an error at what is none.
+pub(crate) fn is_whole(content: &[u8]) -> bool {
+    let is_universal = |it: &Any<'_>, tag| it.class() == Class::Universal && it.tag() == tag;
+    let is_attribute = |it: &Any<'_>| {
+        is_universal(it, Tag::Sequence)
+            && it.header.is_constructed()
+            && matches!(elements(it.data).as_deref(), Some([kind, _]) if is_universal(kind, Tag::Oid))
+    };
+    let is_relative = |it: &Any<'_>| {
+        is_universal(it, Tag::Set)
+            && it.header.is_constructed()
+            && elements(it.data).is_some_and(|it| !it.is_empty() && it.iter().all(is_attribute))
+    };
+    elements(content).is_some_and(|it| it.iter().all(is_relative))
+}
+
+/// The elements that an encoding consists of.
+pub(crate) fn elements(mut content: &[u8]) -> Option<Vec<Any<'_>>> {
+    let mut elements = Vec::new();
+    while !content.is_empty() {
+        let (rest, element) = Any::from_der(content).ok()?;
+        elements.push(element);
+        content = rest;
+    }
+    Some(elements)
+}
+
 fn push(out: &mut Vec<u8>, part: &[u8]) {
     out.extend_from_slice(&part.len().to_be_bytes());
     out.extend_from_slice(part);
@@ -83,7 +111,9 @@ fn of_value(value: &Any<'_>) -> Vec<u8> {
             format!("T{}", words.join(" ")).into_bytes()
         }
         None => {
-            let mut bytes = format!("B{}:", value.tag().0).into_bytes();
+            let (class, is_constructed) = (value.class(), value.header.is_constructed());
+            let kind = format!("B{class:?}{is_constructed}{}:", value.tag().0);
+            let mut bytes = kind.into_bytes();
             bytes.extend_from_slice(value.data);
             bytes
         }
@@ -91,6 +121,9 @@ fn of_value(value: &Any<'_>) -> Vec<u8> {
 }
 
 fn text(value: &Any<'_>) -> Option<String> {
+    if value.class() != Class::Universal || value.header.is_constructed() {
+        return None;
+    }
     let bytes = value.data;
     match value.tag() {
         Tag::Utf8String => String::from_utf8(bytes.to_vec()).ok(),

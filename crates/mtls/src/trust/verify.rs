@@ -13,8 +13,8 @@ use rustls::pki_types::{
     CertificateDer, Der, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
 };
 use webpki::{
-    EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
-    UnknownStatusPolicy, VerifiedPath,
+    Cert, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -26,7 +26,7 @@ use crate::trust::explain::{self, refusal};
 use crate::trust::issuers::Issuers;
 use crate::trust::lists::ListInForce;
 use crate::trust::name_constraints::Shown;
-use crate::trust::names::canonical;
+use crate::trust::names::{canonical, is_whole};
 use crate::trust::parsed::{ParsedLeaf, check_authority};
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
 use crate::trust::server_identity::ServerIdentity;
@@ -138,6 +138,14 @@ impl Authorities {
                 usage(role),
                 revocation,
                 Some(&|path: &VerifiedPath<'_>| {
+                    let end: &Cert<'_> = path.end_entity();
+                    for certificate in std::iter::once(end).chain(path.intermediate_certificates())
+                    {
+                        let names = [certificate.issuer(), certificate.subject()];
+                        if !names.into_iter().all(is_whole) {
+                            return Err(webpki::Error::BadDer);
+                        }
+                    }
                     let root = root_of(path.anchor(), &roots);
                     let leaf = std::iter::once(path.end_entity().der());
                     let authorities = path.intermediate_certificates().map(|cert| cert.der());
