@@ -102,6 +102,25 @@ fn what_is_kept_is_shared_too() {
 }
 
 #[test]
+fn what_a_link_in_the_directory_of_an_identity_leads_to_is_left_alone() {
+    let sandbox = Sandbox::with_identities();
+    let group = permitted(&sandbox).to_string();
+    sandbox.succeed(&["pki", "init"]);
+    fs::write(sandbox.path("secret"), "not of the PKI").unwrap();
+    set_mode(&sandbox, "secret", 0o600);
+    let before = readers(&sandbox, "secret");
+    let place = sandbox.path("certs/orders/crl.pem");
+    std::os::unix::fs::symlink(sandbox.path("secret"), &place).unwrap();
+    let refused = sandbox.run(&["pki", "renew", "orders", "--group", &group]);
+    assert_ne!(refused.code, 0, "{}", refused.err);
+    assert_eq!(readers(&sandbox, "secret"), before);
+    fs::remove_file(&place).unwrap();
+    fs::hard_link(sandbox.path("secret"), place).unwrap();
+    sandbox.run(&["pki", "renew", "orders", "--group", &group]);
+    assert_eq!(readers(&sandbox, "secret"), before);
+}
+
+#[test]
 fn a_renewal_shares_what_it_renews_and_a_watch_what_is_not_yet_due() {
     let sandbox = Sandbox::with_pki();
     let gid = permitted(&sandbox);
