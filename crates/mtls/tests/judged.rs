@@ -662,8 +662,8 @@ fn a_name_that_parsers_read_in_part_only_is_refused() {
                 "an empty set within",
                 vec![acme.clone(), empty, mallory.clone()],
             ),
-            ("no set", vec![null.clone(), mallory.clone()]),
-            ("no set at the end", vec![acme.clone(), null]),
+            ("no set", vec![null.clone(), mallory]),
+            ("no set at the end", vec![acme, null]),
             ("a sequence for a set", vec![tlv(0x30, &outside)]),
             (
                 "an empty sequence",
@@ -671,7 +671,7 @@ fn a_name_that_parsers_read_in_part_only_is_refused() {
             ),
             (
                 "an empty sequence within",
-                vec![relative(&[inside.clone(), tlv(0x30, &[]), outside])],
+                vec![relative(&[inside, tlv(0x30, &[]), outside])],
             ),
             (
                 "a type and two values",

@@ -128,7 +128,8 @@ impl Group {
 /// Opens what is at `path` itself, and nothing that a link there leads to: its directory may be another user's.
 fn open_itself(path: &Path) -> io::Result<(File, Metadata)> {
     let there = fs::symlink_metadata(path)?;
-    if !there.is_dir() && !(there.is_file() && there.nlink() == 1) {
+    let is_one_file = there.is_file() && there.nlink() == 1;
+    if !there.is_dir() && !is_one_file {
         return Err(io::Error::other("it is a link, or no regular file"));
     }
     let handle = File::open(path)?;
