@@ -442,8 +442,10 @@ fn a_check_takes_its_flags_on_either_side_and_finds_a_data_file_that_cannot_be_w
 fn a_process_that_gets_no_threads_says_so() {
     let pki = pki();
     let mut limited = in_repository(Command::new("sh"));
-    // Each thread takes address space, of which there is not enough for all.
+    // The stack of a thread takes a quarter of the address space, so that what is left when there is none for another is
+    // enough to say so.
     limited
+        .env("RUST_MIN_STACK", (1 << 30).to_string())
         .args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\""])
         .arg(program("server"))
         .arg("--tls-dir")
