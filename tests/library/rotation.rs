@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use cli::pki::Authority;
 use harness::echo::Echo;
 use http::Request;
+use http_body_util::BodyExt as _;
 use identity::{Peer, Role};
 use mtls::{Channel, Limits, Trust};
 use test_contract::v1::echo_service_client::EchoServiceClient;
@@ -250,10 +251,10 @@ async fn noting(
     let response = routes.oneshot(request).await?;
     // Held by the body, and dropped with it.
     Ok(response.map(|body| {
-        base::call::until_body(body, async move {
-            let _over = over;
-            std::future::pending().await
-        })
+        Body::new(body.map_frame(move |frame| {
+            let _held = &over;
+            frame
+        }))
     }))
 }
 

@@ -81,13 +81,32 @@ impl TraceContext {
     /// Makes this span the parent of the request with these headers.
     pub fn write(&self, headers: &mut HeaderMap) {
         // Digits and hyphens are visible ASCII.
-        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+        if let Ok(mut value) = HeaderValue::from_bytes(&self.digits()) {
+            // It is never repeated, so HPACK must not index it (RFC 7541 §6.2.3).
+            value.set_sensitive(true);
             headers.insert(TRACEPARENT, value);
         }
         match &self.state {
             Some(state) => headers.insert(TRACESTATE, state.clone()),
             None => headers.remove(TRACESTATE),
         };
+    }
+
+    /// The value of `traceparent`.
+    fn digits(&self) -> [u8; 55] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let numbers = [
+            (3, 32, self.trace_id),
+            (36, 16, self.span_id.into()),
+            (53, 2, self.flags.into()),
+        ];
+        for (at, len, mut number) in numbers {
+            for digit in text.iter_mut().skip(at).take(len).rev() {
+                *digit = HEXADECIMAL[(number & 0xf) as usize];
+                number >>= 4;
+            }
+        }
+        text
     }
 
     /// The trace, 32 hexadecimal digits.
@@ -121,13 +140,7 @@ impl TraceContext {
 /// The value of `traceparent`.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            trace_id,
-            span_id,
-            flags,
-            ..
-        } = self;
-        write!(f, "00-{trace_id:032x}-{span_id:016x}-{flags:02x}")
+        f.write_str(&String::from_utf8_lossy(&self.digits()))
     }
 }
 
@@ -164,6 +177,8 @@ fn parse(value: &[u8]) -> Option<TraceContext> {
         state: None,
     })
 }
+
+const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
 
 fn hexadecimal(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number: u128, digit| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tonic::Status;
 
 /// A malformed `grpc-timeout` header.
@@ -31,6 +31,22 @@ pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, MalformedTimeout
     }
 }
 
+/// The value of `grpc-timeout` for a call that may take so long: whole milliseconds, or seconds where eight digits do
+/// not hold them. It is rounded up, as other clients do, so that the same value recurs and HPACK can index it.
+pub fn timeout_value(timeout: Duration) -> HeaderValue {
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    let value = if millis <= MAX_AMOUNT {
+        format!("{millis}m")
+    } else {
+        format!("{}S", millis.div_ceil(1_000).min(MAX_AMOUNT))
+    };
+    // Digits and a letter are visible ASCII.
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("0m"))
+}
+
+/// The largest amount that eight digits hold.
+const MAX_AMOUNT: u128 = 99_999_999;
+
 fn parse(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -51,6 +67,21 @@ fn parse(value: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timeout_is_written_in_whole_units_and_never_shorter() {
+        for (timeout, written) in [
+            (Duration::ZERO, "0m"),
+            (Duration::from_nanos(1), "1m"),
+            (Duration::from_secs(5), "5000m"),
+            (Duration::from_secs(5) - Duration::from_nanos(1), "5000m"),
+            (Duration::from_millis(99_999_999), "99999999m"),
+            (Duration::from_nanos(99_999_999_000_001), "100000S"),
+            (Duration::MAX, "99999999S"),
+        ] {
+            assert_eq!(timeout_value(timeout), written, "{timeout:?}");
+        }
+    }
 
     #[test]
     fn timeouts_are_read_as_the_protocol_writes_them() {

@@ -23,16 +23,6 @@ pub fn until<F>(call: F, end: impl Future<Output = Status> + Send + 'static) -> 
     }
 }
 
-/// Passes `body` on until `end` resolves, then ends it with the status as trailers.
-pub fn until_body(body: Body, end: impl Future<Output = Status> + Send + 'static) -> Body {
-    Body::new(UntilBody {
-        state: UntilState::Open {
-            body,
-            end: Box::pin(end),
-        },
-    })
-}
-
 /// The future of [`until`].
 #[must_use = "a call runs when it is polled"]
 pub struct Until<F> {
@@ -80,7 +70,7 @@ impl<F> std::fmt::Debug for Until<F> {
     }
 }
 
-/// The body of [`until_body`].
+/// A body that ends when `end` resolves, with the status as trailers.
 struct UntilBody {
     state: UntilState,
 }

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base::backoff::Backoff;
+use base::call::timeout_value;
+use http::HeaderMap;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, sleep};
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
@@ -125,27 +127,24 @@ impl Attempt {
     /// A request with what is left of the time for the call, and with the number of attempts before this one.
     pub fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        self.mark_parts(&mut request);
+        self.mark_headers(request.metadata_mut().as_mut());
+        request.extensions_mut().insert(self.id.clone());
         request
     }
 
     /// Does the same for a request that is made already.
     pub(crate) fn mark<B>(&self, request: &mut http::Request<B>) {
-        let mut marks = Request::new(());
-        self.mark_parts(&mut marks);
-        let (metadata, extensions, ()) = marks.into_parts();
-        request.headers_mut().extend(metadata.into_headers());
-        request.extensions_mut().extend(extensions);
+        self.mark_headers(request.headers_mut());
+        request.extensions_mut().insert(self.id.clone());
     }
 
-    fn mark_parts<M>(&self, request: &mut Request<M>) {
-        request.extensions_mut().insert(self.id.clone());
+    fn mark_headers(&self, headers: &mut HeaderMap) {
         if let Some(deadline) = self.deadline {
-            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.saturating_duration_since(Instant::now());
+            headers.insert("grpc-timeout", timeout_value(left));
         }
         if self.previous > 0 {
-            let previous = MetadataValue::from(self.previous);
-            request.metadata_mut().insert(PREVIOUS_ATTEMPTS, previous);
+            headers.insert(PREVIOUS_ATTEMPTS, self.previous.into());
         }
     }
 

@@ -6,27 +6,27 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, header};
+use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::task::coop::consume_budget;
-use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
 use crate::client::balance;
-use crate::client::dial::{Dialer, OpenConnection};
+use crate::client::dial::{Dialer, InFlight, OpenConnection};
 use crate::client::endpoint::{Endpoint, EndpointState};
 use crate::client::options::ChannelOptions;
 use crate::client::replay::Replay;
 use crate::client::resolve::{self, Addresses};
-use crate::client::response::{self, Progress};
+use crate::client::response::{self, Progress, ResponseBody};
 use crate::client::target::Target;
 use crate::trust::live::Trust;
 use crate::trust::server_identity::ServerIdentity;
@@ -106,23 +106,30 @@ pub fn connect_any(
 
 impl Channel {
     async fn send(self, request: Request<Body>) -> Result<Response<Body>, Status> {
-        let deadline = response::deadline(request.headers())?;
-        let send = self.send_until_processed(request, deadline);
-        match deadline {
-            Some(at) => timeout_at(at, send)
-                .await
-                .unwrap_or_else(|_late| Err(response::deadline_exceeded())),
-            None => send.await,
-        }
+        let mut deadline = response::deadline(request.headers())?;
+        let sent = {
+            let send = pin!(self.send_until_processed(request));
+            match &mut deadline {
+                Some(deadline) => tokio::select! {
+                    biased;
+                    sent = send => sent?,
+                    () = deadline => return Err(response::deadline_exceeded()),
+                },
+                None => send.await?,
+            }
+        };
+        let (response, in_flight) = sent;
+        Ok(response.map(|incoming| Body::new(ResponseBody::new(incoming, in_flight, deadline))))
     }
 
     async fn send_until_processed(
         &self,
         request: Request<Body>,
-        deadline: Option<Instant>,
-    ) -> Result<Response<Body>, Status> {
+    ) -> Result<(Response<Incoming>, InFlight), Status> {
         let (mut parts, body) = request.into_parts();
         parts.headers.insert(header::USER_AGENT, USER_AGENT);
+        // Nothing below reads them, and each attempt would copy them.
+        parts.extensions.clear();
         let replay = Replay::new(body);
         let mut refused = parts.headers.contains_key(PREVIOUS_ATTEMPTS);
         let mut unsent = 0;
@@ -133,28 +140,17 @@ impl Channel {
             })?;
             parts.uri = absolute(&connection, &parts.uri)?;
             let request = Request::from_parts(parts.clone(), body);
-            let ending = connection.ending();
-            let sent = tokio::select! {
-                sent = connection.send(request) => sent,
-                refusal = response::lost(ending.clone()) => return Err(response::server_no_longer_accepted(&refusal)),
-            };
+            let sent = connection.send(request).await;
             connection.record.observe(match &sent {
                 Ok((response, _)) => response::is_served(response),
                 Err(_) => false,
             });
             match sent {
                 Ok((response, in_flight)) => {
-                    if let Some(status) = response::not_grpc(&response, connection.address) {
-                        return Err(status);
-                    }
-                    let last_words = connection.last_words;
-                    return Ok(response.map(|incoming| {
-                        let from = response::Sender {
-                            address: connection.address,
-                            last_words,
-                        };
-                        response::body(incoming, from, in_flight, ending, deadline)
-                    }));
+                    return match response::not_grpc(&response, connection.address) {
+                        Some(status) => Err(status),
+                        None => Ok((response, in_flight)),
+                    };
                 }
                 Err(error) => {
                     match response::progress(&error) {
@@ -162,11 +158,7 @@ impl Channel {
                         // Once: the caller's retry policy has pauses, and so does not flood a server that refuses again.
                         Progress::Refused if !refused => refused = true,
                         Progress::NeverSent | Progress::Refused | Progress::Unknown => {
-                            let from = response::Sender {
-                                address: connection.address,
-                                last_words: connection.last_words,
-                            };
-                            return Err(response::status(error.error(), &from));
+                            return Err(response::status(error.error(), &connection));
                         }
                     }
                     self.shared.trust.counts().resent.inc();
@@ -176,11 +168,21 @@ impl Channel {
     }
 
     /// The less busy of two usable connections picked at random ("power of two choices"), or the first one available.
-    async fn connection(&self) -> Result<OpenConnection, Status> {
-        let wait_for_ready = self.shared.wait_for_ready;
-        let mut addresses = self.shared.addresses.clone();
+    async fn connection(&self) -> Result<Arc<OpenConnection>, Status> {
         // A caller that retries in a loop must not block the task that connects.
         consume_budget().await;
+        if let Addresses::Known(endpoints) = &*self.shared.addresses.borrow()
+            && let Some(connection) = balance::pick(ready(endpoints))
+        {
+            return Ok(connection);
+        }
+        self.awaited_connection().await
+    }
+
+    /// The first connection available.
+    async fn awaited_connection(&self) -> Result<Arc<OpenConnection>, Status> {
+        let wait_for_ready = self.shared.wait_for_ready;
+        let mut addresses = self.shared.addresses.clone();
         loop {
             let known = addresses.borrow_and_update().clone();
             let endpoints = match known {
@@ -219,6 +221,16 @@ impl Channel {
             }
         }
     }
+}
+
+fn ready(endpoints: &[Endpoint]) -> Vec<Arc<OpenConnection>> {
+    let states = endpoints.iter().map(Endpoint::state);
+    states
+        .filter_map(|state| match state {
+            EndpointState::Ready(connection) => Some(connection),
+            EndpointState::Idle | EndpointState::Connecting | EndpointState::Failed(_) => None,
+        })
+        .collect()
 }
 
 /// The target of a request, in the form that HTTP/2 wants it.

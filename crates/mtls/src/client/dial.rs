@@ -24,7 +24,7 @@ use tracing::debug;
 use crate::client::options::ChannelOptions;
 use crate::client::record::Record;
 use crate::client::target::Target;
-use crate::client::wire::{LastMessage, LastWords, Wire};
+use crate::client::wire::{Cut, LastMessage, LastWords, Wire};
 use crate::codes;
 use crate::counts::CountedConnection;
 use crate::events;
@@ -150,7 +150,10 @@ impl Dialer {
         }
     }
 
-    pub(crate) async fn dial(&self, address: SocketAddr) -> Result<OpenConnection, ConnectError> {
+    pub(crate) async fn dial(
+        &self,
+        address: SocketAddr,
+    ) -> Result<Arc<OpenConnection>, ConnectError> {
         let dialled = self.attempt(address).await;
         let counts = self.trust.counts();
         match &dialled {
@@ -160,7 +163,7 @@ impl Dialer {
         dialled
     }
 
-    async fn attempt(&self, address: SocketAddr) -> Result<OpenConnection, ConnectError> {
+    async fn attempt(&self, address: SocketAddr) -> Result<Arc<OpenConnection>, ConnectError> {
         // Before the handshake, so that a change of trust while it runs is not missed.
         let mut snapshots = self.trust.subscribe();
         let snapshot = snapshots.borrow_and_update().clone();
@@ -190,7 +193,7 @@ impl Dialer {
             peer,
             chain,
         } = authenticated;
-        let (stream, last_words) = Wire::new(stream);
+        let (stream, last_words, cut) = Wire::new(stream);
         let (send, conn) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(self.options.keepalive_interval)
@@ -201,32 +204,32 @@ impl Dialer {
             .map_err(|e| self.error(Some(address), ConnectCause::Handshake(ended(&e))))?;
         let (end, ending) = watch::channel(Ending::Open);
         let live = self.trust.counts().connection(&peer);
-        tokio::spawn(drive(conn, peer, chain, snapshots, end, live));
-        Ok(OpenConnection {
+        tokio::spawn(drive(conn, peer, chain, snapshots, end, cut, live));
+        Ok(Arc::new(OpenConnection {
             address,
             send,
             authority: self.target.authority.clone(),
-            record: Arc::default(),
+            record: Record::default(),
             last_words,
             ending,
             snapshot,
-            in_flight: Arc::default(),
-        })
+            in_flight: AtomicUsize::new(0),
+        }))
     }
 }
 
-/// An authenticated HTTP/2 connection. It ends when the last clone is gone and the last call is over.
-#[derive(Clone, Debug)]
+/// An authenticated HTTP/2 connection. It ends when its last holder is gone, and each call on it is one.
+#[derive(Debug)]
 pub(crate) struct OpenConnection {
     pub(crate) address: SocketAddr,
     pub(crate) authority: http::uri::Authority,
     pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) record: Arc<Record>,
+    pub(crate) record: Record,
     /// The server's last message before it closes the connection.
     pub(crate) last_words: LastWords,
     send: http2::SendRequest<Body>,
     ending: watch::Receiver<Ending>,
-    in_flight: Arc<AtomicUsize>,
+    in_flight: AtomicUsize,
 }
 
 /// Whether, and why, a connection is over.
@@ -248,8 +251,12 @@ impl OpenConnection {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn ending(&self) -> watch::Receiver<Ending> {
-        self.ending.clone()
+    /// Why the server is no longer accepted, once it is not. Then the connection is cut, and its calls fail.
+    pub(crate) fn lost(&self) -> Option<Refusal> {
+        match &*self.ending.borrow() {
+            Ending::Lost(refusal) => Some(refusal.clone()),
+            Ending::Open | Ending::Closed => None,
+        }
     }
 
     /// Resolves when no new call can be sent.
@@ -264,29 +271,33 @@ impl OpenConnection {
     }
 
     pub(crate) async fn send(
-        &self,
+        self: &Arc<Self>,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, InFlight), TrySendError<Request<Body>>> {
-        let in_flight = InFlight::new(&self.in_flight);
+        let in_flight = InFlight::new(self.clone());
         let response = self.send.clone().try_send_request(request).await?;
         Ok((response, in_flight))
     }
 }
 
-/// Counts a call from its start to the end of its response.
+/// A call's hold on its connection, from its start to the end of its response.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<AtomicUsize>);
+pub(crate) struct InFlight(Arc<OpenConnection>);
 
 impl InFlight {
-    fn new(counter: &Arc<AtomicUsize>) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter.clone())
+    fn new(connection: Arc<OpenConnection>) -> Self {
+        connection.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(connection)
+    }
+
+    pub(crate) fn connection(&self) -> &OpenConnection {
+        &self.0
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -296,6 +307,7 @@ async fn drive<IO>(
     chain: Arc<[CertificateDer<'static>]>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     end: watch::Sender<Ending>,
+    cut: Cut,
     live: CountedConnection,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -313,20 +325,21 @@ async fn drive<IO>(
             Ending::Closed
         }
     };
-    let lost = matches!(ending, Ending::Lost(_));
+    let is_lost = matches!(ending, Ending::Lost(_));
     live.end(match &ending {
         Ending::Lost(refusal) => refusal.code(),
         Ending::Open | Ending::Closed => "CLOSED",
     });
     end.send_replace(ending);
-    if lost {
-        return;
+    if !is_lost {
+        // Calls that continue after the server's GOAWAY still depend on the lease.
+        tokio::select! {
+            () = end.closed() => return,
+            refusal = loss => end.send_replace(Ending::Lost(refusal)),
+        };
     }
-    // Calls that continue after the server's GOAWAY still depend on the lease.
-    tokio::select! {
-        () = end.closed() => {}
-        refusal = loss => { end.send_replace(Ending::Lost(refusal)); }
-    }
+    // After the reason is known: a call that fails asks for it.
+    cut.now();
 }
 
 /// Why a connection ended: its error may contain a TLS alert.

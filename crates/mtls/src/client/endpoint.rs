@@ -48,7 +48,7 @@ pub(crate) enum EndpointState {
     /// It is being dialled for the first time since then.
     Connecting,
     /// It can take calls.
-    Ready(OpenConnection),
+    Ready(Arc<OpenConnection>),
     /// The last attempt failed, and the next one is due after a pause.
     Failed(ConnectError),
 }

@@ -1,23 +1,22 @@
 //! The response of a call: its deadline, and errors as gRPC statuses that say what happened.
 
 use std::error::Error;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::client::dial::{ConnectError, Ending, InFlight, MAX_METADATA};
-use crate::client::wire::LastWords;
+use crate::client::dial::{ConnectError, InFlight, MAX_METADATA, OpenConnection};
 use crate::codes;
 use crate::h2_error::h2_error;
 use crate::handshake_error::HandshakeError;
@@ -26,10 +25,13 @@ use crate::refusal::Refusal;
 /// The domain of the reasons in `google.rpc.ErrorInfo` that come from this side of the wire.
 pub const ERROR_DOMAIN: &str = "mtls.countersign";
 
+/// Resolves at the deadline of a call.
+pub(crate) type Deadline = Pin<Box<Sleep>>;
+
 /// The deadline that a request asks for by `grpc-timeout`, from now on.
-pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
+pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Deadline>, Status> {
     let timeout = base::call::timeout(headers)?;
-    Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    Ok(timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))))
 }
 
 pub(crate) fn deadline_exceeded() -> Status {
@@ -47,7 +49,7 @@ pub(crate) fn unreachable(error: &ConnectError) -> Status {
 }
 
 /// The server's certificate was no longer accepted while the call was open.
-pub(crate) fn server_no_longer_accepted(refusal: &Refusal) -> Status {
+fn server_no_longer_accepted(refusal: &Refusal) -> Status {
     let text = format!(
         "the call was ended, because the server's certificate is no longer accepted: {refusal}"
     );
@@ -60,18 +62,6 @@ fn with_reason(code: Code, message: String, reason: &str) -> Status {
         message,
         ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []),
     )
-}
-
-/// Resolves when the server of a connection is no longer accepted.
-pub(crate) async fn lost(mut ending: watch::Receiver<Ending>) -> Refusal {
-    loop {
-        if let Ending::Lost(refusal) = &*ending.borrow_and_update() {
-            return refusal.clone();
-        }
-        if ending.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
 }
 
 /// How far a failed request can have got (gRFC A6, "transparent retries").
@@ -163,15 +153,11 @@ fn code_of_http(status: StatusCode) -> Code {
     }
 }
 
-/// The connection of a response.
-#[derive(Clone, Debug)]
-pub(crate) struct Sender {
-    pub(crate) address: SocketAddr,
-    pub(crate) last_words: LastWords,
-}
-
 /// A failed HTTP/2 stream in gRPC's terms ("HTTP2 Transport Mapping" of the gRPC over HTTP/2 protocol).
-pub(crate) fn status(error: &hyper::Error, from: &Sender) -> Status {
+pub(crate) fn status(error: &hyper::Error, from: &OpenConnection) -> Status {
+    if let Some(refusal) = from.lost() {
+        return server_no_longer_accepted(&refusal);
+    }
     let address = from.address;
     let h2 = h2_error(error);
     if let Some(h2) = h2.filter(|h2| h2.is_library()) {
@@ -246,38 +232,52 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     error.to_string()
 }
 
-/// The body of a response, under the deadline of its call and the lease of its connection.
-pub(crate) fn body(
-    incoming: Incoming,
-    from: Sender,
-    in_flight: InFlight,
-    ending: watch::Receiver<Ending>,
-    deadline: Option<Instant>,
-) -> Body {
-    let incoming = Body::new(ResponseBody {
-        incoming,
-        from,
-        _in_flight: in_flight,
-    });
-    base::call::until_body(incoming, async move {
-        let late = async {
-            match deadline {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = late => deadline_exceeded(),
-            refusal = lost(ending) => server_no_longer_accepted(&refusal),
-        }
-    })
+/// The body of a response: its errors are gRPC statuses, and it ends at the deadline of its call, or when its server is
+/// no longer accepted. Its call is in flight until then.
+pub(crate) struct ResponseBody {
+    state: Option<OpenBody>,
 }
 
-/// A response body with its errors as gRPC statuses; its call counts as in flight until it is dropped.
-struct ResponseBody {
+struct OpenBody {
     incoming: Incoming,
-    from: Sender,
-    _in_flight: InFlight,
+    call: InFlight,
+    deadline: Option<Deadline>,
+}
+
+impl ResponseBody {
+    pub(crate) fn new(incoming: Incoming, call: InFlight, deadline: Option<Deadline>) -> Self {
+        let state = Some(OpenBody {
+            incoming,
+            call,
+            deadline,
+        });
+        Self { state }
+    }
+}
+
+impl OpenBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        // Before the data: what has arrived already must not keep the call open.
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(deadline_exceeded())));
+        }
+        let connection = self.call.connection();
+        if let Some(refusal) = connection.lost() {
+            return Poll::Ready(Some(Err(server_no_longer_accepted(&refusal))));
+        }
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(|error| status(&error, connection))?;
+            match frame.trailers_ref() {
+                Some(trailers) if !trailers.contains_key(Status::GRPC_STATUS) => {
+                    Err(no_status(connection.address))
+                }
+                Some(_) | None => Ok(frame),
+            }
+        }))
+    }
 }
 
 impl http_body::Body for ResponseBody {
@@ -288,26 +288,24 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = Pin::new(&mut this.incoming).poll_frame(cx);
-        frame.map(|frame| {
-            frame.map(|frame| {
-                let frame = frame.map_err(|error| status(&error, &this.from))?;
-                match frame.trailers_ref() {
-                    Some(trailers) if !trailers.contains_key(Status::GRPC_STATUS) => {
-                        Err(no_status(this.from.address))
-                    }
-                    Some(_) | None => Ok(frame),
-                }
-            })
-        })
+        let Some(open) = &mut self.state else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(open.poll(cx));
+        if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
+            self.state = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.state
+            .as_ref()
+            .is_none_or(|open| open.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        // The body may end early, so its size is unknown.
+        SizeHint::default()
     }
 }

@@ -1,17 +1,19 @@
 //! Reads from a server's frames what hyper does not report: the debug data of a GOAWAY, and the number of interim
-//! responses (1xx) to a call.
+//! responses (1xx) to a call. Ends the connection on demand, with the calls that run on it.
 //!
 //! It changes no byte. It ends the connection when a call gets too many interim responses, because hyper skips them
 //! without a limit.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 /// Interim responses (1xx, RFC 9110 §15.2) to one call. A gRPC server sends none; a proxy may send one or two.
 const MAX_INTERIM: u8 = 10;
@@ -33,6 +35,19 @@ const END_STREAM: u8 = 1;
 pub(crate) struct Wire<S> {
     stream: S,
     frames: Frames,
+    cut: Option<oneshot::Receiver<()>>,
+}
+
+/// Ends a connection and every call on it. Dropping it does not.
+#[derive(Debug)]
+pub(crate) struct Cut(oneshot::Sender<()>);
+
+impl Cut {
+    /// Ends the connection.
+    pub(crate) fn now(self) {
+        // Without a receiver it has ended already.
+        self.0.send(()).ok();
+    }
 }
 
 /// Why a connection ends, once it is known.
@@ -76,7 +91,7 @@ impl fmt::Display for LastMessage {
 }
 
 impl<S> Wire<S> {
-    pub(crate) fn new(stream: S) -> (Self, LastWords) {
+    pub(crate) fn new(stream: S) -> (Self, LastWords, Cut) {
         let last_words = LastWords::default();
         let frames = Frames {
             head: Vec::with_capacity(HEAD),
@@ -85,7 +100,25 @@ impl<S> Wire<S> {
             answers: BTreeMap::new(),
             last_words: last_words.clone(),
         };
-        (Self { stream, frames }, last_words)
+        let (cut, when_cut) = oneshot::channel();
+        let wire = Self {
+            stream,
+            frames,
+            cut: Some(when_cut),
+        };
+        (wire, last_words, Cut(cut))
+    }
+
+    /// Fails once the connection is cut. Every read and write asks, since either may be what the connection waits for.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().map(|cut| Pin::new(cut).poll(cx)) {
+            Some(Poll::Ready(Ok(()))) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(Poll::Ready(Err(_never))) => {
+                self.cut = None;
+                Ok(())
+            }
+            Some(Poll::Pending) | None => Ok(()),
+        }
     }
 }
 
@@ -191,6 +224,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
@@ -204,6 +238,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -212,6 +247,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -220,6 +256,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
