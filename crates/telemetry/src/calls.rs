@@ -17,7 +17,7 @@ use tonic::Code;
 use crate::code::code_name;
 
 /// The label of every unknown method.
-pub(crate) const OTHER: &str = "_OTHER";
+const OTHER: &str = "_OTHER";
 
 /// Our side of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ const BOUNDS: [f64; 14] = [
 
 /// The calls of one side, since the start.
 #[derive(Debug)]
-pub struct CallMetrics {
+pub(crate) struct CallMetrics {
     side: Side,
     /// The index of each path (`/package.Service/Method`) among `methods`.
     places: HashMap<String, usize>,
@@ -106,7 +106,7 @@ impl NamedMethod {
 
 impl CallMetrics {
     /// No call yet, for methods with these paths: `/package.Service/Method`.
-    pub fn new(side: Side, paths: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(side: Side, paths: impl IntoIterator<Item = String>) -> Self {
         let paths: Vec<String> = paths.into_iter().collect();
         let method = |path: &String| NamedMethod::named(path.trim_start_matches('/'));
         Self {
@@ -119,36 +119,30 @@ impl CallMetrics {
         }
     }
 
-    /// The name of a path, without its leading slash; `_OTHER` for an unknown method.
-    pub fn name<'a>(&self, path: &'a str) -> &'a str {
-        named(path, self.place(path))
-    }
-
     /// The index of a method among the given paths, or `None` if it is not one of them.
-    pub fn place(&self, path: &str) -> Option<usize> {
+    pub(crate) fn place(&self, path: &str) -> Option<usize> {
         self.places.get(path).copied()
     }
 
-    /// The name of the method with this index.
-    pub(crate) fn name_at(&self, place: usize) -> Option<Arc<str>> {
-        self.methods.get(place).map(|method| method.name.clone())
+    /// The name of the method with this index: its path without the leading slash, or `_OTHER`.
+    pub(crate) fn name(&self, place: Option<usize>) -> Arc<str> {
+        self.method(place).name.clone()
+    }
+
+    fn method(&self, place: Option<usize>) -> &NamedMethod {
+        let known = place.and_then(|place| self.methods.get(place));
+        known.unwrap_or(&self.other)
     }
 
     /// A call began.
-    pub fn began(&self) {
+    pub(crate) fn began(&self) {
         self.open.inc();
     }
 
-    /// A call ended.
-    pub fn ended(&self, path: &str, code: Code, took: Duration) {
-        self.ended_at(self.place(path), code, took);
-    }
-
-    /// A call ended, by the index of its method.
-    pub(crate) fn ended_at(&self, place: Option<usize>, code: Code, took: Duration) {
+    /// A call of the method with this index ended.
+    pub(crate) fn ended(&self, place: Option<usize>, code: Code, took: Duration) {
         self.open.dec();
-        let method = place.and_then(|place| self.methods.get(place));
-        let method = method.unwrap_or(&self.other);
+        let method = self.method(place);
         let number = usize::try_from(i32::from(code)).unwrap_or_default();
         let Some(times) = method.times.get(number) else {
             return;
@@ -179,14 +173,6 @@ impl CallMetrics {
     }
 }
 
-/// The name of the method of a path with this index.
-pub(crate) fn named(path: &str, place: Option<usize>) -> &str {
-    match place {
-        Some(_) => path.trim_start_matches('/'),
-        None => OTHER,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use prometheus_client::encoding::prometheus_text::encode;
@@ -207,7 +193,8 @@ mod tests {
         let calls = CallMetrics::new(Side::Server, ["/a.B/C".to_owned()]);
         for n in 0..1000 {
             calls.began();
-            calls.ended(&format!("/x.Y/{n}"), Code::Unimplemented, Duration::ZERO);
+            let place = calls.place(&format!("/x.Y/{n}"));
+            calls.ended(place, Code::Unimplemented, Duration::ZERO);
         }
         let text = text(calls);
         let series: Vec<_> = text
@@ -228,9 +215,10 @@ mod tests {
         let calls = CallMetrics::new(Side::Client, ["/a.B/C".to_owned()]);
         calls.began();
         calls.began();
-        calls.ended("/a.B/C", Code::PermissionDenied, Duration::from_millis(7));
-        assert_eq!(calls.name("/a.B/C"), "a.B/C");
-        assert_eq!(calls.name("/a.B/D"), "_OTHER");
+        let place = calls.place("/a.B/C");
+        calls.ended(place, Code::PermissionDenied, Duration::from_millis(7));
+        assert_eq!(&*calls.name(place), "a.B/C");
+        assert_eq!(&*calls.name(calls.place("/a.B/D")), "_OTHER");
         let text = text(calls);
         assert!(
             text.contains(

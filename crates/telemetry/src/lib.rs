@@ -30,11 +30,11 @@ mod traces;
 mod unsampled;
 mod writer;
 
-pub use calls::{CallMetrics, Side};
+pub use calls::Side;
 pub use code::code_name;
 pub use invalid::InvalidTracing;
 pub use log::{LogFormat, Logs, init_logs, register_log};
-pub use observer::{CallFacts, Observer};
+pub use observer::{ClientCall, Observer};
 #[cfg(feature = "otlp")]
 pub use otlp::Collector;
 pub use process::register_process;

@@ -38,9 +38,9 @@ impl CallLines {
 /// The facts about a call that a server answers.
 #[derive(Debug)]
 pub struct ServerCall {
-    pub(crate) place: Option<usize>,
     /// The index of its method, if it is one of ours.
-    pub(crate) name: Option<Arc<str>>,
+    pub(crate) place: Option<usize>,
+    pub(crate) method: Arc<str>,
     pub(crate) original: Option<Box<str>>,
     pub(crate) peer: Arc<str>,
     pub(crate) request_id: RequestId,
@@ -64,17 +64,13 @@ impl ServerCall {
         self.began
     }
 
-    pub(crate) fn method(&self) -> &str {
-        self.name.as_deref().unwrap_or(crate::calls::OTHER)
-    }
-
     pub(crate) fn peer(&self) -> &str {
         &self.peer
     }
 
     /// Each field of a line, in its order.
     pub(crate) fn fields(&self, mut put: impl FnMut(&'static str, String)) {
-        put("rpc.method", self.method().to_owned());
+        put("rpc.method", self.method.as_ref().to_owned());
         if let Some(original) = &self.original {
             put("rpc.method_original", original.as_ref().to_owned());
         }

@@ -95,17 +95,9 @@ impl TraceContext {
     /// The value of `traceparent`.
     fn digits(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        let numbers = [
-            (3, 32, self.trace_id),
-            (36, 16, self.span_id.into()),
-            (53, 2, self.flags.into()),
-        ];
-        for (at, len, mut number) in numbers {
-            for digit in text.iter_mut().skip(at).take(len).rev() {
-                *digit = HEXADECIMAL[(number & 0xf) as usize];
-                number >>= 4;
-            }
-        }
+        write_hexadecimal(&mut text[3..35], &self.trace_id.to_be_bytes());
+        write_hexadecimal(&mut text[36..52], &self.span_id.to_be_bytes());
+        write_hexadecimal(&mut text[53..], &[self.flags]);
         text
     }
 
@@ -178,7 +170,13 @@ fn parse(value: &[u8]) -> Option<TraceContext> {
     })
 }
 
-const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+fn write_hexadecimal(digits: &mut [u8], bytes: &[u8]) {
+    const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = HEXADECIMAL[usize::from(byte >> 4)];
+        pair[1] = HEXADECIMAL[usize::from(byte & 0xf)];
+    }
+}
 
 fn hexadecimal(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number: u128, digit| {

@@ -26,7 +26,7 @@ use crate::client::retry::Retry;
 /// if there is one: a server that calls another puts its own there.
 #[derive(Clone, Debug)]
 pub struct ClientChannel {
-    pub(crate) sendings: ObservedChannel,
+    pub(crate) channel: ObservedChannel,
     pub(crate) methods: Arc<Methods>,
     pub(crate) retry: Retry,
     pub(crate) deadline: Option<Duration>,
@@ -37,8 +37,8 @@ impl Service<Request<Body>> for ClientChannel {
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.sendings.poll_ready(cx)
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
@@ -48,12 +48,12 @@ impl Service<Request<Body>> for ClientChannel {
 }
 
 impl ClientChannel {
-    async fn send(mut self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn send(self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+        let method = self.methods.get(request.uri().path());
         if request.extensions().get::<CallId>().is_some() {
             // One attempt of a call that its caller retries.
-            return self.sendings.call(request).await;
+            return self.channel.send(request, method).await;
         }
-        let method = self.methods.get(request.uri().path());
         let own = base::call::timeout(request.headers())?;
         let default = self
             .deadline
@@ -61,7 +61,7 @@ impl ClientChannel {
         let mut attempt = self.retry.begin(own.or(default));
         if method.is_none_or(|method| method.sends_many || !method.idempotent) {
             attempt.mark(&mut request);
-            return self.sendings.call(request).await;
+            return self.channel.send(request, method).await;
         }
         let (head, body) = request.into_parts();
         let message = body.collect().await?.to_bytes();
@@ -69,7 +69,7 @@ impl ClientChannel {
             let body = Body::new(Full::new(message.clone()));
             let mut request = Request::from_parts(head.clone(), body);
             attempt.mark(&mut request);
-            match failure(self.sendings.call(request).await) {
+            match failure(self.channel.clone().send(request, method).await) {
                 Ok(response) => {
                     attempt.succeeded();
                     return Ok(response);

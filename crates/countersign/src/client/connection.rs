@@ -6,7 +6,7 @@ use std::time::Duration;
 use base::reload;
 use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Targets, Trust};
 use prometheus_client::registry::Registry;
-use telemetry::{Observer, Side, Traces};
+use telemetry::{Observer, Traces};
 use tonic::Status;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -110,15 +110,10 @@ pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, Set
     let sets = [descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET];
     let methods = Arc::new(Methods::of_descriptors(&sets.concat())?);
     let paths = methods.paths().map(str::to_owned);
-    let observer = Observer::new(Side::Client, paths, traces);
+    let observer = Observer::of_client(paths, traces);
     let retry = Retry::default();
     let channel = ClientChannel {
-        sendings: ObservedChannel::new(
-            channel,
-            methods.clone(),
-            observer.clone(),
-            &targets.to_string(),
-        ),
+        channel: ObservedChannel::new(channel, observer.clone(), &targets.to_string()),
         methods,
         retry: retry.clone(),
         deadline,

@@ -3,19 +3,16 @@
 //!
 //! Retries are decided in the layer above.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request, Response};
-use telemetry::{CallFacts, Observer, REQUEST_ID, RequestId, TraceContext};
+use telemetry::{ClientCall, Observer, REQUEST_ID, RequestId, TraceContext};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tower::Service;
 
-use crate::client::methods::Methods;
+use crate::client::methods::MethodOptions;
 
 /// What all attempts of one call share: its id, and the trace that the first attempt began.
 #[derive(Clone, Debug)]
@@ -40,46 +37,34 @@ impl CallId {
 #[derive(Clone, Debug)]
 pub(crate) struct ObservedChannel {
     channel: mtls::Channel,
-    methods: Arc<Methods>,
     observer: Observer,
     server: Arc<str>,
 }
 
 impl ObservedChannel {
-    pub(crate) fn new(
-        channel: mtls::Channel,
-        methods: Arc<Methods>,
-        observer: Observer,
-        server: &str,
-    ) -> Self {
+    pub(crate) fn new(channel: mtls::Channel, observer: Observer, server: &str) -> Self {
         Self {
             channel,
-            methods,
             observer,
             server: server.into(),
         }
     }
-}
 
-impl Service<Request<Body>> for ObservedChannel {
-    type Response = Response<Body>;
-    type Error = Status;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.channel.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    /// Sends one attempt of a call of `method`, if it is one of the API.
+    pub(crate) async fn send(
+        mut self,
+        mut request: Request<Body>,
+        method: Option<MethodOptions>,
+    ) -> Result<Response<Body>, Status> {
         let id = request.extensions().get().cloned();
         let CallId { request_id, first } = id.unwrap_or_else(|| CallId {
             request_id: RequestId::from_headers(request.headers()),
             first: Arc::default(),
         });
         let above = request.extensions().get::<TraceContext>();
-        let (span, context, ended) = self.observer.begin(CallFacts {
+        let (span, context, ended) = self.observer.begin(ClientCall {
             path: request.uri().path(),
-            other: &self.server,
+            server: &self.server,
             request_id: &request_id,
             parent: first.get().or(above),
         });
@@ -87,23 +72,19 @@ impl Service<Request<Body>> for ObservedChannel {
         request.headers_mut().insert(REQUEST_ID, request_id.value());
         // Only the first attempt has no parent.
         first.set(context).ok();
-        let method = self.methods.get(request.uri().path());
-        let has_one_answer = method.is_some_and(|method| !method.answers_many);
         let sent = span.in_scope(|| self.channel.call(request));
-        let sent = async move {
+        let sent = async {
             let response = sent.await?;
-            if has_one_answer {
+            if method.is_some_and(|method| !method.answers_many) {
                 base::call::one_answer(response)
             } else {
                 Ok(response)
             }
         };
         let observed = base::call::observed(sent, span, ended);
-        Box::pin(async move {
-            observed
-                .await
-                .map_err(|status| with_id(status, &request_id))
-        })
+        observed
+            .await
+            .map_err(|status| with_id(status, &request_id))
     }
 }
 

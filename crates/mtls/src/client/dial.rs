@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use identity::{Peer, Role};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -194,7 +196,7 @@ impl Dialer {
             chain,
         } = authenticated;
         let (stream, last_words, cut) = Wire::new(stream);
-        let (send, conn) = http2::Builder::new(TokioExecutor::new())
+        let (send, conn) = http2::Builder::new(BoxingExecutor)
             .timer(TokioTimer::new())
             .keep_alive_interval(self.options.keepalive_interval)
             .keep_alive_timeout(self.options.keepalive_timeout)
@@ -215,6 +217,20 @@ impl Dialer {
             snapshot,
             in_flight: AtomicUsize::new(0),
         }))
+    }
+}
+
+/// Spawns hyper's futures in boxes. Each is as large as the one of a whole connection, and spawning moves it several
+/// times.
+#[derive(Clone, Copy, Debug)]
+struct BoxingExecutor;
+
+impl<F> Executor<F> for BoxingExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(Box::pin(future));
     }
 }
 
@@ -302,7 +318,7 @@ impl Drop for InFlight {
 }
 
 async fn drive<IO>(
-    conn: http2::Connection<TokioIo<IO>, Body, TokioExecutor>,
+    conn: http2::Connection<TokioIo<IO>, Body, BoxingExecutor>,
     server: Arc<Peer>,
     chain: Arc<[CertificateDer<'static>]>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
