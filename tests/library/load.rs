@@ -18,12 +18,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Callers at work.
 pub(crate) struct Load {
-    shared: Arc<Shared>,
+    shared: Arc<LoadState>,
     callers: JoinSet<()>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct LoadState {
     done: AtomicUsize,
     stop: AtomicBool,
     failures: Mutex<Vec<String>>,

@@ -239,13 +239,13 @@ async fn a_request_with_too_much_or_too_little_in_it_runs_nothing() {
 }
 
 /// A page of another origin, and what its script said that came of it.
-struct Page {
+struct WebPage {
     address: SocketAddr,
     told: mpsc::Receiver<String>,
 }
 
 /// Serves `html` to whoever asks, and passes on what is said to `/told?`.
-fn page(html: String) -> Page {
+fn page(html: String) -> WebPage {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, told) = mpsc::channel();
@@ -268,7 +268,7 @@ fn page(html: String) -> Page {
             }
         }
     });
-    Page { address, told }
+    WebPage { address, told }
 }
 
 #[tokio::test(flavor = "multi_thread")]

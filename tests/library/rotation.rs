@@ -168,7 +168,7 @@ fn changed(trusts: &[&Trust], change: impl FnOnce()) {
 
 /// What reached the server's handlers.
 #[derive(Default)]
-struct Seen {
+struct SeenCalls {
     /// How often each call did.
     calls: HashMap<String, usize>,
     /// Calls that are open, by the issuer of the caller's certificate.
@@ -177,7 +177,7 @@ struct Seen {
     last: HashMap<String, String>,
 }
 
-impl Seen {
+impl SeenCalls {
     fn is_all_of(&self, issuer: &str) -> bool {
         let none_older = |(other, open): (&String, &usize)| other == issuer || *open == 0;
         self.last.len() == CALLERS.len()
@@ -190,7 +190,7 @@ impl Seen {
 struct Port {
     address: SocketAddr,
     trust: Trust,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<SeenCalls>>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<mtls::Drained>,
 }
@@ -201,7 +201,7 @@ impl Port {
         let address = listener.local_addr().unwrap();
         let trust = pki.trust("echo", Role::Server);
         let routes = Routes::new(EchoServiceServer::new(Echo::default()));
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(SeenCalls::default()));
         let noted = seen.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let service_for = move |_: &Arc<Peer>, _: mtls::Lease| {
@@ -235,7 +235,7 @@ impl Port {
 
 async fn noting(
     routes: Routes,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<SeenCalls>>,
     request: Request<Body>,
 ) -> Result<http::Response<Body>, Infallible> {
     let peer = request.extensions().get::<Arc<Peer>>().unwrap().clone();
@@ -260,7 +260,7 @@ async fn noting(
 
 /// Takes a call from the open ones when it is dropped.
 struct Over {
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<SeenCalls>>,
     issuer: String,
 }
 

@@ -26,7 +26,7 @@ use crate::calls::{Client, connect};
 use crate::events;
 use crate::failure::Failure;
 use crate::items::{read_items, read_reservations};
-use crate::output::{Output, Progress};
+use crate::output::{Output, ProgressLine};
 use crate::settings::{ClientArgs, Command, WorkSettings};
 use crate::worker::{self, Done};
 
@@ -201,7 +201,7 @@ async fn import<O: Write, E: Write>(
     deadline: Duration,
     output: &mut Output<O, E>,
 ) -> Result<(), Failure> {
-    let progress = Progress::new("items sent", items.len());
+    let progress = ProgressLine::new("items sent", items.len());
     let sent = progress.clone();
     let imported = client.import_items(items.into(), Some(deadline), move |count| sent.at(count));
     let imported = imported.await;

@@ -189,14 +189,14 @@ impl<O: Write, E: Write> Output<O, E> {
 
 /// How far a long command is, on standard error and only if that is a terminal.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct ProgressLine {
     shown: std::sync::Arc<std::sync::Mutex<Option<Instant>>>,
     what: &'static str,
     total: usize,
     visible: bool,
 }
 
-impl Progress {
+impl ProgressLine {
     const PAUSE: Duration = Duration::from_millis(100);
 
     /// Of `total` pieces of `what`.

@@ -15,13 +15,13 @@ use crate::method::Method;
 /// Calls by method, and what else a worker does.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    methods: BTreeMap<Method, Calls>,
+    methods: BTreeMap<Method, MethodTally>,
     levels: u64,
     skipped: u64,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Calls {
+struct MethodTally {
     codes: BTreeMap<&'static str, u64>,
     latency: Latency,
 }
@@ -59,7 +59,7 @@ impl Tally {
 
     /// For a person: one line for each method, and one for the rest.
     pub fn to_text(&self, elapsed: Duration) -> String {
-        let line = |(method, calls): (&Method, &Calls)| {
+        let line = |(method, calls): (&Method, &MethodTally)| {
             let name = method.name();
             let [p50, p90, p99, max] = calls.latency.points().map(|(_, millis)| millis);
             let codes: Vec<_> = calls
@@ -88,7 +88,7 @@ impl Tally {
         let methods = self
             .methods
             .iter()
-            .map(|(method, Calls { codes, latency })| {
+            .map(|(method, MethodTally { codes, latency })| {
                 let latency: BTreeMap<_, _> = latency.points().into_iter().collect();
                 (
                     method.name().to_owned(),

@@ -19,7 +19,7 @@ const MAX_RESERVED_AT_ONCE: u32 = 1_000_000;
 const UUID_CHARS: usize = 36;
 
 pub(crate) fn sku(sku: String) -> Result<String, InventoryError> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     fields.sku("", &sku);
     fields.hold(sku)
 }
@@ -37,7 +37,7 @@ pub(crate) fn reservation(
     sku: String,
     quantity: u32,
 ) -> Result<NewReservation, InventoryError> {
-    let mut fields = Fields::default();
+    let mut fields = FieldErrors::default();
     let parsed = Uuid::try_parse(id).ok().filter(|_| id.len() == UUID_CHARS);
     fields.require(
         parsed.is_some(),
@@ -85,7 +85,7 @@ impl Import {
             });
         }
         let item = format!("items[{position}].");
-        let mut fields = Fields::default();
+        let mut fields = FieldErrors::default();
         fields.sku(&item, &sku);
         fields.require(
             !self.items.contains_key(&sku),
@@ -112,7 +112,7 @@ impl Import {
     }
 
     pub(crate) fn finish(self) -> Result<Vec<NewItem>, InventoryError> {
-        let mut fields = Fields::default();
+        let mut fields = FieldErrors::default();
         fields.require(!self.items.is_empty(), "items", "must not be empty");
         fields.hold(self.items.into_values().collect())
     }
@@ -125,11 +125,11 @@ fn is_name(name: &str) -> bool {
 
 /// What is wrong with a request, field by field.
 #[derive(Default)]
-struct Fields {
+struct FieldErrors {
     violations: Vec<FieldViolation>,
 }
 
-impl Fields {
+impl FieldErrors {
     fn sku(&mut self, within: &str, sku: &str) {
         self.require(
             (1..=MAX_SKU_BYTES).contains(&sku.len())

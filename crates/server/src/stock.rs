@@ -92,7 +92,7 @@ pub(crate) enum Event {
 
 /// Some items, and the revision of the data that they were read at.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct ItemPage {
     pub(crate) revision: u64,
     pub(crate) items: Vec<Item>,
 }

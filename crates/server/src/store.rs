@@ -20,14 +20,14 @@ use countersign::mtls::{InvalidCredentials, Trust};
 use countersign::prometheus_client::registry::Registry;
 use tokio::sync::{broadcast, watch};
 
-use crate::stock::{Event, Page};
+use crate::stock::{Event, ItemPage};
 pub use crate::stock::{
     ImportError, Imported, Item, NewItem, NewReservation, OpenError, Reservation, ReserveError,
     StoreError,
 };
 use crate::store::file::DataFile;
 pub use crate::store::link::Database;
-use crate::store::postgres::Shared;
+use crate::store::postgres::SharedStore;
 use crate::store::tables::Tables;
 use crate::store::writes::{Job, Writes};
 
@@ -84,7 +84,7 @@ impl Data {
             Self::File(path) => Store::check(&path),
             Self::Database(database) => {
                 let runtime = tokio::runtime::Handle::current();
-                runtime.block_on(Shared::check(database, trust()?))
+                runtime.block_on(SharedStore::check(database, trust()?))
             }
         }
     }
@@ -98,7 +98,7 @@ pub struct Store(Arc<Backend>);
 #[derive(Debug)]
 enum Backend {
     File(DataFile),
-    Database(Shared),
+    Database(SharedStore),
 }
 
 impl Store {
@@ -117,7 +117,7 @@ impl Store {
     /// # Errors
     /// [`OpenError::Database`], if it cannot be used as it is.
     pub async fn connect(database: Database, trust: Trust) -> Result<Self, OpenError> {
-        let shared = Shared::open(database, trust, KEPT_CHANGES).await?;
+        let shared = SharedStore::open(database, trust, KEPT_CHANGES).await?;
         Ok(Self(Arc::new(Backend::Database(shared))))
     }
 
@@ -138,7 +138,7 @@ impl Store {
     }
 
     /// One item, or none, and the revision that it was read at.
-    pub(crate) async fn page_of(&self, sku: &str) -> Result<Page, StoreError> {
+    pub(crate) async fn page_of(&self, sku: &str) -> Result<ItemPage, StoreError> {
         match &*self.0 {
             Backend::File(file) => file.item(sku.to_owned()).await,
             Backend::Database(shared) => shared.item(sku).await,
@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// Up to `limit` items in the order of their SKUs, from the first one after `after`.
-    pub(crate) async fn page(&self, after: String, limit: usize) -> Result<Page, StoreError> {
+    pub(crate) async fn page(&self, after: String, limit: usize) -> Result<ItemPage, StoreError> {
         match &*self.0 {
             Backend::File(file) => file.page(after, limit).await,
             Backend::Database(shared) => shared.page(&after, limit).await,

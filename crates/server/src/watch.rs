@@ -8,7 +8,7 @@ use std::vec;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::stock::{Change, Event, Item, Page, StoreError};
+use crate::stock::{Change, Event, Item, ItemPage, StoreError};
 use crate::store::Store;
 
 /// Items read at a time.
@@ -100,7 +100,7 @@ impl Watch {
     }
 
     async fn list(&mut self, after: String) -> Result<(), StoreError> {
-        let Page { revision, items } = match &self.only {
+        let ItemPage { revision, items } = match &self.only {
             Some(sku) => self.store.page_of(sku).await?,
             None => self.store.page(after, PAGE_ITEMS).await?,
         };

@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use self::callers::Players;
 use self::programs::{Programs, Server};
 use self::spec::Spec;
-use self::table::{Palette, Seen, Table};
+use self::table::{CellResult, Palette, Table};
 
 /// Runs a server and its clients, and shows who may call what, a rotation and a revocation
 ///
@@ -50,11 +50,11 @@ struct Figures {
 }
 
 impl Figures {
-    fn count(&mut self, expected: &Seen) {
+    fn count(&mut self, expected: &CellResult) {
         match expected {
-            Seen::Allowed => self.allowed += 1,
-            Seen::Denied => self.denied += 1,
-            Seen::Refused | Seen::Other(_) => self.refused += 1,
+            CellResult::Allowed => self.allowed += 1,
+            CellResult::Denied => self.denied += 1,
+            CellResult::Refused | CellResult::Other(_) => self.refused += 1,
         }
     }
 }

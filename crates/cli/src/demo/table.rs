@@ -50,7 +50,7 @@ impl Palette {
 
 /// What should become of a call, and what did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum CellResult {
     /// It was answered.
     Allowed,
     /// The policy denied it.
@@ -112,9 +112,9 @@ impl Table<'_> {
         Ok(surprises)
     }
 
-    fn expected(&self, caller: &Player, method: &str) -> Result<Seen> {
+    fn expected(&self, caller: &Player, method: &str) -> Result<CellResult> {
         if caller.presents != Presents::Accepted {
-            return Ok(Seen::Refused);
+            return Ok(CellResult::Refused);
         }
         let chain = crate::cert::chain(&caller.directory.join("tls.crt"))?;
         let claims = Claims::read(Role::Client, &chain)?;
@@ -122,12 +122,12 @@ impl Table<'_> {
         let (caller, headers) = (authz::Caller::claimed(&claims), http::HeaderMap::new());
         let decision = self.policy.decide(&caller, &path, &headers);
         Ok(match decision.verdict() {
-            Verdict::Allow => Seen::Allowed,
-            Verdict::Deny => Seen::Denied,
+            Verdict::Allow => CellResult::Allowed,
+            Verdict::Deny => CellResult::Denied,
         })
     }
 
-    async fn observe(&self, caller: &Player, arguments: &[String]) -> Result<Seen> {
+    async fn observe(&self, caller: &Player, arguments: &[String]) -> Result<CellResult> {
         match caller.presents {
             Presents::Accepted | Presents::Refused => {
                 let client = self
@@ -140,7 +140,7 @@ impl Table<'_> {
     }
 
     /// Our own client never calls without a certificate, so this is a handshake without one.
-    async fn observe_nobody(&self, directory: &Path) -> Result<Seen> {
+    async fn observe_nobody(&self, directory: &Path) -> Result<CellResult> {
         let target = Target::parse(self.server.target())?;
         let source = Source::directory(directory);
         let trust = Trust::open(Role::Client, source, Reload::default())?;
@@ -154,26 +154,26 @@ impl Table<'_> {
             Duration::from_secs(10),
         );
         Ok(match probed.await {
-            Err(HandshakeError::RefusedByPeer(_)) => Seen::Refused,
-            Err(other) => Seen::Other(other.to_string()),
-            Ok(server) => Seen::Other(format!("{server} went on without a certificate")),
+            Err(HandshakeError::RefusedByPeer(_)) => CellResult::Refused,
+            Err(other) => CellResult::Other(other.to_string()),
+            Ok(server) => CellResult::Other(format!("{server} went on without a certificate")),
         })
     }
 }
 
-fn seen(done: &Done) -> Seen {
+fn seen(done: &Done) -> CellResult {
     if done.code == Some(0) {
-        return Seen::Allowed;
+        return CellResult::Allowed;
     }
     let error = done.error().unwrap_or_default();
     match (done.code, error["code"].as_str(), error["reason"].as_str()) {
-        (Some(77), Some("PERMISSION_DENIED"), _) => Seen::Denied,
-        (Some(77), Some("UNAUTHENTICATED"), Some("REFUSED_BY_PEER")) => Seen::Refused,
-        (code, _, _) => Seen::Other(format!("exit code {code:?}: {}", done.stderr.trim())),
+        (Some(77), Some("PERMISSION_DENIED"), _) => CellResult::Denied,
+        (Some(77), Some("UNAUTHENTICATED"), Some("REFUSED_BY_PEER")) => CellResult::Refused,
+        (code, _, _) => CellResult::Other(format!("exit code {code:?}: {}", done.stderr.trim())),
     }
 }
 
-impl Seen {
+impl CellResult {
     fn word(&self) -> &str {
         match self {
             Self::Allowed => "answered",
@@ -184,17 +184,17 @@ impl Seen {
     }
 }
 
-fn cell(palette: Palette, expected: &Seen, observed: &Seen, width: usize) -> String {
+fn cell(palette: Palette, expected: &CellResult, observed: &CellResult, width: usize) -> String {
     let says = match expected {
-        Seen::Allowed => "allow",
-        Seen::Denied => "deny",
-        Seen::Refused | Seen::Other(_) => "-",
+        CellResult::Allowed => "allow",
+        CellResult::Denied => "deny",
+        CellResult::Refused | CellResult::Other(_) => "-",
     };
     let (happened, colour) = match observed {
-        Seen::Allowed => ("ok", "\x1b[32m"),
-        Seen::Denied => ("denied", "\x1b[33m"),
-        Seen::Refused => ("refused", "\x1b[35m"),
-        Seen::Other(_) => ("error", "\x1b[31m"),
+        CellResult::Allowed => ("ok", "\x1b[32m"),
+        CellResult::Denied => ("denied", "\x1b[33m"),
+        CellResult::Refused => ("refused", "\x1b[35m"),
+        CellResult::Other(_) => ("error", "\x1b[31m"),
     };
     let (mark, colour) = if expected == observed {
         ("", colour)

@@ -25,12 +25,12 @@ pub(super) struct NamedPeer {
 
 /// A caller, as TLS has verified it.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "PeerFields")]
 pub(super) struct Peer(pub(super) Caller);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct PeerFields {
     #[serde(default = "yes")]
     tls: bool,
     /// Whether it presented a certificate that was verified. By default a caller has, as on our port.
@@ -47,11 +47,11 @@ fn yes() -> bool {
     true
 }
 
-impl TryFrom<Fields> for Peer {
+impl TryFrom<PeerFields> for Peer {
     type Error = &'static str;
 
-    fn try_from(fields: Fields) -> Result<Self, Self::Error> {
-        let Fields {
+    fn try_from(fields: PeerFields) -> Result<Self, Self::Error> {
+        let PeerFields {
             tls,
             authenticated,
             uri_sans,

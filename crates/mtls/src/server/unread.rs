@@ -44,17 +44,17 @@ impl ResponseBody for Body {}
 
 /// The calls of one connection. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct OpenResponses(Arc<Shared>);
+pub(crate) struct OpenResponses(Arc<ConnectionResponses>);
 
 #[derive(Debug)]
-struct Shared {
-    calls: Mutex<Calls>,
+struct ConnectionResponses {
+    calls: Mutex<OpenCalls>,
     /// Wakes [`OpenResponses::stuck`] when it sleeps.
     unread: Notify,
 }
 
 #[derive(Debug)]
-struct Calls {
+struct OpenCalls {
     places: Vec<CallPlace>,
     /// Those of `places` whose calls are over.
     free: Vec<usize>,
@@ -87,8 +87,8 @@ pub(crate) struct OpenResponse {
 
 impl OpenResponses {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Shared {
-            calls: Mutex::new(Calls {
+        Self(Arc::new(ConnectionResponses {
+            calls: Mutex::new(OpenCalls {
                 places: Vec::new(),
                 free: Vec::new(),
                 idle_since: Instant::now(),
@@ -146,12 +146,12 @@ impl OpenResponses {
         }
     }
 
-    fn calls(&self) -> MutexGuard<'_, Calls> {
+    fn calls(&self) -> MutexGuard<'_, OpenCalls> {
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Calls {
+impl OpenCalls {
     /// Whether a response was left unread for too long.
     fn look(&mut self, now: Instant, limit: Duration) -> bool {
         self.places.iter_mut().any(|place| {

@@ -13,12 +13,12 @@ const ROUNDS: usize = 4;
 /// What wakes the parts of one task.
 #[derive(Debug)]
 pub(crate) struct Wakeups {
-    shared: Arc<Shared>,
+    shared: Arc<WakeState>,
     waker: Waker,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct WakeState {
     task: AtomicWaker,
     /// The parts are polled just now, or are about to be.
     is_polling: AtomicBool,
@@ -26,7 +26,7 @@ struct Shared {
     is_woken: AtomicBool,
 }
 
-impl Wake for Shared {
+impl Wake for WakeState {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -41,7 +41,7 @@ impl Wake for Shared {
 
 impl Default for Wakeups {
     fn default() -> Self {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<WakeState>::default();
         let waker = shared.clone().into();
         Self { shared, waker }
     }
@@ -54,7 +54,7 @@ impl Wakeups {
         cx: &mut Context<'_>,
         mut parts: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let Shared {
+        let WakeState {
             task,
             is_polling,
             is_woken,

@@ -33,12 +33,12 @@ const MAX_NUMBER: usize = 49;
 #[derive(Debug)]
 pub(crate) struct CrlState {
     path: PathBuf,
-    seen: BTreeMap<Digest, Seen>,
+    seen: BTreeMap<Digest, ListRecord>,
 }
 
 /// The newest list of one issuer and scope.
 #[derive(Clone, Debug, PartialEq)]
-struct Seen {
+struct ListRecord {
     number: BigUint,
     this_update: u64,
     /// The digest of the signed part: one number has one content.
@@ -131,7 +131,7 @@ impl CrlState {
             let roots = list.roots().iter();
             seen.insert(
                 key(newest),
-                Seen {
+                ListRecord {
                     number: newest.facts.ordinal.clone(),
                     this_update: seconds(newest.facts.this_update),
                     signed: newest.signed_digest,
@@ -165,10 +165,10 @@ fn seconds(at: SystemTime) -> u64 {
 
 /// One line for each: issuer and scope, number, time of issue, digest of the signed part, the roots, and the issuer as
 /// text.
-fn text(seen: &BTreeMap<Digest, Seen>) -> String {
+fn text(seen: &BTreeMap<Digest, ListRecord>) -> String {
     let mut text = format!("{FIRST_LINE}\n");
     for (key, seen) in seen {
-        let Seen {
+        let ListRecord {
             number,
             this_update,
             signed,
@@ -193,7 +193,7 @@ fn text(seen: &BTreeMap<Digest, Seen>) -> String {
     text
 }
 
-fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, Seen>, String> {
+fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, ListRecord>, String> {
     let text = str::from_utf8(bytes).map_err(|_bytes| "it is not text".to_owned())?;
     let mut lines = text.lines().enumerate();
     if lines.next().is_none_or(|(_, line)| line != FIRST_LINE) {
@@ -221,7 +221,7 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, Seen>, String> {
     Err("it is cut off".to_owned())
 }
 
-fn entry(line: &str) -> Option<(Digest, Seen)> {
+fn entry(line: &str) -> Option<(Digest, ListRecord)> {
     let mut fields = line.splitn(6, ' ');
     let mut field = || fields.next();
     let key = digest(field()?)?;
@@ -240,7 +240,7 @@ fn entry(line: &str) -> Option<(Digest, Seen)> {
     (this_update < 253_402_300_800).then_some(())?;
     Some((
         key,
-        Seen {
+        ListRecord {
             number,
             this_update,
             signed,
@@ -299,15 +299,15 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn seen() -> BTreeMap<Digest, Seen> {
-        let one = Seen {
+    fn seen() -> BTreeMap<Digest, ListRecord> {
+        let one = ListRecord {
             number: BigUint::from(7_u32),
             this_update: 1_790_000_000,
             signed: [2; 32],
             roots: vec![[3; 32], [4; 32]],
             issuer: "CN=Acme Issuing,O=Acme".to_owned(),
         };
-        let none = Seen {
+        let none = ListRecord {
             roots: Vec::new(),
             ..one.clone()
         };

@@ -14,7 +14,8 @@ use tracing::error;
 
 use crate::events;
 use crate::stock::{
-    Change, Event, ImportError, Imported, OpenError, Page, Reservation, ReserveError, StoreError,
+    Change, Event, ImportError, Imported, ItemPage, OpenError, Reservation, ReserveError,
+    StoreError,
 };
 use crate::store::tables::{FileFault, Tables, Written};
 use crate::store::writes::{Job, Reply, Writes};
@@ -73,18 +74,18 @@ impl DataFile {
         }
     }
 
-    pub(crate) async fn item(&self, sku: String) -> Result<Page, StoreError> {
+    pub(crate) async fn item(&self, sku: String) -> Result<ItemPage, StoreError> {
         self.read(move |tables| tables.item(&sku)).await
     }
 
-    pub(crate) async fn page(&self, after: String, limit: usize) -> Result<Page, StoreError> {
+    pub(crate) async fn page(&self, after: String, limit: usize) -> Result<ItemPage, StoreError> {
         self.read(move |tables| tables.page(&after, limit)).await
     }
 
     async fn read(
         &self,
-        work: impl FnOnce(&Tables) -> Result<Page, FileFault> + Send + 'static,
-    ) -> Result<Page, StoreError> {
+        work: impl FnOnce(&Tables) -> Result<ItemPage, FileFault> + Send + 'static,
+    ) -> Result<ItemPage, StoreError> {
         let tables = self.tables.clone();
         match tokio::task::spawn_blocking(move || work(&tables)).await {
             Ok(Ok(found)) => Ok(found),

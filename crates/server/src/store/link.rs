@@ -104,14 +104,14 @@ impl FromStr for Database {
 
 /// Makes connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Dialer {
+pub(crate) struct DatabaseDialer {
     pub(crate) database: Database,
     pub(crate) trust: Trust,
     /// Is notified of each notification of the database.
     pub(crate) notified: Arc<Notify>,
 }
 
-impl Dialer {
+impl DatabaseDialer {
     /// A connection that is ready for use, with a schema that this program knows.
     pub(crate) async fn connect(&self) -> Result<Connected, DatabaseFault> {
         let connected = self.dial().await?;
@@ -174,14 +174,14 @@ pub(crate) struct Connected {
 }
 
 /// The verified identity of the database.
-type Seen = (Arc<Peer>, Vec<CertificateDer<'static>>);
+type PresentedChain = (Arc<Peer>, Vec<CertificateDer<'static>>);
 
 /// Serves a connection until it ends, the database's certificate is no longer accepted, or the time after its
 /// replacement is over. Returns why.
 async fn drive(
     mut connection: Connection<Socket, Tls>,
     trust: Trust,
-    seen: Option<Seen>,
+    seen: Option<PresentedChain>,
     notified: Arc<Notify>,
     retired: oneshot::Receiver<()>,
 ) -> String {
@@ -220,7 +220,7 @@ impl Link {
     /// Begins with `first` if given, otherwise makes a connection.
     pub(crate) fn keep(
         name: &'static str,
-        dialer: Dialer,
+        dialer: DatabaseDialer,
         first: Option<Connected>,
         connections: Arc<CountBy>,
     ) -> Self {
@@ -261,7 +261,7 @@ fn is_open(current: &Option<Arc<Client>>) -> bool {
 
 struct Keeper {
     name: &'static str,
-    dialer: Dialer,
+    dialer: DatabaseDialer,
     publish: watch::Sender<Option<Arc<Client>>>,
     doubted: Arc<Notify>,
     connections: Arc<CountBy>,
@@ -337,20 +337,20 @@ impl Keeper {
 #[derive(Clone)]
 struct Connector {
     trust: Trust,
-    seen: Arc<Mutex<Option<Seen>>>,
+    seen: Arc<Mutex<Option<PresentedChain>>>,
 }
 
 impl MakeTlsConnect<Socket> for Connector {
     type Stream = Tls;
-    type TlsConnect = Handshake;
+    type TlsConnect = DatabaseHandshake;
     type Error = BoxError;
 
-    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, BoxError> {
+    fn make_tls_connect(&mut self, host: &str) -> Result<DatabaseHandshake, BoxError> {
         let host = ServerName::try_from(host.to_owned())?;
         let mut config = mtls::client_config(&self.trust, ServerIdentity::Name(host.clone()))?;
         // Databases from version 17 on negotiate it, so that another service cannot be substituted for them.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
-        Ok(Handshake {
+        Ok(DatabaseHandshake {
             connector: self.clone(),
             host,
             config,
@@ -358,13 +358,13 @@ impl MakeTlsConnect<Socket> for Connector {
     }
 }
 
-struct Handshake {
+struct DatabaseHandshake {
     connector: Connector,
     host: ServerName<'static>,
     config: ClientConfig,
 }
 
-impl TlsConnect<Socket> for Handshake {
+impl TlsConnect<Socket> for DatabaseHandshake {
     type Stream = Tls;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Tls, BoxError>> + Send>>;

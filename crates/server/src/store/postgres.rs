@@ -24,11 +24,11 @@ use tracing::warn;
 
 use crate::events;
 use crate::stock::{
-    Change, Event, ImportError, Imported, Item, NewItem, NewReservation, OpenError, Page,
+    Change, Event, ImportError, Imported, Item, ItemPage, NewItem, NewReservation, OpenError,
     Reservation, ReserveError, StoreError,
 };
 use crate::store::fault::DatabaseFault;
-use crate::store::link::{Database, Dialer, Link};
+use crate::store::link::{Database, DatabaseDialer, Link};
 use crate::store::writes::{Job, Writes};
 
 /// Reservations that share a statement.
@@ -59,7 +59,7 @@ const IMPORT: &str = "SELECT * FROM inventory.import($1, $2, $3)";
 
 /// The shared database.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedStore {
     reads: Asking,
     slots: Semaphore,
     writes: Writes,
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     _tasks: JoinSet<()>,
 }
 
-impl Shared {
+impl SharedStore {
     pub(crate) async fn open(
         database: Database,
         trust: Trust,
@@ -78,7 +78,7 @@ impl Shared {
     ) -> Result<Self, OpenError> {
         let notified = Arc::new(Notify::new());
         let url = database.url().to_owned();
-        let dialer = Dialer {
+        let dialer = DatabaseDialer {
             database,
             trust,
             notified: notified.clone(),
@@ -106,7 +106,7 @@ impl Shared {
         let (writes, queue) = Writes::new();
         let (changes, _) = broadcast::channel(kept_changes);
         let (ready, readiness) = watch::channel(AWAY);
-        let mut follower = Follower {
+        let mut follower = ChangeFollower {
             asking: reads.clone(),
             writes: for_writes.link.clone(),
             changes: changes.clone(),
@@ -132,7 +132,7 @@ impl Shared {
     /// Whether it can be used; its schema may be older.
     pub(crate) async fn check(database: Database, trust: Trust) -> Result<(), OpenError> {
         let url = database.url().to_owned();
-        let dialer = Dialer {
+        let dialer = DatabaseDialer {
             database,
             trust,
             notified: Arc::default(),
@@ -153,11 +153,11 @@ impl Shared {
         self.readiness.clone()
     }
 
-    pub(crate) async fn item(&self, sku: &str) -> Result<Page, StoreError> {
+    pub(crate) async fn item(&self, sku: &str) -> Result<ItemPage, StoreError> {
         self.read(ITEM, &[(&sku, Type::TEXT)]).await
     }
 
-    pub(crate) async fn page(&self, after: &str, limit: usize) -> Result<Page, StoreError> {
+    pub(crate) async fn page(&self, after: &str, limit: usize) -> Result<ItemPage, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read(PAGE, &[(&after, Type::TEXT), (&limit, Type::INT8)])
             .await
@@ -167,14 +167,14 @@ impl Shared {
         &self,
         statement: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Page, StoreError> {
+    ) -> Result<ItemPage, StoreError> {
         let slot = self.slots.try_acquire();
         let _slot = slot.map_err(|_none_left| StoreError::Busy)?;
         let page = |rows: Vec<Row>| {
             let revision = rows.first().map_or(Ok(0), |row| number(row, 0))?;
             let items = rows.iter().filter_map(|row| item(row).transpose());
             let items = items.collect::<Result<_, _>>()?;
-            Ok(Page { revision, items })
+            Ok(ItemPage { revision, items })
         };
         self.reads.ask("read", statement, parameters, page).await
     }
@@ -409,7 +409,7 @@ fn item(row: &Row) -> Result<Option<Item>, DatabaseFault> {
 }
 
 /// Tells watchers what changed, and publishes whether the database is available.
-struct Follower {
+struct ChangeFollower {
     asking: Asking,
     writes: Link,
     changes: broadcast::Sender<Event>,
@@ -418,7 +418,7 @@ struct Follower {
     seen: Option<i64>,
 }
 
-impl Follower {
+impl ChangeFollower {
     async fn follow(mut self, notified: Arc<Notify>) {
         loop {
             tokio::select! {

@@ -16,7 +16,7 @@ use redb::{
 };
 
 use crate::stock::{
-    ImportError, Imported, Item, NewItem, NewReservation, OpenError, Page, Reservation,
+    ImportError, Imported, Item, ItemPage, NewItem, NewReservation, OpenError, Reservation,
     ReserveError,
 };
 
@@ -118,19 +118,19 @@ impl Tables {
     }
 
     /// One item, or none.
-    pub(crate) fn item(&self, sku: &str) -> Result<Page, FileFault> {
+    pub(crate) fn item(&self, sku: &str) -> Result<ItemPage, FileFault> {
         let transaction = self.database.begin_read()?;
         let revision = revision(&transaction.open_table(META)?)?;
         let items = transaction.open_table(ITEMS)?;
         let found = items.get(sku)?.map(|row| item(sku, row.value()));
-        Ok(Page {
+        Ok(ItemPage {
             revision,
             items: found.into_iter().collect(),
         })
     }
 
     /// Up to `limit` items in the order of their SKUs, from the first one after `after`.
-    pub(crate) fn page(&self, after: &str, limit: usize) -> Result<Page, FileFault> {
+    pub(crate) fn page(&self, after: &str, limit: usize) -> Result<ItemPage, FileFault> {
         let transaction = self.database.begin_read()?;
         let revision = revision(&transaction.open_table(META)?)?;
         let items = transaction
@@ -139,7 +139,7 @@ impl Tables {
             .take(limit)
             .map(|row| row.map(|(sku, row)| item(sku.value(), row.value())))
             .collect::<Result<_, _>>()?;
-        Ok(Page { revision, items })
+        Ok(ItemPage { revision, items })
     }
 
     /// Runs `work` in one transaction, which is on disk when this returns.
