@@ -11,6 +11,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::call::messages::MessageCount;
+use crate::call::observed::code;
 
 /// Passes a response on, and ends it with an error if it does not have exactly one message.
 ///
@@ -29,7 +30,7 @@ pub fn one_answer(response: Response<Body>) -> Result<Response<Body>, Status> {
 }
 
 fn is_ok(headers: &HeaderMap) -> bool {
-    Status::from_header_map(headers).is_some_and(|status| status.code() == Code::Ok)
+    code(headers) == Code::Ok
 }
 
 fn none() -> Status {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{Extensions, HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -129,7 +129,7 @@ impl Channel {
         let (mut parts, body) = request.into_parts();
         parts.headers.insert(header::USER_AGENT, USER_AGENT);
         // Nothing below reads them, and each attempt would copy them.
-        parts.extensions.clear();
+        parts.extensions = Extensions::new();
         let replay = Replay::new(body);
         let mut refused = parts.headers.contains_key(PREVIOUS_ATTEMPTS);
         let mut unsent = 0;

@@ -94,14 +94,12 @@ pub(crate) fn progress(error: &TrySendError<Request<Body>>) -> Progress {
 
 /// Whether a response shows that the server works, even if the call failed.
 pub(crate) fn is_served<B>(response: &Response<B>) -> bool {
-    let unavailable = Code::Unavailable as i32;
-    if !is_grpc(response) {
-        return code_of_http(response.status()) != Code::Unavailable;
-    }
-    response
-        .headers()
-        .get(Status::GRPC_STATUS)
-        .is_none_or(|status| status.as_bytes() != unavailable.to_string().as_bytes())
+    let code = if is_grpc(response) {
+        base::call::code(response.headers())
+    } else {
+        code_of_http(response.status())
+    };
+    code != Code::Unavailable
 }
 
 /// The status for a response that is not gRPC, with a body or without (gRPC's http-grpc-status-mapping.md).
