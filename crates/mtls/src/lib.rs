@@ -69,11 +69,12 @@ pub use trust::invalid_crl::InvalidCrl;
 pub use trust::invalid_workload::InvalidWorkload;
 pub use trust::live::{Reload, Trust};
 pub use trust::pem_file::PemFile;
+pub use trust::revocation::{ExpiredCrls, MissingCrls};
 pub use trust::server_identity::ServerIdentity;
 pub use trust::snapshot::Snapshot;
 pub use trust::source::Source;
 pub use trust::unreadable::Unreadable;
-pub use trust::verify::{Authorities, ExpiredCrls, MissingCrls};
+pub use trust::verify::Authorities;
 pub use trust::workload::{Wanted, WorkloadApi};
 pub use verifier::{
     client_config, client_verifier, lease_lost, peer, server_config, server_verifier,

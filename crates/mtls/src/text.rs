@@ -50,7 +50,7 @@ pub(crate) fn of_webpki(error: &webpki::Error) -> String {
     use webpki::Error as E;
     let words = match error {
         E::BadDer => "it is not well-formed DER",
-        E::BadDerTime => "a time in it is malformed, or before 1970, which is not supported",
+        E::BadDerTime => "a time in it is malformed, or its end is before 1970",
         E::TrailingData(_) => "it is cut short, or bytes follow its end",
         E::UnsupportedCertVersion => "it is not of version 3 (RFC 5280 §4.1.2.1)",
         E::EndEntityUsedAsCa => "a certificate that is not a CA (CA:TRUE) issued another",

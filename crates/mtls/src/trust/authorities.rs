@@ -6,8 +6,9 @@ use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::Issuers;
 use crate::trust::lists::ListInForce;
 use crate::trust::pem_file::PemFile;
+use crate::trust::revocation::{ExpiredCrls, MissingCrls, Rules};
 use crate::trust::root::Vouches;
-use crate::trust::verify::{Authorities, ExpiredCrls, MissingCrls, Rules};
+use crate::trust::verify::Authorities;
 
 impl Authorities {
     /// The roots of `roots` and the revocation lists of `crls`, all of which must be valid.
@@ -44,7 +45,7 @@ impl Authorities {
         };
         Ok(Self {
             lists,
-            ..rules.authorities(all.into())
+            ..Self::of(all.into(), rules)
         })
     }
 }

@@ -11,9 +11,10 @@ use crate::crypto;
 use crate::refusal::Refusal;
 use crate::text;
 use crate::trust::crl::RevocationList;
-use crate::trust::issuers;
+use crate::trust::issuers::{self, Issuers};
 use crate::trust::key;
-use crate::trust::names::canonical;
+use crate::trust::names::{self, canonical};
+use crate::trust::revocation::{Rules, lists_of};
 use crate::trust::root::Root;
 
 /// Converts webpki's errors. Its error enum is non-exhaustive: all other errors mean a malformed certificate.
@@ -65,8 +66,10 @@ pub(crate) fn placed(
     roots: &[Root],
     chain: &[CertificateDer<'_>],
     lists: &[&RevocationList],
+    rules: Rules,
     refusal: Refusal,
 ) -> Refusal {
+    let authorities = Issuers::new(chain.get(1..).unwrap_or_default(), roots);
     let roots = roots.iter().map(|root| root.der.as_ref());
     let parsed: Vec<_> = chain
         .iter()
@@ -75,24 +78,6 @@ pub(crate) fn placed(
         .enumerate()
         .filter_map(|(index, der)| Some((index, X509Certificate::from_der(der).ok()?.1)))
         .collect();
-    if refusal == Refusal::UnknownIssuer {
-        let differs = |child: &X509Certificate<'_>| {
-            let name = child.issuer().as_raw();
-            parsed.iter().any(|(_, it)| {
-                let subject = it.subject().as_raw();
-                subject != name && canonical(subject) == canonical(name)
-            })
-        };
-        let found = parsed.iter().find(|(_, child)| differs(child));
-        return found.map_or(refusal.clone(), |(index, _)| Refusal::At {
-            place: format!(
-                "certificate {} names its issuer in another encoding than the issuer itself, and only identical \
-                 ones are matched: issue it anew",
-                index + 1
-            ),
-            refusal: Box::new(refusal),
-        });
-    }
     let issuers_of = |child: &X509Certificate<'_>| {
         let name = canonical(child.issuer().as_raw());
         let named =
@@ -129,6 +114,17 @@ pub(crate) fn placed(
                     crypto::is_signed_by(key, signed.as_ref(), signature)
                 })
         }
+        Refusal::RevocationUnknown(_) => {
+            let issuer = certificate.issuer().as_raw();
+            let content = names::only(issuer).map_or(issuer, |name| name.data);
+            let lists = lists_of(lists, content);
+            let is_proven = |list: &&RevocationList| {
+                let mut issuers = authorities.named(issuer);
+                issuers.any(|it| it.may_sign_lists() && list.is_signed_by(it))
+            };
+            index < chain.len()
+                && (rules.is_unknown(index, content, &lists) || !lists.iter().all(is_proven))
+        }
         Refusal::CrlExpired { next_update } => {
             let issuer = canonical(certificate.issuer().as_raw());
             let mut lists = lists.iter();
@@ -162,7 +158,6 @@ pub(crate) fn placed(
         | Refusal::NoSpiffeId
         | Refusal::UnknownTrustDomain(_)
         | Refusal::ForeignRoot { .. }
-        | Refusal::RevocationUnknown(_)
         | Refusal::NoAlternativeName { .. }
         | Refusal::WrongServer { .. }
         | Refusal::InvalidPeer(_)

@@ -18,9 +18,9 @@ use crate::trust::faults::{Fault, Faults, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::material::Digests;
 use crate::trust::no_subscriber;
+use crate::trust::revocation::{ExpiredCrls, MissingCrls, Rules};
 use crate::trust::snapshot::Snapshot;
 use crate::trust::source::{Feed, Source};
-use crate::trust::verify::{ExpiredCrls, MissingCrls, Rules};
 
 /// How long unchanged files are not checked again. They are checked later because their content may become valid, or a
 /// handshake may have shown that a list is forged.

@@ -4,8 +4,8 @@
 //! - reading: `source` of `material`, by `pem_file` over `pem`, or from an `agent` of the `workload` API
 //! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`
 //! - the parts: `root`, `bundles`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
-//! - the verifier: `verify` of a `server_identity`, over `names` and `name_constraints`; its errors are in `explain`, its caches in `parsed`,
-//!   `signatures` and `memo`
+//! - the verifier: `verify` of a `server_identity`, over `names`, `name_constraints`, the rules of `revocation` and
+//!   what is `shown` to webpki; its errors are in `explain`, its caches in `parsed`, `signatures` and `memo`
 //! - what outlasts a restart: `crl_state`
 //! - the result: `snapshot` with our `own_chain` and its `configurations`, kept current by `live`; `no_subscriber`
 //!   warns of a program without a log
@@ -33,8 +33,10 @@ pub(crate) mod no_subscriber;
 pub(crate) mod own_chain;
 pub(crate) mod parsed;
 pub(crate) mod pem_file;
+pub(crate) mod revocation;
 pub(crate) mod root;
 pub(crate) mod server_identity;
+pub(crate) mod shown;
 pub(crate) mod signatures;
 pub(crate) mod snapshot;
 pub(crate) mod source;

@@ -1,8 +1,8 @@
 //! Name constraints about directory names (RFC 5280 §4.2.1.10), which webpki refuses whatever the names are.
 //!
 //! webpki is shown such an authority with each of these subtrees under the tag of another form, which nobody uses, so
-//! that it judges all the rest of the path. Its signature is checked over what was signed, and the subtrees that webpki
-//! does not see are compared here. What is not understood is left to webpki, which refuses it.
+//! that it judges all the rest of the path. The subtrees that it does not see are compared here. What is not understood
+//! is left to webpki, which refuses it.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, Class};
@@ -11,7 +11,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
-use crate::trust::names::{self, elements};
+use crate::trust::names::{self, elements, only};
 
 const NAME_CONSTRAINTS: &str = "2.5.29.30";
 const ALTERNATIVE_NAME: &str = "2.5.29.17";
@@ -22,22 +22,6 @@ const EDI_PARTY_NAME: u8 = 0xa5;
 const RFC822_NAME: u32 = 1;
 const DIRECTORY: u32 = 4;
 
-/// The chain as webpki is shown it, and what it was not shown of it.
-#[derive(Debug, Default)]
-pub(crate) struct Shown<'c> {
-    pub(crate) certificates: Vec<CertificateDer<'c>>,
-    constrained: Vec<Constrained<'c>>,
-}
-
-/// An authority under constraints that webpki does not see.
-#[derive(Debug)]
-struct Constrained<'c> {
-    original: &'c [u8],
-    shown: Vec<u8>,
-    signed: std::ops::Range<usize>,
-    subtrees: Subtrees,
-}
-
 /// The names that an authority may give, as far as they are directory names. Each subtree is a list of relative names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Subtrees {
@@ -47,84 +31,15 @@ pub(crate) struct Subtrees {
     about_mail: bool,
 }
 
-impl<'c> Shown<'c> {
-    pub(crate) fn of(chain: &'c [CertificateDer<'_>]) -> Self {
-        let mut shown = Self::default();
-        for der in chain {
-            let Some((retagged, signed, subtrees)) = retagged(der) else {
-                shown.certificates.push(CertificateDer::from(der.as_ref()));
-                continue;
-            };
-            shown
-                .certificates
-                .push(CertificateDer::from(retagged.clone()));
-            shown.constrained.push(Constrained {
-                original: der,
-                shown: retagged,
-                signed,
-                subtrees,
-            });
-        }
-        shown
-    }
-
-    /// What was signed, of what webpki takes for that.
-    pub(crate) fn signed<'m>(&'m self, message: &'m [u8]) -> &'m [u8] {
-        self.of_signed(message)
-            .and_then(|it| it.original.get(it.signed.clone()))
-            .unwrap_or(message)
-    }
-
-    /// The certificate as it was presented.
-    pub(crate) fn original<'m>(&'m self, der: &'m [u8]) -> &'m [u8] {
-        let found = self.constrained.iter().find(|it| it.shown == der);
-        found.map_or(der, |it| it.original)
-    }
-
-    /// Whether all names on a path (leaf first, as it was shown, without its root) conform to its authorities.
-    ///
-    /// By what was signed, and not by the certificate: the constraints of a signature are those of the bytes it is over,
-    /// whoever else presents what we show.
-    pub(crate) fn check<'p>(
-        &self,
-        path: impl Iterator<Item = CertificateDer<'p>>,
-        root: Option<&Subtrees>,
-    ) -> Result<(), webpki::Error> {
-        if self.constrained.is_empty() && root.is_none() {
-            return Ok(());
-        }
-        let path: Vec<_> = path.collect();
-        let mut below = Vec::with_capacity(path.len());
-        for (place, der) in path.iter().enumerate() {
-            let (_, certificate) =
-                X509Certificate::from_der(der).map_err(|_unreadable| webpki::Error::BadDer)?;
-            if let Some(it) = self.of_signed(certificate.tbs_certificate.as_ref()) {
-                it.subtrees.check(&below)?;
-            }
-            // RFC 5280 §6.1.3 (b): what an authority issues to itself is no name that it gives.
-            let to_itself = names::canonical(certificate.subject().as_raw())
-                == names::canonical(certificate.issuer().as_raw());
-            if place == 0 || !to_itself {
-                below.push(certificate);
-            }
-        }
-        root.map_or(Ok(()), |subtrees| subtrees.check(&below))
-    }
-
-    fn of_signed(&self, message: &[u8]) -> Option<&Constrained<'c>> {
-        let mut constrained = self.constrained.iter();
-        constrained.find(|it| it.shown.get(it.signed.clone()) == Some(message))
-    }
-}
-
 impl Subtrees {
     /// Those of a root, and the root as webpki is shown it.
     pub(crate) fn of_root(der: &CertificateDer<'_>) -> Option<(CertificateDer<'static>, Self)> {
-        let (shown, _, subtrees) = retagged(der)?;
+        let (shown, subtrees) = retagged(der)?;
         Some((CertificateDer::from(shown), subtrees))
     }
 
-    fn check(&self, certificates: &[X509Certificate<'_>]) -> Result<(), webpki::Error> {
+    /// Whether all directory names of these certificates are among those that may be given.
+    pub(crate) fn check(&self, certificates: &[X509Certificate<'_>]) -> Result<(), webpki::Error> {
         for certificate in certificates {
             let alternative = certificate
                 .subject_alternative_name()
@@ -172,9 +87,9 @@ impl Subtrees {
     }
 }
 
-/// A certificate with its subtrees of directory names under another tag, the place of what is signed of it, and those
-/// subtrees. None if it has none, or its constraints are not well-formed.
-fn retagged(der: &[u8]) -> Option<(Vec<u8>, std::ops::Range<usize>, Subtrees)> {
+/// A certificate with its subtrees of directory names under another tag, and those subtrees. None if it has none, or its
+/// constraints are not well-formed.
+pub(crate) fn retagged(der: &[u8]) -> Option<(Vec<u8>, Subtrees)> {
     let ([], certificate) = X509Certificate::from_der(der).ok()? else {
         return None;
     };
@@ -216,9 +131,7 @@ fn retagged(der: &[u8]) -> Option<(Vec<u8>, std::ops::Range<usize>, Subtrees)> {
             }
         }
     }
-    let signed = certificate.tbs_certificate.as_ref();
-    let start = place(signed)?;
-    (subtrees != Subtrees::default()).then(|| (shown, start..start + signed.len(), subtrees))
+    (subtrees != Subtrees::default()).then_some((shown, subtrees))
 }
 
 /// Whether the directory names among the alternative names are whole.
@@ -234,14 +147,6 @@ fn are_whole(certificate: &X509Certificate<'_>) -> bool {
         let is_whole = |it: &Any<'_>| only(it.data).is_some_and(|it| names::is_whole(it.data));
         names.iter().filter(is_directory).all(is_whole)
     })
-}
-
-/// The one element that an encoding consists of.
-fn only(der: &[u8]) -> Option<Any<'_>> {
-    match Any::from_der(der).ok()? {
-        ([], element) => Some(element),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

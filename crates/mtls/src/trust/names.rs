@@ -1,5 +1,4 @@
 //! Whether two distinguished names are equal, regardless of their encoding (RFC 5280 §7.1).
-//! It is used for revocation, name constraints and messages. webpki compares names byte for byte, so no path is built by this rule.
 
 use x509_parser::asn1_rs::{Any, Class, Tag};
 use x509_parser::prelude::FromDer;
@@ -18,13 +17,18 @@ pub(crate) fn canonical(der: &[u8]) -> Vec<u8> {
     if let Some(name) = whole {
         return of_name(&name);
     }
-    let mut wrapped = vec![0x30];
-    push_length(&mut wrapped, der.len());
-    wrapped.extend_from_slice(der);
-    match X509Name::from_der(&wrapped) {
+    match X509Name::from_der(&sequence(der)) {
         Ok(([], name)) => of_name(&name),
         Ok(_) | Err(_) => der.to_vec(),
     }
+}
+
+/// A SEQUENCE of this content.
+pub(crate) fn sequence(content: &[u8]) -> Vec<u8> {
+    let mut der = vec![0x30];
+    push_length(&mut der, content.len());
+    der.extend_from_slice(content);
+    der
 }
 
 fn push_length(der: &mut Vec<u8>, length: usize) {
@@ -97,6 +101,14 @@ pub(crate) fn elements(mut content: &[u8]) -> Option<Vec<Any<'_>>> {
         content = rest;
     }
     Some(elements)
+}
+
+/// The one element that an encoding consists of.
+pub(crate) fn only(der: &[u8]) -> Option<Any<'_>> {
+    match Any::from_der(der).ok()? {
+        ([], element) => Some(element),
+        _ => None,
+    }
 }
 
 fn push(out: &mut Vec<u8>, part: &[u8]) {

@@ -12,8 +12,9 @@ use crate::crypto::{self, Digest};
 use crate::refusal::Refusal;
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::pem_file::PemFile;
+use crate::trust::revocation::Rules;
 use crate::trust::unreadable::Unreadable;
-use crate::trust::verify::{Authorities, Rules};
+use crate::trust::verify::Authorities;
 
 /// Our chain and its key, which are replaced as one.
 pub(crate) struct OwnChain {
@@ -80,7 +81,7 @@ impl OwnChain {
     ) -> Result<Peer, Refusal> {
         let with = |lists| Authorities {
             lists,
-            ..Rules::default().authorities(authorities.roots.clone())
+            ..Authorities::of(authorities.roots.clone(), Rules::default())
         };
         let peer = with(Vec::new()).judge(role, &self.chain, now)?;
         match with(authorities.lists.clone()).judge(role, &self.chain, now) {

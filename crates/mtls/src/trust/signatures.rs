@@ -11,7 +11,7 @@ use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerifica
 use crate::crypto::{self, Digest};
 use crate::trust::crl::RevocationList;
 use crate::trust::memo::Memo;
-use crate::trust::name_constraints::Shown;
+use crate::trust::shown::Shown;
 
 /// How many good signatures are remembered, at about 50 bytes each.
 const MAX_SIGNATURES: usize = 4096;

@@ -24,7 +24,8 @@ use crate::trust::lists::{self, ListInForce, Setting};
 use crate::trust::material::{Material, NoLists};
 use crate::trust::own_chain::OwnChain;
 use crate::trust::pem_file::PemFile;
-use crate::trust::verify::{Authorities, ExpiredCrls, MissingCrls, Rules};
+use crate::trust::revocation::{ExpiredCrls, MissingCrls, Rules};
+use crate::trust::verify::Authorities;
 
 /// Validated credentials, and the identity of their owner.
 pub struct Snapshot {
@@ -66,7 +67,7 @@ impl Snapshot {
                 return Err(fault.error);
             }
         }
-        let mut authorities = rules.authorities(bundles::roots(&bundles));
+        let mut authorities = Authorities::of(bundles::roots(&bundles), rules);
         let must_be_accepted = |verdict: &Result<Peer, Refusal>| match verdict {
             Err(refusal) if role == Role::Server || own.id.is_some() => Err(own.refused(refusal)),
             Err(_) => Ok(()),
@@ -135,7 +136,7 @@ impl Snapshot {
         if rules.missing_crls == MissingCrls::Refuse {
             self.keep_listed(&mut bundles, &material.crls, now, &mut faults);
         }
-        let mut authorities = rules.authorities(bundles::roots(&bundles));
+        let mut authorities = Authorities::of(bundles::roots(&bundles), rules);
 
         // The issuers in our own chain vouch for lists only if the chain itself is valid.
         candidate = candidate.filter(|own| self.takes(own, &authorities, now, &mut faults));

@@ -3,7 +3,6 @@
 //!
 //! There is no network access, no default root store, and no cached verdict.
 
-use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,11 +24,12 @@ use crate::trust::crl::RevocationList;
 use crate::trust::explain::{self, refusal};
 use crate::trust::issuers::Issuers;
 use crate::trust::lists::ListInForce;
-use crate::trust::name_constraints::Shown;
-use crate::trust::names::{canonical, is_whole};
+use crate::trust::names::is_whole;
 use crate::trust::parsed::{ParsedLeaf, check_authority};
+use crate::trust::revocation::{ExpiredCrls, MissingCrls, Rules, are_only_partial, lists_of};
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
 use crate::trust::server_identity::ServerIdentity;
+use crate::trust::shown::Shown;
 use crate::trust::signatures::Remembering;
 
 /// The roots and the revocation lists of one snapshot, which decide whether a chain is accepted.
@@ -40,45 +40,16 @@ pub struct Authorities {
     pub(crate) rules: Rules,
 }
 
-/// What revocation lists must be there, and how current.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rules {
-    pub(crate) expired_crls: ExpiredCrls,
-    pub(crate) missing_crls: MissingCrls,
-}
-
-impl Rules {
-    /// Authorities with these roots, and no list yet.
-    pub(crate) fn authorities(self, roots: Arc<[Root]>) -> Authorities {
-        Authorities {
+impl Authorities {
+    /// These roots, and no list yet.
+    pub(crate) fn of(roots: Arc<[Root]>, rules: Rules) -> Self {
+        Self {
             roots,
             lists: Vec::new(),
-            rules: self,
+            rules,
         }
     }
-}
 
-/// What to do when an issuer has no revocation list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MissingCrls {
-    /// Its certificates are not checked for revocation.
-    #[default]
-    Allow,
-    /// No certificate of that issuer is accepted, and a root comes into use only with its list.
-    Refuse,
-}
-
-/// Whether a revocation list past its `nextUpdate` (RFC 5280 §5.1.2.5) still counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ExpiredCrls {
-    /// It still counts: an old list is better than none. A warning is logged.
-    #[default]
-    Honour,
-    /// No certificate of that issuer is accepted until a current list arrives.
-    Refuse,
-}
-
-impl Authorities {
     /// Verifies `chain` (leaf first) for `role` at the time `at`, and returns the peer.
     ///
     /// The path must lead to a root, be valid at `at` in every certificate including the root, carry the extended key
@@ -114,7 +85,10 @@ impl Authorities {
         let parsed = ParsedLeaf::of(role, leaf_der)?;
         let roots = self.roots_for(&leaf)?;
         let anchors = anchors(&roots);
-        let shown = Shown::of(intermediates);
+        let shown = Shown::of(chain, &roots);
+        let leaf = shown.leaf().ok_or(Refusal::NoCertificate)?;
+        let leaf = EndEntityCert::try_from(leaf)
+            .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         let verify = |lists: &[&RevocationList], missing, depth, unknown| {
             let crls: Vec<_> = lists.iter().map(|list| &list.crl).collect();
             let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
@@ -133,7 +107,7 @@ impl Authorities {
             leaf.verify_for_usage(
                 &algorithms,
                 &anchors,
-                &shown.certificates,
+                &shown.intermediates,
                 unix_time(at),
                 usage(role),
                 revocation,
@@ -157,8 +131,13 @@ impl Authorities {
                 }),
             )
             .map_err(|e| {
-                let refusal = explain::placed(&self.roots, chain, lists, refusal(role, &e));
-                self.vouched_elsewhere(role, &leaf, chain, at, refusal)
+                let rules = Rules {
+                    missing_crls: missing,
+                    ..self.rules
+                };
+                let refusal = refusal(role, &e);
+                let refusal = explain::placed(&self.roots, chain, lists, rules, refusal);
+                self.vouched_elsewhere(role, chain, at, refusal)
             })
         };
         let required = self.rules.missing_crls;
@@ -251,7 +230,6 @@ impl Authorities {
     fn vouched_elsewhere(
         &self,
         role: Role,
-        leaf: &EndEntityCert<'_>,
         chain: &[CertificateDer<'_>],
         at: SystemTime,
         refusal: Refusal,
@@ -260,12 +238,17 @@ impl Authorities {
             refusal.cause(),
             Refusal::UnknownIssuer | Refusal::BadSignature
         );
-        let Some(domain) = trust_domain(leaf).filter(|_| unknown) else {
+        let leaf = chain.first().map(EndEntityCert::try_from);
+        let domain = leaf.and_then(|leaf| trust_domain(&leaf.ok()?));
+        let Some(domain) = domain.filter(|_| unknown) else {
             return refusal;
         };
         let foreign = |root: &&Root| root.vouches.trust_domain().is_some_and(|its| its != domain);
         let foreign: Vec<_> = self.roots.iter().filter(foreign).collect();
-        let shown = Shown::of(chain.get(1..).unwrap_or_default());
+        let shown = Shown::of(chain, &foreign);
+        let Some(Ok(leaf)) = shown.leaf().map(EndEntityCert::try_from) else {
+            return refusal;
+        };
         let algorithms = Remembering::all(&shown, &[]);
         let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
             algorithms.iter().map(|it| it as _).collect();
@@ -273,7 +256,7 @@ impl Authorities {
         let path = leaf.verify_for_usage(
             &algorithms,
             &anchors,
-            &shown.certificates,
+            &shown.intermediates,
             unix_time(at),
             usage(role),
             None,
@@ -331,12 +314,11 @@ impl Authorities {
             }
         }
         for (place, (issuer, _, lists)) in certificates.iter().enumerate() {
-            // webpki does not consult a list whose issuer is encoded differently, so its expiry was not checked.
-            let unasked = lists.iter().any(|list| list.crl.issuer() != *issuer);
-            let is_missing = lists.is_empty() && missing == MissingCrls::Refuse;
-            let is_doubtful = unasked && self.rules.expired_crls == ExpiredCrls::Refuse;
-            let is_authority = place > 0;
-            if is_missing || is_doubtful || (is_authority && are_only_partial(lists)) {
+            let rules = Rules {
+                missing_crls: missing,
+                ..self.rules
+            };
+            if rules.is_unknown(place, issuer, lists) {
                 return Err(webpki::Error::UnknownRevocationStatus);
             }
         }
@@ -459,23 +441,6 @@ fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
             .as_ref()
             .map(|it| Der::from_slice(it)),
     }
-}
-
-/// The lists of `issuer`, however its name is encoded in each.
-fn lists_of<'l>(lists: &[&'l RevocationList], issuer: &[u8]) -> Vec<&'l RevocationList> {
-    let name = LazyCell::new(|| canonical(issuer));
-    let lists = lists.iter().copied();
-    lists
-        .filter(|list| list.crl.issuer() == issuer || list.facts.canonical_issuer == *name)
-        .collect()
-}
-
-/// Whether there are revocation lists of an issuer, and each is about some of its certificates only (RFC 5280 §5.2.5).
-fn are_only_partial(lists: &[&RevocationList]) -> bool {
-    !lists.is_empty()
-        && lists
-            .iter()
-            .all(|list| list.crl.issuing_distribution_point().is_some())
 }
 
 fn names_distribution_points(certificate: &CertificateDer<'_>) -> bool {
