@@ -196,3 +196,88 @@ fn a_file_that_cannot_be_written_fails_no_call() {
     assert!(authorization.audit().flush(PATIENCE));
     assert_eq!(authorization.counts().audit.failed, 1);
 }
+
+#[test]
+fn the_denials_of_a_caller_are_a_bounded_number_of_events_that_count_the_others() {
+    let dns = |name: &str| Caller::Authenticated {
+        uri_sans: vec![],
+        dns_sans: vec![name.into()],
+        subject: String::new(),
+    };
+    let uri = |name: &str| Caller::Authenticated {
+        uri_sans: vec![name.into()],
+        dns_sans: vec![],
+        subject: String::new(),
+    };
+    let subject = |name: &str| Caller::Authenticated {
+        uri_sans: vec![],
+        dns_sans: vec![],
+        subject: name.into(),
+    };
+    let many: Vec<String> = (0..400).map(|n| format!("/a.S/Other{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (what, callers, paths, bounded) in [
+        ("one method", vec![dns("a")], vec!["/a.S/Other"; 400], 1),
+        ("many methods", vec![dns("a")], many, 1),
+        (
+            "by a rule, and by none",
+            vec![dns("a")],
+            ["/a.S/Put", "/a.S/Other"].repeat(200),
+            1,
+        ),
+        (
+            "callers without a name are one",
+            vec![subject(""), Caller::Anonymous, subject("")],
+            vec!["/a.S/Put"; 400],
+            1,
+        ),
+        (
+            "each caller has its own",
+            vec![dns("a"), dns("b"), dns("c")],
+            vec!["/a.S/Put"; 400],
+            3,
+        ),
+        (
+            "one name in three places is three callers",
+            vec![uri("a"), dns("a"), subject("a")],
+            vec!["/a.S/Put"; 400],
+            3,
+        ),
+        ("below the bound", vec![dns("a")], vec!["/a.S/Put"; 90], 0),
+        (
+            "who is allowed is not bounded",
+            vec![dns("a")],
+            vec!["/a.S/Get"; 400],
+            0,
+        ),
+    ] {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let mut loggers = Loggers::built_in();
+        let kept = Arc::clone(&events);
+        loggers.register("keep", move |_| Ok(Arc::new(Keeping(Arc::clone(&kept)))));
+        let policy = policy("ON_DENY_AND_ALLOW", &json!([{"name": "keep"}]));
+        let authorization = authorization(&policy, &loggers);
+        for path in &paths {
+            for caller in &callers {
+                call(&authorization, caller.clone(), path);
+            }
+        }
+        assert!(authorization.audit().flush(PATIENCE));
+        let events = events.lock().unwrap();
+        let left_out: u64 = events.iter().map(|event| event.left_out).sum();
+        let calls = paths.len() * callers.len();
+        assert_eq!(
+            events.len() + usize::try_from(left_out).unwrap(),
+            calls,
+            "{what}"
+        );
+        match bounded {
+            0 => assert_eq!(events.len(), calls, "{what}"),
+            // The burst, one each second of the test, and the last with the count of the others.
+            _ => assert!(
+                (101 * bounded..110 * bounded).contains(&events.len()),
+                "{what}"
+            ),
+        }
+    }
+}

@@ -208,6 +208,97 @@ mod tests {
     }
 
     #[test]
+    fn the_lines_about_a_peer_are_bounded_and_those_left_out_are_counted() {
+        let said = |who: &Who, message: &str, code: &str| LineKind {
+            who: who.clone(),
+            message: message.to_owned(),
+            code: Some(code.to_owned()),
+        };
+        let identity = |name: &str| Who::Identity(name.to_owned());
+        let at = |address: &str| Who::at(address).unwrap();
+        let (orders, here) = (identity("orders"), at("10.0.0.1:1"));
+        for (what, kinds, bounded) in [
+            ("an identity", vec![said(&orders, "refused", "A")], 1),
+            (
+                "two kinds of lines",
+                vec![
+                    said(&orders, "refused", "A"),
+                    said(&orders, "finished", "A"),
+                ],
+                2,
+            ),
+            (
+                "two codes",
+                vec![said(&orders, "refused", "A"), said(&orders, "refused", "B")],
+                2,
+            ),
+            (
+                "two identities",
+                vec![
+                    said(&orders, "refused", "A"),
+                    said(&identity("b"), "refused", "A"),
+                ],
+                2,
+            ),
+            ("an address", vec![said(&here, "refused", "A")], 1),
+            (
+                "its ports",
+                vec![
+                    said(&here, "refused", "A"),
+                    said(&at("10.0.0.1:2"), "refused", "A"),
+                ],
+                1,
+            ),
+            (
+                "the same as IPv6",
+                vec![
+                    said(&here, "refused", "A"),
+                    said(&at("[::ffff:10.0.0.1]:1"), "refused", "A"),
+                ],
+                1,
+            ),
+            (
+                "one network of IPv6",
+                vec![
+                    said(&at("[2001:db8::1]:1"), "refused", "A"),
+                    said(&at("[2001:db8::2:2:2]:1"), "refused", "A"),
+                ],
+                1,
+            ),
+            (
+                "two networks of IPv6",
+                vec![
+                    said(&at("[2001:db8::1]:1"), "refused", "A"),
+                    said(&at("[2001:db8:0:1::1]:1"), "refused", "A"),
+                ],
+                2,
+            ),
+            (
+                "an identity of that name",
+                vec![
+                    said(&here, "refused", "A"),
+                    said(&identity("10.0.0.1"), "refused", "A"),
+                ],
+                2,
+            ),
+        ] {
+            let (limiter, now) = (Limiter::default(), Instant::now());
+            let admitted = (0..200).flat_map(|_| &kinds);
+            let admitted = admitted.filter(|kind| limiter.admit_peer(kind, now).is_some());
+            let admitted = u64::try_from(admitted.count()).unwrap();
+            assert_eq!(admitted, 50 * bounded, "{what}");
+            let (each, together) = limiter.left_out(true, now);
+            let left_out: u64 = each.parties.iter().map(|(_, (), count)| count).sum();
+            let lines = 200 * u64::try_from(kinds.len()).unwrap();
+            assert_eq!(
+                admitted + left_out + together + each.others,
+                lines,
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
     fn a_place_that_says_too_much_is_quiet_for_a_second_and_then_says_how_much_it_kept() {
         let limiter = Limiter::default();
         // Made once, as that of a real place: it is hashed with its vtable.

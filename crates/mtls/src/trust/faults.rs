@@ -126,20 +126,48 @@ mod tests {
         Fault::new(part, error)
     }
 
+    /// How many lines these reads make: a letter is a fault of our chain, and a point none.
+    fn lines(reads: &str) -> usize {
+        let mut faults = Faults::default();
+        let lines = reads.chars().map(|read| {
+            let found = [fault(Part::Own, &read.to_string())];
+            faults.found(if read == '.' { &[] } else { &found });
+            faults.take_due().len()
+        });
+        lines.sum()
+    }
+
     #[test]
     fn a_slow_write_makes_one_line_and_what_was_whole_at_the_next_read_none() {
-        let mut faults = Faults::default();
-        let mut said = 0;
-        // Each read finds another half, some of them twice in a row.
-        for half in ["a", "b", "b", "c", "c", "c", "d", "d"] {
-            faults.found(&[fault(Part::Own, half)]);
-            said += faults.take_due().len();
+        let stays = |fault: &str, reads| fault.repeat(reads);
+        for (what, reads, expected) in [
+            ("half at one read", "a.".to_owned(), 0),
+            ("half at one read, again and again", "a.".repeat(9), 0),
+            ("another half at each read", "abcdefgh".to_owned(), 0),
+            ("two halves in turn", "ab".repeat(20), 0),
+            ("half at two reads", "aa.".to_owned(), 1),
+            ("half for long", stays("a", 99), 1),
+            ("a slow write", "abbcccddeeee".to_owned(), 1),
+            ("a slow write, then good", "aabb..".to_owned(), 1),
+            ("a second fault after good content", "aa.aa".to_owned(), 2),
+            (
+                "one half, then another for long",
+                format!("aa{}", stays("b", 29)),
+                1,
+            ),
+            (
+                "one fault, then another that stays",
+                format!("aa{}", stays("b", 30)),
+                2,
+            ),
+            (
+                "a third that stays",
+                format!("aa{}{}", stays("b", 30), stays("c", 30)),
+                3,
+            ),
+        ] {
+            assert_eq!(lines(&reads), expected, "{what}");
         }
-        assert_eq!(said, 1);
-        faults.found(&[]);
-        assert!(faults.are_gone());
-        faults.found(&[fault(Part::Own, "e")]);
-        assert_eq!((faults.take_due().len(), faults.are_gone()), (0, true));
     }
 
     #[test]

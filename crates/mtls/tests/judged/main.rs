@@ -11,7 +11,9 @@ use std::time::SystemTime;
 
 use countersign_mtls::{Authorities, ExpiredCrls, PemFile};
 use identity::Role;
-use rcgen::{CertificateParams, Issuer, KeyPair, KeyUsagePurpose, SerialNumber};
+use rcgen::{
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+};
 use time::OffsetDateTime;
 
 use crate::minted::{DAY, authority, intermediate, issued, leaf, list, root, verdict};
@@ -277,5 +279,42 @@ fn a_validity_may_begin_before_1970_and_not_end_there() {
             let said = verdict(&root_pem, &[], &chain);
             assert_eq!(said, expected, "the {what} from {from} to {to}");
         }
+    }
+}
+
+/// RFC 5280 §6.1 takes the name and the key of a root, and leaves the rest of it to the verifier: a documented difference.
+#[test]
+fn the_pathlen_of_an_intermediate_counts_and_that_of_a_root_does_not() {
+    let any = IsCa::Ca(BasicConstraints::Unconstrained);
+    let at_most = |below| IsCa::Ca(BasicConstraints::Constrained(below));
+    for (root_is, below, expected) in [
+        (at_most(0), &[][..], "accepted"),
+        (at_most(0), &[any][..], "accepted"),
+        (at_most(0), &[any, any], "accepted"),
+        (at_most(1), &[any, any], "accepted"),
+        (at_most(0), &[at_most(1), at_most(0)], "accepted"),
+        (any, &[at_most(0)], "accepted"),
+        (any, &[any, at_most(0)], "accepted"),
+        (any, &[at_most(2), any, any], "accepted"),
+        (any, &[at_most(0), any], "CERTIFICATE_MALFORMED"),
+        (any, &[at_most(0), at_most(0)], "CERTIFICATE_MALFORMED"),
+        (any, &[at_most(1), any, any], "CERTIFICATE_MALFORMED"),
+        (at_most(9), &[any, at_most(0), any], "CERTIFICATE_MALFORMED"),
+    ] {
+        let key = KeyPair::generate().unwrap();
+        let mut root = authority("root", 10 * DAY);
+        root.is_ca = root_is;
+        let root_pem = root.self_signed(&key).unwrap().pem();
+        let (mut chain, mut issuer) = (Vec::new(), Issuer::new(root, key));
+        for (place, is) in below.iter().enumerate() {
+            let mut params = authority(&format!("authority {place}"), 5 * DAY);
+            params.is_ca = *is;
+            let (der, next) = intermediate(params, &issuer);
+            chain.insert(0, der);
+            issuer = next;
+        }
+        chain.insert(0, issued(&leaf(7, &[]), &issuer));
+        let said = verdict(&root_pem, &[], &chain);
+        assert_eq!(said, expected, "{root_is:?}, {below:?}");
     }
 }
