@@ -18,6 +18,7 @@
 //!
 //! [`descriptors`] and [`descriptors_of`] make the descriptor set alone, without stubs and outside of build scripts too.
 
+use std::collections::HashSet;
 use std::env;
 use std::fmt;
 use std::fs;
@@ -43,7 +44,7 @@ pub enum BuildError {
     /// There is nothing to compile.
     #[error("{}: there is no .proto file in it", .0.display())]
     Empty(PathBuf),
-    /// A `.proto` file is wrong.
+    /// A `.proto` file is wrong; the text begins with the file and the line.
     #[error("{0}")]
     Contract(String),
     /// The generated code could not be written.
@@ -78,6 +79,21 @@ pub fn compile(dir: impl AsRef<Path>) -> Result<(), BuildError> {
     compile_to(&root, &out)
 }
 
+/// Every `.proto` under `dir`, sorted by path. A directory that a link leads back to is read once.
+///
+/// # Errors
+/// [`BuildError`]: what cannot be read, or that there is none.
+pub fn contracts(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>, BuildError> {
+    let root = dir.as_ref();
+    let (mut files, mut seen) = (Vec::new(), HashSet::new());
+    find(root, &mut files, &mut seen)?;
+    if files.is_empty() {
+        return Err(BuildError::Empty(root.to_owned()));
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Every `.proto` under `dir` as an encoded `google.protobuf.FileDescriptorSet`, with imports and comments.
 ///
 /// # Errors
@@ -97,6 +113,7 @@ pub fn descriptors_of(file: impl AsRef<Path>) -> Result<Vec<u8>, BuildError> {
         path: named.to_owned(),
         source,
     })?;
+    check(named)?;
     let shown = named.parent().unwrap_or(named);
     let mut compiler =
         Compiler::new(file.ancestors().skip(1)).map_err(|error| contract(shown, &error))?;
@@ -122,12 +139,8 @@ fn compile_to(root: &Path, out: &Path) -> Result<(), BuildError> {
 }
 
 fn compiled(root: &Path) -> Result<Compiler, BuildError> {
-    let mut files = Vec::new();
-    find(root, &mut files)?;
-    if files.is_empty() {
-        return Err(BuildError::Empty(root.to_owned()));
-    }
-    files.sort();
+    let files = contracts(root)?;
+    files.iter().try_for_each(|file| check(file))?;
     let mut compiler = Compiler::new([root]).map_err(|error| contract(root, &error))?;
     compiler
         .include_imports(true)
@@ -141,31 +154,71 @@ fn variable(name: &'static str) -> Result<String, BuildError> {
     env::var(name).map_err(|_unset| BuildError::NotABuildScript(name))
 }
 
-/// With the place of the fault before it, as compilers write it: that is in the debug form alone.
+/// Refuses what the compiler would wait for, or would not name: what is no regular file, and what is not UTF-8.
+fn check(file: &Path) -> Result<(), BuildError> {
+    let unreadable = |source| BuildError::File {
+        path: file.to_owned(),
+        source,
+    };
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(unreadable(io::Error::other("not a regular file")));
+    }
+    let text = fs::read(file).map_err(unreadable)?;
+    let Err(error) = str::from_utf8(&text) else {
+        return Ok(());
+    };
+    let before = text.get(..error.valid_up_to()).unwrap_or_default();
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    Err(BuildError::Contract(format!(
+        "{}:{line}: it is not UTF-8: save it as UTF-8",
+        file.display()
+    )))
+}
+
+/// With the place of the fault before it, as compilers write it, which is in the debug form alone; and with what to do,
+/// where the compiler does not say it.
 fn contract(root: &Path, error: &protox::Error) -> BuildError {
     let (text, debug) = (error.to_string(), format!("{error:?}"));
-    let place = error
-        .file()
-        .filter(|file| !text.contains(file))
-        .map_or_else(String::new, |file| {
+    let here = match root.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => root,
+    };
+    let place = match error.file() {
+        Some(file) => {
             let line = debug
                 .split_once(&format!("{file}:"))
                 .and_then(|(_, rest)| rest.split_once(": "))
                 .map_or_else(String::new, |(line, _)| format!("{line}:"));
             format!("{}:{line} ", root.join(file).display())
-        });
-    BuildError::Contract(format!("{place}{text}"))
+        }
+        None => format!("{}: ", here.display()),
+    };
+    let remedy = if text.starts_with("import ") && text.ends_with("not found") {
+        format!(": write its path from {}", here.display())
+    } else if text.ends_with("found 'edition'") {
+        ": editions are not supported, write syntax = \"proto3\"".to_owned()
+    } else {
+        String::new()
+    };
+    BuildError::Contract(format!("{place}{text}{remedy}"))
 }
 
-fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), BuildError> {
+fn find(
+    dir: &Path,
+    files: &mut Vec<PathBuf>,
+    seen: &mut HashSet<PathBuf>,
+) -> Result<(), BuildError> {
     let unreadable = |source| BuildError::File {
         path: dir.to_owned(),
         source,
     };
+    if !seen.insert(dir.canonicalize().map_err(unreadable)?) {
+        return Ok(());
+    }
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.is_dir() {
-            find(&path, files)?;
+            find(&path, files, seen)?;
         } else if path
             .extension()
             .is_some_and(|extension| extension == "proto")
@@ -180,7 +233,7 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), BuildError> {
 mod tests {
     use super::*;
 
-    fn compiled_of(text: &str) -> Result<PathBuf, BuildError> {
+    fn compiled_of(text: &[u8]) -> Result<PathBuf, BuildError> {
         let dir = tempfile::tempdir().map_err(BuildError::Stubs)?.keep();
         let package = dir.join("proto/shop/v1");
         fs::create_dir_all(&package).map_err(BuildError::Stubs)?;
@@ -195,7 +248,7 @@ mod tests {
     #[test]
     fn a_contract_becomes_a_module_for_each_package_and_a_descriptor_set() {
         let contract =
-            "syntax = \"proto3\";\npackage shop.v1;\nmessage Item {\n  string name = 1;\n}\n";
+            b"syntax = \"proto3\";\npackage shop.v1;\nmessage Item {\n  string name = 1;\n}\n";
         let Ok(out) = compiled_of(contract) else {
             panic!("it does not compile")
         };
@@ -208,30 +261,78 @@ mod tests {
 
     #[test]
     fn a_fault_in_a_contract_is_named_with_its_file_and_line() {
-        for (contract, line) in [
+        let head = "syntax = \"proto3\";\npackage shop.v1;\n";
+        for (contract, expected) in [
             (
-                "syntax = \"proto3\";\npackage shop.v1\nmessage Item {}\n",
-                3,
+                "syntax = \"proto3\";\npackage shop.v1\nmessage Item {}\n".into(),
+                "3:1: expected",
             ),
             (
-                "syntax = \"proto3\";\npackage shop.v1;\n\nmessage Item {\n  Missing it = 1;\n}\n",
-                5,
+                format!("{head}\nmessage Item {{\n  Missing it = 1;\n}}\n"),
+                "5:3: name 'Missing' is not defined",
+            ),
+            (
+                format!("{head}import \"till.proto\";\n"),
+                "3:1: import 'till.proto' not found: write its path from ",
+            ),
+            (
+                "edition = \"2023\";\n".into(),
+                "1:1: expected 'enum', 'extend', 'import', 'message', 'option', 'service', 'package' or ';', but found \
+                 'edition': editions are not supported, write syntax = \"proto3\"",
+            ),
+            (
+                format!("{head}// M\u{fc}ller\nmessage {{}}\n"),
+                "4:9: expected",
             ),
         ] {
-            let error = compiled_of(contract)
-                .err()
-                .map(|error| format!("{error:?}"));
+            let error = compiled_of(contract.as_bytes());
+            let error = error.err().map(|error| format!("{error:?}"));
             let error = error.unwrap_or_default();
-            assert!(
-                error.contains(&format!("shop/v1/shop.proto:{line}:")),
-                "{error}"
-            );
+            let expected = format!("shop/v1/shop.proto:{expected}");
+            assert!(error.contains(&expected), "{error}");
         }
+        let latin = [head.as_bytes(), b"\n// M\xfcller\n"].concat();
+        let error = compiled_of(&latin).err().map(|error| error.to_string());
+        let error = error.unwrap_or_default();
+        assert!(
+            error.ends_with("shop.proto:4: it is not UTF-8: save it as UTF-8"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_directory_is_read_once_and_only_regular_files_of_it() {
+        let contract = b"syntax = \"proto3\";\npackage shop.v1;\nmessage Item {}\n";
+        let Ok(out) = compiled_of(contract) else {
+            panic!("it does not compile")
+        };
+        let package = out.join("proto/shop/v1");
+        let linked = std::os::unix::fs::symlink(&out, package.join("again"));
+        assert!(linked.is_ok());
+        let found = contracts(out.join("proto")).unwrap_or_default();
+        assert_eq!(found, [package.join("shop.proto")]);
+        for (place, expected) in [
+            ("/dev/zero", "not a regular file"),
+            ("/nowhere", "No such file"),
+        ] {
+            let odd = package.join("odd.proto");
+            drop(fs::remove_file(&odd));
+            let linked = std::os::unix::fs::symlink(place, &odd);
+            assert!(linked.is_ok());
+            for done in [descriptors(out.join("proto")), descriptors_of(&odd)] {
+                let error = done
+                    .err()
+                    .map(|error| error.to_string())
+                    .unwrap_or_default();
+                assert!(error.contains(&format!("odd.proto: {expected}")), "{error}");
+            }
+        }
+        drop(fs::remove_dir_all(out));
     }
 
     #[test]
     fn one_file_is_compiled_with_what_it_imports_from_the_directories_above_it() {
-        let contract = "syntax = \"proto3\";\npackage shop.v1;\nmessage Item {}\n";
+        let contract = b"syntax = \"proto3\";\npackage shop.v1;\nmessage Item {}\n";
         let Ok(out) = compiled_of(contract) else {
             panic!("it does not compile")
         };

@@ -139,23 +139,11 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>> {
                 false => countersign::server::api(BUILTIN),
             },
         ),
-        ApiChoice::File(path) if path.is_dir() => {
-            let set = countersign_build::descriptors(path)?;
-            (path.as_path(), countersign::server::api(&set))
-        }
         // A server of this project has health and reflection too.
-        ApiChoice::File(path) if path.extension().is_some_and(|it| it == "proto") => {
-            // The compiler reads it again: this refuses what is too large or no regular file.
-            let text = read(path, MAX_FILE)?;
-            let set =
-                countersign_build::descriptors_of(path).map_err(
-                    |source| match base::json::marked(&text).or_else(|| base::json::wrapped(&text))
-                    {
-                        Some(form) => anyhow!("{}: {form}", path.display()),
-                        None => source.into(),
-                    },
-                )?;
-            (path.as_path(), countersign::server::api(&set))
+        ApiChoice::File(path)
+            if path.is_dir() || path.extension().is_some_and(|it| it == "proto") =>
+        {
+            (path.as_path(), countersign::server::api(&compiled(path)?))
         }
         ApiChoice::File(path) => (
             path.as_path(),
@@ -164,6 +152,32 @@ pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>> {
     };
     let api = api.with_context(|| format!("{} does not describe an API", path.display()))?;
     Ok(Some(api))
+}
+
+/// The descriptors of a `.proto` file, or of all in a directory.
+fn compiled(path: &Path) -> Result<Vec<u8>> {
+    let is_dir = path.is_dir();
+    let files = match is_dir {
+        true => countersign_build::contracts(path)?,
+        false => vec![path.to_owned()],
+    };
+    // The compiler reads them again: this refuses what is too large or no regular file.
+    let texts = files.iter().map(|file| Ok((file, read(file, MAX_FILE)?)));
+    let texts = texts.collect::<Result<Vec<_>>>()?;
+    let set = match is_dir {
+        true => countersign_build::descriptors(path),
+        false => countersign_build::descriptors_of(path),
+    };
+    set.map_err(|source| {
+        let form = |text| base::json::marked(text).or_else(|| base::json::wrapped(text));
+        let found = texts
+            .iter()
+            .find_map(|(file, text)| Some((file, form(text)?)));
+        match found {
+            Some((file, form)) => anyhow!("{}: {form}", file.display()),
+            None => source.into(),
+        }
+    })
 }
 
 pub(super) fn cases(path: &Path) -> Result<Vec<Case>> {

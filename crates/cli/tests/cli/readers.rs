@@ -11,6 +11,7 @@ fn no_command_waits_for_a_fifo() {
     assert!(run_other(&sandbox, "mkfifo", &["fifo", "fifo.proto"]).0);
     sandbox.write("p.json", r#"{"name":"p","allow_rules":[{"name":"r"}]}"#);
     std::fs::create_dir(sandbox.path("piped")).unwrap();
+    assert!(run_other(&sandbox, "mkfifo", &["piped/a.proto"]).0);
     for file in ["tls.crt", "tls.key", "ca.crt"] {
         assert!(run_other(&sandbox, "mkfifo", &[&format!("piped/{file}")]).0);
     }
@@ -24,6 +25,7 @@ fn no_command_waits_for_a_fifo() {
         "policy check fifo",
         "policy check p.json --api fifo",
         "policy check p.json --api fifo.proto",
+        "policy check p.json --api piped",
         "policy test --policy p.json fifo",
         "policy explain --policy p.json --method /a.B/C --cert fifo",
         "doctor localhost:1 --tls-dir piped",

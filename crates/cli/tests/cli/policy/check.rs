@@ -125,6 +125,19 @@ fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
         "c3ludGF4ID0gInByb3RvMyI7CnBhY2thZ2Ugc2hvcC52MTsK\n",
     );
     sandbox.write("page.proto", "<!DOCTYPE html>\n<title>404</title>\n");
+    // A directory, with a good contract beside the bad one.
+    for file in ["marked", "quoted", "utf16", "base64", "page", "bad"] {
+        let package = sandbox.path(&format!("{file}/shop/v1"));
+        std::fs::create_dir_all(&package).unwrap();
+        std::fs::write(package.join("a.proto"), SHOP.replace("shop.v1", "a")).unwrap();
+        std::fs::copy(
+            sandbox.path(&format!("{file}.proto")),
+            package.join("b.proto"),
+        )
+        .unwrap();
+    }
+    sandbox.write("latin.proto", b"syntax = \"proto3\";\n\n// M\xfcller\n");
+    std::fs::create_dir(sandbox.path("empty")).unwrap();
     sandbox.write("huge", vec![b' '; (16 << 20) + 1]);
     sandbox.write("deep", "[".repeat(1 << 20));
     sandbox.write("binary", [0xff, 0xfe, 0x00]);
@@ -161,6 +174,14 @@ fn whatever_is_no_policy_or_no_api_is_refused_in_one_line() {
         ("utf16.proto", "utf16.proto: it is UTF-16"),
         ("base64.proto", "base64.proto: it is in base64"),
         ("page.proto", "page.proto: it is a page of HTML"),
+        ("latin.proto", "latin.proto:3: it is not UTF-8"),
+        ("marked", "marked/shop/v1/b.proto: it begins with a byte"),
+        ("quoted", "quoted/shop/v1/b.proto: there are quotes around"),
+        ("utf16", "utf16/shop/v1/b.proto: it is UTF-16"),
+        ("base64", "base64/shop/v1/b.proto: it is in base64"),
+        ("page", "page/shop/v1/b.proto: it is a page of HTML"),
+        ("bad", "bad/shop/v1/b.proto:2:"),
+        ("empty", "empty: there is no .proto file in it"),
     ] {
         sandbox.refuse(&["policy", "check", "p.json", "--api", api], why);
     }
