@@ -325,6 +325,14 @@ fn a_server_that_cannot_start_says_which_file_is_wrong_and_binds_nothing() {
             &["crl.pem", "no revocation list"],
         ),
         (
+            "a revocation list that is a link to nowhere",
+            |pki| {
+                let link = pki.dir("inventory").join("crl.pem");
+                std::os::unix::fs::symlink("..data/crl.pem", link).unwrap();
+            },
+            &["crl.pem", "it is a link to ..data/crl.pem"],
+        ),
+        (
             "no policy",
             |pki| fs::remove_file(pki.dir.path().join("policy.json")).unwrap(),
             &["policy.json", "No such file"],

@@ -12,9 +12,12 @@ const MORE: usize = 64;
 ///
 /// # Errors
 /// The system's error; or the path is not a regular file (a FIFO would block, a device might never end); or the file is
-/// larger. A permission error names the file's owner and mode, and the user of this process.
+/// larger. A permission error names the file's owner and mode, and the user of this process; that a file is not there, the
+/// place that a link leads to.
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    let metadata = path.metadata().map_err(|error| denied(path, error))?;
+    let metadata = path
+        .metadata()
+        .map_err(|error| denied(path, dangling(path, error)))?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
@@ -41,6 +44,23 @@ pub fn text(path: &Path, max: u64) -> io::Result<String> {
         let why = form.unwrap_or("it is not text (UTF-8)");
         io::Error::new(io::ErrorKind::InvalidData, why)
     })
+}
+
+/// Whether nothing at all is at `path`, not even a link that leads nowhere.
+pub fn is_absent(path: &Path) -> bool {
+    let link = path.symlink_metadata();
+    link.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The same error, with where a link leads if nothing is there.
+fn dangling(path: &Path, error: io::Error) -> io::Error {
+    match path.read_link() {
+        Ok(place) if error.kind() == io::ErrorKind::NotFound => {
+            let text = format!("{error}: it is a link to {}", place.display());
+            io::Error::new(io::ErrorKind::NotFound, text)
+        }
+        Ok(_) | Err(_) => error,
+    }
 }
 
 /// The same error, with whose the file is if permission was denied, or else the directory that hides it.
@@ -85,6 +105,20 @@ mod tests {
         let length = std::fs::metadata(this).unwrap().len();
         let whole = read(Path::new(this), length).unwrap();
         assert_eq!(whole.len() as u64, length);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_says_where() {
+        let nowhere = std::env::temp_dir().join(format!("nowhere-{}", std::process::id()));
+        let link = nowhere.with_extension("link");
+        std::os::unix::fs::symlink(&nowhere, &link).unwrap();
+        let error = read(&link, 10).unwrap_err();
+        let absent = (is_absent(&link), is_absent(&nowhere));
+        std::fs::remove_file(&link).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let says = format!("it is a link to {}", nowhere.display());
+        assert!(error.to_string().ends_with(&says), "{error}");
+        assert_eq!(absent, (false, true));
     }
 
     #[test]

@@ -111,10 +111,12 @@ impl Authority {
             certificate.public_key() == key.subject_public_key_info(),
             "the private key is not that of the certificate"
         );
-        // Its subject would not be copied exactly into what it issues.
+        // It would not be copied exactly into what the authority issues.
         ensure!(
             certificate.subject_is_plain(),
-            "the subject of the authority has an attribute type twice or joins several by '+', which is not supported"
+            "its subject {} has a type twice or joins several by '+', which this tool cannot write as the issuer of a \
+             certificate: use an authority whose subject has each type once, such as CN=Issuing,O=Acme,C=US",
+            certificate.subject().unwrap_or_default()
         );
         let issuer = Issuer::from_ca_cert_der(&der, key)
             .context("the certificate of the authority is not supported")?;

@@ -181,3 +181,40 @@ fn it_finds_what_is_revoked() {
         assert_eq!(said.contains("certificate revoked"), !accepted, "{said}");
     }
 }
+
+#[test]
+fn an_authority_whose_subject_cannot_be_written_as_an_issuer_is_refused_with_what_to_do() {
+    if is_missing() {
+        return;
+    }
+    let sandbox = Sandbox::with_pki();
+    let key = sandbox.read("certs/ca/issuing.key");
+    for (given, named) in [
+        ("/DC=test/DC=acme/CN=I", "CN=I,DC=acme,DC=test"),
+        ("/O=Acme/OU=a/OU=b", "OU=b,OU=a,O=Acme"),
+        ("/O=Acme/CN=I+OU=a", "OU=a+CN=I,O=Acme"),
+    ] {
+        let made = format!(
+            "req -x509 -new -multivalue-rdn -key ca/issuing.key -subj {given} -out ca/issuing.crt"
+        );
+        let (made, said) = run(&sandbox, &made).unwrap();
+        assert!(made, "{said}");
+        let why = format!(
+            "certs/ca/issuing.crt: its subject {named} has a type twice or joins several by '+'"
+        );
+        for command in [
+            &["pki", "list"][..],
+            &["pki", "issue", "w", "--dns", "w.test"],
+        ] {
+            let run = sandbox.run(command);
+            assert_eq!(run.code, 64, "{}", run.err);
+            assert!(run.err.contains(&why), "{}", run.err);
+            assert!(
+                run.err.contains("such as CN=Issuing,O=Acme,C=US"),
+                "{}",
+                run.err
+            );
+        }
+        assert_eq!(sandbox.read("certs/ca/issuing.key"), key);
+    }
+}

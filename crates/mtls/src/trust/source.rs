@@ -1,6 +1,5 @@
 //! The source of credentials: files, or the SPIFFE Workload API. The contents are not interpreted here.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::trust::agent::Agent;
@@ -155,8 +154,7 @@ impl Files {
             }],
             crls: match PemFile::read_lists(&self.crls) {
                 Err(unreadable)
-                    if !self.crls_required
-                        && unreadable.source.kind() == io::ErrorKind::NotFound =>
+                    if !self.crls_required && base::file::is_absent(&unreadable.path) =>
                 {
                     Err(NoLists::Absent(unreadable.path))
                 }
