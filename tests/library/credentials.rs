@@ -1,5 +1,5 @@
 //! What a fault in the files of a server that runs does: the last good set stays in use, the log says once why not, and
-//! the next good set is taken. The table of docs/security.md, row by row; `processes.rs` has the same faults at the
+//! the next good set is taken. The table of docs/security.md, row by row; `processes/start.rs` has the same faults at the
 //! start.
 
 use std::fs;
@@ -83,6 +83,15 @@ const FAULTS: &[FaultCase] = &[
         "a list that is gone",
         |pki| fs::remove_file(pki.dir("echo").join("crl.pem")).unwrap(),
         &["crl.pem", "CN=test issuing", "restart to stop checking"],
+    ),
+    (
+        "a list that is a link to nowhere",
+        |pki| {
+            let list = pki.dir("echo").join("crl.pem");
+            fs::remove_file(&list).unwrap();
+            std::os::unix::fs::symlink("nowhere", list).unwrap();
+        },
+        &["crl.pem", "it is a link to nowhere"],
     ),
     (
         "a list that is older",
