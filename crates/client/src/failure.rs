@@ -101,19 +101,9 @@ impl Failure {
 
     /// Lines for a person: what failed, the details, and what to do.
     pub fn to_text(&self) -> String {
-        let mut text = match self {
-            Self::Rpc(error) => error.to_text(),
-            Self::Credentials(_)
-            | Self::Descriptors(_)
-            | Self::File(_)
-            | Self::Usage(_)
-            | Self::NotReserved { .. }
-            | Self::NotServing(_)
-            | Self::Output(_)
-            | Self::Unbound(_)
-            | Self::Tracing(_)
-            | Self::NotReady(_)
-            | Self::System(_) => format!("error: {}\n", self.line()),
+        let mut text = match self.rpc() {
+            Some(error) => error.to_text(),
+            None => format!("error: {}\n", self.line()),
         };
         if let Some(next) = self.next_step() {
             text += &format!("  next: {next}\n");
@@ -123,8 +113,19 @@ impl Failure {
 
     /// The same for a program. The names of fields are stable; `code` is that of `google.rpc.Code`.
     pub fn to_json(&self) -> Value {
-        let mut error = match self {
-            Self::Rpc(error) => error.to_json(),
+        let mut error = match self.rpc() {
+            Some(error) => error.to_json(),
+            None => json!({ "message": self.to_string() }),
+        };
+        error["exit_code"] = self.exit_code().into();
+        error["next_step"] = self.next_step().into();
+        json!({ "error": error })
+    }
+
+    /// The call that failed.
+    fn rpc(&self) -> Option<&RpcError> {
+        match self {
+            Self::Rpc(error) => Some(error),
             Self::Credentials(_)
             | Self::Descriptors(_)
             | Self::File(_)
@@ -135,11 +136,8 @@ impl Failure {
             | Self::Output(_)
             | Self::Unbound(_)
             | Self::Tracing(_)
-            | Self::System(_) => json!({ "message": self.to_string() }),
-        };
-        error["exit_code"] = self.exit_code().into();
-        error["next_step"] = self.next_step().into();
-        json!({ "error": error })
+            | Self::System(_) => None,
+        }
     }
 
     /// What failed, on one line.

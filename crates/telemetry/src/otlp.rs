@@ -98,12 +98,13 @@ impl Exporter {
         }
         check(variable, &endpoint)?;
         check_rest("http/protobuf", "usually on port 4318")?;
+        let client = HyperClient::with_default_connector(timeout(), None);
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(OnRuntime {
-                client: HyperClient::with_default_connector(timeout(), None),
-                runtime: Handle::current(),
-            })
+            .with_http_client(OnRuntime::new(move |request| {
+                let client = client.clone();
+                async move { client.send_bytes(request).await }
+            }))
             .with_timeout(timeout())
             .build();
         Self::new(service, variable, endpoint, exporter).map(Some)
@@ -141,10 +142,10 @@ impl Exporter {
         check_rest("grpc", "which --otlp-endpoint speaks")?;
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(Through {
-                collector,
-                runtime: Handle::current(),
-            })
+            .with_http_client(OnRuntime::new(move |request| {
+                let answered = collector(request.into_body());
+                async { Ok(Response::new(answered.await?)) }
+            }))
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint("http://collector/v1/traces") // nobody dials it
             .with_timeout(timeout())
@@ -375,11 +376,30 @@ fn timeout() -> Duration {
     millis.map_or(TIMEOUT, Duration::from_millis)
 }
 
-/// The client of the collector, on our runtime: the SDK's thread has none.
-#[derive(Debug)]
+/// What sends a request to the collector, on our runtime: the SDK's thread has none.
 struct OnRuntime {
-    client: HyperClient,
+    send: Box<dyn Fn(Request<Bytes>) -> Sent + Send + Sync>,
     runtime: Handle,
+}
+
+type Sent = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send>>;
+
+impl OnRuntime {
+    fn new<F>(send: impl Fn(Request<Bytes>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'static,
+    {
+        Self {
+            send: Box::new(move |request| Box::pin(send(request))),
+            runtime: Handle::current(),
+        }
+    }
+}
+
+impl fmt::Debug for OnRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnRuntime").finish_non_exhaustive()
+    }
 }
 
 impl HttpClient for OnRuntime {
@@ -391,37 +411,8 @@ impl HttpClient for OnRuntime {
         'a: 'b,
         Self: 'b,
     {
-        let client = self.client.clone();
-        let sent = self
-            .runtime
-            .spawn(async move { client.send_bytes(request).await });
+        let sent = self.runtime.spawn((self.send)(request));
         Box::pin(async { sent.await? })
-    }
-}
-
-/// A collector that is called through a given function, on our runtime.
-struct Through {
-    collector: Collector,
-    runtime: Handle,
-}
-
-impl fmt::Debug for Through {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Through").finish_non_exhaustive()
-    }
-}
-
-impl HttpClient for Through {
-    fn send_bytes<'a, 'b>(
-        &'a self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'b>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        let answered = self.runtime.spawn((self.collector)(request.into_body()));
-        Box::pin(async { Ok(Response::new(answered.await??)) })
     }
 }
 
