@@ -1,5 +1,6 @@
 //! Converts webpki's errors into refusals, and names the certificate that a refusal is about.
 
+use std::cell::LazyCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{InvalidPeer, Role};
@@ -69,7 +70,7 @@ pub(crate) fn placed(
     rules: Rules,
     refusal: Refusal,
 ) -> Refusal {
-    let authorities = Issuers::new(chain.get(1..).unwrap_or_default(), roots);
+    let authorities = LazyCell::new(|| Issuers::new(chain.get(1..).unwrap_or_default(), roots));
     let roots = roots.iter().map(|root| root.der.as_ref());
     let parsed: Vec<_> = chain
         .iter()

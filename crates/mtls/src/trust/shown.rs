@@ -8,6 +8,7 @@
 //! Signatures are checked over what was signed, and nothing but webpki reads what is shown.
 
 use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
 use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
@@ -136,6 +137,8 @@ impl<'c> Changed<'c> {
                 *fields.get_mut(place)? = changed;
             }
         }
+        // Otherwise webpki would read what it is shown, and not what was presented.
+        EndEntityCert::try_from(&CertificateDer::from(der)).ok()?;
         let taken = sequence(&fields.concat());
         let signature = only(der)?.data.get(signed.len()..)?;
         Some(Self {

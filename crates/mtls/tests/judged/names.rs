@@ -385,6 +385,11 @@ fn an_issuer_is_found_however_its_name_is_spelt_below_it() {
             let said = verdict(&root_pem, &[revoking], &chain);
             assert_eq!(said, "CERTIFICATE_REVOKED", "{what}");
         }
+        // What is no DER stays that.
+        let rest = chain[1].strip_prefix(&[0x30, 0x82]).unwrap();
+        let long = CertificateDer::from([&[0x30, 0x83, 0], rest].concat());
+        let said = verdict(&root_pem, &[], &[chain[0].clone(), long]);
+        assert_eq!(said, "CERTIFICATE_MALFORMED", "{what}");
         let mut outside = leaf(7, &[]);
         outside.distinguished_name = directory_name(&[(DnType::OrganizationName, "Mallory")]);
         let outside = [
