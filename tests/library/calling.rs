@@ -19,8 +19,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_types::StatusExt;
 
 use crate::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame,
-    large_header, read,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, frame, large_header, read,
 };
 use crate::load;
 use crate::raw::{GOAWAY, header_block};
@@ -35,7 +35,7 @@ struct Script {
 }
 
 impl Script {
-    /// `answer` is given the stream of the call.
+    /// `answer` is given the stream of the call. After an empty one, nothing more is read.
     async fn serve(
         pki: &Pki,
         greeting: Vec<u8>,
@@ -98,7 +98,12 @@ async fn play(
         let (kind, id, _) = read(&mut stream).await?;
         if kind == HEADERS {
             calls.fetch_add(1, Ordering::Relaxed);
-            stream.write_all(&answer(id)).await?;
+            let answer = answer(id);
+            if answer.is_empty() {
+                // It reads nothing more.
+                return std::future::pending().await;
+            }
+            stream.write_all(&answer).await?;
             stream.flush().await?;
         }
     }
@@ -410,4 +415,33 @@ async fn a_call_without_a_deadline_does_not_take_interim_answers_for_ever() {
     let mut transport = pki.client("orders", server.address);
     let ended = transport.echo(EchoRequest::default()).await.unwrap_err();
     assert_eq!(ended.code(), Code::NotFound, "{ended}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_nothing_any_more_is_given_up() {
+    /// More than the buffers of two sockets hold.
+    const LARGE: usize = 32 << 20;
+    let pki = Pki::new();
+    // Windows of two gigabytes, so that only the socket holds the message up (RFC 9113 §6.5.2, §6.9.1).
+    let windows = [
+        frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes()),
+    ];
+    let server = Script::serve(&pki, windows.concat(), |_| Vec::new()).await;
+    let source = mtls::Source::directory(pki.dir("orders"));
+    let mut connection = Connection::new(load::target(server.address), source);
+    connection.deadline = Some(Duration::from_secs(60));
+    connection.options.keepalive_timeout = Duration::from_millis(500);
+    let client = load::connect(connection);
+    let text = "x".repeat(LARGE);
+    let lost = echo(&client)
+        .record(RecordRequest { text })
+        .await
+        .unwrap_err();
+    assert_eq!(lost.code(), Code::Unavailable, "{lost:?}");
+    assert!(
+        lost.message().contains("was lost during the call"),
+        "{lost:?}"
+    );
 }

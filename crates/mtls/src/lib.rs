@@ -40,6 +40,7 @@ mod presented;
 mod refusal;
 mod rustls_verifier;
 mod server;
+mod socket;
 mod text;
 mod trust;
 mod verifier;

@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt as _;
 use telemetry::{ClientCall, Observer, REQUEST_ID, RequestId, TraceContext};
 use tonic::Status;
 use tonic::body::Body;
@@ -81,10 +82,12 @@ impl ObservedChannel {
                 Ok(response)
             }
         };
-        let observed = base::call::observed(sent, span, ended);
-        observed
-            .await
-            .map_err(|status| with_id(status, &request_id))
+        let response = base::call::observed(sent, span, ended).await;
+        let response = response.map_err(|status| with_id(status, &request_id))?;
+        Ok(
+            response
+                .map(|body| Body::new(body.map_err(move |status| with_id(status, &request_id)))),
+        )
     }
 }
 

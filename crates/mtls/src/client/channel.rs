@@ -8,6 +8,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
 use http::uri::{PathAndQuery, Scheme};
@@ -21,7 +23,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::client::balance;
-use crate::client::dial::{Dialer, InFlight, OpenConnection};
+use crate::client::dial::{ConnectError, Dialer, InFlight, OpenConnection};
 use crate::client::endpoint::{Endpoint, EndpointState};
 use crate::client::options::ChannelOptions;
 use crate::client::replay::Replay;
@@ -107,13 +109,19 @@ pub fn connect_any(
 impl Channel {
     async fn send(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let mut deadline = response::deadline(request.headers())?;
+        let connected = AtomicBool::new(false);
         let sent = {
-            let send = pin!(self.send_until_processed(request));
+            let send = pin!(self.send_until_processed(request, &connected));
             match &mut deadline {
                 Some(deadline) => tokio::select! {
                     biased;
                     sent = send => sent?,
-                    () = deadline => return Err(response::deadline_exceeded()),
+                    () = deadline => {
+                        return Err(match connected.load(Relaxed) {
+                            true => response::deadline_exceeded(),
+                            false => response::never_connected(self.last_failure()),
+                        });
+                    }
                 },
                 None => send.await?,
             }
@@ -125,6 +133,7 @@ impl Channel {
     async fn send_until_processed(
         &self,
         request: Request<Body>,
+        connected: &AtomicBool,
     ) -> Result<(Response<Incoming>, InFlight), Status> {
         let (mut parts, body) = request.into_parts();
         parts.headers.insert(header::USER_AGENT, USER_AGENT);
@@ -135,6 +144,7 @@ impl Channel {
         let mut unsent = 0;
         loop {
             let connection = self.connection().await?;
+            connected.store(true, Relaxed);
             let body = replay.body().ok_or_else(|| {
                 Status::unavailable("the connection ended while the request was being sent")
             })?;
@@ -177,6 +187,24 @@ impl Channel {
             return Ok(connection);
         }
         self.awaited_connection().await
+    }
+
+    /// Why there was no connection at the last attempt, if one has ended.
+    fn last_failure(&self) -> Option<ConnectError> {
+        match &*self.shared.addresses.borrow() {
+            Addresses::Known(endpoints) => {
+                endpoints
+                    .iter()
+                    .find_map(|endpoint| match endpoint.state() {
+                        EndpointState::Failed(error) => Some(error),
+                        EndpointState::Idle
+                        | EndpointState::Connecting
+                        | EndpointState::Ready(_) => None,
+                    })
+            }
+            Addresses::Failed(error) => Some(error.clone()),
+            Addresses::Resolving => None,
+        }
     }
 
     /// The first connection available.

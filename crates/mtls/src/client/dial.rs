@@ -34,6 +34,7 @@ use crate::handshake::{self, Authenticated, Present};
 use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease;
 use crate::refusal::Refusal;
+use crate::socket;
 use crate::trust::live::Trust;
 use crate::trust::server_identity::ServerIdentity;
 use crate::trust::snapshot::Snapshot;
@@ -173,7 +174,7 @@ impl Dialer {
             let tcp = TcpStream::connect(address)
                 .await
                 .map_err(|e| ConnectCause::Tcp(Arc::new(e)))?;
-            tcp.set_nodelay(true)
+            socket::configure(&tcp, self.options.keepalive_timeout)
                 .map_err(|e| ConnectCause::Tcp(Arc::new(e)))?;
             let sni = self.target.server_name();
             handshake::connect(
@@ -323,7 +324,7 @@ async fn drive<IO>(
     chain: Arc<[CertificateDer<'static>]>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     end: watch::Sender<Ending>,
-    cut: Cut,
+    mut cut: Cut,
     live: CountedConnection,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -350,7 +351,7 @@ async fn drive<IO>(
     if !is_lost {
         // Calls that continue after the server's GOAWAY still depend on the lease.
         tokio::select! {
-            () = end.closed() => return,
+            () = cut.gone() => return,
             refusal = loss => end.send_replace(Ending::Lost(refusal)),
         };
     }

@@ -38,6 +38,19 @@ pub(crate) fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the deadline passed before the response was complete")
 }
 
+/// The deadline passed before there was a connection. Nothing was sent.
+pub(crate) fn never_connected(last: Option<ConnectError>) -> Status {
+    let text = "the deadline passed before there was a connection";
+    match last {
+        Some(error) => with_reason(
+            Code::DeadlineExceeded,
+            format!("{text}; the last attempt: {error}"),
+            error.code(),
+        ),
+        None => Status::deadline_exceeded(text),
+    }
+}
+
 /// There is no connection, and so no call. A refusal of our own certificate needs our action; other errors may be
 /// temporary.
 pub(crate) fn unreachable(error: &ConnectError) -> Status {

@@ -43,6 +43,11 @@ pub(crate) struct Wire<S> {
 pub(crate) struct Cut(oneshot::Sender<()>);
 
 impl Cut {
+    /// Resolves when the connection is gone.
+    pub(crate) async fn gone(&mut self) {
+        self.0.closed().await;
+    }
+
     /// Ends the connection.
     pub(crate) fn now(self) {
         // Without a receiver it has ended already.
@@ -261,6 +266,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

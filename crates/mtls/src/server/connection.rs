@@ -30,9 +30,11 @@ use crate::server::unread::{OpenResponse, OpenResponses, ResponseBody, Watched};
 use crate::server::wakeups::Wakeups;
 use crate::trust::snapshot::Snapshot;
 
-/// How long the streams of a connection that lost its lease have to send their status, and how long a peer that has sent
-/// nothing yet has to begin during a drain. Then the connection is cut.
+/// How long the streams of a connection that lost its lease have to send their status. Then the connection is cut.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long a peer without an open call has to answer during a drain. Then it does not hold the drain any longer.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How long before a certificate expires its connection is asked to move, as a share of the time that is left.
 const MOVE_AT: f64 = 0.9;
@@ -75,6 +77,7 @@ enum ConnectionEvent {
     Aged,
     Idle,
     Draining,
+    Quiet,
     Over,
 }
 
@@ -178,9 +181,13 @@ where
                 ConnectionEvent::Draining if leaving.is_none() => {
                     conn.as_mut().graceful_shutdown();
                     leaving = Some("DRAINED");
-                    // A peer that has sent nothing must not delay the drain.
-                    events.push(after(LAST_WORDS, ConnectionEvent::Silent));
+                    events.push(Box::pin(async {
+                        sleep(QUIET).await;
+                        calls.clone().idle(QUIET).await;
+                        ConnectionEvent::Quiet
+                    }));
                 }
+                ConnectionEvent::Quiet => return Poll::Ready(Closed::Ended("DRAINED")),
                 ConnectionEvent::Over => {
                     return Poll::Ready(match lost.take() {
                         Some(refusal) => Closed::Lost(refusal),

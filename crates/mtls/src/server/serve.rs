@@ -33,6 +33,7 @@ use crate::server::connection::{self, Closed};
 use crate::server::limits::Limits;
 use crate::server::port::{Port, drain};
 use crate::server::unread::ResponseBody;
+use crate::socket;
 use crate::trust::live::Trust;
 use crate::trust::snapshot::Snapshot;
 
@@ -255,7 +256,7 @@ async fn authenticate<M>(
     let (newcomer, evicted) = port.admission.newcomer(address.ip());
     tokio::select! {
         authenticated = within(port.limits.handshake_timeout, async {
-            tcp.set_nodelay(true).map_err(|e| read_error(&e))?;
+            socket::configure(&tcp, port.limits.keepalive_timeout).map_err(|e| read_error(&e))?;
             // Wait before the handshake, so that a silent socket costs only its place.
             tcp.readable().await.map_err(|e| read_error(&e))?;
             newcomer.spoke();
