@@ -69,6 +69,7 @@ pub use trust::invalid::InvalidCredentials;
 pub use trust::invalid_crl::InvalidCrl;
 pub use trust::invalid_workload::InvalidWorkload;
 pub use trust::live::{Reload, Trust};
+pub use trust::names::is_same_name;
 pub use trust::pem_file::PemFile;
 pub use trust::revocation::{ExpiredCrls, MissingCrls};
 pub use trust::server_identity::ServerIdentity;

@@ -302,15 +302,10 @@ fn joined<'a>(
 
 /// The place, from 1, of the first certificate that the next one did not issue.
 fn out_of_order(chain: &[CertificateDer<'_>]) -> Option<usize> {
-    let names: Option<Vec<_>> = chain
-        .iter()
-        .map(|der| {
-            let certificate = Certificate::from_der(der).ok()?;
-            Some((certificate.issuer().ok()?, certificate.subject().ok()?))
-        })
-        .collect();
-    let position = names?.windows(2).position(|pair| match pair {
-        [(issuer, _), (_, subject)] => issuer != subject,
+    let chain = chain.iter().map(|der| Certificate::from_der(der).ok());
+    let chain: Option<Vec<_>> = chain.collect();
+    let position = chain?.windows(2).position(|pair| match pair {
+        [certificate, next] => !certificate.names_issuer(next),
         _ => false,
     })?;
     Some(position + 1)

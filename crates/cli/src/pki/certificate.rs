@@ -165,10 +165,18 @@ impl Certificate {
         self.subject == self.issuer
     }
 
-    /// Whether it names `authority` as its issuer, by name and by key identifier. No signature is verified.
+    /// Whether it names `authority` as its issuer, by name and by key identifier if both have one. No signature is
+    /// verified.
     pub fn names_issuer(&self, authority: &Self) -> bool {
-        self.issuer == authority.subject
-            && self.authority_key_identifier == authority.subject_key_identifier
+        let ids = (
+            &self.authority_key_identifier,
+            &authority.subject_key_identifier,
+        );
+        let is_of_that_key = match ids {
+            (Some(named), Some(own)) => named == own,
+            (None, _) | (_, None) => true,
+        };
+        is_of_that_key && mtls::is_same_name(&self.issuer, &authority.subject)
     }
 
     /// Whether the key of `authority` signed it, by an algorithm that is known here.

@@ -384,3 +384,38 @@ fn bytes_that_are_no_certificate_are_refused_without_a_panic() {
     Certificate::from_der(&CertificateDer::from(longer)).unwrap_err();
     assert!(Serial::from_octets(&[]).is_err());
 }
+
+#[test]
+fn an_issuer_is_named_in_any_spelling_of_its_name_and_by_its_key() {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, Issuer, KeyPair};
+    let utf8 = |name: &str| DnValue::Utf8String(name.to_owned());
+    let printable = |name: &str| DnValue::PrintableString(name.try_into().unwrap());
+    let named = |name: DnValue| {
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let (key, another) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let authority = named(utf8("Acme Issuing")).self_signed(&key).unwrap();
+    let authority = Certificate::from_der(authority.der()).unwrap();
+    for (name, key, has_key_id, expected) in [
+        (utf8("Acme Issuing"), &key, true, true),
+        (printable("Acme Issuing"), &key, true, true),
+        (printable("ACME  issuing"), &key, true, true),
+        (utf8("Acme Issuing 2"), &key, true, false),
+        (utf8("Acme Issuing"), &another, true, false),
+        (printable("Acme Issuing"), &another, true, false),
+        (utf8("Acme Issuing"), &another, false, true),
+        (utf8("Acme"), &another, false, false),
+    ] {
+        let what = format!("{name:?}, {has_key_id}");
+        let mut leaf = CertificateParams::default();
+        leaf.use_authority_key_identifier_extension = has_key_id;
+        let issuer = Issuer::new(named(name), key);
+        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &issuer);
+        let leaf = Certificate::from_der(leaf.unwrap().der()).unwrap();
+        assert_eq!(leaf.names_issuer(&authority), expected, "{what}");
+    }
+}

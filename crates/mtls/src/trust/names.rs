@@ -4,6 +4,11 @@ use x509_parser::asn1_rs::{Any, Class, Tag};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{RelativeDistinguishedName, X509Name};
 
+/// Whether two distinguished names (DER) are equal, however each is encoded (RFC 5280 §7.1).
+pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    one == other || canonical(one) == canonical(other)
+}
+
 /// A form that is equal for equal names. A name that cannot be parsed is its own form.
 ///
 /// Strings are compared as text of whichever type, without case, without spaces at their ends and with one space for
