@@ -373,6 +373,7 @@ async fn trailers_without_a_status_may_be_more_than_we_take() {
                     .contains("have no grpc-status, or more than the 16384 bytes"),
                 "{what}: {got}"
             );
+            assert!(got.metadata().contains_key("x-request-id"), "{what}");
         }
     }
 }
@@ -444,4 +445,28 @@ async fn a_server_that_takes_nothing_any_more_is_given_up() {
         lost.message().contains("was lost during the call"),
         "{lost:?}"
     );
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_before_there_is_a_connection_says_why_there_is_none() {
+    let pki = Pki::new();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+    let source = mtls::Source::directory(pki.dir("orders"));
+    let mut connection = Connection::new(load::target(address), source);
+    connection.deadline = Some(Duration::from_millis(500));
+    connection.options.wait_for_ready = true;
+    let client = load::connect(connection);
+    for late in fail(&client).await {
+        assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+        assert!(
+            late.message().starts_with(
+                "the deadline passed before there was a connection; the last attempt: cannot reach"
+            ),
+            "{late}"
+        );
+        let details = late.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "UNREACHABLE");
+    }
 }

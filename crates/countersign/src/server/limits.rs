@@ -146,7 +146,7 @@ pub struct LimitSettings {
     )]
     pub keepalive_interval: Duration,
 
-    /// How long the answer to that PING may take
+    /// How long the answer to that PING may take, and how long a caller may leave unread what it is sent
     #[arg(
         long,
         env = "APP_KEEPALIVE_TIMEOUT",

@@ -13,7 +13,7 @@ pub struct ChannelOptions {
     pub max_backoff: Duration,
     /// A connection that is silent for this long gets a PING.
     pub keepalive_interval: Duration,
-    /// How long the answer to that PING may take.
+    /// How long the answer to that PING may take, and how long a server may take nothing of what it is sent (on Linux).
     pub keepalive_timeout: Duration,
     /// How often the name is resolved again.
     pub resolve_interval: Duration,

@@ -31,7 +31,7 @@ pub struct Limits {
     pub max_frame_size: u32,
     /// How long a connection is silent before it is probed with a PING.
     pub keepalive_interval: Duration,
-    /// How long the answer to that PING may take.
+    /// How long the answer to that PING may take, and how long a peer may take nothing of what it is sent (on Linux).
     pub keepalive_timeout: Duration,
     /// How long a response may wait for a caller that does not read it. Twice that at the latest its connection is cut.
     pub unread_timeout: Duration,
