@@ -19,6 +19,7 @@ mod credentials;
 mod denials;
 mod doctor;
 mod drain;
+mod early_signals;
 mod floods;
 mod foreign;
 mod hangs;

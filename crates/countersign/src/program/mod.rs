@@ -15,4 +15,6 @@ pub use runtime::{default_workers, runtime, shut_down};
 pub(crate) use settings::warn_of_ignored_variables;
 pub use settings::{Duration, UnknownVariable, parse, parse_with, reject_unknown_variables};
 pub use signal::{Stop, stop_signal};
+#[cfg(feature = "server")]
+pub(crate) use signal::{first_signals, listen_from_now};
 pub use tool::tool;

@@ -3,13 +3,17 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Write as _};
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 
+use tracing::info;
+
 use crate::admin;
-use crate::program::{self, Stop, exit};
+use crate::events;
+use crate::program::{self, exit};
 use crate::server::service::{BoxError, Service, Services};
 use crate::server::settings::{Command, Settings};
-use crate::server::start::{self, StartError};
+use crate::server::start::{self, Checked, StartError};
 
 impl Service {
     /// A server of this service, to be run.
@@ -29,13 +33,14 @@ pub struct Server {
     checks: Vec<Check>,
 }
 
-type Check = Box<dyn FnOnce() -> Result<(), BoxError>>;
+type Check = Box<dyn FnOnce() -> Result<(), BoxError> + Send>;
 
 impl Server {
-    /// An additional check for the subcommand `check`. It must not lock what a running server uses.
+    /// An additional check for the subcommand `check`. It must not lock what a running server uses. It may block, on a
+    /// thread of a tokio runtime.
     pub fn check<E: Into<BoxError>>(
         mut self,
-        check: impl FnOnce() -> Result<(), E> + 'static,
+        check: impl FnOnce() -> Result<(), E> + Send + 'static,
     ) -> Self {
         self.checks.push(Box::new(|| check().map_err(Into::into)));
         self
@@ -69,55 +74,59 @@ impl Server {
         B: FnOnce() -> F,
         F: Future<Output = Result<Services, BoxError>>,
     {
-        let Self {
-            service,
-            settings,
-            checks,
-        } = self;
-        let runtime = program::runtime(settings.worker_threads)?;
-        let done = {
-            let _runtime = runtime.enter();
-            match settings.command {
-                Some(Command::Check) => {
-                    let mut checks = checks.into_iter();
-                    start::check(&service, settings).and_then(|_checked| {
-                        checks.try_for_each(|check| check().map_err(StartError::Service))
-                    })
-                }
-                // A probe has ended before.
-                Some(Command::Probe) => Ok(()),
-                None => signals().and_then(|signals| {
-                    let checked = start::check(&service, settings)?;
-                    runtime.block_on(start::run(checked, signals, build))
-                }),
+        let [mut stop, again] = program::first_signals()?;
+        let runtime = program::runtime(self.settings.worker_threads)?;
+        let only_check = self.settings.command == Some(Command::Check);
+        let done = runtime.block_on(async {
+            // On a thread of its own: a file may hang, and an agent may take its time.
+            let checking = tokio::task::spawn_blocking(move || self.checked(only_check));
+            let Some(checked) = stop.or(checking).await else {
+                info!("{}", events::ASKED_TO_STOP);
+                return if only_check {
+                    Err(StartError::Interrupted)
+                } else {
+                    Ok(())
+                };
+            };
+            match checked.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))? {
+                Some(checked) => start::run(checked, [stop, again], build).await,
+                None => Ok(()),
             }
-        };
+        });
         program::shut_down(runtime);
         done
     }
-}
 
-/// Listens to the first and the second signal to stop, before anything that takes time: the system drops the signals of
-/// the first process of a container that does not listen, and it would go on.
-fn signals() -> Result<[Stop; 2], StartError> {
-    Ok([program::stop_signal()?, program::stop_signal()?])
+    /// What is to be served, unless a check was all that was asked for.
+    fn checked(self, only_check: bool) -> Result<Option<Checked>, StartError> {
+        let checked = start::check(&self.service, self.settings)?;
+        if !only_check {
+            return Ok(Some(checked));
+        }
+        for check in self.checks {
+            check().map_err(StartError::Service)?;
+        }
+        Ok(None)
+    }
 }
 
 /// Asks a running server, with one thread and no log.
 fn probe(address: admin::Address) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return exit::with(exit::FAILED, &error),
+    let asked = || {
+        let [mut stop, _again] = program::first_signals()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(runtime.block_on(stop.or(admin::probe(address))))
     };
-    match runtime.block_on(admin::probe(address)) {
-        Ok(answer) => {
+    match asked().map_err(StartError::System) {
+        Ok(Some(Ok(answer))) => {
             // The exit code says it too.
             drop(writeln!(io::stdout(), "{answer}"));
             exit::OK
         }
+        Ok(Some(Err(error))) => exit::with(exit::FAILED, &error),
+        Ok(None) => exit::with(exit::FAILED, &StartError::Interrupted),
         Err(error) => exit::with(exit::FAILED, &error),
     }
 }

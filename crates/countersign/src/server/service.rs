@@ -36,8 +36,9 @@ pub struct Service {
 
 impl Service {
     /// Parses the command line and the environment; see [`program::parse`]. Flags may stand on either side of a
-    /// subcommand.
+    /// subcommand. Call it first: a signal to stop counts from here on.
     pub fn parse<T: clap::Parser>(&self) -> T {
+        program::listen_from_now();
         program::parse_with(|command| {
             command
                 .mut_arg("tls_dir", |arg| arg.default_value(self.tls_dir))

@@ -82,6 +82,9 @@ pub enum StartError {
     /// Two settings contradict each other.
     #[error("{0}")]
     Contradiction(String),
+    /// A signal to stop came before there was a result.
+    #[error("asked to stop")]
+    Interrupted,
 }
 
 impl StartError {
@@ -104,14 +107,15 @@ impl StartError {
             | Self::System(_)
             | Self::Tracing(_)
             | Self::Reflection(_)
-            | Self::Contradiction(_) => None,
+            | Self::Contradiction(_)
+            | Self::Interrupted => None,
         }
     }
 
     /// The exit code for it, one of those in [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Failed(_) => exit::FAILED,
+            Self::Failed(_) | Self::Interrupted => exit::FAILED,
             Self::Credentials(_)
             | Self::Policy(_)
             | Self::Api(_)
@@ -227,15 +231,11 @@ where
     } = checked;
     let limits = &settings.limits;
     let stopping = program::last_resort(limits.drain_delay.0 + limits.drain_timeout.0 + END)?;
-    let services = tokio::select! {
-        // It may have come before.
-        biased;
-        () = stop.requested() => {
-            info!("{}", events::ASKED_TO_STOP);
-            return Ok(());
-        }
-        built = build() => built.map_err(StartError::Service)?,
+    let Some(built) = stop.or(build()).await else {
+        info!("{}", events::ASKED_TO_STOP);
+        return Ok(());
     };
+    let services = built.map_err(StartError::Service)?;
     let Services {
         mut table,
         failed,
