@@ -199,7 +199,12 @@ fn a_check_takes_its_flags_on_either_side_and_finds_a_data_file_that_cannot_be_w
         (
             "/proc/none/inventory.redb".into(),
             64,
-            "the directory of the data file",
+            "cannot create /proc/none, the directory of the data file",
+        ),
+        (
+            "/proc/inventory.redb".into(),
+            64,
+            "cannot write to /proc, the directory of the data file",
         ),
         (empty, 64, "remove it to start with nothing"),
     ] {

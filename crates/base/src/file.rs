@@ -1,4 +1,4 @@
-//! Reads a regular file of limited size.
+//! Reads a regular file of limited size, and says whose a file is that is not ours to use.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -63,8 +63,8 @@ fn dangling(path: &Path, error: io::Error) -> io::Error {
     }
 }
 
-/// The same error, with whose the file is if permission was denied, or else the directory that hides it.
-fn denied(path: &Path, error: io::Error) -> io::Error {
+/// The same error, with whose the file is if permission was denied, or else the directory that hides or lacks it.
+pub fn denied(path: &Path, error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return error;
     }

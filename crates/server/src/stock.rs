@@ -128,6 +128,14 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// It is to be made in a directory that we cannot write to.
+    #[error("cannot write to {}, the directory of the data file", directory.display())]
+    Unwritable {
+        /// The directory.
+        directory: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The operating system does not let us read and write it.
     #[error("cannot read and write the data file {}: check its owner, its mode and the disk", path.display())]
     Unusable {

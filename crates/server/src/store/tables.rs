@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use countersign::base::file::denied;
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
     Table, TableDefinition, TableHandle,
@@ -62,7 +63,7 @@ impl Tables {
             .create(parent)
             .map_err(|source| OpenError::Directory {
                 directory: parent.to_owned(),
-                source,
+                source: denied(parent, source),
             })?;
         if found.is_none() {
             create(path)?;
@@ -106,9 +107,14 @@ impl Tables {
         let there = there.unwrap_or(Path::new("."));
         let trial = there.join(format!(".check-{}", std::process::id()));
         let tried = File::create_new(&trial).and_then(|_file| fs::remove_file(&trial));
-        tried.map_err(|source| OpenError::Directory {
-            directory: parent(path).to_owned(),
-            source,
+        tried.map_err(|source| {
+            let directory = parent(path).to_owned();
+            let source = denied(&trial, source);
+            if there == directory {
+                OpenError::Unwritable { directory, source }
+            } else {
+                OpenError::Directory { directory, source }
+            }
         })
     }
 
@@ -232,7 +238,10 @@ fn create(path: &Path) -> Result<(), OpenError> {
             .open(&unfinished)
     };
     // It is made here for the sake of its mode.
-    drop(made().map_err(unusable(path))?);
+    drop(made().map_err(|source| OpenError::Unwritable {
+        directory: parent(path).to_owned(),
+        source: denied(&unfinished, source),
+    })?);
     let database = builder()
         .create(&unfinished)
         .map_err(|error| explain(path, error))?;
@@ -273,7 +282,7 @@ fn unusable(path: &Path) -> impl Fn(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Unusable {
         path: path.clone(),
-        source: source.into(),
+        source: denied(&path, source).into(),
     }
 }
 
