@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use prometheus_client::registry::Registry;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{self, LookupSpan};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -22,6 +22,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::limiter::{Limiter, LineKind, Who};
 use crate::line::{Line, LineFields, Style};
 use crate::writer::QueueWriter;
+
+/// The variable that says which targets are logged at which level.
+const RUST_LOG: &str = "RUST_LOG";
 
 /// How long the last lines may take to be written when the program ends.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -47,7 +50,7 @@ pub struct Logs {
     writer: QueueWriter,
 }
 
-/// Starts logging at `RUST_LOG`, or at `default` when that is unset or not readable.
+/// Starts logging at `RUST_LOG`, such as `info,calls=debug`, or at `default` when that is unset or not readable.
 pub fn init_logs(format: LogFormat, default: &str) -> Logs {
     let terminal = io::stderr().is_terminal();
     let style = match (format, terminal) {
@@ -67,15 +70,16 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
     let writer = QueueWriter::in_batches(TOGETHER, write, sorry, move |all| {
         left_out(style, &limited, all)
     });
-    let filter = EnvFilter::try_from_default_env();
-    let unreadable = filter.as_ref().is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
+    let wanted = std::env::var_os(RUST_LOG);
+    let filter: Option<Targets> = wanted.as_ref().and_then(|it| it.to_str()?.parse().ok());
+    let unreadable = filter.is_none() && wanted.is_some();
     let lines = LogLayer {
         style,
         writer: writer.clone(),
         limiter,
     };
     let subscriber = registry::Registry::default()
-        .with(filter.unwrap_or_else(|_unset| EnvFilter::new(default)))
+        .with(filter.unwrap_or_else(|| default.parse().unwrap_or_default()))
         .with(lines);
     // A second subscriber is refused; the first one keeps working.
     drop(subscriber.try_init());
