@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Pages};
 use crate::credentials::credentials_next_step;
 use crate::events;
-use crate::program::{self, Stop, exit};
+use crate::program::{self, LastResort, Stop, exit};
 use crate::server::calls::{Bounds, ConnectionService, Deadlines, ServicePort};
 use crate::server::health::Health;
 use crate::server::limits::LimitSettings;
@@ -213,13 +213,34 @@ pub fn api(descriptors: &[u8]) -> Result<Api, InvalidApi> {
 /// [`StartError`], with nothing left bound.
 pub(crate) async fn run<B, F>(
     checked: Checked,
-    [mut stop, mut again]: [Stop; 2],
+    [mut stop, again]: [Stop; 2],
     build: B,
 ) -> Result<(), StartError>
 where
     B: FnOnce() -> F,
     F: Future<Output = Result<Services, BoxError>>,
 {
+    let limits = &checked.settings.limits;
+    let stopping = program::last_resort(limits.drain_delay.0 + limits.drain_timeout.0 + END)?;
+    match stop.or(build()).await {
+        Some(built) => {
+            let services = built.map_err(StartError::Service)?;
+            serve(checked, services, stopping, [stop, again]).await
+        }
+        None => {
+            info!("{}", events::ASKED_TO_STOP);
+            Ok(())
+        }
+    }
+}
+
+/// Not generic, so that what each call runs through is compiled in this crate and not in each program.
+async fn serve(
+    checked: Checked,
+    services: Services,
+    stopping: LastResort,
+    [mut stop, mut again]: [Stop; 2],
+) -> Result<(), StartError> {
     let Checked {
         service,
         settings,
@@ -229,13 +250,6 @@ where
         shadow,
         traces,
     } = checked;
-    let limits = &settings.limits;
-    let stopping = program::last_resort(limits.drain_delay.0 + limits.drain_timeout.0 + END)?;
-    let Some(built) = stop.or(build()).await else {
-        info!("{}", events::ASKED_TO_STOP);
-        return Ok(());
-    };
-    let services = built.map_err(StartError::Service)?;
     let Services {
         mut table,
         failed,
