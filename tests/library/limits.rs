@@ -122,7 +122,8 @@ async fn calls_whose_message_never_comes_leave_places_for_others_and_end_soon() 
     eventually("the calls end", || {
         let scrape = Scrape::of(server.admin);
         let ended = scrape.sum("rpc_server_call_duration_seconds_count", &late);
-        (ended >= 48.0 && scrape.sum("rpc_server_open_calls", &[]) == 1.0).then_some(())
+        let all = ended + scrape.sum("rpc_server_shed_total", &[]) >= 80.0;
+        (all && scrape.sum("rpc_server_open_calls", &[]) == 1.0).then_some(())
     });
     send.send(say()).await.unwrap();
     answers.message().await.unwrap().unwrap();

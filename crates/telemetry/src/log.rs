@@ -70,8 +70,8 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
     let writer = QueueWriter::in_batches(TOGETHER, write, sorry, move |all| {
         left_out(style, &limited, all)
     });
-    let wanted = std::env::var_os(RUST_LOG);
-    let filter: Option<Targets> = wanted.as_ref().and_then(|it| it.to_str()?.parse().ok());
+    let wanted = std::env::var_os(RUST_LOG).filter(|wanted| !wanted.is_empty());
+    let filter = wanted.as_ref().and_then(|it| targets(it.to_str()?));
     let unreadable = filter.is_none() && wanted.is_some();
     let lines = LogLayer {
         style,
@@ -79,7 +79,7 @@ pub fn init_logs(format: LogFormat, default: &str) -> Logs {
         limiter,
     };
     let subscriber = registry::Registry::default()
-        .with(filter.unwrap_or_else(|| default.parse().unwrap_or_default()))
+        .with(filter.or_else(|| targets(default)).unwrap_or_default())
         .with(lines);
     // A second subscriber is refused; the first one keeps working.
     drop(subscriber.try_init());
@@ -239,4 +239,30 @@ fn left_out(style: Style, limiter: &Limiter, all: bool) -> Vec<String> {
     });
     each.chain(of_others.map(|count| begin(count).end()))
         .collect()
+}
+
+/// Reads targets and levels, separated by commas. An empty one says nothing; `Targets` takes it for all at ERROR.
+fn targets(text: &str) -> Option<Targets> {
+    let parts: Vec<&str> = text.split(',').filter(|part| !part.is_empty()).collect();
+    match &parts[..] {
+        [] => None,
+        parts => parts.join(",").parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_with_empty_places_between_them_or_not_at_all() {
+        let info = targets("info").unwrap();
+        assert!(info.would_enable("calls", &Level::INFO));
+        assert!(!info.would_enable("calls", &Level::DEBUG));
+        assert_eq!(targets("info,"), Some(info));
+        assert_eq!(targets(",calls=debug,,info"), targets("calls=debug,info"));
+        for unreadable in ["", ",", "calls=loud", "info,calls=loud"] {
+            assert_eq!(targets(unreadable), None, "{unreadable:?}");
+        }
+    }
 }
