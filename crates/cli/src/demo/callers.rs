@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use time::OffsetDateTime;
 
 use super::spec::Spec;
@@ -50,6 +50,14 @@ impl Players {
             };
             player(name.to_string(), pki.join(name.as_str()), presents)
         });
+        let revocation = spec.revocation.iter();
+        for name in revocation.flat_map(|it| [&it.identity, &it.witness]) {
+            ensure!(
+                roster.entries().any(|(known, _)| known.as_str() == name),
+                "{}: there is no [{name}] in it",
+                file.display()
+            );
+        }
         // An identity that would be accepted with another certificate.
         let caller = &spec.rotation.identity;
         let request = roster.entries().find(|(name, _)| name.as_str() == caller);

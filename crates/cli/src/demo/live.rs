@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::programs::{Programs, Server};
+use super::programs::{Done, Programs, Server};
 use super::spec::{Revocation, Rotation};
 use super::{Figures, Steps, Surprises};
 
@@ -80,11 +80,20 @@ pub(super) async fn revoke(
         stream,
         change,
     } = revocation;
-    let mut revoked = programs.start_client(server, &pki.join(identity), stream)?;
-    let mut other = programs.start_client(server, &pki.join(witness), stream)?;
-    for stream in [&mut revoked, &mut other] {
-        ensure!(stream.line().await?.is_some(), "a stream ended by itself");
-    }
+    let open = async |name: &String| {
+        let mut client = programs.start_client(server, &pki.join(name), stream)?;
+        if client.line().await?.is_some() {
+            return Ok(client);
+        }
+        let Done { code, stderr, .. } = client.end().await?;
+        let code = code.map_or_else(String::new, |code| format!(" with exit code {code}"));
+        bail!(
+            "the stream of {name} ended by itself{code} and without a message; the demo needs one that stays open: {}",
+            stderr.trim()
+        )
+    };
+    let revoked = open(identity).await?;
+    let mut other = open(witness).await?.follow();
 
     let began = Instant::now();
     programs.pki(pki, &["revoke", identity]).await?;
@@ -112,16 +121,18 @@ pub(super) async fn revoke(
         surprises.push(format!("{identity} can still call"));
     }
 
+    other.forget();
     if let Some(change) = change {
         programs.must_answer(server, pki, change).await?;
     }
-    let next = other.line().await?;
-    if next.is_none() || other.has_ended()? {
-        surprises.push(format!("{witness} lost its stream too"));
-    } else {
+    if other.goes_on().await {
         steps.say(&format!(
             "the stream of {witness} goes on, and has just shown its next message"
         ))?;
+    } else {
+        surprises.push(format!(
+            "{witness} lost its stream too, or nothing gave it another message; see `change`"
+        ));
     }
     Ok(surprises)
 }

@@ -25,7 +25,7 @@ use self::table::{CellResult, Palette, Table};
 
 /// Runs a server and its clients, and shows who may call what, a rotation and a revocation
 ///
-/// demo.toml says what it runs and calls.
+/// demo.toml, or [package.metadata.demo] in Cargo.toml, says what it runs and calls.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
     /// The description of the demo [default: demo.toml in this directory or the nearest above that has one]
@@ -200,7 +200,9 @@ async fn show(
         &format!("Rotating the certificates of {server_name} and {caller}"),
         "Short-lived certificates are only practical if replacing them loses no call.",
     )?;
-    surprises.extend(live::rotate(&programs, &mut server, &pki, &mut step, &mut figures).await?);
+    surprises.extend(or_surprise(
+        live::rotate(&programs, &mut server, &pki, &mut step, &mut figures).await,
+    ));
 
     if let Some(revocation) = &spec.revocation {
         step.begin(
@@ -208,8 +210,9 @@ async fn show(
             "A stolen key must lose what it has open, not only its next connection.",
         )?;
         let (step, figures) = (&mut step, &mut figures);
-        surprises
-            .extend(live::revoke(&programs, &mut server, &pki, step, figures, revocation).await?);
+        surprises.extend(or_surprise(
+            live::revoke(&programs, &mut server, &pki, step, figures, revocation).await,
+        ));
     }
 
     step.begin(
@@ -218,6 +221,11 @@ async fn show(
     )?;
     surprises.extend(server.stop().await?);
     Ok((surprises, figures, began.elapsed()))
+}
+
+/// A step that could not be taken is one more surprise, so that those before it are shown too.
+fn or_surprise(step: Result<Surprises>) -> Surprises {
+    step.unwrap_or_else(|error| vec![format!("{error:#}")])
 }
 
 /// Says what is done before it is done, because it takes a while.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Surprises;
@@ -250,11 +251,22 @@ impl Running {
     /// The next line that it writes, or `None` at its end.
     pub(super) async fn line(&mut self) -> Result<Option<String>> {
         let line = timeout(PATIENCE, self.lines.next_line()).await;
-        Ok(line.context("the client of a stream printed no line in time; the stream must send messages by itself, without another call")??)
+        Ok(line.context("the client of a stream printed no line in time; the stream must send a message when it is opened")??)
     }
 
-    pub(super) fn has_ended(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_some())
+    /// Reads on in the background, so that what comes later is not mistaken for what was sent before.
+    pub(super) fn follow(self) -> Followed {
+        let Self { child, mut lines } = self;
+        let (tell, lines_so_far) = watch::channel(0_u64);
+        tokio::spawn(async move {
+            while let Ok(Some(_)) = lines.next_line().await {
+                tell.send_modify(|lines| *lines += 1);
+            }
+        });
+        Followed {
+            _child: child,
+            lines: lines_so_far,
+        }
     }
 
     pub(super) async fn end(mut self) -> Result<Done> {
@@ -269,6 +281,25 @@ impl Running {
             stdout,
             ..Done::of(&output)
         })
+    }
+}
+
+/// A client whose lines are counted.
+pub(super) struct Followed {
+    /// Killed when it is dropped.
+    _child: Child,
+    lines: watch::Receiver<u64>,
+}
+
+impl Followed {
+    /// Only lines from now on count for [`Self::goes_on`].
+    pub(super) fn forget(&mut self) {
+        self.lines.mark_unchanged();
+    }
+
+    /// Whether the client writes one more line.
+    pub(super) async fn goes_on(&mut self) -> bool {
+        matches!(timeout(PATIENCE, self.lines.changed()).await, Ok(Ok(())))
     }
 }
 

@@ -105,7 +105,8 @@ impl Spec {
             None => { candidates }
                 .find(|file| file.is_file() && (file.ends_with(FILE) || describes_a_demo(file)))
                 .context(
-                    "demo.toml: there is none in this directory or above; name one with --file",
+                    "demo.toml: there is none in this directory or above, and no Cargo.toml with [package.metadata.demo]; name \
+                     one with --file",
                 )?,
         };
         let text = base::file::text(&file, MAX_FILE);
@@ -124,6 +125,17 @@ impl Spec {
             "{}: there is no [[call]] in it",
             file.display()
         );
+        if let Some(Revocation {
+            identity, witness, ..
+        }) = &spec.revocation
+        {
+            ensure!(
+                identity != witness,
+                "{}: the witness of the revocation is {witness}, who is revoked; name another identity that may read \
+                 the stream, or leave the revocation out",
+                file.display()
+            );
+        }
         let base = std::path::absolute(&file)?;
         let base = base.parent().unwrap_or(Path::new(".")).to_owned();
         Ok(Self { base, ..spec })

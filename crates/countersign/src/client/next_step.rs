@@ -43,7 +43,7 @@ impl RpcError {
                 };
                 let (method, tool) = (self.method(), tool());
                 format!(
-                    "{ask}; `{tool} policy explain --method {method}` says what the policy wants"
+                    "{ask}; `{tool} policy explain --policy FILE --cert FILE --method {method}` says what the policy wants"
                 )
             }
             Code::InvalidArgument => {
