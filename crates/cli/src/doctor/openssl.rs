@@ -62,6 +62,7 @@ impl<'a> Openssl<'a> {
                 format!("openssl pkey -in {} -noout", self.file("tls.key"))
             }
             "CHAIN_OUT_OF_ORDER" => self.own_order(),
+            mtls::codes::CERTIFICATE_REVOKED => self.own_revocation(),
             code if code.starts_with("CRL_") => {
                 format!("openssl crl -in {} -noout -text", self.file("crl.pem"))
             }
@@ -78,6 +79,18 @@ impl<'a> Openssl<'a> {
     pub(super) fn own_chain(&self) -> String {
         let (ca, chain) = (self.file("ca.crt"), self.file("tls.crt"));
         format!("openssl verify -show_chain -CAfile {ca} -untrusted {chain} {chain}")
+    }
+
+    /// The same with our revocation list.
+    fn own_revocation(&self) -> String {
+        let (ca, chain, crl) = (
+            self.file("ca.crt"),
+            self.file("tls.crt"),
+            self.file("crl.pem"),
+        );
+        format!(
+            "openssl verify -show_chain -crl_check -CRLfile {crl} -CAfile {ca} -untrusted {chain} {chain}"
+        )
     }
 
     /// Which certificates we send, in order.
