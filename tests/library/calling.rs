@@ -24,7 +24,7 @@ use crate::frames::{
 };
 use crate::load;
 use crate::raw::{GOAWAY, header_block};
-use crate::world::Pki;
+use crate::world::{Pki, eventually_async, spec};
 
 const REFUSED_STREAM: &[u8] = &[0, 0, 0, 7];
 
@@ -447,6 +447,25 @@ async fn a_server_that_takes_nothing_any_more_is_given_up() {
         lost.message().contains("was lost during the call"),
         "{lost:?}"
     );
+}
+
+#[tokio::test]
+async fn a_call_to_a_revoked_server_fails_at_once_although_the_server_sends_nothing() {
+    let pki = Pki::new();
+    let revoked = pki.issue("echo", &spec("echo"));
+    pki.put("orders", "crl.pem", pki.crl(1, &[]));
+    let server = Script::serve(&pki, Vec::new(), |_| Vec::new()).await;
+    let client = server.client(&pki);
+    let mut silent = echo(&client);
+    let call = tokio::spawn(async move { silent.record(RecordRequest::default()).await });
+    let has_it = async || (server.calls() == 1).then_some(());
+    eventually_async("the server has the call", has_it).await;
+
+    pki.put("orders", "crl.pem", pki.crl(2, &[&revoked]));
+    let lost = call.await.unwrap().unwrap_err();
+    assert_eq!(lost.code(), Code::Unavailable, "{lost:?}");
+    let details = lost.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "CERTIFICATE_REVOKED");
 }
 
 #[tokio::test]
