@@ -33,6 +33,9 @@
 //! - [`AuthorizationLayer`]: authorization for an existing tower service
 //! - [`Audit`], [`AuditLogger`]: who called what (gRFC A59)
 
+// Who gets in is decided here: each match names every case, so that a new one is not decided by accident.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod audit;
 pub mod codes;
 mod enforcement;
@@ -43,13 +46,13 @@ mod policy;
 pub use audit::event::{AuditCondition, AuditEvent, AuditLogger};
 pub use audit::log::{Audit, AuditCounts};
 pub use audit::loggers::Loggers;
+pub use base::api::{Api, InvalidApi};
 pub use codes::{NO_PEER, POLICY_CHANGED, POLICY_DENIED};
 pub use enforcement::authorization::{Authorization, DecisionCounts, ERROR_DOMAIN};
 pub use enforcement::gate::{Allowed, Gate, Head};
 pub use enforcement::layer::{AuthorizationLayer, Authorized, AuthorizedCall};
 pub use enforcement::live::{InForce, LivePolicy};
 pub use enforcement::policy_file::{PolicyFile, UnusablePolicy};
-pub use lint::api::{Api, InvalidApi};
 pub use lint::check::{check, lint};
 pub use lint::finding::{Finding, Severity};
 pub use policy::caller::{Caller, Identity};

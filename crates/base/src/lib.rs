@@ -1,5 +1,6 @@
 //! What the Countersign crates share.
 //!
+//! - [`api`]: the methods of an API, from its descriptors
 //! - [`call`]: checks, deadlines, early end and final status of a gRPC call
 //! - [`backoff`]: exponential pauses between attempts
 //! - [`file`](mod@file): reads a regular file of limited size
@@ -23,6 +24,7 @@
 //!
 //! Services depend on `countersign`, which uses this crate; they rarely need it themselves.
 
+pub mod api;
 pub mod backoff;
 pub mod call;
 pub mod file;

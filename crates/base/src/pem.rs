@@ -166,12 +166,7 @@ impl<'a> OpenSection<'a> {
         // A key is never moved to a larger place, since the one before would keep a copy.
         let room = match label {
             Label::PrivateKey(_) => length,
-            Label::Certificate
-            | Label::RevocationList
-            | Label::SigningRequest
-            | Label::EncryptedPrivateKey
-            | Label::EcParameters
-            | Label::Other(_) => 0,
+            _ => 0,
         };
         Self {
             line,
@@ -189,12 +184,7 @@ impl<'a> OpenSection<'a> {
             match self.label {
                 Label::PrivateKey(_) if encrypted => self.label = Label::EncryptedPrivateKey,
                 Label::EncryptedPrivateKey => {}
-                Label::Certificate
-                | Label::RevocationList
-                | Label::SigningRequest
-                | Label::PrivateKey(_)
-                | Label::EcParameters
-                | Label::Other(_) => return Err("a section has a header, which RFC 7468 forbids"),
+                _ => return Err("a section has a header, which RFC 7468 forbids"),
             }
             return Ok(self);
         }

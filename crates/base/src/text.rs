@@ -18,24 +18,6 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// The Levenshtein distance of two names, in bytes.
-pub fn typos(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let up = *cell;
-            left = (diagonal + usize::from(x != y)).min(left + 1).min(up + 1);
-            (*cell, diagonal) = (left, up);
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 /// An error with its causes, without repeating a cause that its text includes, and escaped for a terminal.
 pub fn in_one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();

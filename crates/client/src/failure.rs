@@ -4,6 +4,7 @@
 
 use std::io;
 
+use countersign::base::api::InvalidApi;
 use countersign::mtls::{InvalidCredentials, Unbound};
 use countersign::program::exit;
 use countersign::telemetry::InvalidTracing;
@@ -12,7 +13,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::items::InvalidFile;
-use countersign::client::{InvalidDescriptors, NoTraces, RpcError, SetupError};
+use countersign::client::{NoTraces, RpcError, SetupError};
 
 use crate::method::Method;
 use countersign::base::text::escape;
@@ -25,7 +26,7 @@ pub enum Failure {
     Credentials(#[from] InvalidCredentials),
     /// Our own API cannot be read, which no setting can change.
     #[error(transparent)]
-    Descriptors(#[from] InvalidDescriptors),
+    Api(#[from] InvalidApi),
     /// A file cannot be used; nothing was sent.
     #[error(transparent)]
     File(#[from] InvalidFile),
@@ -67,7 +68,7 @@ impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
         match error {
             SetupError::Credentials(error) => error.into(),
-            SetupError::Descriptors(error) => error.into(),
+            SetupError::Api(error) => error.into(),
         }
     }
 }
@@ -86,7 +87,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Credentials(_)
-            | Self::Descriptors(_)
+            | Self::Api(_)
             | Self::File(_)
             | Self::Usage(_)
             | Self::Unbound(_)
@@ -126,17 +127,7 @@ impl Failure {
     fn rpc(&self) -> Option<&RpcError> {
         match self {
             Self::Rpc(error) => Some(error),
-            Self::Credentials(_)
-            | Self::Descriptors(_)
-            | Self::File(_)
-            | Self::Usage(_)
-            | Self::NotReserved { .. }
-            | Self::NotServing(_)
-            | Self::NotReady(_)
-            | Self::Output(_)
-            | Self::Unbound(_)
-            | Self::Tracing(_)
-            | Self::System(_) => None,
+            _ => None,
         }
     }
 
@@ -145,16 +136,7 @@ impl Failure {
         match self {
             // Escaped where they are made; again would double every backslash.
             Self::File(_) | Self::Rpc(_) => self.to_string(),
-            Self::Credentials(_)
-            | Self::Descriptors(_)
-            | Self::Usage(_)
-            | Self::NotReserved { .. }
-            | Self::NotServing(_)
-            | Self::NotReady(_)
-            | Self::Output(_)
-            | Self::Unbound(_)
-            | Self::Tracing(_)
-            | Self::System(_) => escape(&self.to_string()),
+            _ => escape(&self.to_string()),
         }
     }
 
@@ -167,14 +149,8 @@ impl Failure {
                 Some("try again later; the server's log says what it waits for".to_owned())
             }
             Self::Credentials(error) => countersign::credentials_next_step(error),
-            // These say it themselves.
-            Self::Descriptors(_)
-            | Self::File(_)
-            | Self::Usage(_)
-            | Self::Unbound(_)
-            | Self::NotReady(_)
-            | Self::Tracing(_) => None,
-            Self::Output(_) | Self::System(_) => None,
+            // The others say it themselves.
+            _ => None,
         }
     }
 }

@@ -198,13 +198,7 @@ impl ClientArgs {
     pub fn default_log_level(&self) -> &'static str {
         match self.command {
             Command::Run(_) => "info",
-            Command::GetItem { .. }
-            | Command::Reserve { .. }
-            | Command::ReserveMany { .. }
-            | Command::Watch { .. }
-            | Command::Import { .. }
-            | Command::Health { .. }
-            | Command::Probe { .. } => "error",
+            _ => "error",
         }
     }
 }

@@ -71,6 +71,7 @@
 //! - [`identity`]: who a certificate says its holder is; [`authz`]: who may call what; [`mtls`]: the transport
 //! - [`telemetry`]: logs, metrics, traces; [`base`]: what all of these share
 
+#[cfg(any(feature = "server", feature = "client"))]
 pub mod admin;
 #[cfg(feature = "client")]
 pub mod client;

@@ -21,6 +21,9 @@
 //! - [`distinguished_name`]: a name as an RFC 4514 string, as `openssl x509 -nameopt RFC2253` prints it
 //! - [`InvalidPeer`]: why a certificate does not name a peer
 
+// Who gets in is decided here: each match names every case, so that a new one is not decided by accident.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod claims;
 pub mod codes;
 mod distinguished_name;

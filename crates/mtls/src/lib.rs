@@ -26,6 +26,9 @@
 //!   own rustls configuration
 //! - [`Authorities`], [`Refusal`], [`HandshakeError`]: the verifier and its reasons; [`probe`]: a single handshake
 
+// Who gets in is decided here: each match names every case, so that a new one is not decided by accident.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod client;
 pub mod codes;
 mod counts;

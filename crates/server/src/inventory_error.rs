@@ -152,14 +152,7 @@ impl From<InventoryError> for Status {
                 let jitter = RETRY_DELAY.mul_f64(fastrand::f64());
                 details.set_retry_info(Some(RETRY_DELAY + jitter));
             }
-            InventoryError::SkuUnknown { .. }
-            | InventoryError::InsufficientStock { .. }
-            | InventoryError::ReservationIdReused { .. }
-            | InventoryError::QuantityBelowReserved { .. }
-            | InventoryError::ImportTooLarge { .. }
-            | InventoryError::ImportTooSlow { .. }
-            | InventoryError::StoreUnavailable
-            | InventoryError::StoreFailed => {}
+            _ => {}
         }
         Self::with_error_details(refusal.code(), refusal.to_string(), details)
     }

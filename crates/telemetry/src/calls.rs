@@ -43,19 +43,7 @@ impl Side {
                 | Code::Unavailable
                 | Code::DataLoss,
             ) => true,
-            (
-                Self::Server,
-                Code::Cancelled
-                | Code::InvalidArgument
-                | Code::NotFound
-                | Code::AlreadyExists
-                | Code::PermissionDenied
-                | Code::ResourceExhausted
-                | Code::FailedPrecondition
-                | Code::Aborted
-                | Code::OutOfRange
-                | Code::Unauthenticated,
-            ) => false,
+            (Self::Server, _) => false,
         };
         is_error.then(|| code_name(code))
     }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::api::Api;
 use base::reload::{Input, on_a_thread};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::enforcement::live::LivePolicy;
 use crate::events;
-use crate::lint::api::Api;
 use crate::lint::check::check;
 use crate::lint::finding::{Finding, Severity};
 use crate::policy::compiled::Policy;

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use crate::lint::api::Api;
+use base::api::Api;
+
 use crate::lint::coverage;
 use crate::lint::finding::{Finding, Findings, Located};
 use crate::lint::lints;
@@ -88,7 +89,7 @@ const MAX_HINTS: usize = 20;
 
 fn reaches(pattern: &Pattern, api: &Api) -> bool {
     match pattern {
-        Pattern::Exact(path) => api.contains(path),
+        Pattern::Exact(path) => api.is_known(path),
         Pattern::Present | Pattern::Prefix(_) | Pattern::Suffix(_) => {
             api.known().any(|path| pattern.matches(path))
         }

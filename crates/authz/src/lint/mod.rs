@@ -1,8 +1,7 @@
 //! Finds likely mistakes in a valid policy, by itself and against the API that it is for.
 //!
-//! - `check`: the whole policy, by `coverage` and `api`; `lints`: one rule by itself, by `principal`; `finding`: what they say
+//! - `check`: the whole policy, by `coverage`; `lints`: one rule by itself, by `principal`; `finding`: what they say
 
-pub(crate) mod api;
 pub(crate) mod check;
 pub(crate) mod coverage;
 pub(crate) mod finding;

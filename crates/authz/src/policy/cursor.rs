@@ -69,29 +69,20 @@ impl<'a> At<'a> {
     }
 
     fn entries(&self) -> Parsed<&'a [(String, Node)]> {
-        match &self.node.value {
-            JsonValue::Object(entries) => Ok(entries),
-            JsonValue::Null
-            | JsonValue::Bool(_)
-            | JsonValue::Number(_)
-            | JsonValue::String(_)
-            | JsonValue::Array(_) => Err(self.wrong_type("an object")),
-        }
+        let JsonValue::Object(entries) = &self.node.value else {
+            return Err(self.wrong_type("an object"));
+        };
+        Ok(entries)
     }
 
     pub(crate) fn items(&self) -> Parsed<Vec<Self>> {
-        match &self.node.value {
-            JsonValue::Array(items) => Ok(items
-                .iter()
-                .enumerate()
-                .map(|(at, item)| self.step(&at.to_string(), item))
-                .collect()),
-            JsonValue::Null
-            | JsonValue::Bool(_)
-            | JsonValue::Number(_)
-            | JsonValue::String(_)
-            | JsonValue::Object(_) => Err(self.wrong_type("an array")),
-        }
+        let JsonValue::Array(items) = &self.node.value else {
+            return Err(self.wrong_type("an array"));
+        };
+        let items = items.iter().enumerate();
+        Ok(items
+            .map(|(at, item)| self.step(&at.to_string(), item))
+            .collect())
     }
 
     pub(crate) fn items_or_note(&self, empty_lists: &mut Vec<(String, u32)>) -> Parsed<Vec<Self>> {
@@ -103,25 +94,17 @@ impl<'a> At<'a> {
     }
 
     pub(crate) fn string(&self) -> Parsed<&'a str> {
-        match &self.node.value {
-            JsonValue::String(text) => Ok(text),
-            JsonValue::Null
-            | JsonValue::Bool(_)
-            | JsonValue::Number(_)
-            | JsonValue::Array(_)
-            | JsonValue::Object(_) => Err(self.wrong_type("a string")),
-        }
+        let JsonValue::String(text) = &self.node.value else {
+            return Err(self.wrong_type("a string"));
+        };
+        Ok(text)
     }
 
     pub(crate) fn boolean(&self) -> Parsed<bool> {
-        match &self.node.value {
-            JsonValue::Bool(value) => Ok(*value),
-            JsonValue::Null
-            | JsonValue::Number(_)
-            | JsonValue::String(_)
-            | JsonValue::Array(_)
-            | JsonValue::Object(_) => Err(self.wrong_type("a boolean")),
-        }
+        let JsonValue::Bool(value) = &self.node.value else {
+            return Err(self.wrong_type("a boolean"));
+        };
+        Ok(*value)
     }
 
     /// A required name of this object.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base::api::Api;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use crate::client::methods::Methods;
 use crate::client::observed::{CallId, ObservedChannel};
 use crate::client::retry::Retry;
 
@@ -27,7 +27,7 @@ use crate::client::retry::Retry;
 #[derive(Clone, Debug)]
 pub struct ClientChannel {
     pub(crate) channel: ObservedChannel,
-    pub(crate) methods: Arc<Methods>,
+    pub(crate) api: Arc<Api>,
     pub(crate) retry: Retry,
     pub(crate) deadline: Option<Duration>,
 }
@@ -49,7 +49,7 @@ impl Service<Request<Body>> for ClientChannel {
 
 impl ClientChannel {
     async fn send(self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
-        let method = self.methods.get(request.uri().path());
+        let method = self.api.method(request.uri().path());
         if request.extensions().get::<CallId>().is_some() {
             // One attempt of a call that its caller retries.
             return self.channel.send(request, method).await;
@@ -57,9 +57,9 @@ impl ClientChannel {
         let own = base::call::timeout(request.headers())?;
         let default = self
             .deadline
-            .filter(|_| method.is_none_or(|method| !method.answers_many));
+            .filter(|_| method.is_none_or(|method| !method.streams_response));
         let mut attempt = self.retry.begin(own.or(default));
-        if method.is_none_or(|method| method.sends_many || !method.idempotent) {
+        if method.is_none_or(|method| method.streams_request || !method.is_idempotent) {
             attempt.mark(&mut request);
             return self.channel.send(request, method).await;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::api::{Api, InvalidApi};
 use base::reload;
 use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Targets, Trust};
 use prometheus_client::registry::Registry;
@@ -11,7 +12,6 @@ use tonic::Status;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::client::channel::ClientChannel;
-use crate::client::methods::{InvalidDescriptors, Methods};
 use crate::client::observed::ObservedChannel;
 use crate::client::retry::Retry;
 use crate::client::rpc_error::RpcError;
@@ -72,7 +72,7 @@ pub enum SetupError {
     Credentials(#[from] InvalidCredentials),
     /// The API cannot be read.
     #[error(transparent)]
-    Descriptors(#[from] InvalidDescriptors),
+    Api(#[from] InvalidApi),
 }
 
 impl SetupError {
@@ -80,7 +80,7 @@ impl SetupError {
     pub fn next_step(&self) -> Option<String> {
         match self {
             Self::Credentials(error) => credentials_next_step(error),
-            Self::Descriptors(_) => None,
+            Self::Api(_) => None,
         }
     }
 }
@@ -108,13 +108,13 @@ pub fn connect(connection: Connection, descriptors: &[u8]) -> Result<Client, Set
     });
     let channel = mtls::connect_any(servers, trust.clone(), options);
     let sets = [descriptors, tonic_health::pb::FILE_DESCRIPTOR_SET];
-    let methods = Arc::new(Methods::of_descriptors(&sets.concat())?);
-    let paths = methods.paths().map(str::to_owned);
+    let api = Arc::new(Api::from_descriptor_set(&sets.concat())?);
+    let paths = api.paths().map(str::to_owned);
     let observer = Observer::of_client(paths, traces);
     let retry = Retry::default();
     let channel = ClientChannel {
         channel: ObservedChannel::new(channel, observer.clone(), &targets.to_string()),
-        methods,
+        api,
         retry: retry.clone(),
         deadline,
     };

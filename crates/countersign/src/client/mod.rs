@@ -3,7 +3,6 @@
 
 mod channel;
 mod connection;
-mod methods;
 mod next_step;
 mod observed;
 mod retry;
@@ -12,7 +11,6 @@ mod settings;
 
 pub use channel::ClientChannel;
 pub use connection::{Client, Connection, SetupError, connect};
-pub use methods::InvalidDescriptors;
 pub use retry::{Attempt, Retry, RetryPolicy};
 pub use rpc_error::RpcError;
 pub use settings::{ConnectionSettings, NoTraces};

@@ -61,13 +61,7 @@ impl RpcError {
             Code::Unimplemented => {
                 "client and server are of different versions: update one".to_owned()
             }
-            Code::Ok
-            | Code::Cancelled
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::FailedPrecondition
-            | Code::Aborted
-            | Code::OutOfRange => return None,
+            _ => return None,
         };
         Some(step)
     }

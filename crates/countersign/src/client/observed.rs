@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use base::api::Method;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use telemetry::{ClientCall, Observer, REQUEST_ID, RequestId, TraceContext};
@@ -12,8 +13,6 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tower::Service;
-
-use crate::client::methods::MethodOptions;
 
 /// What all attempts of one call share: its id, and the trace that the first attempt began.
 #[derive(Clone, Debug)]
@@ -55,7 +54,7 @@ impl ObservedChannel {
     pub(crate) async fn send(
         mut self,
         mut request: Request<Body>,
-        method: Option<MethodOptions>,
+        method: Option<Method>,
     ) -> Result<Response<Body>, Status> {
         let id = request.extensions().get().cloned();
         let CallId { request_id, first } = id.unwrap_or_else(|| CallId {
@@ -76,7 +75,7 @@ impl ObservedChannel {
         let sent = span.in_scope(|| self.channel.call(request));
         let sent = async {
             let response = sent.await?;
-            if method.is_some_and(|method| !method.answers_many) {
+            if method.is_some_and(|method| !method.streams_response) {
                 base::call::one_answer(response)
             } else {
                 Ok(response)

@@ -203,25 +203,8 @@ fn decision(status: &Status) -> RetryDecision {
     let retry_info = status
         .get_details_retry_info()
         .and_then(|info| info.retry_delay);
-    let passing = match status.code() {
-        Code::Unavailable => true,
-        Code::ResourceExhausted => retry_info.is_some(),
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::InvalidArgument
-        | Code::DeadlineExceeded
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::DataLoss
-        | Code::Unauthenticated => false,
-    };
+    let passing = status.code() == Code::Unavailable
+        || (status.code() == Code::ResourceExhausted && retry_info.is_some());
     if !passing {
         return RetryDecision::Final;
     }

@@ -78,20 +78,7 @@ impl RpcError {
         match self.status.code() {
             Code::Unavailable => exit::UNAVAILABLE,
             Code::Unauthenticated | Code::PermissionDenied => exit::REFUSED,
-            Code::Ok
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::InvalidArgument
-            | Code::DeadlineExceeded
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::ResourceExhausted
-            | Code::FailedPrecondition
-            | Code::Aborted
-            | Code::OutOfRange
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::DataLoss => exit::FAILED,
+            _ => exit::FAILED,
         }
     }
 

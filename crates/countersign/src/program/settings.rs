@@ -125,7 +125,7 @@ fn nearest<'a>(known: &'a BTreeSet<String>, name: &str) -> Option<&'a str> {
         let shorter = known.len().min(name.len()).saturating_sub(PREFIX.len());
         let begins =
             shorter >= MIN_BEGINNING && (known.starts_with(name) || name.starts_with(*known));
-        begins || base::text::typos(known, name) <= (shorter / LETTERS_A_TYPO).min(MAX_TYPOS)
+        begins || strsim::levenshtein(known, name) <= (shorter / LETTERS_A_TYPO).min(MAX_TYPOS)
     };
     let shared = |known: &&String| shared_prefix(known, name);
     known

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use authz::{Api, Gate, Head};
+use authz::{Gate, Head};
+use base::api::{Api, Method};
 use base::call::{self, MessageCount, NotACall};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -63,14 +64,6 @@ pub(crate) struct Bounds {
     pub(crate) draining: watch::Receiver<bool>,
 }
 
-/// What the messages of a method are.
-#[derive(Clone, Copy, Debug, Default)]
-struct ServedMethod {
-    takes_one_message: bool,
-    /// It responds to one message with a stream, so only the server can end it.
-    is_feed: bool,
-}
-
 /// What all calls of one port have.
 #[derive(Debug)]
 pub(crate) struct ServicePort {
@@ -78,8 +71,8 @@ pub(crate) struct ServicePort {
     page: Option<Page>,
     deadlines: Deadlines,
     bounds: Bounds,
-    /// By the place of a method.
-    methods: Vec<ServedMethod>,
+    /// In the order of their paths, which is also that of their places in the metrics.
+    methods: Vec<Method>,
     metrics: Arc<Metrics>,
 }
 
@@ -91,25 +84,12 @@ impl ServicePort {
         bounds: Bounds,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let api = &bounds.api;
-        let mut methods = Vec::new();
-        for path in api.paths() {
-            if let Some(place) = metrics.calls.place(path) {
-                methods.resize(methods.len().max(place + 1), ServedMethod::default());
-                if let Some(method) = methods.get_mut(place) {
-                    *method = ServedMethod {
-                        takes_one_message: api.takes_one_message(path),
-                        is_feed: api.is_feed(path),
-                    };
-                }
-            }
-        }
         Self {
             services,
             page,
             deadlines,
+            methods: bounds.api.methods().collect(),
             bounds,
-            methods,
             metrics,
         }
     }
@@ -209,7 +189,7 @@ impl ConnectionService {
             first_message: self.port.deadlines.first_message,
             draining: self
                 .method(place)
-                .is_feed
+                .is_some_and(Method::is_feed)
                 .then(|| self.port.bounds.draining.clone()),
         };
         let (held, work) = match self.admit(request.headers()) {
@@ -236,9 +216,8 @@ impl ConnectionService {
         Call::new(work, run)
     }
 
-    fn method(&self, place: Option<usize>) -> ServedMethod {
-        let method = place.and_then(|place| self.port.methods.get(place));
-        method.copied().unwrap_or_default()
+    fn method(&self, place: Option<usize>) -> Option<Method> {
+        self.port.methods.get(place?).copied()
     }
 
     /// Passes the call to its service.
@@ -247,7 +226,8 @@ impl ConnectionService {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let one = self.method(place).takes_one_message;
+        let method = self.method(place);
+        let one = method.is_some_and(|method| !method.streams_request);
         let max_bytes = self.port.bounds.message_bytes;
         let count = MessageCount::new(max_bytes, one);
         let request = request.map(|body| Body::new(RequestBody::new(body, count, shared.clone())));

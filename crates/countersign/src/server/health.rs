@@ -173,16 +173,13 @@ fn outside_of_validity(own: &Peer, now: SystemTime) -> Option<&'static str> {
 }
 
 /// Why peers with the same roots and lists would refuse our own certificate.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "Refusal is non_exhaustive; the log has the text of every other reason"
-)]
 fn doubted(refusal: &Refusal) -> &'static str {
     match refusal.cause() {
         Refusal::Expired { .. } => EXPIRED,
         Refusal::NotYetValid { .. } => NOT_YET_VALID,
         Refusal::Revoked => "own certificate revoked",
         Refusal::UnknownIssuer => "own certificate not under our own roots",
+        // The log has the text of the reason.
         _ => "own certificate refused by our own rules",
     }
 }

@@ -90,43 +90,20 @@ pub enum StartError {
 impl StartError {
     /// What to do about it, where a command can help.
     pub fn next_step(&self) -> Option<String> {
-        match self {
-            Self::Credentials(error) => credentials_next_step(error),
-            Self::Policy(UnusablePolicy::Unreadable { source, .. })
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                Some("put it there, or name another by --policy".to_owned())
-            }
-            Self::Failed(_)
-            | Self::Policy(_)
-            | Self::Api(_)
-            | Self::NotDescribed(_)
-            | Self::ServedTwice(_)
-            | Self::Service(_)
-            | Self::Unbound(_)
-            | Self::System(_)
-            | Self::Tracing(_)
-            | Self::Reflection(_)
-            | Self::Contradiction(_)
-            | Self::Interrupted => None,
+        if let Self::Credentials(error) = self {
+            return credentials_next_step(error);
         }
+        let no_policy = matches!(self, Self::Policy(UnusablePolicy::Unreadable { source, .. })
+            if source.kind() == io::ErrorKind::NotFound);
+        no_policy.then(|| "put it there, or name another by --policy".to_owned())
     }
 
     /// The exit code for it, one of those in [`exit`].
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Failed(_) | Self::Interrupted => exit::FAILED,
-            Self::Credentials(_)
-            | Self::Policy(_)
-            | Self::Api(_)
-            | Self::NotDescribed(_)
-            | Self::ServedTwice(_)
-            | Self::Service(_)
-            | Self::Unbound(_)
-            | Self::System(_)
-            | Self::Tracing(_)
-            | Self::Reflection(_)
-            | Self::Contradiction(_) => exit::USAGE,
+        if matches!(self, Self::Failed(_) | Self::Interrupted) {
+            exit::FAILED
+        } else {
+            exit::USAGE
         }
     }
 }
