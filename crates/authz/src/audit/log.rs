@@ -3,7 +3,6 @@
 //! It delays and fails no RPC: events queue for a writer thread, and events that do not fit are counted. The denials of
 //! one principal are limited; those left out are a count in a later event.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use base::queue::FairQueue;
 use base::quota::{Quota, Quotas};
+use prometheus_client::metrics::counter::Counter;
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Audit {
     /// Started by the first event, so that a policy without audit costs no thread.
     writer: OnceLock<Option<Arc<AuditShared>>>,
-    counters: Arc<AuditCounters>,
+    counts: Arc<AuditCounts>,
 }
 
 /// The kind and the name of a caller.
@@ -67,24 +67,16 @@ impl AuditShared {
 }
 
 /// The results of audit events since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct AuditCounts {
     /// Events that a logger wrote; an event with two loggers counts twice.
-    pub written: u64,
+    pub written: Counter,
     /// Events that a logger failed to write.
-    pub failed: u64,
+    pub failed: Counter,
     /// Events that found the queue full.
-    pub dropped: u64,
+    pub dropped: Counter,
     /// Denials that are only counted in another event, because their principal had too many.
-    pub left_out: u64,
-}
-
-#[derive(Debug, Default)]
-struct AuditCounters {
-    written: AtomicU64,
-    failed: AtomicU64,
-    dropped: AtomicU64,
-    left_out: AtomicU64,
+    pub left_out: Counter,
 }
 
 impl Audit {
@@ -113,7 +105,7 @@ impl Audit {
         let party = (caller.kind(), caller.principal().to_owned());
         let writer = self
             .writer
-            .get_or_init(|| start_writer(Arc::clone(&self.counters)));
+            .get_or_init(|| start_writer(Arc::clone(&self.counts)));
         let Some(shared) = writer else {
             self.drop_one(id);
             return;
@@ -123,7 +115,7 @@ impl Audit {
         if !decision.is_allowed() {
             let Some((admitted, left_out)) = state.denials.admit(&party, event, Instant::now())
             else {
-                self.counters.left_out.fetch_add(1, Ordering::Relaxed);
+                self.counts.left_out.inc();
                 return;
             };
             event = admitted;
@@ -141,25 +133,13 @@ impl Audit {
     }
 
     fn drop_one(&self, id: Uuid) {
-        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        self.counts.dropped.inc();
         warn!(decision_id = %id, "{}", events::AUDIT_EVENT_DROPPED);
     }
 
     /// The results of the events so far.
-    pub fn counts(&self) -> AuditCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let AuditCounters {
-            written,
-            failed,
-            dropped,
-            left_out,
-        } = &*self.counters;
-        AuditCounts {
-            written: read(written),
-            failed: read(failed),
-            dropped: read(dropped),
-            left_out: read(left_out),
-        }
+    pub fn counts(&self) -> &AuditCounts {
+        &self.counts
     }
 
     /// Blocks until everything queued so far is written, at most for `patience`. Returns whether it is.
@@ -182,7 +162,7 @@ impl Audit {
 }
 
 /// `None` when no thread can be started; then every event is counted as dropped.
-fn start_writer(counters: Arc<AuditCounters>) -> Option<Arc<AuditShared>> {
+fn start_writer(counts: Arc<AuditCounts>) -> Option<Arc<AuditShared>> {
     let shared = Arc::new(AuditShared {
         state: Mutex::new(AuditState {
             queue: FairQueue::new(QUEUE),
@@ -192,7 +172,7 @@ fn start_writer(counters: Arc<AuditCounters>) -> Option<Arc<AuditShared>> {
         wake: Condvar::new(),
     });
     let seen = Arc::clone(&shared);
-    let work = move || work(&seen, &counters);
+    let work = move || work(&seen, &counts);
     match thread::Builder::new().name("audit".to_owned()).spawn(work) {
         Ok(_detached) => Some(shared),
         Err(error) => {
@@ -202,7 +182,7 @@ fn start_writer(counters: Arc<AuditCounters>) -> Option<Arc<AuditShared>> {
     }
 }
 
-fn work(shared: &AuditShared, counters: &AuditCounters) {
+fn work(shared: &AuditShared, counts: &AuditCounts) {
     loop {
         let waiting = |state: &mut AuditState| state.queue.is_empty() && state.flushes.is_empty();
         let (state, _timeout) = shared
@@ -214,7 +194,7 @@ fn work(shared: &AuditShared, counters: &AuditCounters) {
             let Some((policy, event)) = shared.state().queue.pop() else {
                 break;
             };
-            write(&policy, &event, counters);
+            write(&policy, &event, counts);
         }
         let mut state = shared.state();
         let flushes = std::mem::take(&mut state.flushes);
@@ -223,7 +203,7 @@ fn work(shared: &AuditShared, counters: &AuditCounters) {
         for (_, (policy, mut event), count) in due.parties {
             // It is one of them itself.
             event.left_out = count.saturating_sub(1);
-            write(&policy, &event, counters);
+            write(&policy, &event, counts);
         }
         if due.others > 0 {
             warn!(count = due.others, "{}", events::AUDIT_PRINCIPALS_LEFT_OUT);
@@ -235,15 +215,15 @@ fn work(shared: &AuditShared, counters: &AuditCounters) {
     }
 }
 
-fn write(policy: &Policy, event: &AuditEvent, counters: &AuditCounters) {
+fn write(policy: &Policy, event: &AuditEvent, counts: &AuditCounts) {
     for logger in &policy.audit.loggers {
         let counter = match logger.log(event) {
-            Ok(()) => &counters.written,
+            Ok(()) => &counts.written,
             Err(error) => {
                 error!(%error, ?logger, decision_id = %event.decision_id, "{}", events::AUDIT_EVENT_NOT_WRITTEN);
-                &counters.failed
+                &counts.failed
             }
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.inc();
     }
 }

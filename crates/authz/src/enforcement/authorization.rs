@@ -3,15 +3,15 @@
 //! A denied caller learns only that it is denied, and an id.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderMap;
+use prometheus_client::metrics::counter::Counter;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::audit::log::{Audit, AuditCounts};
+use crate::audit::log::Audit;
 use crate::codes::{POLICY_CHANGED, POLICY_DENIED};
 use crate::enforcement::live::{InForce, LivePolicy};
 use crate::events;
@@ -28,36 +28,24 @@ pub struct Authorization {
     policy: LivePolicy,
     shadow: Option<LivePolicy>,
     audit: Arc<Audit>,
-    counters: Arc<DecisionCounters>,
+    counts: Arc<DecisionCounts>,
 }
 
 /// The counts of decisions since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct DecisionCounts {
     /// Allowed calls.
-    pub allowed: u64,
+    pub allowed: Counter,
     /// Denied calls.
-    pub denied: u64,
+    pub denied: Counter,
     /// Calls whose path is not `/service/method`, so that no rule was evaluated.
-    pub malformed: u64,
+    pub malformed: Counter,
     /// Running calls that a new policy ended.
-    pub ended: u64,
+    pub ended: Counter,
     /// Calls that the policy denied and the shadow policy would allow.
-    pub shadow_would_allow: u64,
+    pub shadow_would_allow: Counter,
     /// Calls that the policy allowed and the shadow policy would deny.
-    pub shadow_would_deny: u64,
-    /// The results of audit events.
-    pub audit: AuditCounts,
-}
-
-#[derive(Debug, Default)]
-struct DecisionCounters {
-    allowed: AtomicU64,
-    denied: AtomicU64,
-    malformed: AtomicU64,
-    ended: AtomicU64,
-    shadow_would_allow: AtomicU64,
-    shadow_would_deny: AtomicU64,
+    pub shadow_would_deny: Counter,
 }
 
 impl Authorization {
@@ -67,7 +55,7 @@ impl Authorization {
             policy,
             shadow: None,
             audit: Arc::default(),
-            counters: Arc::default(),
+            counts: Arc::default(),
         }
     }
 
@@ -86,18 +74,8 @@ impl Authorization {
     }
 
     /// The counts since the start.
-    pub fn counts(&self) -> DecisionCounts {
-        let counters = &*self.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        DecisionCounts {
-            allowed: read(&counters.allowed),
-            denied: read(&counters.denied),
-            malformed: read(&counters.malformed),
-            ended: read(&counters.ended),
-            shadow_would_allow: read(&counters.shadow_would_allow),
-            shadow_would_deny: read(&counters.shadow_would_deny),
-            audit: self.audit.counts(),
-        }
+    pub fn counts(&self) -> &DecisionCounts {
+        &self.counts
     }
 
     /// The audit log, to be flushed before the process ends.
@@ -117,7 +95,7 @@ impl Authorization {
 
     /// Counts a call that is allowed by a cached decision.
     pub(crate) fn admit_again(&self) {
-        count(&self.counters.allowed);
+        self.counts.allowed.inc();
     }
 
     /// Decides a new call, and records the decision.
@@ -130,7 +108,7 @@ impl Authorization {
     ) -> Result<(), Status> {
         let decision = in_force.policy.decide(caller, path, headers);
         if decision.cause == Cause::MalformedPath {
-            count(&self.counters.malformed);
+            self.counts.malformed.inc();
             warn!(
                 principal = decision.principal,
                 path = shown(path),
@@ -140,32 +118,16 @@ impl Authorization {
             return Err(Status::unimplemented("the path is not /service/method"));
         }
         self.compare(decision, caller, path, headers);
-        let verdict = decision.verdict();
-        let audited = in_force.policy.audit.condition.wants(verdict);
-        let id = match verdict {
-            Verdict::Allow => audited.then(Uuid::now_v7),
-            Verdict::Deny => Some(Uuid::now_v7()),
-        };
-        if let Some(id) = id.filter(|_| audited) {
-            self.record(in_force, caller, decision, path, id);
-        }
-        match (verdict, id) {
-            (Verdict::Allow, _) => {
-                count(&self.counters.allowed);
-                Ok(())
+        if decision.is_allowed() {
+            self.counts.allowed.inc();
+            if in_force.policy.audit.condition.wants(Verdict::Allow) {
+                self.record(in_force, caller, decision, path, Uuid::now_v7());
             }
-            (Verdict::Deny, id) => {
-                count(&self.counters.denied);
-                Err(refuse(
-                    POLICY_DENIED,
-                    "the policy does not allow this call",
-                    in_force,
-                    decision,
-                    path,
-                    id,
-                ))
-            }
+            return Ok(());
         }
+        self.counts.denied.inc();
+        let text = "the policy does not allow this call";
+        Err(self.refuse((POLICY_DENIED, text), in_force, caller, decision, path))
     }
 
     /// Decides a running call again, by a new policy.
@@ -177,25 +139,42 @@ impl Authorization {
         headers: &HeaderMap,
     ) -> Result<(), Status> {
         let decision = in_force.policy.decide(caller, path, headers);
-        match decision.verdict() {
-            Verdict::Allow => Ok(()),
-            Verdict::Deny => {
-                count(&self.counters.ended);
-                let id = Uuid::now_v7();
-                if in_force.policy.audit.condition.wants(Verdict::Deny) {
-                    self.record(in_force, caller, decision, path, id);
-                }
-                let text = "the policy changed and no longer allows this call";
-                Err(refuse(
-                    POLICY_CHANGED,
-                    text,
-                    in_force,
-                    decision,
-                    path,
-                    Some(id),
-                ))
-            }
+        if decision.is_allowed() {
+            return Ok(());
         }
+        self.counts.ended.inc();
+        let text = "the policy changed and no longer allows this call";
+        Err(self.refuse((POLICY_CHANGED, text), in_force, caller, decision, path))
+    }
+
+    /// Records a denial and logs its reason. The caller gets only an id to ask with.
+    fn refuse(
+        &self,
+        (reason, text): (&'static str, &'static str),
+        in_force: &InForce,
+        caller: &Caller,
+        decision: Decision<'_>,
+        path: &str,
+    ) -> Status {
+        let id = Uuid::now_v7();
+        if in_force.policy.audit.condition.wants(Verdict::Deny) {
+            self.record(in_force, caller, decision, path, id);
+        }
+        let id = id.to_string();
+        warn!(
+            reason,
+            decision_id = id,
+            method = shown(path),
+            principal = decision.principal,
+            rule = decision.rule(),
+            policy = in_force.policy.name(),
+            generation = in_force.generation,
+            "{}",
+            events::CALL_REFUSED
+        );
+        let metadata = [("decision_id".to_owned(), id)];
+        let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
+        Status::with_error_details(Code::PermissionDenied, text, details)
     }
 
     fn record(
@@ -217,10 +196,10 @@ impl Authorization {
         let would = shadow.decide(caller, path, headers);
         let counter = match (decision.verdict(), would.verdict()) {
             (Verdict::Allow, Verdict::Allow) | (Verdict::Deny, Verdict::Deny) => return,
-            (Verdict::Deny, Verdict::Allow) => &self.counters.shadow_would_allow,
-            (Verdict::Allow, Verdict::Deny) => &self.counters.shadow_would_deny,
+            (Verdict::Deny, Verdict::Allow) => &self.counts.shadow_would_allow,
+            (Verdict::Allow, Verdict::Deny) => &self.counts.shadow_would_deny,
         };
-        count(counter);
+        counter.inc();
         info!(
             method = shown(path),
             principal = would.principal,
@@ -235,37 +214,7 @@ impl Authorization {
     }
 }
 
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
 /// The beginning of a path. The caller chooses the path; no served method is longer than this.
 fn shown(path: &str) -> &str {
     &path[..path.floor_char_boundary(256)]
-}
-
-/// Logs the reason, and gives the caller only an id to ask with.
-fn refuse(
-    reason: &'static str,
-    text: &'static str,
-    in_force: &InForce,
-    decision: Decision<'_>,
-    path: &str,
-    id: Option<Uuid>,
-) -> Status {
-    let id = id.unwrap_or_default().to_string();
-    warn!(
-        reason,
-        decision_id = id,
-        method = shown(path),
-        principal = decision.principal,
-        rule = decision.rule(),
-        policy = in_force.policy.name(),
-        generation = in_force.generation,
-        "{}",
-        events::CALL_REFUSED
-    );
-    let metadata = [("decision_id".to_owned(), id)];
-    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
-    Status::with_error_details(Code::PermissionDenied, text, details)
 }
