@@ -51,12 +51,12 @@ impl Run {
         shared: Arc<CallState>,
         metrics: Arc<Metrics>,
         recorded: CallSpan,
-        place: Option<CallSlot>,
+        slot: Option<CallSlot>,
     ) -> Self {
         Self {
             shared,
             metrics,
-            open: Some((recorded, place)),
+            open: Some((recorded, slot)),
             end: None,
         }
     }
@@ -95,8 +95,8 @@ impl Run {
     /// Reports the end of the call, once.
     fn finish(&mut self, code: Code) {
         self.shared.end(None);
-        if let Some((recorded, place)) = self.open.take() {
-            drop(place);
+        if let Some((recorded, slot)) = self.open.take() {
+            drop(slot);
             self.metrics.calls.ended(self.shared.call(), recorded, code);
         }
     }

@@ -27,6 +27,7 @@ use crate::server::call::{Call, CallBody, CallWork, Run, panicked};
 use crate::server::call_state::CallState;
 use crate::server::ends::Ends;
 use crate::server::exceeded::Exceeded;
+use crate::server::limits::LimitSettings;
 use crate::server::load::{CallSlot, CallSlots};
 use crate::server::metrics::Metrics;
 use crate::server::page::{self, Page};
@@ -40,59 +41,19 @@ const HEADER_OVERHEAD: usize = 32;
 /// How much of a caller's value is shown.
 const MAX_SHOWN: usize = 128;
 
-/// How long calls may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Deadlines {
-    /// The deadline of a call whose caller sets none.
-    pub(crate) default: Duration,
-    /// The longest deadline that a caller can set.
-    pub(crate) max: Duration,
-    /// The deadline of the first message of every call.
-    pub(crate) first_message: Duration,
-}
-
-/// Limits on a request.
-#[derive(Clone, Debug)]
-pub(crate) struct Bounds {
-    /// The methods that can be called, and how many messages they take.
-    pub(crate) api: Arc<Api>,
-    /// Bytes of one message.
-    pub(crate) message_bytes: usize,
-    /// Bytes of the metadata, as RFC 9113 §6.5.2 counts them.
-    pub(crate) metadata_bytes: usize,
-    /// True once streams that only the server can end are to end.
-    pub(crate) draining: watch::Receiver<bool>,
-}
-
 /// What all calls of one port have.
 #[derive(Debug)]
 pub(crate) struct ServicePort {
-    services: Table,
-    page: Option<Page>,
-    deadlines: Deadlines,
-    bounds: Bounds,
-    /// In the order of their paths, which is also that of their places in the metrics.
-    methods: Vec<Method>,
-    metrics: Arc<Metrics>,
-}
-
-impl ServicePort {
-    pub(crate) fn new(
-        services: Table,
-        page: Option<Page>,
-        deadlines: Deadlines,
-        bounds: Bounds,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
-            services,
-            page,
-            deadlines,
-            methods: bounds.api.methods().collect(),
-            bounds,
-            metrics,
-        }
-    }
+    pub(crate) services: Table,
+    pub(crate) page: Option<Page>,
+    pub(crate) limits: LimitSettings,
+    /// The methods that can be called.
+    pub(crate) api: Arc<Api>,
+    /// The same in the order of their paths, which is also that of their places in the metrics.
+    pub(crate) methods: Vec<Method>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// True once streams that only the server can end are to end.
+    pub(crate) draining: watch::Receiver<bool>,
 }
 
 /// All calls of one connection.
@@ -102,7 +63,7 @@ pub(crate) struct ConnectionService {
     peer: Arc<str>,
     gate: Arc<Gate>,
     lease: Lease,
-    places: CallSlots,
+    slots: CallSlots,
 }
 
 impl ConnectionService {
@@ -111,29 +72,30 @@ impl ConnectionService {
         peer: &Peer,
         gate: Gate,
         lease: Lease,
-        places: CallSlots,
+        slots: CallSlots,
     ) -> Self {
         Self {
             port,
             peer: peer.to_string().into(),
             gate: Arc::new(gate),
             lease,
-            places,
+            slots,
         }
     }
 
     /// A slot for a call, and how long it may take; or the status that refuses it.
     fn admit(&self, headers: &HeaderMap) -> Result<(CallSlot, Duration), Status> {
         let shed = |exceeded: &Exceeded| self.port.metrics.shed.add(exceeded.reason());
-        let max_bytes = self.port.bounds.metadata_bytes;
+        let limits = &self.port.limits;
+        let max_bytes = usize::try_from(limits.max_header_list_size).unwrap_or(usize::MAX);
         if metadata_bytes(headers) > max_bytes {
             let exceeded = Exceeded::MetadataTooLarge { max_bytes };
             shed(&exceeded);
             return Err(exceeded.into());
         }
-        let timeout = call::timeout(headers)?.unwrap_or(self.port.deadlines.default);
-        let place = self.places.take().inspect_err(shed)?;
-        Ok((place, timeout.min(self.port.deadlines.max)))
+        let timeout = call::timeout(headers)?.unwrap_or(limits.default_deadline.0);
+        let slot = self.slots.take().inspect_err(shed)?;
+        Ok((slot, timeout.min(limits.max_deadline.0)))
     }
 
     /// The response to a request that is not a gRPC call. Neither the policy nor a handler sees it.
@@ -185,12 +147,12 @@ impl ConnectionService {
             gate: self.gate.clone(),
             allowed: None,
             lease: self.lease.clone(),
-            limit: self.port.deadlines.max,
-            first_message: self.port.deadlines.first_message,
+            limit: self.port.limits.max_deadline.0,
+            first_message: self.port.limits.first_message_timeout.0,
             draining: self
                 .method(place)
                 .is_some_and(Method::is_feed)
-                .then(|| self.port.bounds.draining.clone()),
+                .then(|| self.port.draining.clone()),
         };
         let (held, work) = match self.admit(request.headers()) {
             Err(status) => (None, refused(view.is_some(), &status, request)),
@@ -201,9 +163,7 @@ impl ConnectionService {
                     Ok(allowed) => {
                         ends.allowed = Some((allowed, Head::of(&request)));
                         let work = match view {
-                            Some(view) => {
-                                CallWork::Answered(view.show(&self.gate, &self.port.bounds.api))
-                            }
+                            Some(view) => CallWork::Answered(view.show(&self.gate, &self.port.api)),
                             None => self.run(place, request, &shared),
                         };
                         (Some(held), work)
@@ -228,7 +188,7 @@ impl ConnectionService {
     {
         let method = self.method(place);
         let one = method.is_some_and(|method| !method.streams_request);
-        let max_bytes = self.port.bounds.message_bytes;
+        let max_bytes = self.port.limits.max_message_size;
         let count = MessageCount::new(max_bytes, one);
         let request = request.map(|body| Body::new(RequestBody::new(body, count, shared.clone())));
         match catch_unwind(AssertUnwindSafe(|| self.port.services.call(request))) {
@@ -297,8 +257,8 @@ mod tests {
     }
 
     /// The calls of a connection that may call [`CHECK`], which answers at once with one message.
-    fn calls(deadlines: Deadlines) -> ConnectionService {
-        calls_by(deadlines, &policy("spiffe://acme.test/orders"))
+    fn calls(limits: LimitSettings) -> ConnectionService {
+        calls_by(limits, &policy("spiffe://acme.test/orders"))
     }
 
     /// That `principal` may call [`CHECK`], and nobody else.
@@ -315,7 +275,7 @@ mod tests {
         Policy::parse(policy.as_bytes()).unwrap()
     }
 
-    fn calls_by(deadlines: Deadlines, policy: &LivePolicy) -> ConnectionService {
+    fn calls_by(limits: LimitSettings, policy: &LivePolicy) -> ConnectionService {
         let api = crate::server::api(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
         let metrics = Metrics::new(&api, Traces::default(), CallLines::Failed);
         let mut services = Table::default();
@@ -331,13 +291,15 @@ mod tests {
             Ok::<_, Infallible>(Response::new(Body::new(body)))
         });
         services.add("grpc.health.v1.Health", answer);
-        let bounds = Bounds {
-            draining: watch::channel(false).1,
+        let port = ServicePort {
+            services,
+            page: None,
+            limits,
+            methods: api.methods().collect(),
             api: Arc::new(api),
-            message_bytes: 1 << 20,
-            metadata_bytes: 1 << 14,
+            metrics: Arc::new(metrics),
+            draining: watch::channel(false).1,
         };
-        let port = ServicePort::new(services, None, deadlines, bounds, Arc::new(metrics));
         let peer = peer();
         ConnectionService::new(
             Arc::new(port),
@@ -348,11 +310,20 @@ mod tests {
         )
     }
 
-    fn deadlines(max: Duration) -> Deadlines {
-        Deadlines {
-            default: max,
-            max,
-            first_message: max,
+    /// The default limits, with this time for every part of a call.
+    fn within(time: Duration) -> LimitSettings {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            limits: LimitSettings,
+        }
+        let Defaults { limits } = clap::Parser::parse_from(["server"]);
+        let time = crate::program::Duration(time);
+        LimitSettings {
+            default_deadline: time,
+            max_deadline: time,
+            first_message_timeout: time,
+            ..limits
         }
     }
 
@@ -400,7 +371,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_waits_for_its_reader_is_held_back_when_its_caller_lost_the_right() {
         let policy = policy("spiffe://acme.test/orders");
-        let calls = calls_by(deadlines(Duration::from_secs(60)), &policy);
+        let calls = calls_by(within(Duration::from_secs(60)), &policy);
         let mut cx = Context::from_waker(Waker::noop());
         let mut answered = || {
             let mut call = pin!(calls.begin(request()));
@@ -417,7 +388,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_waits_for_its_reader_is_held_back_when_its_deadline_is_over() {
-        let calls = calls(deadlines(Duration::from_millis(20)));
+        let calls = calls(within(Duration::from_millis(20)));
         let mut cx = Context::from_waker(Waker::noop());
         let body = {
             let mut call = pin!(calls.begin(request()));
@@ -432,7 +403,7 @@ mod tests {
 
     #[test]
     fn an_allowed_call_allocates_no_more_than_is_known() {
-        let calls = calls(deadlines(Duration::from_secs(60)));
+        let calls = calls(within(Duration::from_secs(60)));
         // The first one fills what is kept.
         assert_eq!(run(&calls, request()), tonic::Code::Ok);
         let counted = allocation_counter::measure(|| {
@@ -444,9 +415,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_without_any_time_never_runs() {
-        let calls = calls(Deadlines {
-            first_message: Duration::from_secs(60),
-            ..deadlines(Duration::ZERO)
+        let calls = calls(LimitSettings {
+            first_message_timeout: crate::program::Duration(Duration::from_secs(60)),
+            ..within(Duration::ZERO)
         });
         for _ in 0..100 {
             assert_eq!(run(&calls, request()), tonic::Code::DeadlineExceeded);

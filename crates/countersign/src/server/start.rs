@@ -26,7 +26,7 @@ use crate::admin::{self, Pages};
 use crate::credentials::credentials_next_step;
 use crate::events;
 use crate::program::{self, LastResort, Stop, exit};
-use crate::server::calls::{Bounds, ConnectionService, Deadlines, ServicePort};
+use crate::server::calls::{ConnectionService, ServicePort};
 use crate::server::health::Health;
 use crate::server::limits::LimitSettings;
 use crate::server::load::Load;
@@ -270,18 +270,7 @@ async fn serve(
     }
 
     let audited = authorization.clone();
-    let deadlines = Deadlines {
-        default: settings.limits.default_deadline.0,
-        max: settings.limits.max_deadline.0,
-        first_message: settings.limits.first_message_timeout.0,
-    };
     let (drain_streams, draining) = tokio::sync::watch::channel(false);
-    let bounds = Bounds {
-        draining,
-        api,
-        message_bytes: settings.limits.max_message_size,
-        metadata_bytes: usize::try_from(settings.limits.max_header_list_size).unwrap_or(usize::MAX),
-    };
     let load = Load::new(
         settings.limits.max_concurrent_calls,
         settings.limits.max_concurrent_calls_per_peer,
@@ -305,15 +294,22 @@ async fn serve(
         drain_streams.send_replace(true);
         health.end().await;
     };
-    let page = settings.browser_page.then(|| Page::new(service.name));
-    let port = Arc::new(ServicePort::new(table, page, deadlines, bounds, metrics));
+    let port = Arc::new(ServicePort {
+        services: table,
+        page: settings.browser_page.then(|| Page::new(service.name)),
+        limits: settings.limits,
+        methods: api.methods().collect(),
+        api,
+        metrics,
+        draining,
+    });
     let served = mtls::serve_incoming(
         listener,
         trust,
         limits,
         move |peer, lease| {
-            let (gate, places) = (authorization.gate(peer), load.caller(peer));
-            ConnectionService::new(port.clone(), peer, gate, lease, places)
+            let (gate, slots) = (authorization.gate(peer), load.caller(peer));
+            ConnectionService::new(port.clone(), peer, gate, lease, slots)
         },
         shutdown,
     );
