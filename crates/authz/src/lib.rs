@@ -1,7 +1,7 @@
 //! gRPC authorization policies (gRFC A43) with audit logging (gRFC A59), for tower services.
 //!
-//! A [`Policy`] is parsed strictly. Its decision is a pure function: no I/O, no clock, no allocation on an allow.
-//! This crate knows an [`identity::Peer`] and no TLS.
+//! A [`Policy`] is parsed strictly. A decision is a pure function: no I/O, no clock, and no allocation if it allows the
+//! call. This crate depends on [`identity::Peer`], but not on TLS.
 //!
 //! ```
 //! use countersign_authz::{Caller, Policy, Verdict};
@@ -29,9 +29,9 @@
 //! - [`Policy`]: parse, decide, [explain](Policy::explain); [`check`] and [`lint`] find likely mistakes, against an
 //!   [`Api`]
 //! - [`LivePolicy`], [`PolicyFile`]: the policy in force, replaced while calls run
-//! - [`Authorization`]: the policy, a shadow policy, the audit log and the counts of a server
+//! - [`Authorization`]: the policy, a shadow policy, the audit log and the metrics of a server
 //! - [`AuthorizationLayer`]: authorization for an existing tower service
-//! - [`Audit`], [`AuditLogger`]: who called what (gRFC A59)
+//! - [`Audit`], [`AuditLogger`]: the audit log, which says who called what (gRFC A59)
 
 // Who gets in is decided here: each match names every case, so that a new one is not decided by accident.
 #![warn(clippy::wildcard_enum_match_arm)]

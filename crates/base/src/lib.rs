@@ -1,17 +1,17 @@
-//! What the Countersign crates share.
+//! Code that the Countersign crates share.
 //!
 //! - [`api`]: the methods of an API, from its descriptors
-//! - [`call`]: checks, deadlines, early end and final status of a gRPC call
+//! - [`call`]: the checks, deadline, early end and final status of a gRPC call
 //! - [`backoff`]: exponential pauses between attempts
 //! - [`file`](mod@file): reads a regular file of limited size
 //! - [`json`]: common mistakes in a text that should be JSON
-//! - [`pem`]: the sections of a PEM file, or the line that is wrong
+//! - [`pem`]: the sections of a PEM file, or the line with the error
 //! - [`text`]: escaping of untrusted text, and timestamps
 //! - [`names!`]: stable names, such as error codes, as constants
 //! - [`metrics`]: registers metrics whose values are read at each scrape
-//! - [`reload`]: the state of files that are read again
+//! - [`reload`]: the state of files that are reloaded
 //! - [`raw`]: a codec that passes gRPC messages on as bytes
-//! - [`quota`] and [`queue`]: limits on what is logged about one peer, and a fair bounded queue
+//! - [`quota`] and [`queue`]: limits on log lines about one peer, and a fair bounded queue
 //!
 //! ```
 //! use countersign_base::text;
@@ -22,7 +22,7 @@
 //! assert_eq!(text::timestamp(UNIX_EPOCH), "1970-01-01T00:00:00Z");
 //! ```
 //!
-//! Services depend on `countersign`, which uses this crate; they rarely need it themselves.
+//! Services depend on `countersign`, which uses this crate, and rarely need it directly.
 
 pub mod api;
 pub mod backoff;

@@ -16,7 +16,8 @@
 //! pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 //! ```
 //!
-//! [`descriptors`] and [`descriptors_of`] make the descriptor set alone, without stubs and outside of build scripts too.
+//! [`descriptors`] and [`descriptors_of`] make only the descriptor set, without stubs. They also work outside build
+//! scripts.
 
 use std::collections::HashSet;
 use std::env;

@@ -1,8 +1,9 @@
-//! The `countersign` tool as a library: what its commands do, without a command line around it.
+//! The `countersign` tool as a library: its commands as functions, without the command line.
 //!
-//! Certificates are made here for development and tests. Nothing here is linked into a server or a client.
+//! It makes certificates for development and tests. No server or client links this crate.
 //!
-//! Errors are [`anyhow::Error`]: text for people, with its causes. A command that fails prints it in one line.
+//! Errors are [`anyhow::Error`]: text for people, with its causes. The tool prints the error of a failed command in
+//! one line.
 
 mod catalogue;
 pub mod cert;

@@ -1,4 +1,4 @@
-//! The caller of the inventory: a library that gives a ready client, and the command line over it.
+//! The caller of the inventory: a library with a ready client, and a command line that uses it.
 
 mod calls;
 pub mod commands;

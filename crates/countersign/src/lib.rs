@@ -1,8 +1,8 @@
 //! gRPC over mutual TLS: every peer is authenticated by its certificate, and a policy authorizes every call.
 //!
-//! A service that trusts its network accepts every caller that can reach it. Here both sides present an X.509 certificate
-//! and a policy says who may call what. Both can change while calls run: when a certificate expires or is revoked, or
-//! when the policy is replaced, the calls that are no longer allowed end.
+//! A service that trusts its network accepts every caller that can reach it. Here both sides present an X.509
+//! certificate, and a policy says who may call what. Both can change while calls run. When a certificate expires or is
+//! revoked, or the policy is replaced, the calls that are no longer allowed end.
 //!
 //! # Serve
 //!
@@ -39,7 +39,7 @@
 //! # }
 //! ```
 //!
-//! A handler learns who calls from [`server::peer`], and is tested with
+//! A handler gets the caller from [`server::peer`]. Test it with
 //! [`Peer::unverified_for_tests`](identity::Peer::unverified_for_tests).
 //!
 //! # Call
@@ -60,16 +60,16 @@
 //!
 //! # With an existing server
 //!
-//! [`mtls::Incoming`] is accepted by tonic's own server (feature `tonic-server`) and by `axum::serve` (feature `axum`);
-//! [`authz::AuthorizationLayer`] puts the policy before either; [`mtls::server_config`] is for rustls alone. What these
-//! don't do that [`server`] does is said there. Each has an example in the folder `examples`.
+//! tonic's own server (feature `tonic-server`) and `axum::serve` (feature `axum`) accept [`mtls::Incoming`].
+//! [`authz::AuthorizationLayer`] applies the policy before either. [`mtls::server_config`] is for rustls alone. Their
+//! documentation says what [`server`] does in addition. The folder `examples` has an example of each.
 //!
 //! # Modules
 //!
-//! - [`server`]: serve, given services; [`client`]: call, given generated clients
-//! - [`admin`]: the plaintext port of probes and scrapers; [`program`]: settings, signals, exit codes
-//! - [`identity`]: who a certificate says its holder is; [`authz`]: who may call what; [`mtls`]: the transport
-//! - [`telemetry`]: logs, metrics, traces; [`base`]: what all of these share
+//! - [`server`]: serves tonic services; [`client`]: a channel for generated clients
+//! - [`admin`]: the plaintext port for probes and scrapers; [`program`]: settings, signals, exit codes
+//! - [`identity`]: the identity in a certificate; [`authz`]: who may call what; [`mtls`]: the transport
+//! - [`telemetry`]: logs, metrics, traces; [`base`]: code that all of these share
 
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod admin;

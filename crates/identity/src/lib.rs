@@ -1,7 +1,7 @@
 //! The identity of a peer, read from its verified certificate.
 //!
-//! A [`Peer`] is made from a path that a TLS verifier has accepted; everything in it comes from those certificates.
-//! This crate does no I/O, verifies no signature, knows no gRPC and decides no rights.
+//! A [`Peer`] is made from a path that a TLS verifier has accepted. Everything in it comes from those certificates.
+//! This crate does no I/O, verifies no signatures, does not depend on gRPC, and makes no authorization decisions.
 //!
 //! ```
 //! use countersign_identity::Peer;
@@ -15,11 +15,11 @@
 //! # }
 //! ```
 //!
-//! - [`Peer`]: the names of a verified path, and until when it is valid
+//! - [`Peer`]: the names in a verified path, and until when the path is valid
 //! - [`Claims`]: the names in an unverified certificate, which cannot become a [`Peer`]
 //! - [`SpiffeId`]: a SPIFFE ID, parsed strictly
-//! - [`distinguished_name`]: a name as an RFC 4514 string, as `openssl x509 -nameopt RFC2253` prints it
-//! - [`InvalidPeer`]: why a certificate does not name a peer
+//! - [`distinguished_name`]: a distinguished name as an RFC 4514 string, as `openssl x509 -nameopt RFC2253` prints it
+//! - [`InvalidPeer`]: why a certificate does not identify a peer
 
 // Who gets in is decided here: each match names every case, so that a new one is not decided by accident.
 #![warn(clippy::wildcard_enum_match_arm)]

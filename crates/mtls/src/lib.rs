@@ -1,7 +1,7 @@
-//! Mutual TLS for gRPC: live credentials from disk, [`serve`] for verified clients, and [`connect`] for a channel to a
-//! verified server.
+//! Mutual TLS for gRPC: credentials that follow their files, [`serve`] for verified clients, and [`connect`] for a
+//! channel to a verified server.
 //!
-//! This crate authenticates peers. It knows no policy and no RPC.
+//! This crate authenticates peers. It has no policy, and knows no RPC by name.
 //!
 //! ```no_run
 //! use countersign_mtls::{Incoming, Limits, Reload, Source, Trust, bind};
@@ -24,7 +24,7 @@
 //! - [`Incoming`]: connections for another server, such as tonic's or axum's
 //! - [`server_config`], [`client_config`], [`client_verifier`], [`server_verifier`], [`peer`], [`lease_lost`]: for your
 //!   own rustls configuration
-//! - [`Authorities`], [`Refusal`], [`HandshakeError`]: the verifier and its reasons; [`probe`]: a single handshake
+//! - [`Authorities`], [`Refusal`], [`HandshakeError`]: the verifier, and why it refuses; [`probe`]: a single handshake
 
 // Who gets in is decided here: each match names every case, so that a new one is not decided by accident.
 #![warn(clippy::wildcard_enum_match_arm)]

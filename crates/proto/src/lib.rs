@@ -1,7 +1,7 @@
 //! The contract in `/proto` as Rust: messages, clients, servers and descriptors, all generated.
 //!
-//! A protobuf package is a module path: `inventory.v1` is [`inventory::v1`]. There is no hand-written type: change the
-//! `.proto` instead. The workspace's lints are off, because they are for hand-written code.
+//! Each protobuf package is a module: `inventory.v1` is [`inventory::v1`]. No type is hand-written; change the `.proto`
+//! instead. The workspace's lints are off here, because they are for hand-written code.
 
 #![allow(
     rustdoc::broken_intra_doc_links,

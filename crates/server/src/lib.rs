@@ -1,4 +1,4 @@
-//! The inventory service: [`service`] holds the RPCs, and [`store`] the data.
+//! The inventory service: [`service`] implements the RPCs, and [`store`] keeps the data.
 
 pub mod codes;
 pub mod events;

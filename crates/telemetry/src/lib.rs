@@ -1,7 +1,7 @@
-//! Logs, metrics in the format of Prometheus, and traces.
+//! Logs, metrics in Prometheus' text format, and traces.
 //!
-//! [`init_logs`] starts the log of a process, an [`Observer`] records the calls of one side, and [`Traces`] exports their
-//! spans. Each crate registers its own metrics.
+//! [`init_logs`] starts the log of a process. An [`Observer`] records the calls of a server or a client, and [`Traces`]
+//! exports their spans. Each crate registers its own metrics.
 //!
 //! ```
 //! use prometheus_client::registry::Registry;

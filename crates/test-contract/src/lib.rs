@@ -1,6 +1,6 @@
-//! The contract that the library is tested by: one service with a method of every kind, and nothing of a domain.
+//! The contract for the library's tests: one service with a method of every kind, and no business logic.
 //!
-//! Never published; a service has a contract of its own.
+//! It is never published; every service has its own contract.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
