@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use countersign::base::call::Deadline;
 use countersign::client::{Client, ClientChannel, Connection};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -490,4 +491,19 @@ async fn a_deadline_that_passes_before_there_is_a_connection_says_why_there_is_n
         let details = late.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "UNREACHABLE");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_is_made_for_another_ends_by_the_deadline_of_that_one() {
+    let pki = Pki::new();
+    let server = Script::serve(&pki, Vec::new(), |_| Vec::new()).await;
+    let client = server.client(&pki);
+    let mut request = tonic::Request::new(RecordRequest::default());
+    let until = tokio::time::Instant::now() + Duration::from_millis(300);
+    request.extensions_mut().insert(Deadline(until));
+    let began = std::time::Instant::now();
+    let late = echo(&client).record(request).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+    // By that deadline, and not by the client's own.
+    assert!(began.elapsed() < DEADLINE, "{late:?}");
 }

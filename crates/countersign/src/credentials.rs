@@ -6,10 +6,14 @@ use std::sync::LazyLock;
 use clap::Args;
 use clap::builder::ArgPredicate::IsPresent;
 use identity::Role;
+#[cfg(feature = "client")]
+use mtls::Targets;
 use mtls::{
     ExpiredCrls, InvalidCredentials, MissingCrls, Reload, Source, Trust, Wanted, WorkloadApi,
 };
 
+#[cfg(feature = "client")]
+use crate::client::Connection;
 use crate::program::{Duration, tool};
 
 /// What to do about credentials that cannot be used, where a command can help.
@@ -180,6 +184,16 @@ impl CredentialSettings {
             source = source.with_crls(crls);
         }
         source
+    }
+
+    /// A connection of a server to another service, with the server's own credentials.
+    #[cfg(feature = "client")]
+    pub fn connection(&self, targets: impl Into<Targets>) -> Connection {
+        let reload = self.reload();
+        Connection {
+            reload,
+            ..Connection::new(targets, self.source())
+        }
     }
 
     /// How they are kept current.

@@ -58,6 +58,10 @@
 //! # }
 //! ```
 //!
+//! A server that calls another makes its client with [`CredentialSettings::connection`] and its requests with
+//! [`server::child_request`], so that they stay in the trace and within the deadline of the call that it answers: see
+//! the example `calls_another`.
+//!
 //! # With an existing server
 //!
 //! tonic's own server (feature `tonic-server`) and `axum::serve` (feature `axum`) accept [`mtls::Incoming`].

@@ -354,19 +354,25 @@ impl Drop for Serve {
 }
 
 fn serve(pki: &Pki) -> (Serve, SocketAddr) {
+    start(pki, "serve", "echo", &[])
+}
+
+/// Starts an example with the credentials of `identity`.
+fn start(pki: &Pki, example: &str, identity: &str, arguments: &[String]) -> (Serve, SocketAddr) {
     // .../target/PROFILE/deps/examples-HASH
     let here = std::env::current_exe().unwrap();
     let profile = here.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples/serve");
+    let program = profile.join("examples").join(example);
     assert!(
         program.exists(),
-        "build it: cargo build -p countersign --example serve"
+        "build it: cargo build -p countersign --example {example}"
     );
     let mut child = Command::new(program)
+        .args(arguments)
         .env("APP_LISTEN_ADDR", "127.0.0.1:0")
         .env("APP_ADMIN_ADDR", "off")
         .env("APP_LOG_FORMAT", "json")
-        .env("APP_TLS_DIR", pki.path("echo"))
+        .env("APP_TLS_DIR", pki.path(identity))
         .env("APP_AUTHZ_POLICY_FILE", pki.path("policy.json"))
         .env("RUST_LOG", "info")
         .stderr(Stdio::piped())
@@ -411,4 +417,35 @@ async fn the_serve_and_connect_examples_obey_the_policy() {
     let refused = refused.await;
     // Of a call that was under way, or of the handshake.
     assert!(refused.to_lowercase().contains("revoked"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_server_calls_another_by_its_own_identity() {
+    let pki = Pki::new();
+    let backend_policy = pki.path("backend.json");
+    std::fs::write(&backend_policy, POLICY.replace("/orders", "/front")).unwrap();
+    let policy = format!("--policy={}", backend_policy.display());
+    let (_backend, backend) = start(&pki, "serve", "echo", &[policy]);
+    let behind = |address| [format!("--backend={}", target(address))];
+    let (_front, front) = start(&pki, "calls_another", "front", &behind(backend));
+
+    let answer = pki.client("orders", front).echo(hello()).await.unwrap();
+    assert_eq!(
+        answer.into_inner().text,
+        "spiffe://acme.test/front says spiffe://acme.test/orders says hello"
+    );
+    let refused = pki.client("marketing", front).echo(hello()).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    let refused = pki.client("orders", backend).echo(hello()).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+
+    // Who may call this server is denied by the one behind it.
+    let (_closed, closed) = serve(&pki);
+    let (_front, front) = start(&pki, "calls_another", "front", &behind(closed));
+    let failed = pki.client("orders", front).echo(hello()).await.unwrap_err();
+    assert_eq!(failed.code(), Code::Internal);
+    assert_eq!(
+        failed.message(),
+        "the server behind this one did not answer"
+    );
 }

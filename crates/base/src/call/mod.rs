@@ -13,5 +13,5 @@ pub use messages::MessageCount;
 pub use observed::{Failed, Observed, code, observed};
 pub use one_answer::one_answer;
 pub use protocol::{NotACall, has_sound_head, is_call};
-pub use timeout::{MalformedTimeout, timeout, timeout_value};
+pub use timeout::{Deadline, MalformedTimeout, timeout, timeout_value};
 pub use until::{Until, trailers, until};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 use tonic::Status;
 
 /// A malformed `grpc-timeout` header.
@@ -15,6 +16,11 @@ impl From<MalformedTimeout> for Status {
         Self::internal(malformed.to_string())
     }
 }
+
+/// The time by which a call must have ended, among the extensions of its request. A server puts it there, and a call that
+/// a client makes with it ends no later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(pub Instant);
 
 /// How long the caller waits, counted from when it sent these headers; `None` when it sent no timeout.
 ///

@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base::api::Api;
+use base::call::Deadline;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
@@ -23,7 +25,8 @@ use crate::client::retry::Retry;
 /// answers with a stream. A call with one request message whose method has an `idempotency_level` is sent again by the
 /// [`RetryPolicy`](crate::client::RetryPolicy) until its answer begins; no other call is, but for those that were
 /// provably not processed. A call is under the [`TraceContext`](telemetry::TraceContext) among its request's extensions,
-/// if there is one: a server that calls another puts its own there.
+/// if there is one, and ends by the [`Deadline`] there: a server that calls another makes its requests with
+/// [`child_request`](crate::server::child_request).
 #[derive(Clone, Debug)]
 pub struct ClientChannel {
     pub(crate) channel: ObservedChannel,
@@ -58,7 +61,10 @@ impl ClientChannel {
         let default = self
             .deadline
             .filter(|_| method.is_none_or(|method| !method.streams_response));
-        let mut attempt = self.retry.begin(own.or(default));
+        let inherited = request.extensions().get::<Deadline>();
+        let left = inherited.map(|it| it.0.saturating_duration_since(Instant::now()));
+        let timeout = [own.or(default), left].into_iter().flatten().min();
+        let mut attempt = self.retry.begin(timeout);
         if method.is_none_or(|method| method.streams_request || !method.is_idempotent) {
             attempt.mark(&mut request);
             return self.channel.send(request, method).await;

@@ -144,12 +144,12 @@ impl Client {
         RpcError::new(method, &self.targets, caller, status)
     }
 
-    /// Registers the metrics of its calls, connections and credentials, and of the process.
-    pub fn metrics(&self) -> Registry {
-        let mut registry = Registry::default();
-        self.observer.register(&mut registry);
+    /// Registers the metrics of its calls and retries. Of several clients in one process, each needs a
+    /// [prefix](Registry::sub_registry_with_prefix).
+    pub fn register(&self, registry: &mut Registry) {
+        self.observer.register(registry);
         let client = self.clone();
-        base::metrics::register(&mut registry, move |families| {
+        base::metrics::register(registry, move |families| {
             families.counter(
                 "rpc_client_retries",
                 "Retries of calls: by policy, or transparently because the call was provably not processed.",
@@ -159,6 +159,12 @@ impl Client {
                 ],
             )
         });
+    }
+
+    /// The metrics of a process that only calls: of its calls, connections and credentials, and its own.
+    pub fn metrics(&self) -> Registry {
+        let mut registry = Registry::default();
+        self.register(&mut registry);
         mtls::register(vec![self.trust.clone()], &mut registry);
         reload::register(vec![("tls", self.trust.input())], &mut registry);
         telemetry::register_log(&mut registry);

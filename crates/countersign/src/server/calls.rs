@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use authz::{Gate, Head};
 use base::api::{Api, Method};
-use base::call::{self, MessageCount, NotACall};
+use base::call::{self, Deadline, MessageCount, NotACall};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
@@ -158,6 +158,9 @@ impl ConnectionService {
             Err(status) => (None, refused(view.is_some(), &status, request)),
             Ok((held, limit)) => {
                 ends.limit = limit;
+                if let Some(deadline) = shared.began().checked_add(limit) {
+                    request.extensions_mut().insert(Deadline(deadline));
+                }
                 match self.gate.admit(place, &request) {
                     Err(refusal) => (None, refused(view.is_some(), &refusal, request)),
                     Ok(allowed) => {
@@ -246,7 +249,10 @@ mod tests {
     use telemetry::{CallLines, Traces};
     use tower::service_fn;
 
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::server;
     use crate::server::load::Load;
 
     const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -276,10 +282,14 @@ mod tests {
     }
 
     fn calls_by(limits: LimitSettings, policy: &LivePolicy) -> ConnectionService {
-        let api = crate::server::api(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
+        let api = server::api(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
         let metrics = Metrics::new(&api, Traces::default(), CallLines::Failed);
         let mut services = Table::default();
-        let answer = service_fn(|_: Request<Body>| async {
+        let answer = service_fn(|request: Request<Body>| async move {
+            let known = request.extensions();
+            assert!(known.get::<TraceContext>().is_some());
+            let deadline = known.get::<Deadline>();
+            assert!(deadline.is_some_and(|Deadline(at)| *at > Instant::now()));
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
             let frames = [
@@ -425,5 +435,5 @@ mod tests {
     }
 
     /// Of the layer, and of the request and the handler of this test.
-    const ALLOCATIONS: u64 = 28;
+    const ALLOCATIONS: u64 = 29;
 }

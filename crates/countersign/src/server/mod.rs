@@ -20,6 +20,6 @@ mod table;
 pub use exceeded::ERROR_DOMAIN;
 pub use limits::LimitSettings;
 pub use run::Server;
-pub use service::{BoxError, Service, Services, peer};
+pub use service::{BoxError, Service, Services, child_request, peer};
 pub use settings::{Command, Settings};
 pub use start::{StartError, api};

@@ -6,9 +6,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use base::call::Deadline;
 use http::{Request, Response};
 use identity::Peer;
 use prometheus_client::registry::Registry;
+use telemetry::TraceContext;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
@@ -36,14 +38,18 @@ pub struct Service {
 
 impl Service {
     /// Parses the command line and the environment; see [`program::parse`]. Flags may stand on either side of a
-    /// subcommand. Call it first: a signal to stop counts from here on.
+    /// subcommand, but for required flags, which stand before it. Call it first: a signal to stop counts from here on.
     pub fn parse<T: clap::Parser>(&self) -> T {
         program::listen_from_now();
         program::parse_with(|command| {
             command
                 .mut_arg("tls_dir", |arg| arg.default_value(self.tls_dir))
                 .mut_arg("policy", |arg| arg.default_value(self.policy))
-                .mut_args(|arg| arg.global(true))
+                .mut_args(|arg| {
+                    // clap has no global argument that is required.
+                    let may_follow = !arg.is_required_set();
+                    arg.global(may_follow)
+                })
         })
     }
 }
@@ -133,4 +139,41 @@ impl fmt::Debug for Services {
 pub fn peer<T>(request: &tonic::Request<T>) -> Result<&Arc<Peer>, Status> {
     let peer = request.extensions().get::<Arc<Peer>>();
     peer.ok_or_else(|| Status::internal("the call carries no verified identity"))
+}
+
+/// A request to another service, made while `request` is answered: in the same trace, and with no later deadline. The
+/// other service sees the identity of this one and not that of the caller, so `message` has to say what it needs to know
+/// of the caller.
+pub fn child_request<T, M>(request: &tonic::Request<T>, message: M) -> tonic::Request<M> {
+    let (parent, mut child) = (request.extensions(), tonic::Request::new(message));
+    if let Some(trace) = parent.get::<TraceContext>() {
+        child.extensions_mut().insert(trace.clone());
+    }
+    if let Some(deadline) = parent.get::<Deadline>() {
+        child.extensions_mut().insert(*deadline);
+    }
+    child
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_child_request_has_the_trace_and_the_deadline_and_no_metadata() {
+        let mut request = tonic::Request::new("asked");
+        let (trace, deadline) = (TraceContext::root(true), Deadline(Instant::now()));
+        request
+            .metadata_mut()
+            .insert("authorization", "x".parse().unwrap());
+        request.extensions_mut().insert(trace.clone());
+        request.extensions_mut().insert(deadline);
+        let child = child_request(&request, "asks");
+        assert_eq!(*child.get_ref(), "asks");
+        assert_eq!(child.extensions().get(), Some(&trace));
+        assert_eq!(child.extensions().get(), Some(&deadline));
+        assert!(child.metadata().is_empty());
+    }
 }

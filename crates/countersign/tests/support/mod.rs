@@ -32,8 +32,8 @@ impl Pki {
         let issue = |name: &str| {
             let mut spec = LeafSpec::client(hour());
             spec.uris = vec![format!("spiffe://acme.test/{name}")];
-            if name == "echo" {
-                spec.purposes = vec![Purpose::Server];
+            if ["echo", "front"].contains(&name) {
+                spec.purposes = vec![Purpose::Server, Purpose::Client];
                 spec.dns = vec!["localhost".to_owned()];
             }
             let leaf = root.issue(&spec).unwrap();
@@ -45,6 +45,7 @@ impl Pki {
             leaf
         };
         issue("echo");
+        issue("front");
         issue("marketing");
         let orders = issue("orders");
         Self { dir, root, orders }
