@@ -9,14 +9,14 @@ use prost_types::method_options::IdempotencyLevel;
 /// The methods of one or more services, by their paths: `/package.Service/Method`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Api {
-    methods: BTreeMap<String, Method>,
+    methods: BTreeMap<String, MethodKind>,
     /// What a policy may name beside `methods`, and need not.
     optional: BTreeSet<String>,
 }
 
 /// What the contract says of one method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Method {
+pub struct MethodKind {
     /// The request is a stream of messages, not one.
     pub streams_request: bool,
     /// The response is a stream of messages, not one.
@@ -25,7 +25,7 @@ pub struct Method {
     pub is_idempotent: bool,
 }
 
-impl Method {
+impl MethodKind {
     /// Whether only the server can end a call, because it answers one message with a stream.
     pub fn is_feed(self) -> bool {
         self.streams_response && !self.streams_request
@@ -69,7 +69,7 @@ impl Api {
                         return Err(InvalidApi::NotAMethod(path));
                     }
                     let level = method.options.as_ref().map(|of| of.idempotency_level());
-                    let method = Method {
+                    let method = MethodKind {
                         streams_request: method.client_streaming(),
                         streams_response: method.server_streaming(),
                         is_idempotent: level
@@ -91,7 +91,7 @@ impl Api {
     /// With one path more that is authorized as a method is.
     #[must_use]
     pub fn with(mut self, path: &str) -> Self {
-        self.methods.insert(path.to_owned(), Method::default());
+        self.methods.insert(path.to_owned(), MethodKind::default());
         self
     }
 
@@ -108,12 +108,12 @@ impl Api {
     }
 
     /// Each method, in the order of [`Self::paths`].
-    pub fn methods(&self) -> impl Iterator<Item = Method> {
+    pub fn methods(&self) -> impl Iterator<Item = MethodKind> {
         self.methods.values().copied()
     }
 
     /// The method at `path`.
-    pub fn method(&self, path: &str) -> Option<Method> {
+    pub fn method(&self, path: &str) -> Option<MethodKind> {
         self.methods.get(path).copied()
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use base::api::Method;
+use base::api::MethodKind;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use telemetry::{ClientCall, Observer, REQUEST_ID, RequestId, TraceContext};
@@ -54,7 +54,7 @@ impl ObservedChannel {
     pub(crate) async fn send(
         mut self,
         mut request: Request<Body>,
-        method: Option<Method>,
+        method: Option<MethodKind>,
     ) -> Result<Response<Body>, Status> {
         let id = request.extensions().get().cloned();
         let CallId { request_id, first } = id.unwrap_or_else(|| CallId {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authz::{Gate, Head};
-use base::api::{Api, Method};
+use base::api::{Api, MethodKind};
 use base::call::{self, Deadline, MessageCount, NotACall};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -50,7 +50,7 @@ pub(crate) struct ServicePort {
     /// The methods that can be called.
     pub(crate) api: Arc<Api>,
     /// The same in the order of their paths, which is also that of their places in the metrics.
-    pub(crate) methods: Vec<Method>,
+    pub(crate) methods: Vec<MethodKind>,
     pub(crate) metrics: Arc<Metrics>,
     /// True once streams that only the server can end are to end.
     pub(crate) draining: watch::Receiver<bool>,
@@ -151,7 +151,7 @@ impl ConnectionService {
             first_message: self.port.limits.first_message_timeout.0,
             draining: self
                 .method(place)
-                .is_some_and(Method::is_feed)
+                .is_some_and(MethodKind::is_feed)
                 .then(|| self.port.draining.clone()),
         };
         let (held, work) = match self.admit(request.headers()) {
@@ -179,7 +179,7 @@ impl ConnectionService {
         Call::new(work, run)
     }
 
-    fn method(&self, place: Option<usize>) -> Option<Method> {
+    fn method(&self, place: Option<usize>) -> Option<MethodKind> {
         self.port.methods.get(place?).copied()
     }
 
