@@ -58,9 +58,9 @@
 //! # }
 //! ```
 //!
-//! A server that calls another makes its client with [`CredentialSettings::connection`] and its requests with
-//! [`server::child_request`], so that they stay in the trace and within the deadline of the call that it answers: see
-//! the example `calls_another`.
+//! A server that calls another server makes its client with [`CredentialSettings::connection`], and its requests with
+//! [`server::child_request`]. They stay in the trace, and within the deadline, of the call that it answers: see the
+//! example `calls_another`.
 //!
 //! # With an existing server
 //!
