@@ -1,25 +1,25 @@
-# What the `run` of each system shares. scripts/interop gives it a directory of its own with certs/ (NAME/{tls.crt,tls.key,
-# ca.crt}), other/ (the same names by another authority), stranger/ (a certificate of that other authority, with the roots
-# of ours), and a server of ours at $SERVER, which has the items of crates/client/data/items.csv.
+# Functions that the `run` scripts share. scripts/interop gives each one its own directory with certs/ (NAME/{tls.crt,
+# tls.key,ca.crt}), other/ (the same names from another CA) and stranger/ (a certificate of that other CA with our roots),
+# and our server at $SERVER, which has the items of crates/client/data/items.csv.
 set -euo pipefail
 
-# One line of the table. RESULT is served or refused; WHO is "our server: CODE", and the like.
+# Prints one line of the table. RESULT is served or refused; WHO is, for example, "our server: CODE".
 report() { # DIRECTION CASE RESULT [WHO AND WHY]
   printf '%s | %s | %s | %s | %s\n' "$SYSTEM" "$1" "$2" "$3" "${4:-}"
 }
 
-# Something is not to be had here. All cases of the system are skipped, with this as the reason.
+# Skips all cases of the system, with the arguments as the reason.
 skip() {
   echo "$*" >&2
   exit 77
 }
 
-# Gets something from a registry. Without one, the system is skipped.
+# Gets something from a registry. If that fails, the system is skipped.
 get() { # COMMAND…
   "$@" >>get.log 2>&1 || { tail -n 20 get.log >&2; skip "no answer of a registry to: $*"; }
 }
 
-# Builds what is in $BUILD with Maven. Without its registry, the system is skipped; what does not compile is a failure.
+# Builds $BUILD with Maven. Without its registry, the system is skipped; a compile error is a failure.
 maven() {
   mvn -B -q -f "$BUILD/pom.xml" -DskipTests package >maven.log 2>&1 && return
   tail -n 40 maven.log >&2
@@ -36,7 +36,7 @@ free_port() {
   done
 }
 
-# Until something listens there.
+# Waits until something listens on the port.
 until_open() { # PORT [SECONDS]
   for _ in $(seq $((${2:-30} * 10))); do
     (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
@@ -46,7 +46,7 @@ until_open() { # PORT [SECONDS]
   return 1
 }
 
-# Until FILE has a line with PATTERN below line FROM, which is printed.
+# Waits until FILE has a line with PATTERN below line FROM, and prints it.
 until_line() { # FILE PATTERN [FROM [SECONDS]]
   for _ in $(seq $((${4:-15} * 10))); do
     tail -n "+$((${3:-0} + 1))" "$1" | grep -a -m 1 -e "$2" && return
@@ -56,10 +56,10 @@ until_line() { # FILE PATTERN [FROM [SECONDS]]
   return 1
 }
 
-# Where our server's log stands; what it then refuses is below.
+# Remembers the end of our server's log; later refusals are below it.
 mark() { server_mark=$(wc -l <"$SERVER_LOG"); }
 
-# Why our server refused something since `mark`: the code of the connection or the reason of the call.
+# Prints why our server refused something since `mark`: the code of the connection or the reason of the call.
 server_refusal() { # PATTERN
   until_line "$SERVER_LOG" "\"\(code\|reason\)\":\"$1\"" "$server_mark" | grep -o -m 1 -e "$1" | head -n 1
 }
@@ -71,7 +71,7 @@ revoke() { # NAME
   esac >>pki.log 2>&1
 }
 
-# Another certificate and key for NAME, beside the one that it has.
+# Issues another certificate and key for NAME, in addition to the current one.
 rotate() { # NAME
   case $PKI in
   countersign) countersign pki renew "$1" ;;
@@ -79,7 +79,7 @@ rotate() { # NAME
   esac >>pki.log 2>&1
 }
 
-# scripts/certs-openssl keeps a certificate that is valid, so that it works where there is none, and the result is moved.
+# scripts/certs-openssl keeps a valid certificate, so this runs it in an empty directory and moves the result.
 reissue() { # NAME
   cp -R certs next
   rm "next/$1/tls.crt"
@@ -88,8 +88,8 @@ reissue() { # NAME
   rm -r next
 }
 
-# A revocation list of each authority in certs/inventory, which OpenSSL wants as soon as it has one of any: Node, nginx and
-# others refuse everybody without that of the root. Ours goes by the lists that there are.
+# Writes a revocation list of each CA to certs/inventory. OpenSSL needs all of them as soon as it has one: without the list of
+# the root, Node, nginx and others refuse every caller. Our server uses the lists that it has.
 lists_of_all() {
   [ -e certs/inventory/crl.pem ] || countersign pki crl >>pki.log
   printf '%s\n' '[ca]' default_ca=root '[root]' certificate=certs/ca/root.crt private_key=certs/ca/root.key \
@@ -100,7 +100,7 @@ lists_of_all() {
   openssl ca -config root.cnf -gencrl -out certs/inventory/root-crl.pem 2>>pki.log
 }
 
-# The alert that refuses a handshake with what is given to openssl, if there is one.
+# Prints the alert that ends a handshake with these openssl arguments, if there is one.
 alert() { # PORT ARGUMENT…
   local port=$1
   shift
@@ -108,7 +108,7 @@ alert() { # PORT ARGUMENT…
     -verify_return_error -CAfile certs/orders/ca.crt "$@" 2>&1 | grep -a -o -m 1 'alert number [0-9]*' || echo "no alert"
 }
 
-# The serial number of the certificate that a server shows.
+# Prints the serial number of the certificate that a server presents.
 serial() { # PORT ARGUMENT…
   local port=$1
   shift
@@ -117,7 +117,7 @@ serial() { # PORT ARGUMENT…
 
 as() { echo "--cacert certs/orders/ca.crt --cert $1/tls.crt --key $1/tls.key"; } # DIR: options of curl
 
-# The certificate of NAME is revoked: it gets another one, as an operator would give it.
+# Replaces the revoked certificate of NAME, as an operator would.
 replace() { # NAME
   case $PKI in
   countersign) countersign pki issue "$1" --replace ;;
@@ -125,14 +125,14 @@ replace() { # NAME
   esac >>pki.log 2>&1
 }
 
-# The code, and the identifiers in capitals after it, that the last line begins with.
+# Prints the code at the beginning of the last line, with the identifiers in capitals after it.
 codes() { tail -n 1 | sed -E 's/^([A-Za-z_]+( [A-Z][A-Z_]+)*)( .*)?$/\1/'; }
 
-# The cases of a client of ours. CLIENT ADDRESS DIR get: prints the item, exit code 0, or why not, as CODE REASON.
+# Runs the cases of a client of our server. CLIENT ADDRESS DIR get: prints the item, with exit code 0, or CODE REASON.
 # CLIENT ADDRESS DIR watch: prints each level; when the stream ends, "ended: CODE REASON", and watches again with what is
 # in DIR then. A DIR without tls.crt stands for a client without a certificate.
-# One of another CA, some send and some do not, since our server says which authorities it knows: the file of cases has it.
-# The client's own words for a server of an unknown authority have WORDS in them.
+# Our server names the CAs that it trusts, so some clients send no certificate of another CA; the file `cases` says which.
+# WORDS are in the client's own error about a server of an unknown CA.
 try_client() { # DIRECTION WORDS COMMAND…
   local direction=$1 words=$2 reason name expected pid
   shift 2
@@ -155,14 +155,14 @@ denied by the policy|certs/marketing|POLICY_DENIED
 no certificate|none|CERTIFICATE_MISSING
 another CA|stranger|UNKNOWN_ISSUER\|CERTIFICATE_MISSING
 CASES
-  # A client that trusts the other authority alone is the one to refuse, and our server hears of it.
+  # A client that trusts only the other CA refuses, and our server gets its alert.
   mark
   if "$@" "$SERVER" other/orders get >got.log 2>&1; then
     report "$direction" "server of another CA" served
   else
     cat got.log >&2
     reason=$(grep -a -o -m 1 -e "$words" got.log | head -n 1)
-    # Each closes the connection in its own way.
+    # Each client closes the connection in its own way.
     expected=$(server_refusal 'REFUSED_BY_PEER\|HANDSHAKE_CLOSED\|HANDSHAKE_FAILED')
     report "$direction" "server of another CA" refused "$name: $reason (our server: $expected)"
   fi
@@ -182,7 +182,7 @@ CASES
   kill "$pid"
 }
 
-# A server of ours with another policy, in place of the one that is there.
+# Starts our server with another policy, in place of the running one.
 start_server() { # POLICY [OPTION…]
   local policy=$1
   shift
@@ -194,26 +194,26 @@ start_server() { # POLICY [OPTION…]
   client --target "https://$SERVER" --tls-dir certs/catalog import "$REPOSITORY/crates/client/data/items.csv" >>import.log
 }
 
-# A certificate of our authority for NAME.
+# Issues a certificate of our CA for NAME.
 issue() { # NAME OPTION…
   countersign pki issue "$@" >>pki.log 2>&1
 }
 
-# The credentials of NAME without a revocation list in listless/, so that others are those who look at one.
+# Copies the credentials of NAME without a revocation list to listless/, so that only the other system checks one.
 without_list() { # NAME
   rm -rf listless
   mkdir listless
   cp "certs/$1"/{tls.crt,tls.key,ca.crt} listless
 }
 
-# Our client watches at PORT as WHO; returns when the first level is there.
+# Starts a watch of our client at PORT as WHO, and returns when the first level arrives.
 watch_as() { # PORT WHO
   client --target "https://localhost:$1" --tls-dir "$2" watch >watch.log 2>&1 &
   watching=$!
   until_line watch.log FAS-M6-20 0 >/dev/null
 }
 
-# Until that client has ended.
+# Waits until that client has ended.
 until_ended() {
   for _ in $(seq 150); do
     kill -0 "$watching" 2>/dev/null || return 0

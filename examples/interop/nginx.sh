@@ -1,4 +1,4 @@
-# What nginx/run and ingress-nginx/run share.
+# Functions that nginx/run and ingress-nginx/run share.
 
 # The revocation lists in one file, as nginx reads them.
 lists() { cat certs/inventory/crl.pem certs/inventory/root-crl.pem >nginx-crl.pem; }
@@ -18,6 +18,6 @@ by_curl() { # ADDRESS [OPTION…]
     grep -a -q '^grpc-status: 0' got.log
 }
 
-# What nginx writes about the next request.
+# Prints what nginx logs about the next request.
 look() { seen=$(wc -l <nginx-access.log); }
 of_nginx() { until_line nginx-access.log '^[0-9]' "$seen" | sed 's/, upstream.*//'; }

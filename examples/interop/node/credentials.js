@@ -1,4 +1,4 @@
-// The files of a directory as TLS options, and again whenever they change.
+// The files of a directory as TLS options, reloaded when they change.
 'use strict';
 const fs = require('fs');
 const path = require('path');
@@ -21,10 +21,10 @@ function optionsOf(files) {
     cert: files.get('tls.crt'),
     key: files.get('tls.key'),
     minVersion: 'TLSv1.3',
-    // A resumed session is not verified again: expired and revoked callers would get back in.
+    // A resumed session is not verified again, so expired and revoked callers would be accepted.
     secureOptions: constants.SSL_OP_NO_TICKET,
   };
-  // OpenSSL, and so Node, wants a list from every authority of a chain, the root included, as soon as it has one.
+  // OpenSSL, and so Node, needs a list from every CA of a chain, including the root, as soon as it has one.
   const lists = [...files.keys()].filter((name) => name.endsWith('crl.pem'));
   if (lists.length > 0) options.crl = lists.map((name) => files.get(name));
   tls.createSecureContext(options);
@@ -40,7 +40,7 @@ function live(directory, replace) {
       const now = read(directory);
       if (same(now)) return;
       for (const name of last.keys()) {
-        if (!now.has(name)) throw new Error(`${name} is gone`); // a list that is not there revokes nobody
+        if (!now.has(name)) throw new Error(`${name} is gone`); // a missing list would revoke no one
       }
       replace(optionsOf(now));
       last = now;

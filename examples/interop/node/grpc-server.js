@@ -1,4 +1,4 @@
-// The inventory in Node, with grpc-js: who may call what is decided by the caller's verified certificate, before a handler.
+// The inventory in Node, with grpc-js: the caller's verified certificate decides, before a handler runs, what it may call.
 //
 // usage: node grpc-server.js HOST:PORT DIR      DIR has tls.crt, tls.key, ca.crt and, optionally, *crl.pem
 'use strict';
@@ -41,7 +41,7 @@ server.addService(InventoryService.service, {
 const credentials = new LiveCredentials(
   live(directory, (options) => {
     credentials.replace(options);
-    // Those that are connected were verified against what was there before: they connect again.
+    // Connected callers were verified with the previous files, so they must connect again.
     server.drain(address, 0);
   }),
 );

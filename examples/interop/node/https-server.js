@@ -1,4 +1,4 @@
-// A web server in Node, with https alone: what may be read is decided by the caller's verified certificate.
+// A web server in Node, with https alone: the caller's verified certificate decides what it may read.
 //
 // usage: node https-server.js HOST:PORT DIR      DIR has tls.crt, tls.key, ca.crt and, optionally, *crl.pem
 'use strict';
@@ -11,7 +11,7 @@ const directory = process.argv[3];
 
 const options = live(directory, (changed) => {
   server.setSecureContext(changed);
-  // Those that are connected were verified against what was there before: they connect again.
+  // Connected callers were verified with the previous files, so they must connect again.
   server.closeAllConnections();
 });
 const server = https.createServer({ ...options, requestCert: true, rejectUnauthorized: true }, (request, response) => {

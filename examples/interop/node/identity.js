@@ -1,4 +1,4 @@
-// Who a verified certificate says that it is, and what that name may do.
+// The identity in a verified certificate, and what that identity may do.
 'use strict';
 const { X509Certificate } = require('crypto');
 

@@ -63,7 +63,7 @@ public class Client {
             var own = new AdvancedTlsX509KeyManager();
             var key = new File(directory, "tls.key");
             own.updateIdentityCredentials(certificate, key);
-            // Its own way of reading again does so once a minute at most, and only when both files have changed.
+            // The reload of grpc-java runs once a minute at most, and only when both files have changed.
             reload.scheduleWithFixedDelay(() -> {
                 try {
                     own.updateIdentityCredentials(certificate, key);

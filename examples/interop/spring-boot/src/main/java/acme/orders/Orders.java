@@ -31,7 +31,7 @@ public class Orders implements ApplicationRunner {
     public void run(ApplicationArguments arguments) throws Exception {
         boolean watch = arguments.getNonOptionArgs().contains("watch");
         do {
-            // A channel keeps the certificate that the bundle had: make a new one for a new one.
+            // A channel keeps the certificate of its bundle: a new certificate needs a new channel.
             ManagedChannel channel = channels.createChannel("inventory");
             try {
                 var inventory = InventoryServiceGrpc.newBlockingStub(channel);

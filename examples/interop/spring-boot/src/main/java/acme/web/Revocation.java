@@ -49,7 +49,7 @@ class Revocation {
         var file = directory.resolve("crl.pem");
         try {
             if (lists.isEmpty() && Files.notExists(file)) {
-                return; // nobody was ever revoked
+                return; // nothing was ever revoked
             }
             var bytes = Files.readAllBytes(file);
             if (Arrays.equals(bytes, read)) {
@@ -65,7 +65,7 @@ class Revocation {
             lists = next;
             read = bytes;
         } catch (IOException | GeneralSecurityException unsound) {
-            // The last good ones stay: who was revoked remains so.
+            // The last good lists stay in use, so revoked callers stay revoked.
             log.error("revocation lists kept: {}", unsound.toString());
         }
     }

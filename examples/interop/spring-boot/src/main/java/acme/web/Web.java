@@ -36,7 +36,7 @@ public class Web {
                     }
                     return new User(caller.getName(), "", Names.authorities(certificate));
                 }))
-            // Each request is judged anew: with a session, who is revoked would stay.
+            // Each request is checked again: with a session, a revoked caller would stay logged in.
             .sessionManagement(session -> session.sessionCreationPolicy(SessionCreationPolicy.STATELESS))
             .authorizeHttpRequests(requests -> requests
                 .requestMatchers("/item").hasAuthority("items:read")
