@@ -11,7 +11,8 @@
 //! - [`metrics`]: registers metrics whose values are read at each scrape
 //! - [`reload`]: the state of files that are reloaded
 //! - [`raw`]: a codec that passes gRPC messages on as bytes
-//! - [`quota`] and [`queue`]: limits on log lines about one peer, and a fair bounded queue
+//! - [`quota`], [`queue`] and [`writer`]: limits on log lines about one peer, a fair bounded queue, and a thread that
+//!   writes what is in it
 //!
 //! ```
 //! use countersign_base::text;
@@ -37,3 +38,4 @@ pub mod quota;
 pub mod raw;
 pub mod reload;
 pub mod text;
+pub mod writer;

@@ -4,15 +4,12 @@
 //! first and our own last. Dropped lines are counted, and the next line that is written reports the count.
 //! `tracing-appender` drops the newest lines, so one peer could hide the refusals of others and our own errors.
 
-use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use base::queue::FairQueue;
+use base::writer::{Sink, Writer};
 
 use crate::limiter::Who;
 
@@ -21,9 +18,6 @@ const QUEUE: usize = 8192;
 
 /// How long a line may wait for others to be written with it, since waking the thread costs more than writing does.
 const GATHER: Duration = Duration::from_millis(5);
-
-/// How often to check for due reports of suppressed lines.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What was lost in this process.
 static QUEUE_FULL: AtomicU64 = AtomicU64::new(0);
@@ -43,19 +37,11 @@ pub(crate) fn lost() -> Lost {
 }
 
 /// The queue of lines. Clones share it.
-#[derive(Clone)]
-pub(crate) struct QueueWriter(Arc<WriterShared>);
-
-struct WriterShared {
-    state: Mutex<WriterState>,
-    wake: Condvar,
-}
-
-struct WriterState {
-    lines: FairQueue<Who, String>,
-    dropped: u64,
-    /// Senders to notify when the queue is empty.
-    flushes: Vec<SyncSender<()>>,
+#[derive(Clone, Debug)]
+pub(crate) struct QueueWriter {
+    lines: Writer<Who, String>,
+    /// Lines that were dropped and not reported yet.
+    dropped: Arc<AtomicU64>,
 }
 
 impl QueueWriter {
@@ -69,61 +55,61 @@ impl QueueWriter {
         sorry: impl Fn(u64) -> String + Send + 'static,
         rest: impl Fn(bool) -> Vec<String> + Send + 'static,
     ) -> Self {
-        let shared = Arc::new(WriterShared {
-            state: Mutex::new(WriterState {
-                lines: FairQueue::new(QUEUE),
-                dropped: 0,
-                flushes: Vec::new(),
-            }),
-            wake: Condvar::new(),
-        });
-        let seen = shared.clone();
-        let work = move || work(&seen, WriteBatch::new(together, write), sorry, rest);
-        let thread = thread::Builder::new().name("log".to_owned()).spawn(work);
-        if thread.is_err() {
-            shared.state().lines = FairQueue::new(0);
+        let dropped = Arc::<AtomicU64>::default();
+        let log = LogWriter {
+            batch: WriteBatch::new(together, write),
+            dropped: dropped.clone(),
+            sorry,
+            rest,
+        };
+        let lines = Writer::start("log", QUEUE, GATHER, log);
+        Self {
+            lines: lines.unwrap_or_else(|_no_thread| Writer::closed()),
+            dropped,
         }
-        Self(shared)
     }
 
     /// Queues a line about a peer, or one of our own, or drops one.
     pub(crate) fn write(&self, who: Option<Who>, line: String) {
-        let mut state = self.0.state();
-        let idle = state.lines.is_empty();
-        if state.lines.push(who, line).is_err() {
+        if self.lines.push(who, line).is_err() {
             QUEUE_FULL.fetch_add(1, Ordering::Relaxed);
-            state.dropped += 1;
-        }
-        drop(state);
-        if idle {
-            self.0.wake.notify_one();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Waits until everything queued so far is written, at most for `patience`.
     pub(crate) fn flush(&self, patience: Duration) {
-        let (done, written) = sync_channel(1);
-        let mut state = self.0.state();
-        // A full queue means that the log is not read: do not wait.
-        if state.lines.is_full() {
-            return;
+        self.lines.flush(patience);
+    }
+}
+
+/// Writes lines, and reports those that are missing.
+struct LogWriter<W, S, R> {
+    batch: WriteBatch<W>,
+    dropped: Arc<AtomicU64>,
+    sorry: S,
+    rest: R,
+}
+
+impl<W, S, R> Sink<String> for LogWriter<W, S, R>
+where
+    W: Fn(&str) -> io::Result<()> + Send + 'static,
+    S: Fn(u64) -> String + Send + 'static,
+    R: Fn(bool) -> Vec<String> + Send + 'static,
+{
+    fn put(&mut self, line: String) {
+        self.batch.put(&line);
+        let lost = self.dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.batch.put(&(self.sorry)(lost));
         }
-        state.flushes.push(done);
-        drop(state);
-        self.0.wake.notify_one();
-        written.recv_timeout(patience).ok();
     }
-}
 
-impl WriterShared {
-    fn state(&self) -> MutexGuard<'_, WriterState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for QueueWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").finish_non_exhaustive()
+    fn settle(&mut self, all: bool) {
+        for line in (self.rest)(all) {
+            self.batch.put(&line);
+        }
+        self.batch.write();
     }
 }
 
@@ -162,46 +148,6 @@ impl<W: Fn(&str) -> io::Result<()>> WriteBatch<W> {
         }
         self.text.clear();
         self.lines = 0;
-    }
-}
-
-fn work<W: Fn(&str) -> io::Result<()>>(
-    shared: &WriterShared,
-    mut batch: WriteBatch<W>,
-    sorry: impl Fn(u64) -> String,
-    rest: impl Fn(bool) -> Vec<String>,
-) {
-    loop {
-        let state = shared.state();
-        let waiting = |state: &mut WriterState| state.lines.is_empty() && state.flushes.is_empty();
-        let (state, _timeout) = shared
-            .wake
-            .wait_timeout_while(state, LOOK, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
-        let gather = !state.lines.is_empty() && state.flushes.is_empty();
-        drop(state);
-        if gather {
-            thread::sleep(GATHER);
-        }
-        loop {
-            let mut state = shared.state();
-            let Some(line) = state.lines.pop() else { break };
-            let lost = std::mem::take(&mut state.dropped);
-            drop(state);
-            batch.put(&line);
-            if lost > 0 {
-                batch.put(&sorry(lost));
-            }
-        }
-        let flushes = std::mem::take(&mut shared.state().flushes);
-        for line in rest(!flushes.is_empty()) {
-            batch.put(&line);
-        }
-        batch.write();
-        for done in flushes {
-            // The receiver may have timed out.
-            done.try_send(()).ok();
-        }
     }
 }
 

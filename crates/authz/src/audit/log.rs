@@ -3,13 +3,11 @@
 //! It delays and fails no RPC: events queue for a writer thread, and events that do not fit are counted. The denials of
 //! one principal are limited; those left out are a count in a later event.
 
-use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use base::queue::FairQueue;
 use base::quota::{Quota, Quotas};
+use base::writer::{Sink, Writer};
 use prometheus_client::metrics::counter::Counter;
 use tracing::{error, warn};
 use uuid::Uuid;
@@ -31,38 +29,27 @@ const DENIALS: Quota = Quota {
     parties: 4096,
 };
 
-/// How often to check for denials that were left out and are due.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// The queue of events and its writer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Audit {
     /// Started by the first event, so that a policy without audit costs no thread.
-    writer: OnceLock<Option<Arc<AuditShared>>>,
+    writer: OnceLock<Writer<DeniedPrincipal, QueuedEvent>>,
+    denials: Arc<Mutex<DenialQuotas>>,
     counts: Arc<AuditCounts>,
 }
 
 /// The kind and the name of a caller.
 type DeniedPrincipal = (&'static str, String);
 type QueuedEvent = (Arc<Policy>, AuditEvent);
+type DenialQuotas = Quotas<DeniedPrincipal, QueuedEvent>;
 
-#[derive(Debug)]
-struct AuditShared {
-    state: Mutex<AuditState>,
-    wake: Condvar,
-}
-
-#[derive(Debug)]
-struct AuditState {
-    queue: FairQueue<DeniedPrincipal, QueuedEvent>,
-    denials: Quotas<DeniedPrincipal, QueuedEvent>,
-    /// Senders to notify when all is written.
-    flushes: Vec<SyncSender<()>>,
-}
-
-impl AuditShared {
-    fn state(&self) -> MutexGuard<'_, AuditState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            writer: OnceLock::new(),
+            denials: Arc::new(Mutex::new(Quotas::new(DENIALS))),
+            counts: Arc::default(),
+        }
     }
 }
 
@@ -103,33 +90,32 @@ impl Audit {
             left_out: 0,
         };
         let party = (caller.kind(), caller.principal().to_owned());
-        let writer = self
-            .writer
-            .get_or_init(|| start_writer(Arc::clone(&self.counts)));
-        let Some(shared) = writer else {
-            self.drop_one(id);
-            return;
-        };
-        let mut state = shared.state();
         let mut event = (Arc::clone(policy), event);
         if !decision.is_allowed() {
-            let Some((admitted, left_out)) = state.denials.admit(&party, event, Instant::now())
-            else {
+            let admitted = lock(&self.denials).admit(&party, event, Instant::now());
+            let Some((admitted, left_out)) = admitted else {
                 self.counts.left_out.inc();
                 return;
             };
             event = admitted;
             event.1.left_out = left_out;
         }
-        let idle = state.queue.is_empty();
-        let pushed = state.queue.push(Some(party), event);
-        drop(state);
-        if idle {
-            shared.wake.notify_one();
-        }
-        if let Err((_, lost)) = pushed {
+        let writer = self.writer.get_or_init(|| self.start_writer());
+        if let Err((_, lost)) = writer.push(Some(party), event) {
             self.drop_one(lost.decision_id);
         }
+    }
+
+    /// When no thread can be started, every event is counted as dropped.
+    fn start_writer(&self) -> Writer<DeniedPrincipal, QueuedEvent> {
+        let sink = AuditWriter {
+            denials: self.denials.clone(),
+            counts: self.counts.clone(),
+        };
+        Writer::start("audit", QUEUE, Duration::ZERO, sink).unwrap_or_else(|error| {
+            error!(%error, "{}", events::NO_AUDIT_THREAD);
+            Writer::closed()
+        })
     }
 
     fn drop_one(&self, id: Uuid) {
@@ -144,86 +130,43 @@ impl Audit {
 
     /// Blocks until everything queued so far is written, at most for `patience`. Returns whether it is.
     pub fn flush(&self, patience: Duration) -> bool {
-        let Some(writer) = self.writer.get() else {
-            return true;
-        };
-        let Some(shared) = writer else { return false };
-        let (done, written) = mpsc::sync_channel(1);
-        let mut state = shared.state();
-        // A full queue means that the writer is stuck or far behind: do not wait.
-        if state.queue.is_full() {
-            return false;
-        }
-        state.flushes.push(done);
-        drop(state);
-        shared.wake.notify_one();
-        written.recv_timeout(patience).is_ok()
+        let writer = self.writer.get();
+        writer.is_none_or(|writer| writer.flush(patience))
     }
 }
 
-/// `None` when no thread can be started; then every event is counted as dropped.
-fn start_writer(counts: Arc<AuditCounts>) -> Option<Arc<AuditShared>> {
-    let shared = Arc::new(AuditShared {
-        state: Mutex::new(AuditState {
-            queue: FairQueue::new(QUEUE),
-            denials: Quotas::new(DENIALS),
-            flushes: Vec::new(),
-        }),
-        wake: Condvar::new(),
-    });
-    let seen = Arc::clone(&shared);
-    let work = move || work(&seen, &counts);
-    match thread::Builder::new().name("audit".to_owned()).spawn(work) {
-        Ok(_detached) => Some(shared),
-        Err(error) => {
-            error!(%error, "{}", events::NO_AUDIT_THREAD);
-            None
-        }
-    }
+fn lock(denials: &Mutex<DenialQuotas>) -> MutexGuard<'_, DenialQuotas> {
+    denials.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(shared: &AuditShared, counts: &AuditCounts) {
-    loop {
-        let waiting = |state: &mut AuditState| state.queue.is_empty() && state.flushes.is_empty();
-        let (state, _timeout) = shared
-            .wake
-            .wait_timeout_while(shared.state(), LOOK, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(state);
-        loop {
-            let Some((policy, event)) = shared.state().queue.pop() else {
-                break;
+/// Gives events to the loggers of their policies.
+struct AuditWriter {
+    denials: Arc<Mutex<DenialQuotas>>,
+    counts: Arc<AuditCounts>,
+}
+
+impl Sink<QueuedEvent> for AuditWriter {
+    fn put(&mut self, (policy, event): QueuedEvent) {
+        for logger in &policy.audit.loggers {
+            match logger.log(&event) {
+                Ok(()) => self.counts.written.inc(),
+                Err(error) => {
+                    error!(%error, ?logger, decision_id = %event.decision_id, "{}", events::AUDIT_EVENT_NOT_WRITTEN);
+                    self.counts.failed.inc()
+                }
             };
-            write(&policy, &event, counts);
         }
-        let mut state = shared.state();
-        let flushes = std::mem::take(&mut state.flushes);
-        let due = state.denials.left_out(!flushes.is_empty(), Instant::now());
-        drop(state);
+    }
+
+    fn settle(&mut self, all: bool) {
+        let due = lock(&self.denials).left_out(all, Instant::now());
         for (_, (policy, mut event), count) in due.parties {
             // It is one of them itself.
             event.left_out = count.saturating_sub(1);
-            write(&policy, &event, counts);
+            self.put((policy, event));
         }
         if due.others > 0 {
             warn!(count = due.others, "{}", events::AUDIT_PRINCIPALS_LEFT_OUT);
         }
-        for done in flushes {
-            // The receiver may have timed out.
-            done.try_send(()).ok();
-        }
-    }
-}
-
-fn write(policy: &Policy, event: &AuditEvent, counts: &AuditCounts) {
-    for logger in &policy.audit.loggers {
-        let counter = match logger.log(event) {
-            Ok(()) => &counts.written,
-            Err(error) => {
-                error!(%error, ?logger, decision_id = %event.decision_id, "{}", events::AUDIT_EVENT_NOT_WRITTEN);
-                &counts.failed
-            }
-        };
-        counter.inc();
     }
 }
