@@ -67,12 +67,8 @@ impl CollectorSettings {
             return Traces::from_env(service);
         };
         let named = (self.otlp_server_name.clone(), self.otlp_server_id.clone());
-        let expected = match named {
-            (None, None) => ServerIdentity::Name(target.server_name()),
-            (Some(name), None) => ServerIdentity::Name(name),
-            (None, Some(id)) => ServerIdentity::Spiffe(id),
-            (Some(name), Some(id)) => ServerIdentity::Both(name, id),
-        };
+        let expected = ServerIdentity::of(named.0, named.1)
+            .unwrap_or_else(|| ServerIdentity::Name(target.server_name()));
         let endpoint = target.to_string();
         let channel = mtls::connect(target, expected, trust.apart(), ChannelOptions::default());
         let collector: Collector = Arc::new(move |spans| {

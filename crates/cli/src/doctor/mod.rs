@@ -92,12 +92,8 @@ pub(crate) fn run(doctor: Doctor, out: &mut dyn Write) -> Result<ExitCode> {
         patience,
         output,
     } = doctor;
-    let expected = match (server_name, server_id) {
-        (None, None) => ServerIdentity::Name(target.server_name()),
-        (Some(name), None) => ServerIdentity::Name(name),
-        (None, Some(id)) => ServerIdentity::Spiffe(id),
-        (Some(name), Some(id)) => ServerIdentity::Both(name, id),
-    };
+    let expected = ServerIdentity::of(server_name, server_id)
+        .unwrap_or_else(|| ServerIdentity::Name(target.server_name()));
     let attempt = Attempt {
         target,
         expected,

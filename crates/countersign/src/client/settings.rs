@@ -119,12 +119,7 @@ impl ConnectionSettings {
         let settings = self;
         Connection {
             targets: settings.target.clone(),
-            server: match (settings.server_name.clone(), settings.server_id.clone()) {
-                (None, None) => None,
-                (Some(name), None) => Some(ServerIdentity::Name(name)),
-                (None, Some(id)) => Some(ServerIdentity::Spiffe(id)),
-                (Some(name), Some(id)) => Some(ServerIdentity::Both(name, id)),
-            },
+            server: ServerIdentity::of(settings.server_name.clone(), settings.server_id.clone()),
             source: settings.credentials.source(),
             reload: settings.credentials.reload(),
             options: ChannelOptions {

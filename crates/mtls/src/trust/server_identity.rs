@@ -17,6 +17,16 @@ pub enum ServerIdentity {
 }
 
 impl ServerIdentity {
+    /// The identity with this name and this SPIFFE ID, or with the one that is given.
+    pub fn of(name: Option<ServerName<'static>>, id: Option<SpiffeId>) -> Option<Self> {
+        match (name, id) {
+            (None, None) => None,
+            (Some(name), None) => Some(Self::Name(name)),
+            (None, Some(id)) => Some(Self::Spiffe(id)),
+            (Some(name), Some(id)) => Some(Self::Both(name, id)),
+        }
+    }
+
     pub(crate) fn name(&self) -> Option<&ServerName<'static>> {
         match self {
             Self::Name(name) | Self::Both(name, _) => Some(name),
