@@ -174,6 +174,18 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_with_a_prefix_gives_it_to_the_families() {
+        let mut registry = Registry::default();
+        let below = registry.sub_registry_with_prefix("billing");
+        register(below, |families| {
+            families.counter("a", "A.", [(NONE, 1_u64)])
+        });
+        let mut page = String::new();
+        encode(&mut page, &registry).unwrap();
+        assert!(page.contains("\nbilling_a_total 1\n"), "{page}");
+    }
+
+    #[test]
     fn no_label_breaks_out_of_its_quotes_or_its_line() {
         let text = page(|families| {
             let raw = "a\"} 1\nb\\\r\u{1b}[0m\u{202e}";
