@@ -10,10 +10,7 @@
     reason = "each example is a program with the same service"
 )]
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +30,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::Code;
 
+mod example_process;
 mod support;
 
+use example_process::ExampleProcess;
 use support::{POLICY, Pki, localhost, target};
 
 #[path = "../examples/axum.rs"]
@@ -342,53 +341,27 @@ async fn a_handler_is_tested_without_a_wire() {
     handler_test::a_handler_sees_who_calls().await.unwrap();
 }
 
-/// The example as a process; cargo builds it before it runs tests, unless only this file is run.
-struct Serve(Child);
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
+/// An example with these credentials and this policy, and where it listens.
+fn start(
+    pki: &Pki,
+    example: &str,
+    [identity, policy]: [&str; 2],
+    backend: Option<SocketAddr>,
+) -> (ExampleProcess, SocketAddr) {
+    let [identity, policy] = [identity, policy].map(|name| pki.path(name).display().to_string());
+    let backend = backend.map(target);
+    let mut variables = vec![
+        ("APP_TLS_DIR", identity.as_str()),
+        ("APP_AUTHZ_POLICY_FILE", &policy),
+    ];
+    variables.extend(backend.iter().map(|url| ("APP_BACKEND", url.as_str())));
+    let process = ExampleProcess::start(example, &variables);
+    let address = process.address();
+    (process, address)
 }
 
-fn serve(pki: &Pki) -> (Serve, SocketAddr) {
-    start(pki, "serve", "echo", &[])
-}
-
-/// Starts an example with the credentials of `identity`.
-fn start(pki: &Pki, example: &str, identity: &str, arguments: &[String]) -> (Serve, SocketAddr) {
-    // .../target/PROFILE/deps/examples-HASH
-    let here = std::env::current_exe().unwrap();
-    let profile = here.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples").join(example);
-    assert!(
-        program.exists(),
-        "build it: cargo build -p countersign --example {example}"
-    );
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("APP_LISTEN_ADDR", "127.0.0.1:0")
-        .env("APP_ADMIN_ADDR", "off")
-        .env("APP_LOG_FORMAT", "json")
-        .env("APP_TLS_DIR", pki.path(identity))
-        .env("APP_AUTHZ_POLICY_FILE", pki.path("policy.json"))
-        .env("RUST_LOG", "info")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let child = Serve(child);
-    let address = loop {
-        let line = lines.next().unwrap().unwrap();
-        if let Some((_, rest)) = line.split_once(r#""address":"#) {
-            break rest.split('"').nth(1).unwrap().parse().unwrap();
-        }
-    };
-    // So that it can go on writing.
-    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-    (child, address)
+fn serve(pki: &Pki) -> (ExampleProcess, SocketAddr) {
+    start(pki, "serve", ["echo", "policy.json"], None)
 }
 
 #[tokio::test]
@@ -422,12 +395,18 @@ async fn the_serve_and_connect_examples_obey_the_policy() {
 #[tokio::test]
 async fn a_server_calls_another_by_its_own_identity() {
     let pki = Pki::new();
-    let backend_policy = pki.path("backend.json");
-    std::fs::write(&backend_policy, POLICY.replace("/orders", "/front")).unwrap();
-    let policy = format!("--policy={}", backend_policy.display());
-    let (_backend, backend) = start(&pki, "serve", "echo", &[policy]);
-    let behind = |address| [format!("--backend={}", target(address))];
-    let (_front, front) = start(&pki, "calls_another", "front", &behind(backend));
+    let policy = POLICY.replace("/orders", "/front");
+    std::fs::write(pki.path("backend.json"), policy).unwrap();
+    let (_backend, backend) = start(&pki, "serve", ["echo", "backend.json"], None);
+    let front_of = |backend| {
+        start(
+            &pki,
+            "calls_another",
+            ["front", "policy.json"],
+            Some(backend),
+        )
+    };
+    let (_front, front) = front_of(backend);
 
     let answer = pki.client("orders", front).echo(hello()).await.unwrap();
     assert_eq!(
@@ -441,7 +420,7 @@ async fn a_server_calls_another_by_its_own_identity() {
 
     // Who may call this server is denied by the one behind it.
     let (_closed, closed) = serve(&pki);
-    let (_front, front) = start(&pki, "calls_another", "front", &behind(closed));
+    let (_front, front) = front_of(closed);
     let failed = pki.client("orders", front).echo(hello()).await.unwrap_err();
     assert_eq!(failed.code(), Code::Internal);
     assert_eq!(

@@ -29,6 +29,8 @@ use tonic::{Code, Status};
 mod agent;
 mod answers;
 mod domains;
+#[path = "../example_process/mod.rs"]
+mod example_process;
 mod process;
 
 use agent::{Agent, Domain, Says, answer};
