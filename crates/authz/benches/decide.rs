@@ -1,4 +1,4 @@
-//! What a decision costs, and that it does not grow with the policy: `cargo bench -p authz`.
+//! What a decision costs, and that it does not grow with the policy: `cargo bench -p countersign-authz`.
 //!
 //! Prints ns per decision, the median of many short runs, for policies of 10, 1,000 and 10,000 rules.
 

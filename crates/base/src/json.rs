@@ -41,7 +41,7 @@ pub fn wrapped(text: &[u8]) -> Option<&'static str> {
     }
     let body = text.trim_ascii();
     if let [b'"', .., b'"'] | [b'\'', .., b'\''] = body {
-        return Some("there are quotes around it: take them away");
+        return Some("there are quotes around it: remove them");
     }
     let begins = |with: &[u8]| {
         body.get(..with.len())

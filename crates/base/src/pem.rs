@@ -356,7 +356,7 @@ fn why_no_marker(line: &[u8]) -> &'static str {
     match rest.first() {
         Some(b'"' | b'\'' | b'`') => return "a marker is quoted: remove the quotation marks",
         Some(b'#' | b';' | b'/' | b'>') => {
-            return "a section is commented out or cited: remove it, or what stands before its lines";
+            return "a section is commented out or quoted: remove it, or the characters before its lines";
         }
         Some(_) if rest.len() < line.len() => {
             return "a marker is indented: remove the blanks before it";

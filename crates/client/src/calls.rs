@@ -163,10 +163,10 @@ impl Client {
         let mut stream = self.inventory().reserve_many(request).await?.into_inner();
         while let Some(answer) = stream.message().await? {
             let Some((asked, rest)) = open.split_first() else {
-                return Err(broken("it answered more often than it was asked"));
+                return Err(broken("it sent more responses than requests"));
             };
             if answer.reservation_id != asked.reservation_id || answer.result.is_none() {
-                return Err(broken("its answer is not to the request whose turn it is"));
+                return Err(broken("its response does not match the next request"));
             }
             *open = rest;
             if answered(asked, answer).is_break() {
@@ -176,7 +176,7 @@ impl Client {
         if open.is_empty() {
             Ok(())
         } else {
-            Err(broken("it ended the stream before the last answer"))
+            Err(broken("it ended the stream before the last response"))
         }
     }
 

@@ -168,7 +168,7 @@ fn next_step(error: &RpcError) -> Option<String> {
         }
         (Code::DeadlineExceeded, _) => match Method::of_path(error.method()) {
             Some(Method::ReserveStock | Method::ReserveMany) => {
-                "give it more time by --deadline; repeat it with the same identifiers"
+                "give it more time with --deadline; retry with the same identifiers"
             }
             Some(
                 Method::GetItem | Method::WatchStock | Method::ImportItems | Method::HealthCheck,

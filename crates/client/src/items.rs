@@ -104,7 +104,7 @@ pub enum InvalidRow {
     #[error("reservation_id {} is not a hyphenated UUID", quoted(.0))]
     ReservationId(String),
     /// The key of the row is that of a row before it.
-    #[error("{} comes twice, first in line {first}", quoted(.key))]
+    #[error("{} is repeated; it is first on line {first}", quoted(.key))]
     Repeated {
         /// The SKU or the identifier.
         key: String,

@@ -33,11 +33,11 @@ pub struct ClientArgs {
 }
 
 const AFTER_HELP: &str = "\
-JSON is one object a line: results on standard output, an error as {\"error\": ...} on standard error. Fields have
+JSON is one object a line: results on standard output, an error as {\"error\": ...} on standard error. Fields have \
 their names in the .proto files (reservation_id, not reservationId).
 
-Exit codes: 0 done; 64 usage, or a bad setting or file, and nothing was sent; 69 unavailable; 77 refused, by
-certificate or by policy; 1 anything else.";
+Exit codes: 0 success; 64 a usage error or an unusable setting or file, and nothing was sent; 69 the server is \
+unavailable; 77 the certificate was refused or the policy denied the call; 1 any other failure.";
 
 /// How results and errors are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,8 +62,8 @@ pub enum Command {
         sku: String,
         /// Units to reserve
         quantity: u32,
-        /// The identifier of the reservation, to repeat one whose answer was lost [default: a new one, printed
-        /// on standard error before it is used]
+        /// The identifier of the reservation, to retry one whose response was lost [default: a new one, printed on
+        /// standard error before it is used]
         // No variable: one identifier for every reservation is never meant.
         #[arg(long, value_name = "UUID")]
         id: Option<Uuid>,
@@ -74,7 +74,7 @@ pub enum Command {
         file: PathBuf,
     },
     /// Print the level of each item, then each change, until Ctrl-C, SIGTERM, --for or --count, or until the server
-    /// ends it; each of these is exit code 0, and an error of the call has its own
+    /// ends the stream: these exit with 0. An error of the call has its own exit code
     Watch {
         /// The one item to watch [default: all]
         sku: Option<String>,
@@ -95,9 +95,9 @@ pub enum Command {
         /// The service, such as inventory.v1.InventoryService [default: the server as a whole]
         service: Option<String>,
     },
-    /// Call at a steady rate until SIGTERM or SIGINT, and print what came of it
+    /// Make calls at a steady rate until SIGTERM or SIGINT, then print a summary
     Run(WorkSettings),
-    /// Ask the `run` that has its admin port at this address whether it is ready: exit code 0 or 1
+    /// Ask the admin port of a `run` whether it is ready, and exit with 0 or 1
     Probe {
         /// Where the admin port is; 0.0.0.0 means this machine
         #[arg(
@@ -121,7 +121,7 @@ pub struct WorkSettings {
     #[arg(long = "for", env = "APP_FOR", value_name = "DURATION", value_parser = Duration::positive)]
     pub duration: Option<Duration>,
 
-    /// What to call, each as often as the others; a watch is open all the time
+    /// The methods to call, all equally often; a watch stays open all the time
     #[arg(
         long,
         env = "APP_CALLS",
@@ -132,7 +132,7 @@ pub struct WorkSettings {
     )]
     pub calls: Vec<WorkKind>,
 
-    /// The items to call about [default: all that the watch finds]
+    /// The items to use in the calls [default: all that the watch finds]
     #[arg(long, env = "APP_SKU", value_delimiter = ',', value_name = "SKU,...")]
     pub sku: Vec<String>,
 
@@ -145,7 +145,7 @@ pub struct WorkSettings {
     )]
     pub admin_listen: admin::Address,
 
-    /// Calls that may be open at once; one that is due beyond that is skipped
+    /// The most calls that may be open at once; a call that would exceed this is skipped
     #[arg(
         long,
         env = "APP_MAX_IN_FLIGHT",

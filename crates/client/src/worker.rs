@@ -67,7 +67,7 @@ pub async fn work(
     let watches = settings.calls.contains(&WorkKind::Watch);
     if settings.sku.is_empty() && !watches {
         return Err(Failure::Usage(
-            "there is no item to ask about: give --sku, or let --calls contain watch, which finds them",
+            "there is no item to call: give --sku, or include watch in --calls, which finds the items",
         ));
     }
     let begin = Instant::now();

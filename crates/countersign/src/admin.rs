@@ -29,8 +29,8 @@ use tracing::error;
 
 use crate::events;
 
-/// The limit of connections. Beyond it one is closed, of the address that has the most, first those that sent nothing, so
-/// that a silent client does not keep a probe out.
+/// The limit of connections. Beyond it one is closed, of the address that has the most, first those that sent nothing,
+/// so that a silent client does not keep a probe out.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to begin to speak, and to send a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -164,11 +164,11 @@ pub async fn serve(
 pub enum NotReady {
     /// There is no port to ask.
     #[error(
-        "there is no admin port to ask: set --admin-listen or APP_ADMIN_ADDR to where the program has it"
+        "no admin port is set: set --admin-listen or APP_ADMIN_ADDR to that of the running program"
     )]
     Off,
     /// No answer.
-    #[error("cannot ask {address}: {source}")]
+    #[error("cannot reach the admin port {address}: {source}")]
     Silent {
         /// Who was asked.
         address: SocketAddr,

@@ -63,7 +63,7 @@ pub struct CredentialSettings {
     )]
     pub tls_workload_api: Option<WorkloadApi>,
 
-    /// Which of several identities of the Workload API to use: its SPIFFE ID, or its hint [default: the first]
+    /// The identity from the Workload API to use, by SPIFFE ID or hint [default: the first]
     #[arg(
         long,
         env = "APP_TLS_WORKLOAD_ID",
@@ -78,7 +78,7 @@ pub struct CredentialSettings {
     #[arg(long, env = "APP_TLS_BUNDLE_FILE", value_name = "FILE", global = true)]
     pub tls_bundle: Option<PathBuf>,
 
-    /// The certificate and its intermediates [default: tls.crt in --tls-dir]
+    /// The chain: the leaf, then its intermediates [default: tls.crt in --tls-dir]
     #[arg(
         long,
         env = "APP_TLS_CERT_FILE",
@@ -88,7 +88,7 @@ pub struct CredentialSettings {
     )]
     pub tls_cert: Option<PathBuf>,
 
-    /// Its key [default: tls.key in --tls-dir]
+    /// The private key [default: tls.key in --tls-dir]
     #[arg(
         long,
         env = "APP_TLS_KEY_FILE",
@@ -106,7 +106,7 @@ pub struct CredentialSettings {
     #[arg(long, env = "APP_TLS_CRL_FILE", value_name = "FILE", global = true)]
     pub tls_crl: Option<PathBuf>,
 
-    /// How soon changed credentials and policies are in use, at the latest
+    /// The longest time until changed credentials and policies are in use
     #[arg(
         long,
         env = "APP_TLS_RELOAD_INTERVAL",
@@ -117,7 +117,7 @@ pub struct CredentialSettings {
     )]
     pub tls_reload_interval: Duration,
 
-    /// Refuse every peer whose issuer's revocation list has expired, rather than honour the old list
+    /// Refuse every peer whose issuer's revocation list has expired, instead of applying the expired list
     #[arg(long, env = "APP_TLS_REFUSE_EXPIRED_CRL", global = true)]
     pub tls_refuse_expired_crl: bool,
 

@@ -32,7 +32,7 @@ pub(crate) enum InventoryError {
         requested: u32,
         available: u32,
     },
-    #[error("reservation_id {id} made a reservation of another item or quantity")]
+    #[error("reservation_id {id} was used for another item or quantity")]
     ReservationIdReused { id: Uuid },
     #[error("{sku} cannot have {quantity} units: {reserved} are reserved")]
     QuantityBelowReserved {

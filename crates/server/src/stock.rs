@@ -17,7 +17,7 @@ pub struct Item {
     pub name: String,
     /// Units in stock, reserved ones included.
     pub quantity: u32,
-    /// Units promised; never more than `quantity`.
+    /// Units reserved; never more than `quantity`.
     pub reserved: u32,
 }
 
@@ -57,7 +57,7 @@ pub struct Reservation {
     pub id: Uuid,
     /// The item.
     pub sku: String,
-    /// Units promised.
+    /// Units reserved.
     pub quantity: u32,
     /// Units of the item that were still available right after.
     pub available: u32,
@@ -77,7 +77,8 @@ pub struct Imported {
 /// One committed change of one item.
 #[derive(Debug)]
 pub(crate) struct Change {
-    /// Never shrinks from one change to the next. A page that was read at this revision, or a later one, has the change.
+    /// Never shrinks from one change to the next. A page that was read at this revision, or a later one, has the
+    /// change.
     pub(crate) revision: u64,
     pub(crate) item: Item,
 }
@@ -214,14 +215,14 @@ pub enum ReserveError {
 /// Why nothing was imported.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ImportError {
-    /// An item would have fewer units than are promised.
-    #[error("{reserved} units of {sku} are promised, which is more than {quantity}")]
+    /// An item would have fewer units than are reserved.
+    #[error("{reserved} units of {sku} are reserved, which is more than {quantity}")]
     BelowReserved {
         /// The item.
         sku: String,
         /// The quantity to set.
         quantity: u32,
-        /// Units that are promised.
+        /// Units that are reserved.
         reserved: u32,
     },
     /// The store failed.

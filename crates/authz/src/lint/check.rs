@@ -76,7 +76,7 @@ pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
                 ("/allow_rules".into(), 1),
                 "uncovered-rpc",
                 format!(
-                    "no rule mentions {path}, so nobody may call it: allow it, or deny it explicitly"
+                    "no rule mentions {path}, so no one may call it: allow it, or deny it explicitly"
                 ),
             );
         }

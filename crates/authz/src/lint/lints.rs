@@ -144,8 +144,7 @@ fn principal(pattern: &Pattern, list: List, place: (String, u32), findings: &mut
             NameKind::Uri | NameKind::Subject => "",
         };
         let message = format!(
-            "a caller whose certificate has a name of an earlier kind too (URI, then DNS, then subject) escapes this deny \
-             rule (gRFC A41): deny it by that name too{case}"
+            "a caller whose certificate has a name of an earlier kind too (URI, then DNS, then subject) evades this deny rule (gRFC A41): deny it by that name too{case}"
         );
         findings.warn(place, "identity-order", message);
     }

@@ -41,7 +41,7 @@ fn common(text: &str) -> Option<(&'static str, String)> {
     let labels = ["URI:", "DNS:", "IP Address:", "IP:", "email:", "DirName:"];
     if let Some(rest) = labels.iter().find_map(|label| text.strip_prefix(label)) {
         let message = format!(
-            "no certificate has the name {text:?}: OpenSSL prints what is before {rest:?} and it is no part of the name"
+            "no certificate has the name {text:?}: the text before {rest:?} is a label that OpenSSL prints, not part of the name"
         );
         return Some(("labelled-name", message));
     }
@@ -207,8 +207,8 @@ fn subject(text: &str) -> Option<(&'static str, String)> {
     }
 }
 
-/// The order that attributes joined by a plus sign have in certificates, if it is another one than in `pattern`. Not every
-/// authority sorts them, as DER does.
+/// The order that attributes joined by a plus sign have in certificates, if it is another one than in `pattern`. Not
+/// every authority sorts them, as DER does.
 pub(crate) fn misordered(pattern: &Pattern) -> Option<String> {
     let (Pattern::Exact(text) | Pattern::Prefix(text) | Pattern::Suffix(text)) = pattern else {
         return None;

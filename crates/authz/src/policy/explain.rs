@@ -69,7 +69,9 @@ impl fmt::Display for Outcome<'_> {
             Self::Matches { principal: None } => f.write_str("matches any caller"),
             Self::OtherPath => f.write_str("is for other paths"),
             Self::OtherPrincipal => f.write_str("is for other principals"),
-            Self::NoHeader { key } => write!(f, "wants the header {key}, which is not there"),
+            Self::NoHeader { key } => {
+                write!(f, "requires the header {key}, which the call does not have")
+            }
             Self::OtherHeader { key } => write!(f, "wants other values of the header {key}"),
         }
     }

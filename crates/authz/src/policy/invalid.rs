@@ -55,9 +55,7 @@ pub enum PolicyFault {
     #[error("{0:?} is missing or empty")]
     Missing(&'static str),
     /// Two rules of one name.
-    #[error(
-        "the name {name:?} is that of the rule on line {first} too: a name must be unique in its list"
-    )]
+    #[error("the rule on line {first} has the same name, {name:?}: names must be unique in a list")]
     DuplicateRule {
         /// The name.
         name: String,

@@ -17,7 +17,7 @@ pub enum NotACall {
     #[error("the content type is not application/grpc or application/grpc+proto")]
     ContentType,
     /// The scheme is neither `https` nor `http`.
-    #[error("the :scheme is not https")]
+    #[error("the :scheme is neither https nor http")]
     Scheme,
     /// The authority has userinfo, or `host` differs from it.
     #[error("the :authority has userinfo, or host differs from it")]
@@ -48,7 +48,8 @@ impl NotACall {
         }
     }
 
-    /// The HTTP status that the caller gets, without a body: a caller that does not speak gRPC cannot read a gRPC status.
+    /// The HTTP status that the caller gets, without a body: a caller that does not speak gRPC cannot read a gRPC
+    /// status.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,

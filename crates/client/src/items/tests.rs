@@ -20,7 +20,7 @@ fn a_file_of_items_with_one_fault_is_refused_with_its_line() {
         (
             "quotes around all of it",
             "\"sku,name,quantity\nA,Bolt,1\"\n".into(),
-            ", line 1: there are quotes around it: take them away",
+            ", line 1: there are quotes around it: remove them",
         ),
         (
             "base64",
@@ -160,7 +160,7 @@ fn a_file_of_items_with_one_fault_is_refused_with_its_line() {
         (
             "a SKU that comes twice",
             "sku,name,quantity\nA,Bolt,1\nB,Nut,1\nA,Bolt,2\n".into(),
-            ", line 4: \"A\" comes twice, first in line 2",
+            ", line 4: \"A\" is repeated; it is first on line 2",
         ),
         (
             "a fault after empty lines",
@@ -252,7 +252,7 @@ fn a_file_of_reservations_with_one_fault_is_refused_with_its_line() {
                 "sku,quantity,reservation_id\nA,1,{ID}\nB,1,{}\n",
                 ID.to_uppercase()
             ),
-            "line 3: \"0198f7c2-5a3b-7c1d-9e2f-0123456789ab\" comes twice, first in line 2",
+            "line 3: \"0198f7c2-5a3b-7c1d-9e2f-0123456789ab\" is repeated; it is first on line 2",
         ),
     ] {
         let refusal = refusal(reservations(Path::new("r.csv"), file.as_bytes()));

@@ -43,7 +43,7 @@ impl RpcError {
                 };
                 let (method, tool) = (self.method(), tool());
                 format!(
-                    "{ask}; `{tool} policy explain --policy FILE --cert FILE --method {method}` says what the policy wants"
+                    "{ask}; `{tool} policy explain --policy FILE --cert FILE --method {method}` explains the decision"
                 )
             }
             Code::InvalidArgument => {
@@ -71,14 +71,14 @@ impl RpcError {
 fn step_for(reason: &str) -> Option<&'static str> {
     match reason {
         codes::NOT_GRPC => {
-            Some("look at what answers there: a proxy, or the port of another program")
+            Some("find out what responds there: a proxy, or another program on that port")
         }
         codes::CLOSED_AT_ONCE => Some(
-            "look at the log of the server, and at what is between: connections are accepted and closed",
+            "look at the log of the server, and at any proxy in between: connections are accepted and closed",
         ),
-        codes::ANSWER_METADATA_TOO_LARGE | codes::ANSWER_MALFORMED => {
-            Some("look at the server, and at what is between: the answer is at fault, not the call")
-        }
+        codes::ANSWER_METADATA_TOO_LARGE | codes::ANSWER_MALFORMED => Some(
+            "check the server and any proxy in between: the response is at fault, not the call",
+        ),
         _ => None,
     }
 }

@@ -30,7 +30,7 @@ pub enum NoTraces {
 /// Where the server is, who it must be, and who we are.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectionSettings {
-    /// The server, or several of one service with commas between them; each call goes to one of them
+    /// The server, or several servers of one service, separated by commas; each call goes to one of them
     #[arg(
         long,
         env = "APP_TARGET",
@@ -71,7 +71,7 @@ pub struct ConnectionSettings {
     #[command(flatten)]
     pub collector: CollectorSettings,
 
-    /// How long a call may take, repetitions included [default: 5s; none for a stream of answers]
+    /// How long a call may take, including retries [default: 5s; none for a streaming response]
     #[arg(
         long,
         env = "APP_DEADLINE",

@@ -16,7 +16,7 @@ const MIN_CONNECTIONS: usize = 16;
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitSettings {
-    /// From accepting a socket to a verified peer
+    /// How long a handshake may take, from accepting the socket to a verified peer
     #[arg(
         long,
         env = "APP_HANDSHAKE_TIMEOUT",
@@ -25,7 +25,7 @@ pub struct LimitSettings {
     )]
     pub handshake_timeout: Duration,
 
-    /// From a verified peer to the whole preface of HTTP/2
+    /// How long a verified peer may take to send the HTTP/2 preface
     #[arg(
         long,
         env = "APP_PREFACE_TIMEOUT",
@@ -34,7 +34,7 @@ pub struct LimitSettings {
     )]
     pub preface_timeout: Duration,
 
-    /// Connections in all; less when the system allows the process fewer open files
+    /// Open connections in total; fewer if the limit of open files is too low
     #[arg(
         long,
         env = "APP_MAX_CONNECTIONS",
@@ -43,7 +43,7 @@ pub struct LimitSettings {
     )]
     pub max_connections: usize,
 
-    /// Connections of one identity; a quarter of it when three quarters of --max-connections are taken
+    /// Open connections of one identity; a quarter of this while three quarters of --max-connections are in use
     #[arg(
         long,
         env = "APP_MAX_CONNECTIONS_PER_PEER",
@@ -88,7 +88,7 @@ pub struct LimitSettings {
     )]
     pub max_concurrent_calls: usize,
 
-    /// Open calls of one identity; a quarter of it when three quarters of --max-concurrent-calls are taken
+    /// Open calls of one identity; a quarter of this while three quarters of --max-concurrent-calls are in use
     #[arg(
         long,
         env = "APP_MAX_CONCURRENT_CALLS_PER_PEER",
@@ -97,7 +97,7 @@ pub struct LimitSettings {
     )]
     pub max_concurrent_calls_per_peer: usize,
 
-    /// Calls of one connection that were opened and reset before they were processed
+    /// Calls of one connection that the peer reset before the server processed them; more end the connection
     #[arg(
         long,
         env = "APP_MAX_PENDING_RESETS",
@@ -106,7 +106,7 @@ pub struct LimitSettings {
     )]
     pub max_pending_resets: usize,
 
-    /// Calls of one connection that were reset because they violate HTTP/2
+    /// Calls of one connection that the server reset because they violate HTTP/2; more end the connection
     #[arg(
         long,
         env = "APP_MAX_LOCAL_RESETS",
@@ -115,7 +115,7 @@ pub struct LimitSettings {
     )]
     pub max_local_resets: usize,
 
-    /// The names and values of one request's headers
+    /// Size of the headers of one request, counted as in RFC 9113 §6.5.2
     #[arg(
         long,
         env = "APP_MAX_HEADER_LIST_SIZE",
@@ -124,11 +124,11 @@ pub struct LimitSettings {
     )]
     pub max_header_list_size: u32,
 
-    /// One frame of HTTP/2
+    /// Size of one HTTP/2 frame
     #[arg(long, env = "APP_MAX_FRAME_SIZE", default_value_t = 16_384, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(16_384..=16_777_215))]
     pub max_frame_size: u32,
 
-    /// One request message
+    /// Size of one request message
     #[arg(
         long,
         env = "APP_MAX_MESSAGE_SIZE",
@@ -137,7 +137,7 @@ pub struct LimitSettings {
     )]
     pub max_message_size: usize,
 
-    /// Silence after which a peer gets a PING
+    /// How long a connection may be silent before the server sends a PING
     #[arg(
         long,
         env = "APP_KEEPALIVE_INTERVAL",
@@ -146,7 +146,7 @@ pub struct LimitSettings {
     )]
     pub keepalive_interval: Duration,
 
-    /// How long the answer to that PING may take, and how long a caller may leave unread what it is sent
+    /// How long a peer may take to answer that PING; on Linux also how long it may leave sent data unacknowledged
     #[arg(
         long,
         env = "APP_KEEPALIVE_TIMEOUT",
@@ -155,7 +155,7 @@ pub struct LimitSettings {
     )]
     pub keepalive_timeout: Duration,
 
-    /// From the headers of a call to its whole first message, regardless of its deadline
+    /// How long the first message of a call may take after its headers, regardless of the deadline of the call
     #[arg(
         long,
         env = "APP_FIRST_MESSAGE_TIMEOUT",
@@ -164,7 +164,7 @@ pub struct LimitSettings {
     )]
     pub first_message_timeout: Duration,
 
-    /// How long a response may wait for a caller that does not read it; then the connection is cut
+    /// How long a caller may leave a response message unread before its connection is cut
     #[arg(
         long,
         env = "APP_UNREAD_TIMEOUT",
@@ -182,7 +182,7 @@ pub struct LimitSettings {
     )]
     pub default_deadline: Duration,
 
-    /// The longest deadline that a caller may have
+    /// The longest deadline of a call; a longer one is shortened to this
     #[arg(
         long,
         env = "APP_MAX_DEADLINE",
@@ -191,7 +191,7 @@ pub struct LimitSettings {
     )]
     pub max_deadline: Duration,
 
-    /// Time without a call after which a connection is closed by GOAWAY
+    /// How long a connection may have no open call before it is closed by GOAWAY
     #[arg(
         long,
         env = "APP_MAX_CONNECTION_IDLE",
@@ -200,7 +200,8 @@ pub struct LimitSettings {
     )]
     pub max_connection_idle: Duration,
 
-    /// Age at which a connection is closed by GOAWAY, ±10 %
+    /// Age at which a connection is closed by GOAWAY, ±10 %; earlier if a certificate of either side expires before
+    /// that
     #[arg(
         long,
         env = "APP_MAX_CONNECTION_AGE",
@@ -209,7 +210,7 @@ pub struct LimitSettings {
     )]
     pub max_connection_age: Duration,
 
-    /// How long a connection may finish its calls after that GOAWAY
+    /// How long the open calls of a connection may take to finish after that GOAWAY
     #[arg(
         long,
         env = "APP_MAX_CONNECTION_AGE_GRACE",

@@ -17,7 +17,7 @@ use crate::server::limits::LimitSettings;
 /// The settings of a server: addresses, credentials, policy and limits.
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
-    /// The address for callers, with mutual TLS; port 0 takes a free port
+    /// The address to listen on for callers, over mutual TLS; port 0 selects a free port
     #[arg(
         long,
         env = "APP_LISTEN_ADDR",
@@ -48,7 +48,7 @@ pub struct Settings {
     )]
     pub policy: PathBuf,
 
-    /// A second policy that is only evaluated: each difference from the policy in force is logged and counted
+    /// A second policy, evaluated but not enforced: each call that it decides differently is logged and counted
     #[arg(long, env = "APP_SHADOW_POLICY_FILE", value_name = "FILE")]
     pub shadow_policy: Option<PathBuf>,
 
@@ -74,7 +74,7 @@ pub struct Settings {
     #[arg(long, env = "APP_LOG_CALLS", value_enum, default_value_t)]
     pub log_calls: CallLines,
 
-    /// Worker threads; one for each processor, up to 8, unless given
+    /// Number of worker threads; by default one for each processor, up to 8
     #[arg(
         long,
         env = "APP_WORKER_THREADS",
@@ -97,7 +97,7 @@ pub struct Settings {
 pub enum Command {
     /// Check all settings and the files they name, and exit
     Check,
-    /// Ask the server that runs with these settings, on its admin port, whether it is ready: exit code 0 or 1
+    /// Ask the admin port of the running server whether it is ready, and exit with 0 or 1
     Probe,
 }
 

@@ -59,10 +59,10 @@ pub enum StartError {
     #[error(transparent)]
     Tracing(#[from] InvalidTracing),
     /// The API has no service of this name, so no policy could be checked against it.
-    #[error("the descriptors of the API have no service {0}, which is to be served")]
+    #[error("the descriptor set has no service {0}, which the server should serve")]
     NotDescribed(&'static str),
     /// Two services have this name.
-    #[error("the service {0} is to be served twice; health and reflection are added by themselves")]
+    #[error("the service {0} is added twice; the server adds health and reflection itself")]
     ServedTwice(&'static str),
     /// A service cannot be made ready.
     #[error("{0}")]
@@ -184,7 +184,8 @@ pub fn api(descriptors: &[u8]) -> Result<Api, InvalidApi> {
     Ok(Api::from_descriptor_set(&sets.concat())?.with_optional(page::PATH))
 }
 
-/// Makes the services with `build`, serves them until a signal to stop, and then drains; a second signal ends the drain.
+/// Makes the services with `build`, serves them until a signal to stop, and then drains; a second signal ends the
+/// drain.
 ///
 /// # Errors
 /// [`StartError`], with nothing left bound.

@@ -16,7 +16,7 @@ pub(crate) enum DatabaseFault {
     TimedOut,
     #[error("our certificate would be refused")]
     OurCertificate(#[source] mtls::Refusal),
-    #[error("the answer is not one of this program's schema")]
+    #[error("the response does not match this program's schema")]
     Meaningless,
     #[error(transparent)]
     Unfit(#[from] Unfit),
@@ -83,7 +83,7 @@ pub(crate) enum Unfit {
     )]
     Newer { found: i32, known: i32 },
     #[error(
-        "cannot bring it to schema {to}; what the role may not do, the owner of the database may: run the file of that number in crates/server/migrations"
+        "cannot migrate it to schema {to}; if the role lacks a permission, the owner of the database can run the file with that number in crates/server/migrations"
     )]
     Migration {
         to: i32,

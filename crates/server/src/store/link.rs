@@ -73,7 +73,7 @@ impl FromStr for Database {
         let mut config: Config = url.parse().map_err(|error| refused(&in_one_line(&error)))?;
         if config.get_password().is_some() {
             return Err(refused(
-                "it has a password: the certificate is what proves who we are",
+                "it has a password, which is not supported: our certificate authenticates us",
             ));
         }
         if config.get_user().is_none() {
