@@ -15,14 +15,8 @@ pub(crate) struct Facts {
     pub(crate) subject: String,
     /// An RFC 4514 string, or why there is none.
     pub(crate) issuer: String,
-    /// The URI names.
-    pub(crate) uris: Vec<String>,
-    /// The DNS names.
-    pub(crate) dns: Vec<String>,
-    /// The IP addresses.
-    pub(crate) ips: Vec<String>,
-    /// The e-mail addresses.
-    pub(crate) emails: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) names: Names,
     /// The extended key usages as RFC 5280 names them; null when the extension is missing.
     pub(crate) usages: Option<Vec<String>>,
     /// By RFC 3339.
@@ -36,13 +30,6 @@ pub(crate) struct Facts {
 impl Facts {
     /// Reads them from a certificate.
     pub(crate) fn of(certificate: &Certificate, now: OffsetDateTime) -> Self {
-        let Names {
-            uris,
-            dns,
-            ips,
-            emails,
-            others: _,
-        } = certificate.names().clone();
         let name = |name: Result<String, identity::InvalidName>| {
             name.unwrap_or_else(|invalid| format!("({invalid})"))
         };
@@ -51,10 +38,7 @@ impl Facts {
             serial: certificate.serial().to_string(),
             subject: name(certificate.subject()),
             issuer: name(certificate.issuer()),
-            uris,
-            dns,
-            ips: ips.iter().map(ToString::to_string).collect(),
-            emails,
+            names: certificate.names().clone(),
             usages: certificate
                 .purposes()
                 .map(|purposes| purposes.iter().map(ToString::to_string).collect()),
@@ -68,9 +52,7 @@ impl Facts {
     /// The name by which gRFC A41 identifies the holder: the first URI, else the first DNS name, else the
     /// subject.
     pub(crate) fn principal(&self) -> &str {
-        self.uris
-            .first()
-            .or_else(|| self.dns.first())
-            .unwrap_or(&self.subject)
+        let Names { uris, dns, .. } = &self.names;
+        uris.first().or(dns.first()).unwrap_or(&self.subject)
     }
 }

@@ -13,12 +13,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::{
-    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_MD5WITHRSAENC,
-    OID_PKCS1_RSAENCRYPTION, OID_PKCS1_SHA1WITHRSA, OID_SIG_ED25519, Oid,
+    OID_PKCS1_MD5WITHRSAENC, OID_PKCS1_SHA1WITHRSA, OID_SIG_ED25519, Oid,
 };
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::pki::certificate::Certificate;
+use crate::pki::certificate::{Certificate, PublicKeyKind as Kind};
 use crate::pki::{Purpose, Validity};
 
 /// What is asked about a certificate.
@@ -217,11 +216,13 @@ impl Platform {
 
     /// What the platform cannot use in a handshake, or finds too weak.
     fn handshake_key(self, key: &SubjectPublicKeyInfo<'_>) -> Option<Objection> {
-        let what = match (Key::of(key), self) {
-            (Key::Ed25519, Self::Macos | Self::Chrome) => "Ed25519",
-            (Key::Other, _) => "of another kind than RSA, ECDSA and Ed25519",
-            (Key::OtherCurve, Self::Chrome) => "on another curve than P-256 and P-384",
-            (Key::Rsa(_) | Key::P256Or384 | Key::OtherCurve | Key::Ed25519, _) => return None,
+        let what = match (Kind::of(key), self) {
+            (Kind::Ed25519, Self::Macos | Self::Chrome) => "Ed25519",
+            (Kind::Other, _) => "of another kind than RSA, ECDSA and Ed25519",
+            (Kind::OtherCurve, Self::Chrome) => "on another curve than P-256 and P-384",
+            (Kind::Rsa(_) | Kind::P256 | Kind::P384 | Kind::OtherCurve | Kind::Ed25519, _) => {
+                return None;
+            }
         };
         let name = self.name();
         objection(
@@ -256,16 +257,18 @@ impl Platform {
             Self::Macos => 2_048,
             Self::Chrome | Self::Java => 1_024,
         };
-        let short = match Key::of(fields.public_key()) {
-            Key::Rsa(bits) if bits < least => objection(
+        let mut found: Vec<_> = weak.into_iter().chain(unsupported).collect();
+        if let Kind::Rsa(bits) = Kind::of(fields.public_key())
+            && bits < least
+        {
+            found.extend(objection(
                 "WEAK_KEY",
                 format!(
                     "the RSA key of certificate {position} has {bits} bits, and {name} wants {least}"
                 ),
-            ),
-            Key::Rsa(_) | Key::P256Or384 | Key::OtherCurve | Key::Ed25519 | Key::Other => None,
-        };
-        [weak, unsupported, short].into_iter().flatten().collect()
+            ));
+        }
+        found
     }
 
     fn file(self, encryption: &[&str]) -> Option<Objection> {
@@ -283,35 +286,6 @@ impl Platform {
 fn objection(code: &'static str, reason: impl Into<String>) -> Option<Objection> {
     let reason = reason.into();
     Some(Objection { code, reason })
-}
-
-enum Key {
-    /// With so many bits.
-    Rsa(usize),
-    P256Or384,
-    OtherCurve,
-    Ed25519,
-    Other,
-}
-
-impl Key {
-    fn of(info: &SubjectPublicKeyInfo<'_>) -> Self {
-        let algorithm = &info.algorithm.algorithm;
-        let curve = info.algorithm.parameters.as_ref();
-        let curve = curve.and_then(|parameters| parameters.as_oid().ok());
-        if *algorithm == OID_SIG_ED25519 {
-            Self::Ed25519
-        } else if *algorithm == OID_PKCS1_RSAENCRYPTION {
-            let bits = info.parsed().map(|key| key.key_size());
-            Self::Rsa(bits.unwrap_or_default())
-        } else if *algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
-            Self::Other
-        } else if curve.is_some_and(|curve| curve == OID_EC_P256 || curve == OID_NIST_EC_P384) {
-            Self::P256Or384
-        } else {
-            Self::OtherCurve
-        }
-    }
 }
 
 /// `ecdsa-with-SHA1`, which the registry of names lacks.

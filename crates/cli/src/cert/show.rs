@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use authz::Caller;
 use clap::Args;
 use identity::{Claims, Role};
 use mtls::{Authorities, ExpiredCrls, PemFile, Refusal};
@@ -196,10 +197,7 @@ fn write_facts(leaf: &Facts, out: &mut dyn Write) -> io::Result<()> {
         serial,
         subject,
         issuer,
-        uris,
-        dns,
-        ips,
-        emails,
+        names,
         usages,
         not_before,
         not_after,
@@ -211,10 +209,7 @@ fn write_facts(leaf: &Facts, out: &mut dyn Write) -> io::Result<()> {
         subject
     };
     writeln!(out, "  subject    {}", Printable(subject))?;
-    let kinds = [("URI", uris), ("DNS", dns), ("IP", ips), ("e-mail", emails)];
-    let mut names = kinds
-        .iter()
-        .flat_map(|(kind, names)| names.iter().map(move |name| (kind, name)));
+    let mut names = names.labelled(["URI", "DNS", "IP", "e-mail"]);
     for (kind, name) in names.by_ref().take(SHOWN_NAMES) {
         writeln!(out, "  name       {kind} {}", Printable(name))?;
     }
@@ -247,7 +242,7 @@ impl Appearance {
         }
         match Claims::read(role, chain) {
             Ok(claims) => Self::Identified {
-                principal: principal(&claims),
+                principal: Caller::claimed(&claims).identity().principal().to_owned(),
                 spiffe_id: claims.spiffe_id().map(ToString::to_string),
             },
             Err(invalid) => Self::Refused {
@@ -275,12 +270,6 @@ fn refused_by_any(role: Role, chain: &[CertificateDer<'_>]) -> Option<Refusal> {
     let authorities = Authorities::of_files(&[root], &[], &[], ExpiredCrls::default()).ok()?;
     let refusal = authorities.judge(role, chain, now.into()).err()?;
     REGARDLESS.contains(&refusal.code()).then_some(refusal)
-}
-
-/// The name by which a policy knows the peer (gRFC A41): empty when it has neither URI nor DNS name nor subject.
-fn principal(peer: &Claims) -> String {
-    let sans = peer.uri_sans().first().or_else(|| peer.dns_sans().first());
-    sans.map_or_else(|| peer.subject().to_owned(), Clone::clone)
 }
 
 impl std::fmt::Display for Appearance {

@@ -96,7 +96,7 @@ fn expired(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf
         not_after: now - minute,
     };
     let directory = Directory::open(pki, now)?;
-    let leaf = directory.authority().issue(&request.spec(validity))?;
+    let leaf = directory.authority.issue(&request.spec(validity))?;
     drop(directory);
     put(pki, "expired", &leaf, now)
 }

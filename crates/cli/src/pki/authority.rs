@@ -8,6 +8,7 @@ use rcgen::{
     SerialNumber, SigningKey as _, SubjectPublicKeyInfo,
 };
 use time::{Duration, OffsetDateTime};
+use x509_parser::asn1_rs::Tag;
 
 use super::certificate::Certificate;
 use super::encoding::{self, first_certificate, key_pair, to_pem};
@@ -131,10 +132,8 @@ impl Authority {
             certificate: der,
             certificate_pem: certificate_pem.to_owned(),
             key_identifier: certificate
-                .subject_key_identifier()
-                .map_or(KeyIdMethod::Sha256, |id| {
-                    KeyIdMethod::PreSpecified(id.to_vec())
-                }),
+                .subject_key_identifier
+                .map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified),
         })
     }
 
@@ -273,10 +272,10 @@ fn for_subject(
     // Version, serial number, algorithm, issuer, validity, subject (RFC 5280 §4.1).
     let mut fields = encoding::elements(signed).context(CANNOT_SIGN)?;
     *fields.get_mut(5).context(CANNOT_SIGN)? = subject.der();
-    let signed = encoding::element(encoding::SEQUENCE, &fields);
+    let signed = encoding::element(Tag::Sequence, &fields)?;
     let signature = signer.sign(&signed).context(CANNOT_SIGN)?;
-    let signature = encoding::element(encoding::BIT_STRING, &[&[0], &signature]);
-    let whole = encoding::element(encoding::SEQUENCE, &[&signed, algorithm, &signature]);
+    let signature = encoding::element(Tag::BitString, &[&[0], &*signature])?;
+    let whole = encoding::element(Tag::Sequence, &[&signed, algorithm, &signature])?;
     Ok(CertificateDer::from(whole))
 }
 

@@ -5,12 +5,16 @@ use std::fmt;
 use std::net::IpAddr;
 
 use anyhow::{Result, anyhow, bail};
+use clap::Args;
 use pki_types::CertificateDer;
+use serde::Serialize;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::oid_registry::OID_SIG_ED25519;
+use x509_parser::oid_registry::{
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION,
+    OID_SIG_ED25519,
+};
 use x509_parser::prelude::FromDer as _;
-use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::{KeyType, Purpose, Serial, Validity};
@@ -18,33 +22,54 @@ use super::{KeyType, Purpose, Serial, Validity};
 /// A certificate, read field by field.
 #[derive(Debug)]
 pub struct Certificate {
-    der: CertificateDer<'static>,
+    pub(crate) der: CertificateDer<'static>,
     names: Names,
     purposes: Option<Vec<Purpose>>,
     serial: Serial,
     validity: Validity,
-    subject: Vec<u8>,
+    /// As it is encoded.
+    pub(super) subject: Vec<u8>,
     issuer: Vec<u8>,
     public_key: Vec<u8>,
     key_type: Option<KeyType>,
     is_authority: bool,
-    subject_key_identifier: Option<Vec<u8>>,
+    pub(super) subject_key_identifier: Option<Vec<u8>>,
     authority_key_identifier: Option<Vec<u8>>,
 }
 
-/// The subject alternative names of a certificate, each kind in the order of the certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The subject alternative names of a certificate, each kind in the order of the certificate or of the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize)]
 pub struct Names {
-    /// The URIs.
+    /// A URI name, such as spiffe://acme.test/orders; all names may be repeated.
+    #[arg(long = "uri", value_name = "URI")]
     pub uris: Vec<String>,
-    /// The DNS names.
+    /// A host name.
+    #[arg(long, value_name = "NAME")]
     pub dns: Vec<String>,
-    /// The IP addresses.
+    /// An IP address.
+    #[arg(long = "ip", value_name = "ADDRESS")]
     pub ips: Vec<IpAddr>,
-    /// The e-mail addresses.
+    /// An e-mail address.
+    #[arg(long = "email", value_name = "ADDRESS")]
     pub emails: Vec<String>,
     /// How many there are of other kinds, and malformed ones; our services ignore them.
+    #[arg(skip)]
+    #[serde(skip)]
     pub others: usize,
+}
+
+impl Names {
+    /// Each name, with what its kind is called: URIs, DNS names, IP addresses and e-mail addresses.
+    pub(crate) fn labelled<'a>(
+        &'a self,
+        [uri, dns, ip, email]: [&'a str; 4],
+    ) -> impl Iterator<Item = (&'a str, String)> {
+        let uris = self.uris.iter().map(move |name| (uri, name.clone()));
+        let dns = self.dns.iter().map(move |name| (dns, name.clone()));
+        let ips = self.ips.iter().map(move |name| (ip, name.to_string()));
+        let emails = self.emails.iter().map(move |name| (email, name.clone()));
+        uris.chain(dns).chain(ips).chain(emails)
+    }
 }
 
 fn malformed(reason: impl fmt::Display) -> anyhow::Error {
@@ -63,9 +88,10 @@ impl Certificate {
         }
         let key = parsed.public_key();
         let key_usage = parsed.key_usage().ok().flatten();
+        let names = parsed.subject_alternative_name().map_err(malformed)?;
         let mut certificate = Self {
             der: der.clone().into_owned(),
-            names: names(&parsed)?,
+            names: names.map_or_else(Names::default, |it| names_of(&it.value.general_names)),
             purposes: purposes(&parsed)?,
             serial: Serial::from_octets(parsed.raw_serial()).map_err(malformed)?,
             validity: Validity {
@@ -75,7 +101,7 @@ impl Certificate {
             subject: parsed.subject().as_raw().to_vec(),
             issuer: parsed.issuer().as_raw().to_vec(),
             public_key: key.raw.to_vec(),
-            key_type: key_type_of(key),
+            key_type: PublicKeyKind::of(key).key_type(),
             is_authority: parsed.is_ca()
                 && key_usage.is_none_or(|usage| usage.value.key_cert_sign()),
             subject_key_identifier: None,
@@ -91,11 +117,6 @@ impl Certificate {
             }
         }
         Ok(certificate)
-    }
-
-    /// The certificate itself.
-    pub(crate) fn der(&self) -> &CertificateDer<'static> {
-        &self.der
     }
 
     /// All of its fields.
@@ -130,11 +151,6 @@ impl Certificate {
     /// A part of it is not text, or is dangerous to print.
     pub fn subject(&self) -> Result<String, identity::InvalidName> {
         identity::distinguished_name(&self.subject)
-    }
-
-    /// The subject as it is encoded.
-    pub(super) fn subject_der(&self) -> &[u8] {
-        &self.subject
     }
 
     /// The issuer as an RFC 4514 string.
@@ -187,10 +203,6 @@ impl Certificate {
         own.verify_signature(Some(authority.public_key())).is_ok()
     }
 
-    pub(super) fn subject_key_identifier(&self) -> Option<&[u8]> {
-        self.subject_key_identifier.as_deref()
-    }
-
     /// Whether each part of the subject is one attribute, and no type comes twice.
     pub(super) fn subject_is_plain(&self) -> bool {
         let Ok((_, name)) = X509Name::from_der(&self.subject) else {
@@ -204,26 +216,49 @@ impl Certificate {
     }
 }
 
-/// The type of a public key, if this tool can make such keys.
-pub(super) fn key_type_of(info: &SubjectPublicKeyInfo<'_>) -> Option<KeyType> {
-    if info.algorithm.algorithm == OID_SIG_ED25519 {
-        return Some(KeyType::Ed25519);
-    }
-    let key = info.parsed().ok()?;
-    match (&key, key.key_size()) {
-        (PublicKey::EC(_), 256) => Some(KeyType::P256),
-        (PublicKey::RSA(_), 2048) => Some(KeyType::Rsa2048),
-        (PublicKey::RSA(_), 3072) => Some(KeyType::Rsa3072),
-        (PublicKey::RSA(_), 4096) => Some(KeyType::Rsa4096),
-        _ => None,
-    }
+/// The kind of a public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PublicKeyKind {
+    /// With so many bits.
+    Rsa(usize),
+    P256,
+    P384,
+    OtherCurve,
+    Ed25519,
+    Other,
 }
 
-fn names(parsed: &X509Certificate<'_>) -> Result<Names> {
-    let extension = parsed.subject_alternative_name().map_err(malformed)?;
-    Ok(extension.map_or_else(Names::default, |extension| {
-        names_of(&extension.value.general_names)
-    }))
+impl PublicKeyKind {
+    pub(crate) fn of(info: &SubjectPublicKeyInfo<'_>) -> Self {
+        let algorithm = &info.algorithm.algorithm;
+        let curve = info.algorithm.parameters.as_ref();
+        let curve = curve.and_then(|parameters| parameters.as_oid().ok());
+        if *algorithm == OID_SIG_ED25519 {
+            Self::Ed25519
+        } else if *algorithm == OID_PKCS1_RSAENCRYPTION {
+            Self::Rsa(info.parsed().map_or(0, |key| key.key_size()))
+        } else if *algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
+            Self::Other
+        } else if curve == Some(OID_EC_P256) {
+            Self::P256
+        } else if curve == Some(OID_NIST_EC_P384) {
+            Self::P384
+        } else {
+            Self::OtherCurve
+        }
+    }
+
+    /// The type of such keys, if this tool can make them.
+    pub(super) fn key_type(self) -> Option<KeyType> {
+        match self {
+            Self::Ed25519 => Some(KeyType::Ed25519),
+            Self::P256 => Some(KeyType::P256),
+            Self::Rsa(2048) => Some(KeyType::Rsa2048),
+            Self::Rsa(3072) => Some(KeyType::Rsa3072),
+            Self::Rsa(4096) => Some(KeyType::Rsa4096),
+            Self::Rsa(_) | Self::P384 | Self::OtherCurve | Self::Other => None,
+        }
+    }
 }
 
 pub(super) fn names_of(general_names: &[GeneralName<'_>]) -> Names {

@@ -1,7 +1,6 @@
 //! `countersign pki`: the command line of a development PKI.
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +9,7 @@ use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
 use super::certificate::Names;
-use super::operations::{self, Change};
+use super::operations::Change;
 use super::{
     Directory, Group, IdentityName, KeyType, Origin, Request, Revocations, Roster, Serial,
     SigningRequest, Subject, TrustDomain, Usage, export, files, list, prune, watch,
@@ -102,18 +101,8 @@ enum Command {
 struct Issue {
     /// The identity, and the name of its directory.
     name: IdentityName,
-    /// A URI name, such as spiffe://acme.test/orders; all names may be repeated.
-    #[arg(long, value_name = "URI")]
-    uri: Vec<String>,
-    /// A host name.
-    #[arg(long, value_name = "NAME")]
-    dns: Vec<String>,
-    /// An IP address.
-    #[arg(long, value_name = "ADDRESS")]
-    ip: Vec<IpAddr>,
-    /// An e-mail address.
-    #[arg(long, value_name = "ADDRESS")]
-    email: Vec<String>,
+    #[command(flatten)]
+    names: Names,
     /// The subject by RFC 4514, most specific part first: CN=mainframe,OU=batch,O=Acme,C=US.
     #[arg(long, value_name = "RFC4514")]
     subject: Option<Subject>,
@@ -132,7 +121,7 @@ struct Issue {
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
     csr: Option<PathBuf>,
     /// Allows any name that the signing request asks for. Read it first: `openssl req -text -noout -in FILE`.
-    #[arg(long, requires = "csr", conflicts_with_all = ["uri", "dns", "ip", "email"])]
+    #[arg(long, requires = "csr", conflicts_with_all = ["uris", "dns", "ips", "emails"])]
     as_requested: bool,
     /// Replaces the certificate that the identity has, even a revoked one.
     #[arg(long)]
@@ -162,68 +151,21 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
             readers,
         } => {
             let roster = roster(&dir, identities, &trust_domain)?;
-            let (origin, changes) = operations::init(&dir, &roster, readers.group, ttl.0, now)?;
-            let authority = match origin {
+            let (directory, origin) = Directory::init(&dir, readers.group, now)?;
+            let origin = match origin {
                 Origin::Made => "made",
                 Origin::Found => "kept",
             };
-            writeln!(
-                out,
-                "{:<16} {authority}: {}",
-                "ca",
-                Printable(dir.join("ca").display())
-            )?;
-            for (name, change) in &changes {
-                report(out, name, change)?;
-            }
+            let changes = roster.entries().map(|(name, request)| {
+                let change = directory.provide(name, request, ttl.0)?;
+                Ok((name.clone(), change))
+            });
+            let changes = changes.collect::<Result<Vec<_>>>()?;
+            let ca = Printable(dir.join("ca").display()).to_string();
+            writeln!(out, "{:<16} {origin}: {ca}", "ca")?;
+            report(changes.into_iter().map(Ok), out)?;
         }
-        Command::Issue(issue) => {
-            let Issue {
-                name,
-                uri,
-                dns,
-                ip,
-                email,
-                subject,
-                ttl,
-                usage,
-                key,
-                csr,
-                as_requested,
-                replace,
-                readers,
-            } = issue;
-            let csr = csr.as_deref().map(signing_request).transpose()?;
-            let unnamed = uri.is_empty()
-                && dns.is_empty()
-                && ip.is_empty()
-                && email.is_empty()
-                && subject.is_none()
-                && usage.is_none();
-            let rostered = match csr {
-                None if replace && unnamed => rostered(&dir, &name, now)?,
-                Some(_) | None => None,
-            };
-            let names = match &csr {
-                Some(csr) if as_requested => csr.names().clone(),
-                Some(_) | None => Names {
-                    uris: uri,
-                    dns,
-                    ips: ip,
-                    emails: email,
-                    others: 0,
-                },
-            };
-            let request = match (&csr, rostered) {
-                (None, Some(request)) => request,
-                (Some(csr), _) => Request::granting(csr, names, subject, usage)?,
-                (None, None) => Request::new(names, subject, usage, key)?,
-            };
-            let directory = Directory::open(&dir, now)?.read_by(readers.group);
-            let csr = csr.as_ref();
-            let change = operations::issue(&directory, &name, &request, csr, ttl.0, replace, now)?;
-            report(out, &name, &change)?;
-        }
+        Command::Issue(issue) => issue.run(&dir, now, out)?,
         Command::Renew {
             names,
             ttl,
@@ -235,10 +177,12 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
                 true => directory.identities()?,
                 false => names,
             };
-            for name in names {
-                let change = operations::renew(&directory, &name, ttl.map(|ttl| ttl.0), now)?;
-                report(out, &name, &change)?;
-            }
+            let ttl = ttl.map(|ttl| ttl.0);
+            let renew = |name: IdentityName| {
+                let change = directory.renew(&name, ttl)?;
+                Ok((name, change))
+            };
+            report(names.into_iter().map(renew), out)?;
         }
         Command::Renew {
             names,
@@ -248,15 +192,15 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
         } => {
             watch::renew(&dir, &names, ttl.map(|ttl| ttl.0), readers.group, out)?;
         }
-        Command::Export(export) => export::run(&dir, &Directory::open(&dir, now)?, &export, out)?,
+        Command::Export(export) => export.run(&dir, &Directory::open(&dir, now)?, out)?,
         Command::Revoke { name, serial } => {
             let directory = Directory::open(&dir, now)?;
             let serial = match (serial, &name) {
                 (Some(serial), _) => serial,
-                (None, Some(name)) => operations::leaf(&directory, name)?.1.serial().clone(),
+                (None, Some(name)) => directory.leaf(name)?.1.serial().clone(),
                 (None, None) => return Ok(ExitCode::from(countersign::program::exit::USAGE)),
             };
-            let revocations = operations::publish(&directory, Some(&serial), now)?;
+            let revocations = directory.next_list(Some(&serial))?;
             writeln!(out, "revoked {serial}")?;
             report_list(out, &revocations)?;
             if let Some(name) = name {
@@ -269,7 +213,7 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
         }
         Command::Crl => {
             let directory = Directory::open(&dir, now)?;
-            report_list(out, &operations::publish(&directory, None, now)?)?;
+            report_list(out, &directory.next_list(None)?)?;
         }
         Command::Prune { identities, yes } => {
             let directory = Directory::open(&dir, now)?;
@@ -278,21 +222,57 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
             let stay: Vec<_> = roster.entries().map(|(name, _)| name).collect();
             prune::run(&directory, &stay, yes, out)?;
         }
-        Command::List { output } => list::write(&Directory::open(&dir, now)?, output, now, out)?,
+        Command::List { output } => list::write(&Directory::open(&dir, now)?, output, out)?,
     }
     Ok(countersign::program::exit::OK)
 }
 
-fn report(out: &mut dyn Write, name: &IdentityName, change: &Change) -> Result<()> {
-    write!(out, "{name:<16} {change}")?;
-    if let Change::Revoked(_) = change {
+impl Issue {
+    fn run(self, dir: &Path, now: OffsetDateTime, out: &mut dyn Write) -> Result<()> {
+        let Self { name, usage, .. } = self;
+        let csr = self.csr.as_deref().map(signing_request).transpose()?;
+        let unnamed = self.names == Names::default() && self.subject.is_none() && usage.is_none();
+        let rostered = match csr {
+            None if self.replace && unnamed => rostered(dir, &name, now)?,
+            Some(_) | None => None,
+        };
+        let request = match (&csr, rostered) {
+            (None, Some(request)) => request,
+            (None, None) => Request::new(self.names, self.subject, usage, self.key)?,
+            (Some(csr), _) => {
+                let allowed = if self.as_requested {
+                    csr.names().clone()
+                } else {
+                    self.names
+                };
+                Request::granting(csr, allowed, self.subject, usage)?
+            }
+        };
+        let directory = Directory::open(dir, now)?.read_by(self.readers.group);
+        let change = directory.issue(&name, &request, csr.as_ref(), self.ttl.0, self.replace)?;
+        report([Ok((name, change))], out)
+    }
+}
+
+/// Says what was done for each identity, as it is done.
+fn report(
+    changes: impl IntoIterator<Item = Result<(IdentityName, Change)>>,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut left_revoked = false;
+    for change in changes {
+        let (name, change) = change?;
+        writeln!(out, "{name:<16} {change}")?;
+        left_revoked |= matches!(change, Change::Revoked(_));
+    }
+    if left_revoked {
         let tool = countersign::program::tool();
-        write!(
+        writeln!(
             out,
-            "; `{tool} pki issue {name} --replace` gives it another"
+            "`{tool} pki issue NAME --replace` gives a revoked identity another certificate"
         )?;
     }
-    Ok(writeln!(out)?)
+    Ok(())
 }
 
 fn report_list(out: &mut dyn Write, revocations: &Revocations) -> Result<()> {
@@ -311,7 +291,7 @@ fn signing_request(file: &Path) -> Result<SigningRequest> {
 
 /// What dev.toml says of an identity, under the trust domain that the PKI has.
 fn rostered(dir: &Path, name: &IdentityName, now: OffsetDateTime) -> Result<Option<Request>> {
-    let domain = operations::trust_domain(&Directory::open(dir, now)?, name)?;
+    let domain = Directory::open(dir, now)?.trust_domain(name)?;
     let roster = roster(dir, None, &domain.unwrap_or_default())?;
     let found = roster.entries().find(|(known, _)| *known == name);
     Ok(found.map(|(_, request)| request.clone()))

@@ -24,11 +24,14 @@ use super::{Authority, IdentityName, Revocations, Serial, SigningRequest, Validi
 const ROOT_LIFETIME: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 86_400);
 const ISSUING_LIFETIME: std::time::Duration = std::time::Duration::from_secs(5 * 365 * 86_400);
 
-/// A PKI on the disk, locked until this is dropped.
+/// A PKI on the disk at one time, locked until this is dropped.
 pub(crate) struct Directory {
     path: PathBuf,
-    authority: Authority,
-    issuing: Certificate,
+    pub(super) now: OffsetDateTime,
+    /// The authority that issues leaves here.
+    pub(crate) authority: Authority,
+    /// The certificate of that authority.
+    pub(super) issuing: Certificate,
     root_pem: String,
     readers: Option<Group>,
     _lock: File,
@@ -125,6 +128,7 @@ impl Directory {
         }
         Ok(Self {
             path: path.to_owned(),
+            now,
             authority,
             issuing,
             root_pem,
@@ -150,16 +154,6 @@ impl Directory {
             group.read(&self.file(name, file), Secrecy::Public)?;
         }
         Ok(())
-    }
-
-    /// The authority that issues leaves here.
-    pub(crate) fn authority(&self) -> &Authority {
-        &self.authority
-    }
-
-    /// The certificate of that authority.
-    pub(super) fn issuing(&self) -> &Certificate {
-        &self.issuing
     }
 
     /// The identities that have a certificate, in alphabetical order.
@@ -277,15 +271,10 @@ impl Directory {
     }
 
     /// Signs a list and gives it to every identity.
-    pub(crate) fn publish(&self, revocations: &Revocations, validity: Validity) -> Result<()> {
+    pub(super) fn publish(&self, revocations: &Revocations, validity: Validity) -> Result<()> {
         let Revocations { number, entries } = revocations;
-        let Validity {
-            not_before,
-            not_after,
-        } = validity;
-        let list = self
-            .authority
-            .crl(*number, entries, not_before, not_after)?;
+        let (from, until) = (validity.not_before, validity.not_after);
+        let list = self.authority.crl(*number, entries, from, until)?;
         let mut batch = Batch::default();
         batch.stage(&self.list_file(), &list, Secrecy::Public)?;
         for name in self.identities()? {
@@ -317,7 +306,6 @@ fn above(path: &Path) -> &Path {
 const GIT_IGNORE: &str = "\
 # Whatever is made here stays here: no certificate and, above all, no key is ever committed.
 *
-!.gitignore
 !README.md
 !dev.toml
 ";

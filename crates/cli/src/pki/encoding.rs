@@ -5,34 +5,13 @@ use mtls::PemFile;
 use pem::{EncodeConfig, LineEnding, Pem};
 use pki_types::CertificateDer;
 use rcgen::KeyPair;
-use x509_parser::asn1_rs::Any;
+use x509_parser::asn1_rs::{Any, Tag, ToDer as _};
 use x509_parser::prelude::FromDer as _;
 
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OID: u8 = 0x06;
-pub(super) const UTF8_STRING: u8 = 0x0c;
-pub(super) const PRINTABLE_STRING: u8 = 0x13;
-pub(super) const IA5_STRING: u8 = 0x16;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
-
 /// An element whose content is these, one after another.
-pub(super) fn element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
-    let contents = contents.concat();
-    let octets = contents.len().to_be_bytes();
-    let zeros = octets.iter().take_while(|octet| **octet == 0).count();
-    let length = octets.get(zeros..).unwrap_or_default();
-    let mut element = vec![tag];
-    match length {
-        [] => element.push(0),
-        [short @ ..=0x7f] => element.push(*short),
-        long => {
-            element.push(0x80 | u8::try_from(long.len()).unwrap_or_default());
-            element.extend_from_slice(long);
-        }
-    }
-    element.extend_from_slice(&contents);
-    element
+pub(super) fn element(tag: Tag, contents: &[impl AsRef<[u8]>]) -> Result<Vec<u8>> {
+    let contents: Vec<&[u8]> = contents.iter().map(AsRef::as_ref).collect();
+    Ok(Any::from_tag_and_data(tag, &contents.concat()).to_der_vec()?)
 }
 
 /// The elements that one element consists of, each as a whole.

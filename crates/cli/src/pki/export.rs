@@ -11,7 +11,7 @@ use super::certificate::Certificate;
 use super::credentials::Credentials;
 use super::files::{self, Batch, Secrecy};
 use super::pkcs12::{self, Encoding, Password};
-use super::{Directory, IdentityName, operations, stores};
+use super::{Directory, IdentityName, stores};
 use crate::text::Printable;
 
 /// Exports an identity in the formats of other programs, and shows the commands that import it into their stores and
@@ -45,40 +45,37 @@ pub(super) struct Export {
     password_file: Option<PathBuf>,
 }
 
-pub(super) fn run(
-    dir: &Path,
-    directory: &Directory,
-    export: &Export,
-    out: &mut dyn Write,
-) -> Result<()> {
-    let (credentials, leaf) = operations::leaf(directory, &export.name)?;
-    let written = write(dir, export, &credentials, &leaf, out)?;
-    if written || export.asks_for_nothing() {
-        let name = &export.name;
-        let file = |file: &Option<PathBuf>, otherwise: String| {
-            file.clone().unwrap_or_else(|| PathBuf::from(otherwise))
-        };
-        let files = stores::Files {
-            modern: &file(&export.p12, format!("{name}.p12")),
-            compatible: &file(&export.p12_compatible, format!("{name}-compatible.p12")),
-            root: &dir.join(name.as_str()).join("ca.crt"),
-            leaf: leaf.der(),
-        };
-        stores::commands(&files, out)?;
-    }
-    Ok(())
-}
-
 impl Export {
-    fn asks_for_nothing(&self) -> bool {
-        let files = [
-            &self.p12,
-            &self.p12_compatible,
-            &self.truststore,
-            &self.bundle,
-            &self.chain,
-        ];
-        files.iter().all(|file| file.is_none())
+    pub(super) fn run(&self, dir: &Path, directory: &Directory, out: &mut dyn Write) -> Result<()> {
+        let name = &self.name;
+        let (credentials, leaf) = directory.leaf(name)?;
+        let root = dir.join(name.as_str()).join("ca.crt");
+        let given = self.password()?;
+        let password = given.clone().unwrap_or_else(Password::random);
+        let files = self.files(&credentials, &leaf, &files::read(&root)?, &password)?;
+        write(&files, &dir.join("ca"))?;
+        for file in &files {
+            let (path, what) = (Printable(file.path.display()), file.what);
+            writeln!(out, "{name:<16} wrote {path}: {what}")?;
+        }
+        let with_key = self.p12.is_some() || self.p12_compatible.is_some();
+        if given.is_none() && (with_key || self.truststore.is_some()) {
+            writeln!(out, "{name:<16} the password is {}", password.as_str())?;
+        }
+        if with_key || files.is_empty() {
+            let or_named = |file: &Option<PathBuf>, end: &str| {
+                file.clone()
+                    .unwrap_or_else(|| format!("{name}{end}").into())
+            };
+            let files = stores::Files {
+                modern: &or_named(&self.p12, ".p12"),
+                compatible: &or_named(&self.p12_compatible, "-compatible.p12"),
+                root: &root,
+                leaf: &leaf.der,
+            };
+            stores::commands(&files, out)?;
+        }
+        Ok(())
     }
 
     fn password(&self) -> Result<Option<Password>> {
@@ -89,84 +86,84 @@ impl Export {
         };
         Ok(Some(Password::new(&given.unwrap_or_default())?))
     }
+
+    /// What is asked for, not yet written.
+    fn files(
+        &self,
+        credentials: &Credentials,
+        leaf: &Certificate,
+        root_pem: &str,
+        password: &Password,
+    ) -> Result<Vec<Exported<'_>>> {
+        let (name, chain_pem) = (self.name.as_str(), &credentials.chain_pem);
+        let mut files = Vec::new();
+        let mut add = |path, contents, secrecy, what| {
+            files.push(Exported {
+                path,
+                contents,
+                secrecy,
+                what,
+            });
+        };
+        for (path, encoding, what) in [
+            (
+                &self.p12,
+                Encoding::Modern,
+                "PKCS#12, AES-256 and HMAC-SHA-256",
+            ),
+            (
+                &self.p12_compatible,
+                Encoding::Compatible,
+                "PKCS#12, triple DES and HMAC-SHA-1",
+            ),
+        ] {
+            if let Some(path) = path {
+                let key = key_of(credentials, leaf)?.serialize_der();
+                let bytes = pkcs12::identity(name, &key, chain_pem, encoding, password)?;
+                add(path, bytes, Secrecy::Private, what);
+            }
+        }
+        if let Some(path) = &self.truststore {
+            let bytes = pkcs12::truststore("root", root_pem, password)?;
+            add(
+                path,
+                bytes,
+                Secrecy::Public,
+                "the root as a Java truststore",
+            );
+        }
+        if let Some(path) = &self.bundle {
+            key_of(credentials, leaf)?;
+            let both = format!("{}{chain_pem}", credentials.key_pem).into_bytes();
+            add(path, both, Secrecy::Private, "key, then chain");
+        }
+        if let Some(path) = &self.chain {
+            add(path, chain_pem.clone().into(), Secrecy::Public, "the chain");
+        }
+        Ok(files)
+    }
 }
 
-/// Writes the files, all of them or none. Says whether a PKCS#12 file with a key was among them.
-fn write(
-    dir: &Path,
-    export: &Export,
-    credentials: &Credentials,
-    leaf: &Certificate,
-    out: &mut dyn Write,
-) -> Result<bool> {
-    let Export {
-        name,
-        p12,
-        p12_compatible,
-        truststore,
-        bundle,
-        chain,
-        ..
-    } = export;
-    let given = export.password()?;
-    let password = given.clone().unwrap_or_else(Password::random);
-    let chain_pem = &*credentials.chain_pem;
+/// A file to write, and what it is.
+struct Exported<'a> {
+    path: &'a Path,
+    contents: Vec<u8>,
+    secrecy: Secrecy,
+    what: &'static str,
+}
+
+/// Writes the files, all of them or none.
+fn write(files: &[Exported<'_>], authority: &Path) -> Result<()> {
     let mut batch = Batch::default();
-    let mut lines = Vec::new();
-    let mut stage = |target: &Path, contents: &[u8], secrecy, what| {
+    for file in files {
         ensure!(
-            !is_within(target, &dir.join("ca")),
+            !is_within(file.path, authority),
             "{} is among the files of the authority; write it elsewhere",
-            target.display()
+            file.path.display()
         );
-        batch.stage(target, contents, secrecy)?;
-        lines.push(format!(
-            "{name:<16} wrote {}: {what}",
-            Printable(target.display())
-        ));
-        Ok(())
-    };
-    for (file, encoding, what) in [
-        (p12, Encoding::Modern, "PKCS#12, AES-256 and HMAC-SHA-256"),
-        (
-            p12_compatible,
-            Encoding::Compatible,
-            "PKCS#12, triple DES and HMAC-SHA-1",
-        ),
-    ] {
-        if let Some(file) = file {
-            let key = key_of(credentials, leaf)?.serialize_der();
-            let bytes = pkcs12::identity(name.as_str(), &key, chain_pem, encoding, &password)?;
-            stage(file, &bytes, Secrecy::Private, what)?;
-        }
+        batch.stage(file.path, &file.contents, file.secrecy)?;
     }
-    let root_pem = files::read(&dir.join(name.as_str()).join("ca.crt"))?;
-    if let Some(file) = truststore {
-        let bytes = pkcs12::truststore("root", &root_pem, &password)?;
-        stage(
-            file,
-            &bytes,
-            Secrecy::Public,
-            "the root as a Java truststore",
-        )?;
-    }
-    if let Some(file) = bundle {
-        key_of(credentials, leaf)?;
-        let both = format!("{}{chain_pem}", credentials.key_pem);
-        stage(file, both.as_bytes(), Secrecy::Private, "key, then chain")?;
-    }
-    if let Some(file) = chain {
-        stage(file, chain_pem.as_bytes(), Secrecy::Public, "the chain")?;
-    }
-    batch.replace(None)?;
-    for line in lines {
-        writeln!(out, "{line}")?;
-    }
-    let encrypted = p12.is_some() || p12_compatible.is_some();
-    if given.is_none() && (encrypted || truststore.is_some()) {
-        writeln!(out, "{name:<16} the password is {}", password.as_str())?;
-    }
-    Ok(encrypted)
+    batch.replace(None)
 }
 
 /// The key, if it is here and that of the certificate.

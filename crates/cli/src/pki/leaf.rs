@@ -49,11 +49,22 @@ impl LeafSpec {
     }
 
     fn nameless(purposes: Vec<Purpose>, validity: Validity) -> Self {
+        Self::named(Names::default(), purposes, validity)
+    }
+
+    pub(super) fn named(names: Names, purposes: Vec<Purpose>, validity: Validity) -> Self {
+        let Names {
+            uris,
+            dns,
+            ips,
+            emails,
+            others: _,
+        } = names;
         Self {
-            uris: Vec::new(),
-            dns: Vec::new(),
-            ips: Vec::new(),
-            emails: Vec::new(),
+            uris,
+            dns,
+            ips,
+            emails,
             subject: None,
             purposes,
             validity,
@@ -67,13 +78,8 @@ impl LeafSpec {
     /// # Errors
     /// When it says something that cannot be said here.
     pub fn like(certificate: &Certificate, validity: Validity) -> Result<Self> {
-        let Names {
-            uris,
-            dns,
-            ips,
-            emails,
-            others,
-        } = certificate.names().clone();
+        let (names, purposes) = (certificate.names(), certificate.purposes());
+        let others = names.others;
         if others > 0 {
             bail!("it has {others} alternative names of other kinds than URI, DNS, IP and e-mail");
         }
@@ -81,17 +87,14 @@ impl LeafSpec {
             .subject()
             .context("its subject cannot be written down")?;
         Ok(Self {
-            uris,
-            dns,
-            ips,
-            emails,
-            subject: Subject::from_der(certificate.subject_der()),
-            purposes: certificate.purposes().unwrap_or_default().to_vec(),
-            validity,
-            key_type: certificate
-                .key_type()
-                .context("its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits")?,
+            subject: Subject::from_der(&certificate.subject),
+            key_type: certificate.key_type().context(OTHER_KEY)?,
             authority: certificate.is_authority(),
+            ..Self::named(
+                names.clone(),
+                purposes.unwrap_or_default().to_vec(),
+                validity,
+            )
         })
     }
 
@@ -118,18 +121,17 @@ impl LeafSpec {
 
     fn alternative_names(&self) -> Result<Vec<SanType>> {
         let uris = self.uris.iter().map(|uri| ascii("URI", uri, SanType::URI));
-        let dns = self
-            .dns
-            .iter()
-            .map(|name| ascii("DNS name", name, SanType::DnsName));
+        let dns = { self.dns.iter() }.map(|name| ascii("DNS name", name, SanType::DnsName));
         let ips = self.ips.iter().map(|ip| Ok(SanType::IpAddress(*ip)));
-        let emails = self
-            .emails
-            .iter()
-            .map(|it| ascii("e-mail address", it, SanType::Rfc822Name));
+        let emails = { self.emails.iter() }
+            .map(|address| ascii("e-mail address", address, SanType::Rfc822Name));
         uris.chain(dns).chain(ips).chain(emails).collect()
     }
 }
+
+/// Why a key cannot get a certificate from this tool.
+pub(super) const OTHER_KEY: &str =
+    "its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits";
 
 fn ascii(
     kind: &'static str,
@@ -177,10 +179,10 @@ impl fmt::Display for Purpose {
             Self::Client => f.write_str("clientAuth"),
             Self::CodeSigning => f.write_str("codeSigning"),
             Self::Any => f.write_str("anyExtendedKeyUsage"),
-            Self::Other(oid) => oid.iter().enumerate().try_for_each(|(index, arc)| {
-                let dot = if index == 0 { "" } else { "." };
-                write!(f, "{dot}{arc}")
-            }),
+            Self::Other(oid) => {
+                let arcs: Vec<_> = oid.iter().map(ToString::to_string).collect();
+                f.write_str(&arcs.join("."))
+            }
         }
     }
 }

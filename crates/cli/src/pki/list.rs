@@ -4,7 +4,6 @@ use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{Directory, IdentityName, Revocations};
 use crate::OutputFormat;
@@ -26,15 +25,12 @@ struct Row {
 pub(super) fn write(
     directory: &Directory,
     output: OutputFormat,
-    now: OffsetDateTime,
     out: &mut dyn Write,
 ) -> Result<()> {
     let revocations = directory.revocations()?;
     let names = directory.identities()?;
-    let rows = names
-        .iter()
-        .map(|name| row(directory, &revocations, name, now));
-    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    let rows = names.iter().map(|name| row(directory, &revocations, name));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
     match output {
         OutputFormat::Json => write_json(&rows, out)?,
         OutputFormat::Text => {
@@ -61,12 +57,8 @@ pub(super) fn write(
     Ok(())
 }
 
-fn row(
-    directory: &Directory,
-    revocations: &Revocations,
-    name: &IdentityName,
-    now: OffsetDateTime,
-) -> Result<Row> {
+fn row(directory: &Directory, revocations: &Revocations, name: &IdentityName) -> Result<Row> {
+    let now = directory.now;
     let row = |facts, problem: Option<String>| Row {
         name: name.to_string(),
         facts,

@@ -1,7 +1,6 @@
-//! What the commands do to a PKI on the disk. Each takes the time from its caller, and prints nothing.
+//! What the commands do to a PKI on the disk. Nothing is printed here.
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,8 +11,8 @@ use time::OffsetDateTime;
 use super::certificate::Certificate;
 use super::credentials::{Credentials, Holder};
 use super::{
-    Directory, Group, IdentityName, LeafSpec, Origin, Request, Revocation, Revocations, Roster,
-    Serial, SigningRequest, TrustDomain, Validity,
+    Directory, IdentityName, LeafSpec, Request, Revocation, Revocations, Serial, SigningRequest,
+    TrustDomain, Validity,
 };
 
 /// How long a revocation list may be used. Any `revoke` or `crl` makes a new one.
@@ -44,256 +43,218 @@ impl fmt::Display for Change {
     }
 }
 
-/// Makes the authority if there is none, and issues what the identities of `roster` lack.
-pub(super) fn init(
-    path: &Path,
-    roster: &Roster,
-    readers: Option<Group>,
-    lifetime: Duration,
-    now: OffsetDateTime,
-) -> Result<(Origin, Vec<(IdentityName, Change)>)> {
-    let (directory, origin) = Directory::init(path, readers, now)?;
-    let validity = leaf_validity(&directory, lifetime, now)?;
-    let revocations = directory.revocations()?;
-    let mut changes = Vec::new();
-    for (name, request) in roster.entries() {
-        let spec = request.spec(validity);
-        let change = match directory.credentials(name)? {
-            None => {
-                put(&directory, name, &spec, None)?;
-                Change::Issued(validity.not_after)
-            }
-            Some(held) => {
-                directory.share(name)?;
-                match compare(&directory, &revocations, &held, &spec, now) {
-                    Condition::Right(until) => Change::Kept(until),
-                    Condition::Revoked(since) => Change::Revoked(since),
-                    Condition::Wrong(why) => {
-                        put(&directory, name, &spec, held.request.as_ref())?;
-                        Change::Replaced(validity.not_after, why)
-                    }
-                }
-            }
-        };
-        changes.push((name.clone(), change));
-    }
-    Ok((origin, changes))
-}
-
-/// Issues what is asked for. An identity that has another certificate keeps it, unless `replace`.
-pub(super) fn issue(
-    directory: &Directory,
-    name: &IdentityName,
-    request: &Request,
-    signing_request: Option<&SigningRequest>,
-    lifetime: Duration,
-    replace: bool,
-    now: OffsetDateTime,
-) -> Result<Change> {
-    let validity = leaf_validity(directory, lifetime, now)?;
-    let spec = request.spec(validity);
-    ensure!(
-        replace || !signing_request.is_some_and(|it| directory.has_another_key(name, it)),
-        "{name} has a key here, and the request is for another; move tls.key away, or give --replace to remove it"
-    );
-    let change = match directory.credentials(name)? {
-        None => Change::Issued(validity.not_after),
-        Some(_) if replace => Change::Replaced(validity.not_after, "as told"),
-        Some(held) => {
-            let revocations = directory.revocations()?;
-            let condition = compare(directory, &revocations, &held, &spec, now);
-            let key = |it: &SigningRequest| it.public_key().to_vec();
-            let same_key = held.request.as_ref().map(key) == signing_request.map(key);
-            match condition {
-                Condition::Right(until) if same_key => {
-                    directory.share(name)?;
-                    return Ok(Change::Kept(until));
-                }
-                Condition::Right(_) | Condition::Revoked(_) | Condition::Wrong(_) => {
-                    bail!(
-                        "{name} has a certificate already, and not this one; give --replace to replace it"
-                    )
-                }
-            }
-        }
-    };
-    put(directory, name, &spec, signing_request)?;
-    Ok(change)
-}
-
-/// The trust domain of the PKI: that of the SPIFFE ID of `name`, or else of the first identity that has one.
-pub(super) fn trust_domain(
-    directory: &Directory,
-    name: &IdentityName,
-) -> Result<Option<TrustDomain>> {
-    for name in std::iter::once(name.clone()).chain(directory.identities()?) {
-        let Some(Ok(leaf)) = directory.credentials(&name)?.map(|held| held.leaf()) else {
-            continue;
-        };
-        let mut ids = leaf.names().uris.iter();
-        let found = ids.find_map(|uri| {
-            let id = uri.parse::<identity::SpiffeId>().ok()?;
-            id.trust_domain().parse().ok()
-        });
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
-}
-
-/// Gives an identity a new certificate with a new key and serial number, and the same names and usages. One whose key
-/// is not here keeps its key.
-pub(super) fn renew(
-    directory: &Directory,
-    name: &IdentityName,
-    lifetime: Option<Duration>,
-    now: OffsetDateTime,
-) -> Result<Change> {
-    let (held, old) = leaf(directory, name)?;
-    directory.share(name)?;
-    if let Some(at) = directory.revocations()?.of(old.serial()) {
-        return Ok(Change::Revoked(at));
-    }
-    let lifetime = lifetime.unwrap_or_else(|| old.validity().lifetime());
-    let validity = leaf_validity(directory, lifetime, now)?;
-    let spec = LeafSpec::like(&old, validity)
-        .with_context(|| format!("the certificate of {name} cannot be renewed here"))?;
-    put(directory, name, &spec, held.request.as_ref())?;
-    let how = match held.request {
-        None => "renewed",
-        Some(_) => "renewed for the same key, which is not here",
-    };
-    Ok(Change::Replaced(validity.not_after, how))
-}
-
-/// When an identity's certificate is due for renewal: after two thirds of its lifetime.
-pub(super) fn due(directory: &Directory, name: &IdentityName) -> Result<OffsetDateTime> {
-    let validity = leaf(directory, name)?.1.validity();
-    Ok(validity.not_after - validity.lifetime() / 3)
-}
-
-/// Signs the revocation list with the next number and a new time, and gives it to every identity. It has `revoked` too,
-/// from now on unless that was revoked before.
-pub(super) fn publish(
-    directory: &Directory,
-    revoked: Option<&Serial>,
-    now: OffsetDateTime,
-) -> Result<Revocations> {
-    let mut revocations = directory.revocations()?;
-    if let Some(serial) = revoked
-        && revocations.of(serial).is_none()
-    {
-        revocations.entries.push(Revocation {
-            serial: serial.clone(),
-            at: now,
-        });
-    }
-    let next = revocations.number.checked_add(1);
-    revocations.number =
-        next.context("the revocation list has the highest number that there is")?;
-    directory.publish(&revocations, Validity::starting(now, LIST_LIFETIME)?)?;
-    Ok(revocations)
-}
-
-/// The credentials that an identity has, which must be there, and its certificate.
-pub(super) fn leaf(
-    directory: &Directory,
-    name: &IdentityName,
-) -> Result<(Credentials, Certificate)> {
-    let held = directory.credentials(name)?.with_context(|| {
-        format!(
-            "{name} has no certificate here; `{} pki list` shows the identities that have one",
-            tool()
-        )
-    })?;
-    let leaf = held.leaf().with_context(|| name.to_string())?;
-    Ok((held, leaf))
-}
-
-fn put(
-    directory: &Directory,
-    name: &IdentityName,
-    spec: &LeafSpec,
-    request: Option<&SigningRequest>,
-) -> Result<()> {
-    let authority = directory.authority();
-    match request {
-        None => {
-            let leaf = authority.issue(spec)?;
-            let key_pem = &leaf.key_pem;
-            directory.put(name, &leaf.chain_pem, Holder::Us { key_pem })
-        }
-        Some(request) => {
-            let chain_pem = authority.certify(spec, request)?;
-            directory.put(name, &chain_pem, Holder::Them { request })
-        }
-    }
-}
-
-/// A leaf that outlived its issuer would end with it all the same, and earlier than it says.
-fn leaf_validity(
-    directory: &Directory,
-    lifetime: Duration,
-    now: OffsetDateTime,
-) -> Result<Validity> {
-    let validity = Validity::starting(now, lifetime)?;
-    let end = directory.issuing().validity().not_after;
-    ensure!(
-        validity.not_after <= end,
-        "that is longer than the issuing authority itself is valid, which is until {}; give a shorter --ttl",
-        timestamp(end)
-    );
-    Ok(validity)
-}
-
+/// How the credentials on the disk compare with what they should be.
 enum Condition {
     Right(OffsetDateTime),
     Revoked(OffsetDateTime),
     Wrong(&'static str),
 }
 
-/// Compares the credentials on the disk with what they should be.
-fn compare(
-    directory: &Directory,
-    revocations: &Revocations,
-    held: &Credentials,
-    spec: &LeafSpec,
-    now: OffsetDateTime,
-) -> Condition {
-    let Ok(leaf) = held.leaf() else {
-        return Condition::Wrong("there was no certificate in the file that can be read");
-    };
-    if let Some(since) = revocations.of(leaf.serial()) {
-        return Condition::Revoked(since);
+impl Directory {
+    /// Issues what an identity of dev.toml lacks.
+    pub(super) fn provide(
+        &self,
+        name: &IdentityName,
+        request: &Request,
+        lifetime: Duration,
+    ) -> Result<Change> {
+        let validity = self.leaf_validity(lifetime)?;
+        let spec = request.spec(validity);
+        let Some(held) = self.credentials(name)? else {
+            self.put_leaf(name, &spec, None)?;
+            return Ok(Change::Issued(validity.not_after));
+        };
+        self.share(name)?;
+        Ok(match self.compare(&held, &spec)? {
+            Condition::Right(until) => Change::Kept(until),
+            Condition::Revoked(since) => Change::Revoked(since),
+            Condition::Wrong(why) => {
+                self.put_leaf(name, &spec, held.request.as_ref())?;
+                Change::Replaced(validity.not_after, why)
+            }
+        })
     }
-    let authority = directory.issuing();
-    if !leaf.names_issuer(authority) || !leaf.is_signed_by(authority) {
-        return Condition::Wrong("the old one was of another authority");
+
+    /// Issues what is asked for. An identity that has another certificate keeps it, unless `replace`.
+    pub(super) fn issue(
+        &self,
+        name: &IdentityName,
+        request: &Request,
+        signing_request: Option<&SigningRequest>,
+        lifetime: Duration,
+        replace: bool,
+    ) -> Result<Change> {
+        let validity = self.leaf_validity(lifetime)?;
+        let spec = request.spec(validity);
+        ensure!(
+            replace || !signing_request.is_some_and(|it| self.has_another_key(name, it)),
+            "{name} has a key here, and the request is for another; move tls.key away, or give --replace to remove it"
+        );
+        let change = match self.credentials(name)? {
+            None => Change::Issued(validity.not_after),
+            Some(_) if replace => Change::Replaced(validity.not_after, "as told"),
+            Some(held) => {
+                let key = SigningRequest::public_key;
+                if let Condition::Right(until) = self.compare(&held, &spec)?
+                    && held.request.as_ref().map(key) == signing_request.map(key)
+                {
+                    self.share(name)?;
+                    return Ok(Change::Kept(until));
+                }
+                bail!(
+                    "{name} has a certificate already, and not this one; give --replace to replace it"
+                )
+            }
+        };
+        self.put_leaf(name, &spec, signing_request)?;
+        Ok(change)
     }
-    if !leaf.validity().contains(now) {
-        return Condition::Wrong("the old one had expired");
+
+    /// The trust domain of the PKI: that of the SPIFFE ID of `name`, or else of the first identity that has one.
+    pub(super) fn trust_domain(&self, name: &IdentityName) -> Result<Option<TrustDomain>> {
+        for name in std::iter::once(name.clone()).chain(self.identities()?) {
+            let Some(Ok(leaf)) = self.credentials(&name)?.map(|held| held.leaf()) else {
+                continue;
+            };
+            let found = leaf.names().uris.iter().find_map(|uri| {
+                let id = uri.parse::<identity::SpiffeId>().ok()?;
+                id.trust_domain().parse().ok()
+            });
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
-    let (key_matches, key_type) = match &held.request {
-        // The holder of the key chose its type.
-        Some(request) => (
-            request.public_key() == leaf.public_key(),
-            request.key_type(),
-        ),
-        None => (held.key_of(&leaf).is_some(), spec.key_type),
-    };
-    if !key_matches {
-        return Condition::Wrong("its key was missing or that of another certificate");
+
+    /// Gives an identity a new certificate with a new key and serial number, and the same names and usages. One whose
+    /// key is not here keeps its key.
+    pub(super) fn renew(&self, name: &IdentityName, lifetime: Option<Duration>) -> Result<Change> {
+        let (held, old) = self.leaf(name)?;
+        self.share(name)?;
+        if let Some(at) = self.revocations()?.of(old.serial()) {
+            return Ok(Change::Revoked(at));
+        }
+        let lifetime = lifetime.unwrap_or_else(|| old.validity().lifetime());
+        let validity = self.leaf_validity(lifetime)?;
+        let spec = LeafSpec::like(&old, validity)
+            .with_context(|| format!("the certificate of {name} cannot be renewed here"))?;
+        self.put_leaf(name, &spec, held.request.as_ref())?;
+        let how = match held.request {
+            None => "renewed",
+            Some(_) => "renewed for the same key, which is not here",
+        };
+        Ok(Change::Replaced(validity.not_after, how))
     }
-    if !held.key_is_private && !held.key_pem.is_empty() {
-        return Condition::Wrong("its key could be read by others");
+
+    /// When an identity's certificate is due for renewal: after two thirds of its lifetime.
+    pub(super) fn due(&self, name: &IdentityName) -> Result<OffsetDateTime> {
+        let validity = self.leaf(name)?.1.validity();
+        Ok(validity.not_after - validity.lifetime() / 3)
     }
-    let wanted = LeafSpec {
-        key_type,
-        ..spec.clone()
-    };
-    match LeafSpec::like(&leaf, spec.validity) {
-        Ok(old) if old == wanted => Condition::Right(leaf.validity().not_after),
-        Ok(_) | Err(_) => Condition::Wrong("its names, usage or kind of key have changed"),
+
+    /// Signs the revocation list with the next number and a new time, and gives it to every identity. It has `revoked`
+    /// too, from now on unless that was revoked before.
+    pub(super) fn next_list(&self, revoked: Option<&Serial>) -> Result<Revocations> {
+        let mut revocations = self.revocations()?;
+        if let Some(serial) = revoked
+            && revocations.of(serial).is_none()
+        {
+            let (serial, at) = (serial.clone(), self.now);
+            revocations.entries.push(Revocation { serial, at });
+        }
+        let next = revocations.number.checked_add(1);
+        revocations.number =
+            next.context("the revocation list has the highest number that there is")?;
+        self.publish(&revocations, Validity::starting(self.now, LIST_LIFETIME)?)?;
+        Ok(revocations)
+    }
+
+    /// The credentials that an identity has, which must be there, and its certificate.
+    pub(super) fn leaf(&self, name: &IdentityName) -> Result<(Credentials, Certificate)> {
+        let held = self.credentials(name)?.with_context(|| {
+            let tool = tool();
+            format!(
+                "{name} has no certificate here; `{tool} pki list` shows the identities that have one"
+            )
+        })?;
+        let leaf = held.leaf().with_context(|| name.to_string())?;
+        Ok((held, leaf))
+    }
+
+    fn put_leaf(
+        &self,
+        name: &IdentityName,
+        spec: &LeafSpec,
+        request: Option<&SigningRequest>,
+    ) -> Result<()> {
+        let Some(request) = request else {
+            let leaf = self.authority.issue(spec)?;
+            let key_pem = &leaf.key_pem;
+            return self.put(name, &leaf.chain_pem, Holder::Us { key_pem });
+        };
+        let chain_pem = self.authority.certify(spec, request)?;
+        self.put(name, &chain_pem, Holder::Them { request })
+    }
+
+    /// A leaf that outlived its issuer would end with it all the same, and earlier than it says.
+    fn leaf_validity(&self, lifetime: Duration) -> Result<Validity> {
+        let validity = Validity::starting(self.now, lifetime)?;
+        let end = self.issuing.validity().not_after;
+        ensure!(
+            validity.not_after <= end,
+            "that is longer than the issuing authority itself is valid, which is until {}; give a shorter --ttl",
+            timestamp(end)
+        );
+        Ok(validity)
+    }
+
+    fn compare(&self, held: &Credentials, spec: &LeafSpec) -> Result<Condition> {
+        let Ok(leaf) = held.leaf() else {
+            let why = "there was no certificate in the file that can be read";
+            return Ok(Condition::Wrong(why));
+        };
+        if let Some(since) = self.revocations()?.of(leaf.serial()) {
+            return Ok(Condition::Revoked(since));
+        }
+        Ok(match self.fault(held, &leaf, spec) {
+            Some(why) => Condition::Wrong(why),
+            None => Condition::Right(leaf.validity().not_after),
+        })
+    }
+
+    /// Why a leaf has to be replaced, if it has.
+    fn fault(
+        &self,
+        held: &Credentials,
+        leaf: &Certificate,
+        spec: &LeafSpec,
+    ) -> Option<&'static str> {
+        if !leaf.names_issuer(&self.issuing) || !leaf.is_signed_by(&self.issuing) {
+            return Some("the old one was of another authority");
+        }
+        if !leaf.validity().contains(self.now) {
+            return Some("the old one had expired");
+        }
+        let (key_matches, key_type) = match &held.request {
+            // The holder of the key chose its type.
+            Some(request) => (
+                request.public_key() == leaf.public_key(),
+                request.key_type(),
+            ),
+            None => (held.key_of(leaf).is_some(), spec.key_type),
+        };
+        if !key_matches {
+            return Some("its key was missing or that of another certificate");
+        }
+        if !held.key_is_private && !held.key_pem.is_empty() {
+            return Some("its key could be read by others");
+        }
+        let wanted = LeafSpec {
+            key_type,
+            ..spec.clone()
+        };
+        let is_wanted = LeafSpec::like(leaf, spec.validity).is_ok_and(|old| old == wanted);
+        (!is_wanted).then_some("its names, usage or kind of key have changed")
     }
 }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use identity::SpiffeId;
 
 use super::certificate::Names;
-use super::signing_request::flags;
 use super::{KeyType, LeafSpec, Purpose, SigningRequest, Subject, Validity};
+use crate::text::shell_word;
 
 /// A certificate that may be issued: it has a name, and each name is well-formed.
 #[derive(Clone, Debug)]
@@ -31,14 +31,9 @@ impl Request {
         usage: Option<Usage>,
         key_type: KeyType,
     ) -> Result<Self> {
-        let Names {
-            uris,
-            dns,
-            ips,
-            emails,
-            others: _,
-        } = &names;
-        let nameless = uris.is_empty() && dns.is_empty() && ips.is_empty() && emails.is_empty();
+        let all = names.labelled([""; 4]).map(|(_, name)| name);
+        let all: Vec<String> = all.collect();
+        let nameless = all.is_empty();
         let usage = usage.unwrap_or(if nameless { Usage::Client } else { Usage::Both });
         if nameless && subject.is_none() {
             bail!(
@@ -51,19 +46,13 @@ impl Request {
                 "a server certificate needs a subject alternative name: give --dns, --ip or --uri, or --usage client"
             );
         }
-        check_uris(uris)?;
-        dns.iter().try_for_each(|name| check_dns(name))?;
-        emails.iter().try_for_each(|address| check_email(address))?;
+        check_uris(&names.uris)?;
+        names.dns.iter().try_for_each(|name| check_dns(name))?;
+        names.emails.iter().try_for_each(|it| check_email(it))?;
         let text = subject.as_ref().map(Subject::text).transpose();
         text.context("the subject is not issued")?;
         let mut seen = HashSet::new();
-        let all = uris
-            .iter()
-            .chain(dns)
-            .chain(emails)
-            .cloned()
-            .chain(ips.iter().map(IpAddr::to_string));
-        if let Some(twice) = { all }.find(|name| !seen.insert(name.clone())) {
+        if let Some(twice) = all.iter().find(|name| !seen.insert(*name)) {
             bail!("{twice:?} is given twice");
         }
         Ok(Self {
@@ -86,12 +75,16 @@ impl Request {
         usage: Option<Usage>,
     ) -> Result<Self> {
         let beyond = beyond(asked.names(), &allowed);
-        if beyond != Names::default() {
-            bail!(
-                "the request asks for names that are not allowed; allow them with {}, or all of them with --as-requested",
-                flags(&beyond).join(" ")
-            );
-        }
+        // The sender chooses the names, and the reader may paste the command.
+        let flags: Vec<_> = beyond
+            .labelled(["--uri", "--dns", "--ip", "--email"])
+            .map(|(flag, name)| format!("{flag} {}", shell_word(&name)))
+            .collect();
+        ensure!(
+            flags.is_empty(),
+            "the request asks for names that are not allowed; allow them with {}, or all of them with --as-requested",
+            flags.join(" ")
+        );
         let names = if *asked.names() == Names::default() {
             allowed
         } else {
@@ -107,22 +100,10 @@ impl Request {
 
     /// The leaf that is asked for.
     pub fn spec(&self, validity: Validity) -> LeafSpec {
-        let Names {
-            uris,
-            dns,
-            ips,
-            emails,
-            others: _,
-        } = self.names.clone();
         LeafSpec {
-            uris,
-            dns,
-            ips,
-            emails,
             subject: self.subject.clone(),
-            purposes: self.usage.purposes(),
             key_type: self.key_type,
-            ..LeafSpec::client(validity)
+            ..LeafSpec::named(self.names.clone(), self.usage.purposes(), validity)
         }
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! A request proves only that its sender holds the key. Which names it gets is for [`super::Request`] to say.
 
-use std::net::IpAddr;
-
 use anyhow::{Context as _, Result, anyhow, bail};
 use base::pem::{self, Label, PemFault};
 use x509_parser::certification_request::X509CertificationRequest;
@@ -12,9 +10,9 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 
 use super::KeyType;
-use super::certificate::{Names, key_type_of, names_of};
+use super::certificate::{Names, PublicKeyKind, names_of};
 use super::encoding::to_pem;
-use crate::text::shell_word;
+use super::leaf::OTHER_KEY;
 
 /// A request whose signature shows that its sender holds the private key.
 #[derive(Clone, Debug)]
@@ -39,8 +37,7 @@ impl SigningRequest {
         let info = &request.certification_request_info;
         info.attributes_map().map_err(malformed)?;
         let key = &info.subject_pki;
-        let key_type = key_type_of(key)
-            .context("its key is none of P-256, Ed25519 and RSA of 2048, 3072 or 4096 bits")?;
+        let key_type = PublicKeyKind::of(key).key_type().context(OTHER_KEY)?;
         check_signature(&request)?;
         let mut names = Names::default();
         for extension in request.requested_extensions().into_iter().flatten() {
@@ -88,27 +85,6 @@ impl SigningRequest {
     }
 }
 
-/// The names as a command line writes them. The sender chooses them, and the reader may paste them.
-pub(super) fn flags(names: &Names) -> Vec<String> {
-    let Names {
-        uris,
-        dns,
-        ips,
-        emails,
-        others: _,
-    } = names;
-    let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
-    let kinds = [("uri", uris), ("dns", dns), ("ip", &ips), ("email", emails)];
-    kinds
-        .iter()
-        .flat_map(|(flag, names)| {
-            names
-                .iter()
-                .map(move |name| format!("--{flag} {}", shell_word(name)))
-        })
-        .collect()
-}
-
 fn malformed(reason: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("the signing request is malformed: {reason}")
 }
@@ -121,7 +97,7 @@ fn check_signature(request: &X509CertificationRequest<'_>) -> Result<()> {
     let oid = request.signature_algorithm.algorithm.to_id_string();
     let key = &request.certification_request_info.subject_pki;
     // Other hashes than these two are not checked for a P-256 key.
-    let other_hash = key_type_of(key) == Some(KeyType::P256)
+    let other_hash = PublicKeyKind::of(key) == PublicKeyKind::P256
         && oid.starts_with("1.2.840.10045.4.3.")
         && !["1.2.840.10045.4.3.2", "1.2.840.10045.4.3.3"].contains(&&*oid);
     if other_hash || error == X509Error::SignatureUnsupportedAlgorithm {

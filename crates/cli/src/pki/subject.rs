@@ -5,7 +5,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use x509_parser::asn1_rs::{Any, Oid};
+use x509_parser::asn1_rs::{Any, Oid, Tag, ToDer as _};
 use x509_parser::prelude::FromDer as _;
 
 use super::encoding;
@@ -17,8 +17,8 @@ pub struct Subject(Vec<u8>);
 impl Subject {
     /// The name of a certificate; none when it is empty.
     pub(super) fn from_der(name: &[u8]) -> Option<Self> {
-        const EMPTY: [u8; 2] = [encoding::SEQUENCE, 0];
-        (name != EMPTY).then(|| Self(name.to_vec()))
+        const EMPTY_SEQUENCE: [u8; 2] = [0x30, 0];
+        (name != EMPTY_SEQUENCE).then(|| Self(name.to_vec()))
     }
 
     pub(super) fn der(&self) -> &[u8] {
@@ -69,11 +69,7 @@ impl FromStr for Subject {
             if common_names > 1 {
                 bail!("a subject has one CN at most: software disagrees on which of two counts");
             }
-            let type_and_value = [
-                &encoding::element(encoding::OID, &[oid.as_bytes()]),
-                &*value,
-            ];
-            let encoded = encoding::element(encoding::SEQUENCE, &type_and_value);
+            let encoded = encoding::element(Tag::Sequence, &[oid.to_der_vec()?, value])?;
             part.push((oid, encoded));
             rest = match end {
                 End::Text => break,
@@ -86,18 +82,20 @@ impl FromStr for Subject {
         }
         parts.push(part);
         // Most significant first, the reverse of the text (RFC 4514 §2.1).
-        let parts: Vec<Vec<u8>> = parts.into_iter().rev().map(set).collect();
-        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        Ok(Self(encoding::element(encoding::SEQUENCE, &parts)))
+        let parts = parts
+            .into_iter()
+            .rev()
+            .map(set)
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self(encoding::element(Tag::Sequence, &parts)?))
     }
 }
 
 /// DER sorts the elements of a set (X.690 §11.6).
-fn set(part: Rdn) -> Vec<u8> {
-    let mut attributes: Vec<Vec<u8>> = part.into_iter().map(|(_, encoded)| encoded).collect();
+fn set(part: Rdn) -> Result<Vec<u8>> {
+    let mut attributes: Vec<_> = part.into_iter().map(|(_, encoded)| encoded).collect();
     attributes.sort();
-    let attributes: Vec<&[u8]> = attributes.iter().map(Vec::as_slice).collect();
-    encoding::element(encoding::SET, &attributes)
+    encoding::element(Tag::Set, &attributes)
 }
 
 /// What ends a value, with what follows it.
@@ -249,11 +247,11 @@ impl Attribute {
     /// The value as the string type that RFC 5280 wants.
     fn encoded(&self, name: &str, value: &str) -> Result<Vec<u8>> {
         let (tag, wanted, right) = match self.syntax {
-            Syntax::Text => (encoding::UTF8_STRING, "text", true),
-            Syntax::Ascii => (encoding::IA5_STRING, "ASCII", value.is_ascii()),
+            Syntax::Text => (Tag::Utf8String, "text", true),
+            Syntax::Ascii => (Tag::Ia5String, "ASCII", value.is_ascii()),
             Syntax::Country => {
                 let right = value.len() == 2 && value.bytes().all(|b| b.is_ascii_uppercase());
-                (encoding::PRINTABLE_STRING, "two capital letters", right)
+                (Tag::PrintableString, "two capital letters", right)
             }
         };
         let longest = self.longest;
@@ -263,7 +261,7 @@ impl Attribute {
             "{name} is longer than {longest} characters"
         );
         ensure!(right, "{name} must be {wanted}");
-        Ok(encoding::element(tag, &[value.as_bytes()]))
+        encoding::element(tag, &[value])
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use base::text::in_one_line;
 use time::OffsetDateTime;
 
-use super::operations::{self, Change};
+use super::operations::Change;
 use super::{Directory, Group, IdentityName};
 
 /// An identity that is added meanwhile is seen after this at the latest.
@@ -30,11 +30,8 @@ pub(super) fn renew(
     runtime.block_on(async {
         let mut stop = countersign::program::stop_signal()?;
         // The first round finds what is wrong with the command line; later ones outlive what passes.
-        let mut pause = report(
-            round(path, names, lifetime, readers)?,
-            !names.is_empty(),
-            out,
-        )?;
+        let first = round(path, names, lifetime, readers)?;
+        let mut pause = report(first, !names.is_empty(), out)?;
         loop {
             tokio::select! {
                 () = stop.requested() => return Ok(()),
@@ -61,14 +58,13 @@ fn round(
     lifetime: Option<Duration>,
     readers: Option<Group>,
 ) -> Result<Vec<(IdentityName, Result<Renewal>)>> {
-    let now = OffsetDateTime::now_utc();
-    let directory = Directory::open(path, now)?.read_by(readers);
+    let directory = Directory::open(path, OffsetDateTime::now_utc())?.read_by(readers);
     let names = match names {
         [] => directory.identities()?,
         names => names.to_vec(),
     };
     let renewed = names.into_iter().map(|name| {
-        let done = renew_due(&directory, &name, lifetime, now);
+        let done = renew_due(&directory, &name, lifetime);
         (name, done)
     });
     Ok(renewed.collect())
@@ -78,18 +74,17 @@ fn renew_due(
     directory: &Directory,
     name: &IdentityName,
     lifetime: Option<Duration>,
-    now: OffsetDateTime,
 ) -> Result<Renewal> {
     directory.share(name)?;
-    let change = match operations::due(directory, name)? <= now {
-        true => Some(operations::renew(directory, name, lifetime, now)?),
+    let change = match directory.due(name)? <= directory.now {
+        true => Some(directory.renew(name, lifetime)?),
         false => None,
     };
     if let Some(Change::Revoked(_)) = change {
         // It would be said again every minute.
         return Ok((None, LONGEST_PAUSE));
     }
-    let left = operations::due(directory, name)? - now;
+    let left = directory.due(name)? - directory.now;
     Ok((change, Duration::try_from(left).unwrap_or_default()))
 }
 
