@@ -53,7 +53,7 @@ pub fn main() -> ExitCode {
         Command::Policy(policy) => policy::run(policy, &mut out),
         Command::Demo(demo) => demo::run(&demo, &mut out),
         Command::New(new) => new::run(&new, &mut out),
-        Command::Doctor(doctor) => doctor::run(doctor, &mut out),
+        Command::Doctor(doctor) => doctor::run(&doctor, &mut out),
     };
     done.unwrap_or_else(
         |error| match error.root_cause().downcast_ref::<io::Error>() {

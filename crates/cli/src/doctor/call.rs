@@ -1,27 +1,24 @@
 //! What a server answers to a caller that it accepts: its health, its clock, and whether it may call a method.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, header};
 use mtls::Channel;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use tokio::time::timeout;
-use tonic::body::Body;
-use tonic::codegen::Service as _;
-use tonic::{Code, Status};
+use tonic::client::Grpc;
+use tonic::codegen::tokio_stream;
+use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
-use super::Attempt;
+use super::Doctor;
 use super::diagnosis::{Diagnosis, Whose};
-use super::openssl::Openssl;
 use crate::codes;
 
 /// Clocks that differ by less than this do no harm: certificates begin a few minutes before they are issued.
@@ -32,19 +29,16 @@ const REFUSAL: Duration = Duration::from_secs(1);
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-/// Asks the server `who` over `channel`.
+/// Asks the server `who` over `channel`. `shown` is the command that does the same handshake.
 pub(super) async fn examine(
     channel: Channel,
-    attempt: &Attempt,
+    doctor: &Doctor,
     who: &str,
-    openssl: &Openssl<'_>,
+    shown: String,
 ) -> Result<Diagnosis, Diagnosis> {
-    let mut request = tonic::Request::new(HealthCheckRequest::default());
-    request.set_timeout(attempt.patience);
-    let answer = HealthClient::new(channel.clone()).check(request).await;
-    let shown = openssl.handshake();
-    let mut health = "it does not offer a health check";
-    match answer {
+    let mut request = Request::new(HealthCheckRequest::default());
+    request.set_timeout(doctor.patience.0);
+    let health = match HealthClient::new(channel.clone()).check(request).await {
         Ok(answer) => {
             if let Some(skew) = skew(answer.metadata().as_ref()) {
                 let cause = format!("the clock of {who} is {skew} ours");
@@ -55,48 +49,45 @@ pub(super) async fn examine(
                     shown,
                 ));
             }
-            if answer.get_ref().status() != ServingStatus::Serving {
-                let cause = format!("{who} answers that it is {:?}", answer.get_ref().status());
-                return Err(Diagnosis::new(
-                    codes::NOT_SERVING,
-                    Whose::TheServers,
-                    cause,
-                    shown,
-                ));
+            let status = answer.get_ref().status();
+            if status != ServingStatus::Serving {
+                let (code, whose) = (codes::NOT_SERVING, Whose::TheServers);
+                let cause = format!("{who} answers that it is {status:?}");
+                return Err(Diagnosis::new(code, whose, cause, shown));
             }
-            health = "it is serving";
+            "it is serving"
         }
         // With a method, that method is the question.
-        Err(status) if status.code() == Code::PermissionDenied && attempt.method.is_some() => {
-            health = "we may not ask for its health";
+        Err(status) if status.code() == Code::PermissionDenied && doctor.method.is_some() => {
+            "we may not ask for its health"
         }
-        Err(status) if status.code() == Code::Unimplemented => {}
+        Err(status) if status.code() == Code::Unimplemented => "it does not offer a health check",
         Err(status) => return Err(failed(HEALTH, &status, who, shown)),
-    }
-    if let Some(method) = &attempt.method
-        && let Some(status) = refusal(channel, method.clone()).await
-    {
-        return Err(failed(method.as_str(), &status, who, shown));
-    }
-    let allowed = attempt.method.as_ref().map_or(String::new(), |method| {
-        format!(", and we may call {method}")
-    });
+    };
+    let allowed = match &doctor.method {
+        None => String::new(),
+        Some(method) => match refusal(channel, method.clone()).await {
+            None => format!(", and we may call {method}"),
+            Some(status) => return Err(failed(method.as_str(), &status, who, shown)),
+        },
+    };
     let cause = format!("{who} is who it should be, it accepts our certificate, {health}{allowed}");
     Ok(Diagnosis::new(codes::HEALTHY, Whose::Nobodys, cause, shown))
 }
 
 fn failed(method: &str, status: &Status, who: &str, shown: String) -> Diagnosis {
-    let info = status.get_details_error_info();
-    let decision = info
-        .as_ref()
-        .and_then(|info| info.metadata.get("decision_id"))
-        .map_or(String::new(), |id| format!(" (decision {id})"));
-    let whose = if status.code() == Code::PermissionDenied {
-        Whose::ThePolicys
-    } else {
-        Whose::TheServers
+    let whose = match status.code() == Code::PermissionDenied {
+        true => Whose::ThePolicys,
+        false => Whose::TheServers,
     };
-    let code = info.map_or_else(|| codes::RPC_FAILED.to_owned(), |info| info.reason);
+    let (code, decision) = match status.get_details_error_info() {
+        None => (codes::RPC_FAILED.to_owned(), String::new()),
+        Some(info) => {
+            let id = info.metadata.get("decision_id");
+            let decision = id.map(|id| format!(" (decision {id})"));
+            (info.reason, decision.unwrap_or_default())
+        }
+    };
     let cause = format!(
         "{who} accepts our certificate and answers {method} with {:?}: {}{decision}",
         status.code(),
@@ -119,35 +110,13 @@ fn skew(headers: &HeaderMap) -> Option<String> {
 }
 
 /// How the server refuses a call of `method`, if it does. The call never gets a message, so that it does nothing.
-async fn refusal(mut channel: Channel, method: PathAndQuery) -> Option<Status> {
-    let mut request = Request::new(Body::new(NoMessage));
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = method.into();
-    let headers = request.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/grpc"),
-    );
-    headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
-    let answer = match timeout(REFUSAL, channel.call(request)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(status)) => return Some(status),
-        Err(_it_waits) => return None,
-    };
-    Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok)
-}
-
-/// A request that has begun and does not go on.
-struct NoMessage;
-
-impl http_body::Body for NoMessage {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
-        Poll::Pending
+async fn refusal(channel: Channel, method: PathAndQuery) -> Option<Status> {
+    let no_message = Request::new(tokio_stream::pending());
+    let codec = ProstCodec::<(), ()>::default();
+    let mut client = Grpc::new(channel);
+    let call = client.streaming(no_message, method, codec);
+    match timeout(REFUSAL, call).await {
+        Ok(answer) => answer.err(),
+        Err(_it_waits) => None,
     }
 }

@@ -6,15 +6,14 @@ use std::time::SystemTime;
 
 use identity::{Peer, Role};
 use mtls::{
-    ChannelOptions, ExpiredCrls, HandshakeError, InvalidCredentials, PemFile, Present, Refusal,
-    Reload, Snapshot, Source, Trust,
+    ChannelOptions, ExpiredCrls, HandshakeError, PemFile, Present, Refusal, Reload, ServerIdentity,
+    Snapshot, Source, Trust,
 };
 use pki_types::CertificateDer;
-use time::OffsetDateTime;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::Attempt;
+use super::Doctor;
 use super::call;
 use super::diagnosis::{Diagnosis, Whose};
 use super::openssl::Openssl;
@@ -26,69 +25,62 @@ use crate::pki::certificate::Certificate;
 const CERTIFICATE_EXPIRED: u8 = 45;
 const UNKNOWN_CA: u8 = 48;
 
-/// Finds out why `attempt` does not work, or that it does. Call it within a tokio runtime.
-pub(super) async fn examine(attempt: &Attempt) -> Diagnosis {
+/// Finds out why the connection that `doctor` describes does not work, or that it does. Call it within a tokio runtime.
+pub(super) async fn examine(doctor: &Doctor) -> Diagnosis {
     let examination = Examination {
-        attempt,
-        openssl: Openssl::new(&attempt.target, &attempt.tls_dir),
+        doctor,
+        expected: doctor.expected(),
+        openssl: Openssl::new(&doctor.target, &doctor.tls_dir),
     };
-    examination
-        .run()
-        .await
-        .unwrap_or_else(|diagnosis| diagnosis)
+    let found = examination.run().await;
+    found.unwrap_or_else(|diagnosis| diagnosis)
 }
 
 struct Examination<'a> {
-    attempt: &'a Attempt,
-    openssl: Openssl<'a>,
+    doctor: &'a Doctor,
+    /// The identity that the server must have.
+    expected: ServerIdentity,
+    openssl: Openssl,
 }
 
 impl Examination<'_> {
     async fn run(&self) -> Result<Diagnosis, Diagnosis> {
-        let source = Source::directory(&self.attempt.tls_dir);
+        let source = Source::directory(&self.doctor.tls_dir);
         let trust = Trust::open(Role::Client, source, Reload::default())
-            .map_err(|invalid| self.unusable(&invalid))?;
+            // Our own files cannot be used, so nothing can be tried.
+            .map_err(|invalid| self.own_files(invalid.code(), invalid.to_string()))?;
         self.not_revoked()?;
         let snapshot = trust.current();
         let address = self.reach().await?;
         let server = self.shake_hands(address, &snapshot).await?;
         let options = ChannelOptions {
-            connect_timeout: self.attempt.patience,
+            connect_timeout: self.doctor.patience.0,
             ..ChannelOptions::default()
         };
-        let (target, expected) = (self.attempt.target.clone(), self.attempt.expected.clone());
-        let channel = mtls::connect(target, expected, trust, options);
+        let target = self.doctor.target.clone();
+        let channel = mtls::connect(target, self.expected.clone(), trust, options);
         let who = format!("{server} at {address}");
-        call::examine(channel, self.attempt, &who, &self.openssl).await
+        call::examine(channel, self.doctor, &who, self.openssl.handshake()).await
     }
 
-    /// Our own files cannot be used, so nothing can be tried.
-    fn unusable(&self, invalid: &InvalidCredentials) -> Diagnosis {
-        let code = invalid.code();
-        let shown = self.openssl.own_files(code);
-        Diagnosis::new(code, Whose::Ours, invalid.to_string(), shown)
+    fn own_files(&self, code: &'static str, cause: String) -> Diagnosis {
+        Diagnosis::new(code, Whose::Ours, cause, self.openssl.own_files(code))
     }
 
     /// Our own list does not name our own certificate: every peer that has the list refuses us.
     fn not_revoked(&self) -> Result<(), Diagnosis> {
-        let file = |name| PemFile::read(&self.attempt.tls_dir.join(name));
-        let lists = PemFile::read_lists(&self.attempt.tls_dir.join("crl.pem"));
-        let (Ok(chain), Ok(roots), Ok(lists)) = (file("tls.crt"), file("ca.crt"), lists) else {
+        let dir = &self.doctor.tls_dir;
+        let (Ok(chain), Ok(roots), Ok(lists)) = (
+            PemFile::read(&dir.join("tls.crt")),
+            PemFile::read(&dir.join("ca.crt")),
+            PemFile::read_lists(&dir.join("crl.pem")),
+        ) else {
             return Ok(());
         };
-        let judged = verification(
-            &chain,
-            Role::Client,
-            None,
-            SystemTime::now(),
-            &[roots],
-            &[lists],
-            ExpiredCrls::Honour,
-        );
-        match judged {
+        let (now, expired) = (SystemTime::now(), ExpiredCrls::Honour);
+        match verification(&chain, Role::Client, None, now, &[roots], &[lists], expired) {
             Ok(Verification::Refused { code, reason }) if code == "CERTIFICATE_REVOKED" => {
-                let shown = self.openssl.own_files(code);
-                Err(Diagnosis::new(code, Whose::Ours, reason, shown))
+                Err(self.own_files(code, reason))
             }
             Ok(Verification::Refused { .. } | Verification::Accepted(_)) | Err(_) => Ok(()),
         }
@@ -96,15 +88,13 @@ impl Examination<'_> {
 
     /// The first address of the name that takes a connection.
     async fn reach(&self) -> Result<SocketAddr, Diagnosis> {
-        let target = &self.attempt.target;
+        let (target, patience) = (&self.doctor.target, self.doctor.patience.0);
         let unreachable = |code, cause: String| {
             Diagnosis::new(code, Whose::Between, cause, self.openssl.server_chain())
         };
         let name = target.server_name();
-        let resolved = timeout(
-            self.attempt.patience,
-            lookup_host((name.to_str().into_owned(), target.port())),
-        );
+        let lookup = lookup_host((name.to_str().into_owned(), target.port()));
+        let resolved = timeout(patience, lookup);
         let addresses: Vec<_> = match resolved.await {
             Ok(Ok(addresses)) => addresses.collect(),
             Ok(Err(error)) => {
@@ -118,7 +108,7 @@ impl Examination<'_> {
             format!("the name of {target} has no address"),
         );
         for address in addresses {
-            let attempt = timeout(self.attempt.patience, TcpStream::connect(address)).await;
+            let attempt = timeout(patience, TcpStream::connect(address)).await;
             let cause = |why: &str| format!("cannot reach {target} at {address}: {why}");
             last = match attempt {
                 Ok(Ok(_connected)) => return Ok(address),
@@ -134,55 +124,39 @@ impl Examination<'_> {
         address: SocketAddr,
         snapshot: &Snapshot,
     ) -> Result<String, Diagnosis> {
-        let Attempt {
-            target,
-            expected,
-            patience,
-            ..
-        } = self.attempt;
-        let present = Present::Certificate;
-        let done = mtls::probe(
-            address,
-            target,
-            expected.clone(),
-            snapshot,
-            present,
-            *patience,
-        );
-        let error = match done.await {
+        let (target, patience) = (&self.doctor.target, self.doctor.patience.0);
+        let (expected, present) = (self.expected.clone(), Present::Certificate);
+        let done = mtls::probe(address, target, expected, snapshot, present, patience).await;
+        let error = match done {
             Ok(server) => return Ok(server.to_string()),
             Err(error) => error,
         };
-        let chain = mtls::presented_chain(address, target, *patience).await;
-        if let HandshakeError::Refused(refusal) = &error {
-            return Err(self.refused(address, refusal, &chain, snapshot));
-        }
-        if let HandshakeError::RefusedByPeer(alert) = &error {
-            return Err(self.refused_by_peer(address, u8::from(*alert), &error, &chain, snapshot));
-        }
-        let cause = format!("{target} at {address}: {error}");
-        let shown = self.openssl.handshake();
-        Err(Diagnosis::new(
-            error.code(),
-            Whose::TheServers,
-            cause,
-            shown,
-        ))
+        let chain = mtls::presented_chain(address, target, patience).await;
+        let at = format!("{target} at {address}");
+        Err(match &error {
+            HandshakeError::Refused(refusal) => self.refused(&at, refusal, &chain, snapshot),
+            HandshakeError::RefusedByPeer(alert) => {
+                let at = format!("{at}: {error}");
+                self.refused_by_peer(&at, u8::from(*alert), error.code(), &chain, snapshot)
+            }
+            _ => {
+                let cause = format!("{at}: {error}");
+                let shown = self.openssl.handshake();
+                Diagnosis::new(error.code(), Whose::TheServers, cause, shown)
+            }
+        })
     }
 
     /// We do not accept the certificate of the server.
     fn refused(
         &self,
-        address: SocketAddr,
+        at: &str,
         refusal: &Refusal,
         chain: &[CertificateDer<'_>],
         snapshot: &Snapshot,
     ) -> Diagnosis {
-        let Attempt {
-            target, expected, ..
-        } = self.attempt;
         let found = |code, cause: String, shown| {
-            let cause = format!("we refuse the certificate of {target} at {address}: {cause}");
+            let cause = format!("we refuse the certificate of {at}: {cause}");
             Diagnosis::new(code, Whose::TheServers, cause, shown)
         };
         if let Some(position) = out_of_order(chain) {
@@ -200,81 +174,75 @@ impl Examination<'_> {
             };
             return found(refusal.code(), refusal.to_string(), shown);
         }
-        let whole = joined(chain, snapshot.chain());
-        let authorities = snapshot.authorities();
-        let judged = authorities.judge_server(expected, &whole, SystemTime::now());
+        let (whole, now) = (joined(chain, snapshot.chain()), SystemTime::now());
+        let judged = { snapshot.authorities() }.judge_server(&self.expected, &whole, now);
         let issuer = issuer(chain);
-        let shown = self.openssl.server_chain();
-        if judged.is_ok() {
-            let cause = format!("it does not send the certificate of its issuer {issuer}");
-            return found(codes::INTERMEDIATE_MISSING, cause, shown);
-        }
-        let roots = self.attempt.tls_dir.join("ca.crt");
-        let cause = format!(
-            "its issuer {issuer} does not lead to a root in {}",
-            roots.display()
-        );
-        found(refusal.code(), cause, shown)
+        let (code, cause) = match judged {
+            Ok(_) => (
+                codes::INTERMEDIATE_MISSING,
+                format!("it does not send the certificate of its issuer {issuer}"),
+            ),
+            Err(_) => {
+                let roots = self.doctor.tls_dir.join("ca.crt");
+                let roots = roots.display();
+                let cause = format!("its issuer {issuer} does not lead to a root in {roots}");
+                (refusal.code(), cause)
+            }
+        };
+        found(code, cause, self.openssl.server_chain())
     }
 
-    /// The server does not accept our certificate. What our own rules find wrong with it is the likely reason.
+    /// The server does not accept our certificate, by this `alert`. What our own rules find wrong with it is the likely
+    /// reason.
     fn refused_by_peer(
         &self,
-        address: SocketAddr,
+        at: &str,
         alert: u8,
-        error: &HandshakeError,
+        code: &'static str,
         server_chain: &[CertificateDer<'_>],
         snapshot: &Snapshot,
     ) -> Diagnosis {
-        let target = &self.attempt.target;
-        let at = format!("{target} at {address}: {error}");
-        let ours = |code, cause: String, shown| Diagnosis::new(code, Whose::Ours, cause, shown);
+        let found = |code, whose, cause: String, shown| {
+            Diagnosis::new(code, whose, format!("{at}; {cause}"), shown)
+        };
+        let issuer = issuer(snapshot.chain());
         match snapshot.own() {
             Err(Refusal::UnknownIssuer) => {
-                let whole = joined(snapshot.chain(), server_chain);
-                let authorities = snapshot.authorities();
-                let judged = authorities.judge(Role::Client, &whole, SystemTime::now());
-                if judged.is_ok() {
-                    let cause = format!(
-                        "{at}; we do not send the certificate of our issuer {}",
-                        issuer(snapshot.chain())
-                    );
-                    return ours(codes::INTERMEDIATE_MISSING, cause, self.openssl.own_order());
-                }
-                let issuer = issuer(snapshot.chain());
-                let cause =
-                    format!("{at}; ours is from {issuer}, which is not under our own roots either");
-                ours(error.code(), cause, self.openssl.own_chain())
+                let (whole, now) = (joined(snapshot.chain(), server_chain), SystemTime::now());
+                let judged = { snapshot.authorities() }.judge(Role::Client, &whole, now);
+                let (code, cause, shown) = match judged {
+                    Ok(_) => (
+                        codes::INTERMEDIATE_MISSING,
+                        format!("we do not send the certificate of our issuer {issuer}"),
+                        self.openssl.own_order(),
+                    ),
+                    Err(_) => (
+                        code,
+                        format!("ours is from {issuer}, which is not under our own roots either"),
+                        self.openssl.own_chain(),
+                    ),
+                };
+                found(code, Whose::Ours, cause, shown)
             }
-            Err(refusal) => ours(
-                refusal.code(),
-                format!("{at}; by our own rules too: {refusal}"),
-                self.openssl.own_certificate(),
-            ),
-            Ok(own) if alert == CERTIFICATE_EXPIRED => Diagnosis::new(
-                codes::CLOCK_SKEW,
-                Whose::Between,
-                format!(
-                    "{at}; by our clock it is {} now, and {}",
-                    now(),
-                    described(own)
-                ),
-                self.openssl.own_certificate(),
-            ),
-            Ok(own) if alert == UNKNOWN_CA => ours(
-                error.code(),
-                format!(
-                    "{at}; {}, from {}",
-                    described(own),
-                    issuer(snapshot.chain())
-                ),
-                self.openssl.handshake(),
-            ),
-            Ok(own) => ours(
-                error.code(),
-                format!("{at}; {}", described(own)),
-                self.openssl.handshake(),
-            ),
+            Err(refusal) => {
+                let cause = format!("by our own rules too: {refusal}");
+                let shown = self.openssl.own_certificate();
+                found(refusal.code(), Whose::Ours, cause, shown)
+            }
+            Ok(own) if alert == CERTIFICATE_EXPIRED => {
+                let now = timestamp(SystemTime::now());
+                let cause = format!("by our clock it is {now} now, and {}", described(own));
+                let shown = self.openssl.own_certificate();
+                found(codes::CLOCK_SKEW, Whose::Between, cause, shown)
+            }
+            Ok(own) => {
+                let from = match alert {
+                    UNKNOWN_CA => format!(", from {issuer}"),
+                    _ => String::new(),
+                };
+                let cause = format!("{}{from}", described(own));
+                found(code, Whose::Ours, cause, self.openssl.handshake())
+            }
         }
     }
 }
@@ -286,10 +254,6 @@ fn described(own: &Peer) -> String {
         timestamp(own.not_before()),
         timestamp(own.not_after())
     )
-}
-
-fn now() -> String {
-    timestamp(OffsetDateTime::now_utc())
 }
 
 /// A chain with what else is at hand.

@@ -66,43 +66,10 @@ pub(crate) struct Doctor {
     output: OutputFormat,
 }
 
-/// A connection to a server, as it is to be tried.
-#[derive(Clone, Debug)]
-pub(crate) struct Attempt {
-    /// Where the server is.
-    target: Target,
-    /// The identity that it must have.
-    expected: ServerIdentity,
-    /// Where our credentials are.
-    tls_dir: PathBuf,
-    /// A method that we want to call, if one is of interest.
-    method: Option<http::uri::PathAndQuery>,
-    /// How long each step may take.
-    patience: std::time::Duration,
-}
-
 /// Examines, and writes down what was found.
-pub(crate) fn run(doctor: Doctor, out: &mut dyn Write) -> Result<ExitCode> {
-    let Doctor {
-        target,
-        tls_dir,
-        server_id,
-        server_name,
-        method,
-        patience,
-        output,
-    } = doctor;
-    let expected = ServerIdentity::of(server_name, server_id)
-        .unwrap_or_else(|| ServerIdentity::Name(target.server_name()));
-    let attempt = Attempt {
-        target,
-        expected,
-        tls_dir,
-        method,
-        patience: patience.0,
-    };
-    let diagnosis = tokio::runtime::Runtime::new()?.block_on(examine(&attempt));
-    match output {
+pub(crate) fn run(doctor: &Doctor, out: &mut dyn Write) -> Result<ExitCode> {
+    let diagnosis = tokio::runtime::Runtime::new()?.block_on(examine(doctor));
+    match doctor.output {
         OutputFormat::Text => diagnosis.write(out)?,
         OutputFormat::Json => write_json(&diagnosis, out)?,
     }
@@ -111,6 +78,14 @@ pub(crate) fn run(doctor: Doctor, out: &mut dyn Write) -> Result<ExitCode> {
     } else {
         countersign::program::exit::FAILED.into()
     })
+}
+
+impl Doctor {
+    /// The identity that the server must have.
+    fn expected(&self) -> ServerIdentity {
+        ServerIdentity::of(self.server_name.clone(), self.server_id.clone())
+            .unwrap_or_else(|| ServerIdentity::Name(self.target.server_name()))
+    }
 }
 
 fn target(text: &str) -> Result<Target, InvalidTarget> {
@@ -128,12 +103,9 @@ fn server_name(text: &str) -> Result<ServerName<'static>, &'static str> {
 
 fn method(text: &str) -> Result<http::uri::PathAndQuery, &'static str> {
     const WANTED: &str = "no method; use /PACKAGE.SERVICE/METHOD";
-    let path: http::uri::PathAndQuery = text.parse().map_err(|_e| WANTED)?;
-    let mut parts = text.split('/');
-    let three = (parts.next(), parts.next(), parts.next(), parts.next());
-    match three {
-        (Some(""), Some(service), Some(name), None) if !service.is_empty() && !name.is_empty() => {
-            Ok(path)
+    match text.split('/').collect::<Vec<_>>()[..] {
+        ["", service, name] if !service.is_empty() && !name.is_empty() => {
+            text.parse().map_err(|_invalid| WANTED)
         }
         _ => Err(WANTED),
     }

@@ -60,29 +60,62 @@ impl Case {
 /// The answers of a command, as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Results<T> {
-    pub(super) results: Vec<T>,
+    results: Vec<T>,
+}
+
+impl<T> Results<T> {
+    pub(super) fn of(results: impl IntoIterator<Item = T>) -> Self {
+        let results = results.into_iter().collect();
+        Self { results }
+    }
+}
+
+/// What a policy says of one RPC, as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer<'a> {
+    pub(super) decision: &'static str,
+    /// The rule that decided, or `""` when none did.
+    pub(super) matched_rule: &'a str,
+    /// The name of the caller that the rule matched; without such a rule its first name, or `""`.
+    principal: &'a str,
+}
+
+impl Answer<'_> {
+    /// Without asking a policy.
+    pub(super) fn of_nobody(decision: &'static str) -> Self {
+        Self {
+            decision,
+            matched_rule: "",
+            principal: "",
+        }
+    }
+}
+
+impl<'a> From<Decision<'a>> for Answer<'a> {
+    fn from(decision: Decision<'a>) -> Self {
+        Self {
+            decision: decision.verdict().as_str(),
+            matched_rule: decision.rule().unwrap_or_default(),
+            principal: decision.principal,
+        }
+    }
 }
 
 /// What became of one RPC, as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct CaseResult<'a> {
     pub(super) name: &'a str,
-    pub(super) decision: &'static str,
-    /// The rule that decided, or `""` when none did.
-    pub(super) matched_rule: &'a str,
-    /// The name of the caller that the rule matched; without such a rule its first name, or `""`.
-    pub(super) principal: &'a str,
+    #[serde(flatten)]
+    answer: Answer<'a>,
     /// Whether it is as expected; true when nothing is.
-    pub(super) ok: bool,
+    ok: bool,
 }
 
 impl<'a> CaseResult<'a> {
     pub(super) fn new(name: &'a str, decision: Decision<'a>, ok: bool) -> Self {
         Self {
             name,
-            decision: decision.verdict().as_str(),
-            matched_rule: decision.rule().unwrap_or_default(),
-            principal: decision.principal,
+            answer: decision.into(),
             ok,
         }
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use authz::{Caller, Cause, Decision, Explanation, Outcome, Policy};
+use authz::{Caller, Cause, Decision, Explanation, Loggers, Outcome, RuleOutcome};
 use clap::Args;
 use identity::{Claims, Role};
 use serde::Serialize;
@@ -15,9 +15,12 @@ use super::peer::Peer;
 use crate::text::{Printable, write_json};
 use crate::{OutputFormat, cert};
 
-/// The caller and the RPC.
+/// Explains how a policy decides one RPC: which rule matched which name of the caller, and why the others did not.
 #[derive(Debug, Args)]
-pub(super) struct Question {
+pub(super) struct Explain {
+    /// The policy.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
     /// The certificate of the caller, PEM or DER.
     #[arg(long, value_name = "FILE", required_unless_present = "peer")]
     cert: Option<PathBuf>,
@@ -31,22 +34,47 @@ pub(super) struct Question {
     /// Metadata of the call; may be repeated, also with one key.
     #[arg(long, value_name = "KEY=VALUE")]
     metadata: Vec<NameValue>,
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t)]
+    output: OutputFormat,
 }
 
-impl Question {
+impl Explain {
+    pub(super) fn run(&self, loggers: &Loggers, out: &mut dyn Write) -> Result<bool> {
+        let policy = input::policy(&self.policy, loggers)?;
+        let (caller, headers) = (self.caller()?, input::metadata(&self.metadata)?);
+        let Explanation {
+            decision,
+            identity,
+            rules,
+        } = policy.explain(&caller, &self.method, &headers);
+        let explained = Explained {
+            result: CaseResult::new(&self.method, decision, true),
+            identity: KnownBy {
+                kind: identity.kind(),
+                names: identity.names().collect(),
+                ignored: ignored(&caller),
+            },
+            rules: rules.iter().map(Rule::of).collect(),
+        };
+        match self.output {
+            OutputFormat::Json => write_json(&Results::of([explained]), out)?,
+            OutputFormat::Text => explained.write(decision, out)?,
+        }
+        Ok(true)
+    }
+
     fn caller(&self) -> Result<Caller> {
         match (&self.cert, &self.peer) {
             (Some(cert), _) => {
-                let claims =
-                    Claims::read(Role::Client, &cert::chain(cert)?).map_err(|refusal| {
-                        let (file, code) = (cert.display(), refusal.code());
-                        anyhow!("{file} is not accepted from a caller: {code}: {refusal}")
-                    })?;
+                let claims = Claims::read(Role::Client, &cert::chain(cert)?);
+                let claims = claims.map_err(|refusal| {
+                    let (file, code) = (cert.display(), refusal.code());
+                    anyhow!("{file} is not accepted from a caller: {code}: {refusal}")
+                })?;
                 Ok(Caller::claimed(&claims))
             }
-            (None, Some(json)) => {
-                input::json::<Peer>("--peer", json.as_bytes()).map(|Peer(caller)| caller)
-            }
+            (None, Some(json)) => Ok(input::json::<Peer>("--peer", json.as_bytes())?.0),
             (None, None) => bail!("give --cert or --peer"),
         }
     }
@@ -78,56 +106,15 @@ struct Rule<'a> {
     why: String,
 }
 
-pub(super) fn write(
-    policy: &Policy,
-    question: &Question,
-    output: OutputFormat,
-    out: &mut dyn Write,
-) -> Result<()> {
-    let (caller, headers) = (question.caller()?, input::metadata(&question.metadata)?);
-    let explanation = policy.explain(&caller, &question.method, &headers);
-    let decision = explanation.decision;
-    let explained = explain(explanation, &caller, &question.method);
-    match output {
-        OutputFormat::Json => {
-            let results = vec![explained];
-            write_json(&Results { results }, out)?;
-        }
-        OutputFormat::Text => write_text(&explained, decision, out)?,
-    }
-    Ok(())
-}
-
-fn explain<'a>(explanation: Explanation<'a>, caller: &'a Caller, method: &'a str) -> Explained<'a> {
-    let Explanation {
-        decision,
-        identity,
-        rules,
-    } = explanation;
-    let rules = rules
-        .iter()
-        .map(|rule| Rule {
+impl<'a> Rule<'a> {
+    fn of(rule: &RuleOutcome<'a>) -> Self {
+        Self {
             list: rule.list.to_string(),
             name: rule.name,
             line: rule.line,
-            matches: match rule.outcome {
-                Outcome::Matches { .. } => true,
-                Outcome::OtherPath
-                | Outcome::OtherPrincipal
-                | Outcome::NoHeader { .. }
-                | Outcome::OtherHeader { .. } => false,
-            },
+            matches: matches!(rule.outcome, Outcome::Matches { .. }),
             why: rule.outcome.to_string(),
-        })
-        .collect();
-    Explained {
-        result: CaseResult::new(method, decision, true),
-        identity: KnownBy {
-            kind: identity.kind(),
-            names: identity.names().collect(),
-            ignored: ignored(caller),
-        },
-        rules,
+        }
     }
 }
 
@@ -149,48 +136,30 @@ fn ignored(caller: &Caller) -> Vec<&str> {
     }
 }
 
-fn write_text(
-    explained: &Explained<'_>,
-    decision: Decision<'_>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let Explained {
-        result,
-        identity,
-        rules,
-    } = explained;
-    writeln!(
-        out,
-        "{} {}: {}",
-        result.decision,
-        Printable(result.name),
-        because(decision)
-    )?;
-    let names = quoted(&identity.names);
-    writeln!(out, "  known by   {}{names}", identity.kind)?;
-    if !identity.ignored.is_empty() {
-        writeln!(
-            out,
-            "  not by    {}: only names of the first kind count (URI, then DNS, then subject; gRFC A41)",
-            quoted(&identity.ignored)
-        )?;
+impl Explained<'_> {
+    fn write(&self, decision: Decision<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let KnownBy {
+            kind,
+            names,
+            ignored,
+        } = &self.identity;
+        let (verdict, method) = (decision.verdict().as_str(), Printable(self.result.name));
+        writeln!(out, "{verdict} {method}: {}", because(decision))?;
+        writeln!(out, "  known by   {kind}{}", quoted(names))?;
+        if !ignored.is_empty() {
+            writeln!(
+                out,
+                "  not by    {}: only names of the first kind count (URI, then DNS, then subject; gRFC A41)",
+                quoted(ignored)
+            )?;
+        }
+        for rule in &self.rules {
+            let (list, line) = (&rule.list, rule.line);
+            let (name, why) = (Printable(rule.name), Printable(&rule.why));
+            writeln!(out, "  line {line:<5} {list:5} rule \"{name}\" {why}")?;
+        }
+        Ok(())
     }
-    for rule in rules {
-        let Rule {
-            list,
-            name,
-            line,
-            matches: _,
-            why,
-        } = rule;
-        writeln!(
-            out,
-            "  line {line:<5} {list:5} rule \"{}\" {}",
-            Printable(name),
-            Printable(why)
-        )?;
-    }
-    Ok(())
 }
 
 fn quoted(names: &[&str]) -> String {

@@ -1,86 +1,128 @@
 //! `policy matrix` and `policy diff`: every caller by every RPC.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use authz::{Decision, Policy};
+use authz::{Loggers, Policy};
+use clap::Args;
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::Scope;
-use super::case::Results;
-use super::identities::{Acceptance, NamedCaller};
-use super::input::{self, ApiChoice};
+use super::case::{Answer, Results};
+use super::identities::{Acceptance, IdentitySource, NamedCaller};
+use super::input::{self, ApiChoice, NameValue};
 use crate::OutputFormat;
 use crate::text::{Printable, write_json};
+
+/// Shows which caller may call which RPC.
+///
+/// The callers are those named by --certs, --cert or --peers; without any of these, the holders of the certificates in
+/// certs/, and each principal of the policy as written, patterns included.
+#[derive(Debug, Args)]
+pub(super) struct Matrix {
+    /// The policy [default: policy.json, or else that of this repository].
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// Shows the callers and RPCs for which two policies decide differently.
+///
+/// Exits with 1 when there is a difference, as diff(1) does. The callers are those named by --certs, --cert or --peers;
+/// without any of these, the holders of the certificates in certs/, and each principal of either policy as written,
+/// patterns included.
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// The policy before.
+    old: PathBuf,
+    /// The policy after.
+    new: PathBuf,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// The callers and RPCs of a table.
+#[derive(Debug, Args)]
+struct Scope {
+    #[command(flatten)]
+    identities: IdentitySource,
+    /// The API: a .proto FILE or a directory of them, to which health and reflection are added; a descriptor set FILE;
+    /// "builtin" for the services of the repository that this tool was built in; or "none" for the paths that the
+    /// policy names [default: the directory proto of this package; or else builtin, if there is one; or else none]
+    #[arg(long, value_name = "FILE|DIR|builtin|none")]
+    api: Option<ApiChoice>,
+    /// Metadata of the calls; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    metadata: Vec<NameValue>,
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t)]
+    output: OutputFormat,
+}
+
+impl Matrix {
+    pub(super) fn run(&self, loggers: &Loggers, out: &mut dyn Write) -> Result<bool> {
+        let policy = self.policy.clone().unwrap_or_else(input::policy_here);
+        let policy = input::policy(&policy, loggers)?;
+        let asked = Asked::new(&self.scope, &[&policy])?;
+        match self.scope.output {
+            OutputFormat::Json => write_json(&Results::of(asked.cells(&policy)), out)?,
+            OutputFormat::Text => {
+                asked.write_table(&policy, out)?;
+                asked.write_notes(&[&policy], out)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Diff {
+    /// Whether the policies decide the same.
+    pub(super) fn run(&self, loggers: &Loggers, out: &mut dyn Write) -> Result<bool> {
+        let (old, new) = (
+            input::policy(&self.old, loggers)?,
+            input::policy(&self.new, loggers)?,
+        );
+        let asked = Asked::new(&self.scope, &[&old, &new])?;
+        let cells = asked.cells(&old).zip(asked.cells(&new));
+        let pairs = asked.identities.len() * asked.methods.len();
+        let flips: Vec<Flip<'_>> = cells
+            .filter(|(before, after)| before.answer.decision != after.answer.decision)
+            .map(|(before, after)| Flip {
+                identity: before.identity,
+                method: before.method,
+                old: before.answer.decision,
+                new: after.answer.decision,
+                old_rule: before.answer.matched_rule,
+                new_rule: after.answer.matched_rule,
+            })
+            .collect();
+        let same = flips.is_empty();
+        match self.scope.output {
+            OutputFormat::Json => write_json(&Results::of(flips), out)?,
+            OutputFormat::Text => {
+                flips.iter().try_for_each(|flip| flip.write(out))?;
+                let differ = flips.len();
+                writeln!(out, "{differ} of {pairs} pairs of caller and RPC differ")?;
+                asked.write_notes(&[&old, &new], out)?;
+            }
+        }
+        Ok(same)
+    }
+}
 
 /// One caller and one RPC.
 #[derive(Serialize)]
 struct Cell<'a> {
     identity: &'a str,
     method: &'a str,
-    /// `allow`, `deny`, or `refused` for a certificate that the server does not accept.
-    decision: &'static str,
-    matched_rule: &'a str,
-    principal: &'a str,
+    /// Its decision may also be `refused`, for a certificate that the server does not accept.
+    #[serde(flatten)]
+    answer: Answer<'a>,
     /// Why the certificate is refused, or `""`.
     refusal: &'static str,
-}
-
-/// Writes which caller may call which RPC.
-pub(super) fn write(policy: &Policy, scope: &Scope, out: &mut dyn Write) -> Result<()> {
-    let Asked {
-        identities,
-        methods,
-        headers,
-    } = Asked::new(scope, &[policy])?;
-    let cell = |identity, method| Cell::new(policy, identity, method, &headers);
-    match scope.output {
-        OutputFormat::Json => {
-            let results = identities
-                .iter()
-                .flat_map(|identity| methods.iter().map(move |method| cell(identity, method)))
-                .collect();
-            write_json(&Results { results }, out)?;
-        }
-        OutputFormat::Text => {
-            write_table(&identities, &methods, cell, out)?;
-            write_notes(&[policy], &identities, scope, out)?;
-        }
-    }
-    Ok(())
-}
-
-/// A line for each RPC, a column for each caller.
-fn write_table<'a>(
-    identities: &'a [NamedCaller],
-    methods: &'a [String],
-    cell: impl Fn(&'a NamedCaller, &'a str) -> Cell<'a>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let first = methods.iter().map(|method| method.chars().count()).max();
-    let first = first.unwrap_or_default();
-    let widths: Vec<usize> = identities.iter().map(column_width).collect();
-    let mut line = |head: &str, cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = format!("{:first$}", Printable(head));
-        for (cell, width) in cells.zip(&widths) {
-            text.push_str(&format!("  {:width$}", Printable(cell)));
-        }
-        writeln!(out, "{}", text.trim_end())
-    };
-    line("", &mut identities.iter().map(|identity| &*identity.name))?;
-    for method in methods {
-        let decisions = identities
-            .iter()
-            .map(|identity| cell(identity, method).decision);
-        line(method, &mut { decisions })?;
-    }
-    Ok(())
-}
-
-fn column_width(identity: &NamedCaller) -> usize {
-    let name = Printable(&identity.name).to_string();
-    name.chars().count().max("refused".len())
 }
 
 /// One caller and one RPC that two policies decide otherwise.
@@ -94,79 +136,26 @@ struct Flip<'a> {
     new_rule: &'a str,
 }
 
-/// Writes what two policies decide otherwise. Whether there is no such thing.
-pub(super) fn write_difference(
-    old: &Policy,
-    new: &Policy,
-    scope: &Scope,
-    out: &mut dyn Write,
-) -> Result<bool> {
-    let Asked {
-        identities,
-        methods,
-        headers,
-    } = Asked::new(scope, &[old, new])?;
-    let mut flips = Vec::new();
-    for identity in &identities {
-        for method in &methods {
-            let before = Cell::new(old, identity, method, &headers);
-            let after = Cell::new(new, identity, method, &headers);
-            if before.decision != after.decision {
-                flips.push(Flip {
-                    identity: &identity.name,
-                    method,
-                    old: before.decision,
-                    new: after.decision,
-                    old_rule: before.matched_rule,
-                    new_rule: after.matched_rule,
-                });
-            }
-        }
-    }
-    let same = flips.is_empty();
-    match scope.output {
-        OutputFormat::Json => write_json(&Results { results: flips }, out)?,
-        OutputFormat::Text => {
-            for flip in &flips {
-                let Flip {
-                    identity,
-                    method,
-                    old,
-                    new,
-                    old_rule,
-                    new_rule,
-                } = flip;
-                writeln!(
-                    out,
-                    "{} {}: {old} ({}) -> {new} ({})",
-                    Printable(identity),
-                    Printable(method),
-                    rule_text(old_rule),
-                    rule_text(new_rule)
-                )?;
-            }
-            let pairs = identities.len() * methods.len();
-            writeln!(
-                out,
-                "{} of {pairs} pairs of caller and RPC differ",
-                flips.len()
-            )?;
-            write_notes(&[old, new], &identities, scope, out)?;
-        }
-    }
-    Ok(same)
-}
-
-fn rule_text(rule: &str) -> String {
-    match rule {
-        "" => "no rule".to_owned(),
-        rule => format!("\"{}\"", Printable(rule)),
+impl Flip<'_> {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let rule = |rule| match rule {
+            "" => "no rule".to_owned(),
+            rule => format!("\"{}\"", Printable(rule)),
+        };
+        let (identity, method) = (Printable(self.identity), Printable(self.method));
+        let (old, old_rule) = (self.old, rule(self.old_rule));
+        let (new, new_rule) = (self.new, rule(self.new_rule));
+        writeln!(
+            out,
+            "{identity} {method}: {old} ({old_rule}) -> {new} ({new_rule})"
+        )
     }
 }
 
-/// What a policy is asked.
+/// What policies are asked.
 struct Asked {
     identities: Vec<NamedCaller>,
+    api: ApiChoice,
     methods: Vec<String>,
     headers: HeaderMap,
 }
@@ -184,78 +173,92 @@ impl Asked {
         );
         Ok(Self {
             identities: scope.identities.identities(policies)?,
+            api,
             methods,
             headers: input::metadata(&scope.metadata)?,
         })
+    }
+
+    /// Each caller with each RPC.
+    fn cells<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = Cell<'a>> {
+        self.identities.iter().flat_map(move |identity| {
+            let methods = self.methods.iter();
+            methods.map(move |method| self.cell(policy, identity, method))
+        })
+    }
+
+    fn cell<'a>(
+        &'a self,
+        policy: &'a Policy,
+        identity: &'a NamedCaller,
+        method: &'a str,
+    ) -> Cell<'a> {
+        let (answer, refusal) = match &identity.acceptance {
+            Acceptance::Refused(code) => (Answer::of_nobody("refused"), *code),
+            Acceptance::Accepted(caller) => {
+                let decision = policy.decide(caller, method, &self.headers);
+                (Answer::from(decision), "")
+            }
+        };
+        Cell {
+            identity: &identity.name,
+            method,
+            answer,
+            refusal,
+        }
+    }
+
+    /// A line for each RPC, a column for each caller.
+    fn write_table(&self, policy: &Policy, out: &mut dyn Write) -> io::Result<()> {
+        let length = |text: &String| Printable(text).to_string().chars().count();
+        let first = self.methods.iter().map(length).max().unwrap_or_default();
+        let mut line = |head: &str, cell: &dyn Fn(&NamedCaller) -> String| {
+            let mut text = format!("{:first$}", Printable(head));
+            for identity in &self.identities {
+                let width = length(&identity.name).max("refused".len());
+                text.push_str(&format!("  {:width$}", Printable(cell(identity))));
+            }
+            writeln!(out, "{}", text.trim_end())
+        };
+        line("", &|identity| identity.name.clone())?;
+        self.methods.iter().try_for_each(|method| {
+            let decision = |caller: &_| self.cell(policy, caller, method).answer.decision;
+            line(method, &|caller| decision(caller).to_owned())
+        })
+    }
+
+    /// What a reader of the table should know about it.
+    fn write_notes(&self, policies: &[&Policy], out: &mut dyn Write) -> io::Result<()> {
+        for identity in &self.identities {
+            if let Acceptance::Refused(code) = identity.acceptance {
+                let name = Printable(&identity.name);
+                writeln!(
+                    out,
+                    "note: the certificate of {name} is not accepted from a caller: {code}"
+                )?;
+            }
+        }
+        if policies.iter().any(|policy| policy.reads_metadata()) && self.headers.is_empty() {
+            writeln!(
+                out,
+                "note: some rules look at metadata, and these calls have none; see --metadata"
+            )?;
+        }
+        if matches!(self.api, ApiChoice::None) {
+            writeln!(
+                out,
+                "note: only the paths that the policy names are shown; see --api"
+            )?;
+        }
+        Ok(())
     }
 }
 
 /// Each path of the policies that is, or could be, one of an RPC. A pattern matches itself, so that it stands for the
 /// RPCs that it means.
 fn named_paths(policies: &[&Policy]) -> Vec<String> {
-    let mut paths: Vec<String> = policies
-        .iter()
-        .flat_map(|policy| policy.paths())
-        .filter(|path| path.starts_with('/') && path.matches('/').count() == 2)
-        .collect();
-    paths.sort();
-    paths.dedup();
-    paths
-}
-
-impl<'a> Cell<'a> {
-    fn new(
-        policy: &'a Policy,
-        identity: &'a NamedCaller,
-        method: &'a str,
-        headers: &'a HeaderMap,
-    ) -> Self {
-        let (decision, matched_rule, principal, refusal) = match &identity.acceptance {
-            Acceptance::Refused(code) => ("refused", "", "", *code),
-            Acceptance::Accepted(caller) => {
-                let decision: Decision<'a> = policy.decide(caller, method, headers);
-                let rule = decision.rule().unwrap_or_default();
-                (decision.verdict().as_str(), rule, decision.principal, "")
-            }
-        };
-        Self {
-            identity: &identity.name,
-            method,
-            decision,
-            matched_rule,
-            principal,
-            refusal,
-        }
-    }
-}
-
-/// What a reader of the table should know about it.
-fn write_notes(
-    policies: &[&Policy],
-    identities: &[NamedCaller],
-    scope: &Scope,
-    out: &mut dyn Write,
-) -> Result<()> {
-    for identity in identities {
-        if let Acceptance::Refused(code) = identity.acceptance {
-            let name = Printable(&identity.name);
-            writeln!(
-                out,
-                "note: the certificate of {name} is not accepted from a caller: {code}"
-            )?;
-        }
-    }
-    if policies.iter().any(|policy| policy.reads_metadata()) && scope.metadata.is_empty() {
-        writeln!(
-            out,
-            "note: some rules look at metadata, and these calls have none; see --metadata"
-        )?;
-    }
-    if matches!(ApiChoice::or_default(scope.api.as_ref()), ApiChoice::None) {
-        writeln!(
-            out,
-            "note: only the paths that the policy names are shown; see --api"
-        )?;
-    }
-    Ok(())
+    let paths = policies.iter().flat_map(|policy| policy.paths());
+    let is_of_an_rpc = |path: &String| path.starts_with('/') && path.matches('/').count() == 2;
+    let paths: BTreeSet<String> = paths.filter(is_of_an_rpc).collect();
+    paths.into_iter().collect()
 }
