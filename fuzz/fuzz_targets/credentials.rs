@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cli::OutputFormat;
-use cli::cert::{self, ExpectedName, Platform, Verification};
+use cli::cert::{self, Platform, Verification};
 use cli::pki::certificate::Certificate;
 use cli::pki::{Authority, Revocations, SigningRequest, Subject};
 use cli::text::Printable;
@@ -55,7 +55,6 @@ fn der(bytes: &[u8]) {
     if let Ok(certificate) = Certificate::from_der(&CertificateDer::from(bytes)) {
         certificate.is_signed_by(&certificate);
         certificate.names_issuer(&certificate);
-        certificate.key_type();
     }
 }
 
@@ -74,7 +73,7 @@ fn file(bytes: Vec<u8>) {
         (Role::Client, "spiffe://acme.test/orders", None),
         (Role::Server, "localhost", Some(input.clone())),
     ] {
-        let name: ExpectedName = name.parse().unwrap();
+        let name = cert::expected_name(name).unwrap();
         let roots = [input.clone()];
         match cert::verification(&input, purpose, Some(&name), at, &roots, crls.as_slice(), ExpiredCrls::Refuse) {
             Ok(Verification::Accepted(peer)) => one_line(&Printable(peer).to_string()),

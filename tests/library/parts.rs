@@ -368,8 +368,7 @@ async fn an_authority_of_ours_that_is_revoked_stops_a_start_and_makes_us_not_rea
             .map(|authority| Revocation {
                 serial: Certificate::from_der(authority.certificate())
                     .unwrap()
-                    .serial()
-                    .clone(),
+                    .serial,
                 at: now,
             })
             .collect();

@@ -33,14 +33,15 @@ impl Facts {
         let name = |name: Result<String, identity::InvalidName>| {
             name.unwrap_or_else(|invalid| format!("({invalid})"))
         };
-        let validity = certificate.validity();
+        let validity = certificate.validity;
         Self {
-            serial: certificate.serial().to_string(),
+            serial: certificate.serial.to_string(),
             subject: name(certificate.subject()),
             issuer: name(certificate.issuer()),
-            names: certificate.names().clone(),
+            names: certificate.names.clone(),
             usages: certificate
-                .purposes()
+                .purposes
+                .as_ref()
                 .map(|purposes| purposes.iter().map(ToString::to_string).collect()),
             not_before: timestamp(validity.not_before),
             not_after: timestamp(validity.not_after),

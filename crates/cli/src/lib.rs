@@ -5,6 +5,10 @@
 //! Errors are [`anyhow::Error`]: text for people, with its causes. The tool prints the error of a failed command in
 //! one line.
 
+use std::io::{self, Write};
+
+use serde::Serialize;
+
 mod catalogue;
 pub mod cert;
 pub mod codes;
@@ -28,4 +32,19 @@ pub enum OutputFormat {
     Text,
     /// For programs. Fields are added, never changed.
     Json,
+}
+
+impl OutputFormat {
+    /// Writes a result as JSON, or as the text that `text` writes.
+    fn write(
+        self,
+        result: &impl Serialize,
+        out: &mut dyn Write,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Text => text(out),
+            Self::Json => text::write_json(result, out),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 pub use platform::Platform;
 pub(crate) use show::chain;
 pub use show::describe;
-pub use verify::{ExpectedName, Verification, verification};
+pub use verify::{Verification, expected_name, verification};
 
 /// Shows and verifies certificates.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ enum Command {
 /// Does what the command line says.
 pub(crate) fn run(cert: Cert, out: &mut dyn Write) -> Result<ExitCode> {
     match cert.command {
-        Command::Show(show) => show::run(show, out),
-        Command::Verify(verify) => verify::run(verify, out),
+        Command::Show(show) => show::run(&show, out),
+        Command::Verify(verify) => verify::run(&verify, out),
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
@@ -19,6 +20,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::pki::certificate::{Certificate, PublicKeyKind as Kind};
 use crate::pki::{Purpose, Validity};
+use crate::text::Printable;
 
 /// What is asked about a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -75,7 +77,7 @@ impl Opinion {
             objections.extend(of_path.clone());
             objections
         };
-        let of = match leaf.is_authority() {
+        let of = match leaf.is_authority {
             true => Of::Authority([("as_authority", of_path)].into()),
             false => Of::Leaf(
                 [
@@ -129,7 +131,7 @@ impl Platform {
     ) -> Vec<Objection> {
         // The names and the lifetime of a client are for the server to judge.
         let of_server = match *purpose == Purpose::Server {
-            true => [self.host_name(leaf, fields), self.lifetime(leaf.validity())],
+            true => [self.host_name(leaf, fields), self.lifetime(leaf.validity)],
             false => [None, None],
         };
         let objections = [
@@ -142,7 +144,7 @@ impl Platform {
     }
 
     fn host_name(self, leaf: &Certificate, fields: &X509Certificate<'_>) -> Option<Objection> {
-        let names = leaf.names();
+        let names = &leaf.names;
         if let Some(address) = { names.dns.iter() }.find(|name| name.parse::<IpAddr>().is_ok()) {
             return objection(
                 "IP_AS_DNS",
@@ -165,7 +167,7 @@ impl Platform {
     }
 
     fn usage(self, leaf: &Certificate, wanted: &Purpose) -> Option<Objection> {
-        match leaf.purposes() {
+        match &leaf.purposes {
             None if self == Self::Macos && *wanted == Purpose::Server => objection(
                 "NO_USAGE",
                 "it has no extended key usage, and Apple requires serverAuth",
@@ -360,7 +362,8 @@ impl Pkcs12 {
         })
     }
 
-    pub(super) fn write(&self, file: &str, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write(&self, file: &Path, out: &mut dyn Write) -> io::Result<()> {
+        let file = Printable(file.display());
         let encryption = match self.encryption.is_empty() {
             true => "none that is known here".to_owned(),
             false => self.encryption.join(", "),

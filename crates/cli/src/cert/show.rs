@@ -21,7 +21,7 @@ use crate::OutputFormat;
 use crate::facts::Facts;
 use crate::pki::certificate::Certificate;
 use crate::pki::{Authority, Validity};
-use crate::text::{Printable, write_json};
+use crate::text::Printable;
 
 /// Shows the fields of a certificate, the identity that our services see in it, and its problems.
 #[derive(Debug, Args)]
@@ -37,32 +37,26 @@ pub(super) struct Show {
 }
 
 /// Writes what the file says.
-pub(super) fn run(show: Show, out: &mut dyn Write) -> Result<ExitCode> {
+pub(super) fn run(show: &Show, out: &mut dyn Write) -> Result<ExitCode> {
     let Show {
         file,
         output,
         platforms,
     } = show;
-    let bytes = read(&file)?;
-    if !platforms.is_empty()
-        && let Some(pkcs12) = Pkcs12::read(&bytes, &platforms)
-    {
-        match output {
-            OutputFormat::Json => write_json(&pkcs12, out)?,
-            OutputFormat::Text => {
-                pkcs12.write(&Printable(file.display()).to_string(), out)?;
-            }
-        }
-        return Ok(countersign::program::exit::OK);
+    let bytes = read(file)?;
+    let pkcs12 = (!platforms.is_empty()).then(|| Pkcs12::read(&bytes, platforms));
+    if let Some(pkcs12) = pkcs12.flatten() {
+        output.write(&pkcs12, out, |out| pkcs12.write(file, out))?;
+    } else {
+        describe(
+            file,
+            bytes,
+            *output,
+            platforms,
+            OffsetDateTime::now_utc(),
+            out,
+        )?;
     }
-    describe(
-        &file,
-        bytes,
-        output,
-        &platforms,
-        OffsetDateTime::now_utc(),
-        out,
-    )?;
     Ok(countersign::program::exit::OK)
 }
 
@@ -80,11 +74,7 @@ pub fn describe(
 ) -> Result<()> {
     let chain = certificates(file, bytes)?;
     let shown = Shown::new(file, &chain, platforms, now)?;
-    match output {
-        OutputFormat::Json => write_json(&shown, out)?,
-        OutputFormat::Text => shown.write(out)?,
-    }
-    Ok(())
+    Ok(output.write(&shown, out, |out| shown.write(out))?)
 }
 
 /// More than any chain needs.
@@ -297,7 +287,7 @@ fn problems(chain: &[Certificate], now: OffsetDateTime) -> Vec<String> {
     let mut problems = Vec::new();
     for (index, certificate) in chain.iter().enumerate() {
         let position = index + 1;
-        let validity = certificate.validity();
+        let validity = certificate.validity;
         if now > validity.not_after {
             problems.push(format!(
                 "certificate {position} expired on {}",
@@ -321,7 +311,7 @@ fn problems(chain: &[Certificate], now: OffsetDateTime) -> Vec<String> {
             "nothing comes after it; unless a root issued it itself, its peers will not find a path"
                 .to_owned(),
         ),
-        [leaf, ..] if leaf.is_self_issued() && !leaf.is_authority() => {
+        [leaf, ..] if leaf.is_self_issued() && !leaf.is_authority => {
             problems.push(
                 "it is self-signed; a peer would have to trust this very certificate".to_owned(),
             );

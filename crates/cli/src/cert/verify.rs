@@ -1,19 +1,15 @@
 //! `countersign cert verify`: asks the verifier of the services about a certificate, and writes its answer.
 
 use base::text::timestamp;
-use std::fmt;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::Args;
-use identity::{Peer, Role, SpiffeId};
-use mtls::{
-    Authorities, ExpiredCrls, InvalidCredentials, PemFile, Refusal, ServerIdentity, Unreadable,
-};
+use identity::{Peer, Role};
+use mtls::{Authorities, ExpiredCrls, InvalidCredentials, PemFile, Refusal, ServerIdentity};
 use pki_types::ServerName;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -33,8 +29,8 @@ pub(super) struct Verify {
     #[arg(long, value_name = "ROLE", value_parser = role)]
     purpose: Role,
     /// The identity that its holder must have: a host name, an IP address, or a SPIFFE ID.
-    #[arg(long, value_name = "NAME")]
-    name: Option<ExpectedName>,
+    #[arg(long, value_name = "NAME", value_parser = expected_name)]
+    name: Option<ServerIdentity>,
     /// Revocation lists, as PEM; may be repeated.
     #[arg(long, value_name = "FILE")]
     crl: Vec<PathBuf>,
@@ -49,40 +45,20 @@ pub(super) struct Verify {
     chain: PathBuf,
 }
 
-/// The identity that the holder of a certificate must have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExpectedName {
-    /// A DNS name or an IP address.
-    Host(ServerName<'static>),
-    /// A SPIFFE ID.
-    Spiffe(SpiffeId),
-}
-
-impl FromStr for ExpectedName {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        if name.contains("://") {
-            return name
-                .parse()
-                .map(Self::Spiffe)
-                .map_err(|source| format!("it is not a SPIFFE ID: {source}"));
-        }
-        ServerName::try_from(name.to_owned())
-            .map(Self::Host)
-            .map_err(|_neither| {
-                "it is neither a host name, nor an IP address, nor a SPIFFE ID".to_owned()
-            })
+/// Reads the identity that the holder of a certificate must have: a host name, an IP address, or a SPIFFE ID.
+///
+/// # Errors
+/// When it is none of these.
+pub fn expected_name(name: &str) -> Result<ServerIdentity, String> {
+    if name.contains("://") {
+        let id = name.parse();
+        let id = id.map_err(|source| format!("it is not a SPIFFE ID: {source}"))?;
+        return Ok(ServerIdentity::Spiffe(id));
     }
-}
-
-impl fmt::Display for ExpectedName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(name) => f.write_str(&name.to_str()),
-            Self::Spiffe(id) => id.fmt(f),
-        }
-    }
+    let host = ServerName::try_from(name.to_owned()).map_err(|_neither| {
+        "it is neither a host name, nor an IP address, nor a SPIFFE ID".to_owned()
+    })?;
+    Ok(ServerIdentity::Name(host))
 }
 
 fn role(text: &str) -> Result<Role, &'static str> {
@@ -112,29 +88,21 @@ pub enum Verification {
     },
 }
 
-pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode> {
-    let Verify {
-        ca,
-        purpose,
-        name,
-        crl,
-        refuse_expired_crl,
-        time,
-        chain,
-    } = verify;
-    type Read = fn(&Path) -> Result<PemFile, Unreadable>;
-    let read = |files: Vec<PathBuf>, read: Read| -> Result<Vec<PemFile>, InvalidCredentials> {
-        let files = files.iter().map(|file| Ok(read(file)?));
-        files.collect()
+pub(super) fn run(verify: &Verify, out: &mut dyn Write) -> Result<ExitCode> {
+    let mut roots = Vec::new();
+    for file in &verify.ca {
+        roots.push(PemFile::read(file).map_err(InvalidCredentials::from)?);
+    }
+    let mut crls = Vec::new();
+    for file in &verify.crl {
+        crls.push(PemFile::read_lists(file).map_err(InvalidCredentials::from)?);
+    }
+    let expired_crls = match verify.refuse_expired_crl {
+        true => ExpiredCrls::Refuse,
+        false => ExpiredCrls::Honour,
     };
-    let expired_crls = if refuse_expired_crl {
-        ExpiredCrls::Refuse
-    } else {
-        ExpiredCrls::Honour
-    };
-    let (roots, crls) = (read(ca, PemFile::read)?, read(crl, PemFile::read_lists)?);
-    let chain = PemFile::read(&chain).map_err(InvalidCredentials::from)?;
-    let at = time.map_or_else(SystemTime::now, SystemTime::from);
+    let chain = PemFile::read(&verify.chain).map_err(InvalidCredentials::from)?;
+    let at = verify.time.map_or_else(SystemTime::now, SystemTime::from);
     let authorities = authorities(&chain, &roots, &crls, expired_crls)?;
     for issuer in authorities.unknown_list_issuers() {
         let issuer = Printable(issuer);
@@ -144,7 +112,8 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode> {
             "warning: a revocation list is of {issuer}, which is neither among the roots nor in the chain: it is not used"
         ));
     }
-    match judged(&authorities, &chain, purpose, name.as_ref(), at) {
+    let name = verify.name.as_ref();
+    match judged(&authorities, &chain, verify.purpose, name, at) {
         Verification::Accepted(peer) => {
             let until = timestamp(peer.not_after());
             writeln!(out, "accepted: {}, until {until}", Printable(&peer))?;
@@ -164,7 +133,7 @@ pub(super) fn run(verify: Verify, out: &mut dyn Write) -> Result<ExitCode> {
 pub fn verification(
     chain: &PemFile,
     purpose: Role,
-    name: Option<&ExpectedName>,
+    name: Option<&ServerIdentity>,
     at: SystemTime,
     roots: &[PemFile],
     crls: &[PemFile],
@@ -190,7 +159,7 @@ fn judged(
     authorities: &Authorities,
     chain: &PemFile,
     purpose: Role,
-    name: Option<&ExpectedName>,
+    name: Option<&ServerIdentity>,
     at: SystemTime,
 ) -> Verification {
     let certificates = match chain.certificates() {
@@ -208,15 +177,8 @@ fn judged(
         }
     };
     let judged = match (purpose, name) {
-        (Role::Server, None) => authorities.judge(Role::Server, &certificates, at),
-        (Role::Server, Some(name)) => {
-            let expected = match name.clone() {
-                ExpectedName::Host(name) => ServerIdentity::Name(name),
-                ExpectedName::Spiffe(id) => ServerIdentity::Spiffe(id),
-            };
-            authorities.judge_server(&expected, &certificates, at)
-        }
-        (Role::Client, _) => authorities.judge(Role::Client, &certificates, at),
+        (Role::Server, Some(name)) => authorities.judge_server(name, &certificates, at),
+        (role, _) => authorities.judge(role, &certificates, at),
     };
     match (judged, purpose, name) {
         (Ok(peer), Role::Client, Some(name)) if !is_named(&peer, name) => Verification::Refused {
@@ -232,18 +194,16 @@ fn judged(
 }
 
 /// The name of a client is compared as it is: a wildcard covers no client.
-fn is_named(peer: &Peer, name: &ExpectedName) -> bool {
+fn is_named(client: &Peer, name: &ServerIdentity) -> bool {
+    let has_id = |id| client.spiffe_id() == Some(id);
+    let has_host = |host: &ServerName<'_>| match host {
+        ServerName::IpAddress(ip) => client.ip_sans().contains(&std::net::IpAddr::from(*ip)),
+        name => { client.dns_sans().iter() }.any(|dns| dns.eq_ignore_ascii_case(&name.to_str())),
+    };
     match name {
-        ExpectedName::Spiffe(id) => peer.spiffe_id() == Some(id),
-        ExpectedName::Host(ServerName::IpAddress(ip)) => {
-            peer.ip_sans().contains(&std::net::IpAddr::from(*ip))
-        }
-        ExpectedName::Host(name) => {
-            let name = name.to_str();
-            peer.dns_sans()
-                .iter()
-                .any(|dns| dns.eq_ignore_ascii_case(&name))
-        }
+        ServerIdentity::Spiffe(id) => has_id(id),
+        ServerIdentity::Name(host) => has_host(host),
+        ServerIdentity::Both(host, id) => has_id(id) && has_host(host),
     }
 }
 

@@ -3,16 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use time::OffsetDateTime;
 
 use super::spec::Spec;
 use crate::pki::{
     Authority, Directory, Holder, Leaf, Request, Roster, TrustDomain, Usage, Validity,
 };
-
-/// All of them, a row of the table each.
-pub(super) struct Players(pub(super) Vec<Player>);
 
 /// A row of the table: an identity, or one of the three.
 pub(super) struct Player {
@@ -33,77 +30,64 @@ pub(super) enum Presents {
     Nothing,
 }
 
-impl Players {
-    pub(super) fn new(spec: &Spec, pki: &Path, now: OffsetDateTime) -> Result<Self> {
-        let file = spec.identities();
-        let roster = Roster::read(&file, &TrustDomain::default())?;
-        let player = |name, directory, presents| Player {
-            name,
-            directory,
-            presents,
-        };
-        let identities = roster.entries().map(|(name, request)| {
-            // A certificate that is for servers alone is not for calling, so its row shows a refusal.
-            let presents = match request.usage() {
-                Usage::Client | Usage::Both => Presents::Accepted,
-                Usage::Server => Presents::Refused,
-            };
-            player(name.to_string(), pki.join(name.as_str()), presents)
-        });
-        let revocation = spec.revocation.iter();
-        for name in revocation.flat_map(|it| [&it.identity, &it.witness]) {
-            ensure!(
-                roster.entries().any(|(known, _)| known.as_str() == name),
-                "{}: there is no [{name}] in it",
-                file.display()
-            );
-        }
-        // An identity that would be accepted with another certificate.
-        let caller = &spec.rotation.identity;
-        let request = roster.entries().find(|(name, _)| name.as_str() == caller);
-        let (_, request) =
-            request.with_context(|| format!("{}: there is no [{caller}] in it", file.display()))?;
-        let (stranger, expired) = (stranger(request, pki, now)?, expired(request, pki, now)?);
-        let refused = [
-            player(
-                "stranger (other CA)".to_owned(),
-                stranger,
-                Presents::Refused,
-            ),
-            player(format!("{caller}, expired"), expired, Presents::Refused),
-            player(
-                "no certificate".to_owned(),
-                pki.join(caller),
-                Presents::Nothing,
-            ),
-        ];
-        Ok(Self(identities.chain(refused).collect()))
+/// All of them, a row of the table each.
+pub(super) fn players(spec: &Spec, pki: &Path, now: OffsetDateTime) -> Result<Vec<Player>> {
+    let file = spec.identities();
+    let roster = Roster::read(&file, &TrustDomain::default())?;
+    let request = |wanted: &String| {
+        let mut entries = roster.entries();
+        let found = entries.find(|(name, _)| name.as_str() == wanted);
+        let found = found.map(|(_, request)| request);
+        found.with_context(|| format!("{}: there is no [{wanted}] in it", file.display()))
+    };
+    for revocation in &spec.revocation {
+        request(&revocation.identity)?;
+        request(&revocation.witness)?;
     }
+    let player = |name, directory: &str, presents| Player {
+        name,
+        directory: pki.join(directory),
+        presents,
+    };
+    let identities = roster.entries().map(|(name, request)| {
+        // A certificate that is for servers alone is not for calling, so its row shows a refusal.
+        let presents = match request.usage() {
+            Usage::Client | Usage::Both => Presents::Accepted,
+            Usage::Server => Presents::Refused,
+        };
+        player(name.to_string(), name.as_str(), presents)
+    });
+    // An identity that would be accepted with another certificate.
+    let caller = &spec.rotation.identity;
+    make_refused(request(caller)?, pki, now)?;
+    let stranger = "stranger (other CA)".to_owned();
+    let refused = [
+        player(stranger, STRANGER, Presents::Refused),
+        player(format!("{caller}, expired"), EXPIRED, Presents::Refused),
+        player("no certificate".to_owned(), caller, Presents::Nothing),
+    ];
+    Ok(identities.chain(refused).collect())
 }
 
 /// Has a caller's name by another authority, and knows ours, so that it accepts the server.
-fn stranger(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf> {
+const STRANGER: &str = "stranger";
+/// Had that name until a minute ago.
+const EXPIRED: &str = "expired";
+
+fn make_refused(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<()> {
+    let directory = Directory::open(pki, now)?;
+    let put = |name: &str, leaf: &Leaf| {
+        let name = name.parse().map_err(anyhow::Error::msg)?;
+        let key_pem = &leaf.key_pem;
+        directory.put(&name, &leaf.chain_pem, Holder::Us { key_pem })
+    };
     let validity = Validity::starting(now, Duration::from_secs(3600))?;
     let other = Authority::root("Stranger", validity)?;
-    put(pki, "stranger", &other.issue(&request.spec(validity))?, now)
-}
-
-/// Had that name until a minute ago.
-fn expired(request: &Request, pki: &Path, now: OffsetDateTime) -> Result<PathBuf> {
+    put(STRANGER, &other.issue(&request.spec(validity))?)?;
     let minute = time::Duration::minutes(1);
-    let validity = Validity {
+    let past = Validity {
         not_before: now - 60 * minute,
         not_after: now - minute,
     };
-    let directory = Directory::open(pki, now)?;
-    let leaf = directory.authority.issue(&request.spec(validity))?;
-    drop(directory);
-    put(pki, "expired", &leaf, now)
-}
-
-fn put(pki: &Path, name: &str, leaf: &Leaf, now: OffsetDateTime) -> Result<PathBuf> {
-    let identity = name.parse().map_err(anyhow::Error::msg)?;
-    let key_pem = &leaf.key_pem;
-    Directory::open(pki, now)?.put(&identity, &leaf.chain_pem, Holder::Us { key_pem })?;
-    Ok(pki.join(name))
+    put(EXPIRED, &directory.authority.issue(&request.spec(past))?)
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::programs::{Done, Programs, Server};
-use super::spec::{Revocation, Rotation};
+use super::spec::{CallAs, Revocation};
 use super::{Figures, Steps, Surprises};
 
 const ROTATIONS: usize = 3;
@@ -22,7 +22,7 @@ pub(super) async fn rotate(
     steps: &mut Steps<'_, impl Write>,
     figures: &mut Figures,
 ) -> Result<Surprises> {
-    let Rotation {
+    let CallAs {
         identity,
         arguments,
     } = &programs.spec.rotation;

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, anyhow};
 use authz::Policy;
 use time::OffsetDateTime;
 
-use self::callers::Players;
+use self::callers::players;
 use self::programs::{Programs, Server};
 use self::spec::Spec;
 use self::table::{CellResult, Palette, Table};
@@ -85,22 +85,17 @@ pub(crate) fn run(demo: &Demo, out: &mut impl Write) -> Result<ExitCode> {
     if !surprises.is_empty() {
         return Ok(countersign::program::exit::FAILED.into());
     }
-    let Figures {
-        allowed,
-        denied,
-        refused,
-        calls_in_rotation,
-        revoked_after,
-    } = figures;
-    let (all, tool) = (allowed + denied + refused, countersign::program::tool());
+    let (allowed, denied, refused) = (figures.allowed, figures.denied, figures.refused);
+    let (all, calls) = (allowed + denied + refused, figures.calls_in_rotation);
+    let tool = countersign::program::tool();
     writeln!(
         out,
         "
 All of it was as expected, in {took:.0?}:
   {all} calls: {allowed} answered, {denied} denied by the policy, {refused} refused for the certificate
-  {calls_in_rotation} calls during the rotation, none failed"
+  {calls} calls during the rotation, none failed"
     )?;
-    if let Some(took) = revoked_after {
+    if let Some(took) = figures.revoked_after {
         writeln!(out, "  a revoked caller's stream ended after {took:.1?}")?;
     }
     writeln!(
@@ -120,10 +115,9 @@ async fn show(
     directory: &Path,
     out: &mut impl Write,
 ) -> Result<(Surprises, Figures, Duration)> {
-    let palette = Palette::of(&io::stdout());
     let began = Instant::now();
     let mut step = Steps {
-        palette,
+        palette: Palette::of(&io::stdout()),
         out,
         began,
         done: 0,
@@ -148,11 +142,10 @@ async fn show(
     programs
         .pki(&pki, &["init", "--ttl", "1h", "--identities", &identities])
         .await?;
-    let callers = Players::new(spec, &pki, OffsetDateTime::now_utc())?;
-    let names: Vec<_> = callers.0.iter().map(|caller| &*caller.name).collect();
+    let callers = players(spec, &pki, OffsetDateTime::now_utc())?;
+    let identities = callers.len() - 1;
     step.say(&format!(
-        "a root, an issuing CA, and {} identities",
-        names.len() - 1
+        "a root, an issuing CA, and {identities} identities"
     ))?;
     for (name, contents) in &spec.files {
         std::fs::write(directory.join(name), contents)?;
@@ -240,7 +233,7 @@ struct Steps<'a, W> {
 impl<W: Write> Steps<'_, W> {
     fn begin(&mut self, what: &str, why: &str) -> io::Result<()> {
         self.done += 1;
-        let (bold, plain) = self.palette.bold();
+        let (bold, plain) = self.palette.paint("\x1b[1m");
         let (done, all) = (self.done, self.all);
         let elapsed = self.began.elapsed().as_secs_f64();
         writeln!(
@@ -261,10 +254,7 @@ impl Palette {
     /// Colour on a terminal, unless <https://no-color.org> asks for none.
     fn of(stream: &impl IsTerminal) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        if wanted && stream.is_terminal() {
-            Self::Colour
-        } else {
-            Self::Plain
-        }
+        let in_colour = wanted && stream.is_terminal();
+        Self { in_colour }
     }
 }

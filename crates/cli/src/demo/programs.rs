@@ -1,6 +1,7 @@
 //! The programs as processes: built, found, started, listened to, and ended with their handle.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -50,13 +51,11 @@ impl Done {
 
     /// The error that a client in JSON mode wrote, if it wrote one.
     pub(super) fn error(&self) -> Option<Value> {
-        let lines = self
-            .stderr
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines
-            .filter_map(|mut line| line.get_mut("error").map(Value::take))
-            .next_back()
+        let mut lines = self.stderr.lines().rev();
+        lines.find_map(|line| {
+            let mut line = serde_json::from_str::<Value>(line).ok()?;
+            line.get_mut("error").map(Value::take)
+        })
     }
 }
 
@@ -111,10 +110,10 @@ impl<'a> Programs<'a> {
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.spec.base);
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("APP_"))
-        {
-            command.env_remove(name);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("APP_") {
+                command.env_remove(name);
+            }
         }
         command
             .env("RUST_LOG", "info")
@@ -126,18 +125,11 @@ impl<'a> Programs<'a> {
     /// Runs `countersign pki`, which must succeed.
     pub(super) async fn pki(&self, directory: &Path, arguments: &[&str]) -> Result<()> {
         let mut command = self.command(&self.tool);
-        command
-            .arg("pki")
-            .args(arguments)
-            .arg("--dir")
-            .arg(directory);
-        let output = command.output().await?;
-        ensure!(
-            output.status.success(),
-            "`pki {}` failed: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        command.arg("pki").args(arguments);
+        command.arg("--dir").arg(directory);
+        let done = Done::of(&command.output().await?);
+        let (command, said) = (arguments.join(" "), done.stderr.trim());
+        ensure!(done.code == Some(0), "`pki {command}` failed: {said}");
         Ok(())
     }
 
@@ -164,13 +156,10 @@ impl<'a> Programs<'a> {
         credentials: &Path,
         arguments: &[String],
     ) -> Result<Done> {
-        let output = timeout(
-            PATIENCE,
-            self.client_command(server, credentials, arguments).output(),
-        )
-        .await
-        .with_context(|| format!("the client does not end: {arguments:?}"))??;
-        Ok(Done::of(&output))
+        let mut client = self.client_command(server, credentials, arguments);
+        let output = timeout(PATIENCE, client.output()).await;
+        let late = || format!("the client does not end: {arguments:?}");
+        Ok(Done::of(&output.with_context(late)??))
     }
 
     /// Makes a call that what comes after it needs, and gives what the client printed.
@@ -180,17 +169,10 @@ impl<'a> Programs<'a> {
         pki: &Path,
         call: &CallAs,
     ) -> Result<String> {
-        let CallAs {
-            identity,
-            arguments,
-        } = call;
-        let done = self.client(server, &pki.join(identity), arguments).await?;
-        ensure!(
-            done.code == Some(0),
-            "`{}` failed: {}",
-            arguments.join(" "),
-            done.stderr.trim()
-        );
+        let credentials = pki.join(&call.identity);
+        let done = self.client(server, &credentials, &call.arguments).await?;
+        let (command, said) = (call.arguments.join(" "), done.stderr.trim());
+        ensure!(done.code == Some(0), "`{command}` failed: {said}");
         Ok(done.stdout)
     }
 
@@ -201,9 +183,8 @@ impl<'a> Programs<'a> {
         credentials: &Path,
         arguments: &[String],
     ) -> Result<Running> {
-        let mut child = self
-            .client_command(server, credentials, arguments)
-            .spawn()?;
+        let mut client = self.client_command(server, credentials, arguments);
+        let mut child = client.spawn()?;
         let stdout = child.stdout.take().context("the client has no output")?;
         Ok(Running {
             lines: BufReader::new(stdout).lines(),
@@ -319,22 +300,11 @@ impl Server {
     ) -> Result<Self> {
         let (server, directory) = (&programs.spec.server, programs.directory);
         let mut command = programs.command(&programs.path(&server.program));
-        command.args([
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "off",
-            "--log-format",
-            "json",
-        ]);
-        command
-            .args(["--tls-reload-interval", RELOAD])
-            .arg("--tls-dir")
-            .arg(credentials);
-        command
-            .arg("--policy")
-            .arg(policy)
-            .args(spec::arguments(&server.arguments, directory));
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "off"]);
+        command.args(["--log-format", "json", "--tls-reload-interval", RELOAD]);
+        command.arg("--tls-dir").arg(credentials);
+        command.arg("--policy").arg(policy);
+        command.args(spec::arguments(&server.arguments, directory));
         let audit = std::fs::File::create(directory.join("audit.jsonl"))?;
         let mut child = command.stdout(audit).stderr(Stdio::piped()).spawn()?;
         let log = child.stderr.take().context("the server has no log")?;
@@ -345,11 +315,9 @@ impl Server {
             log_file,
             target: String::new(),
         };
-        let listening = server
-            .wait_for(|line| line["message"] == "listening")
-            .await?;
-        let address: Option<std::net::SocketAddr> =
-            listening["address"].as_str().and_then(|a| a.parse().ok());
+        let listening = { server.wait_for(|line| line["message"] == "listening") }.await?;
+        let address = listening["address"].as_str();
+        let address: Option<SocketAddr> = address.and_then(|address| address.parse().ok());
         let address = address.context("the server does not say where it listens")?;
         server.target = format!("https://localhost:{}", address.port());
         Ok(server)
@@ -364,9 +332,8 @@ impl Server {
     pub(super) async fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let search = async {
             while let Some(line) = self.log.next_line().await? {
-                self.log_file
-                    .write_all(format!("{line}\n").as_bytes())
-                    .await?;
+                let written = format!("{line}\n");
+                self.log_file.write_all(written.as_bytes()).await?;
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 if wanted(&line) {
                     return Ok(line);
@@ -387,15 +354,11 @@ impl Server {
         let Some(id) = self.child.id() else {
             return Ok(vec!["the server had ended before".to_owned()]);
         };
-        let terminate = format!("kill -TERM {id}");
-        Command::new("/bin/sh")
-            .args(["-c", &terminate])
-            .kill_on_drop(true)
-            .status()
-            .await?;
-        let drained = self
-            .wait_for(|line| line["message"] == "stopped: every call was finished")
-            .await;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("kill -TERM {id}")]);
+        shell.kill_on_drop(true).status().await?;
+        const DRAINED: &str = "stopped: every call was finished";
+        let drained = self.wait_for(|line| line["message"] == DRAINED).await;
         let status = timeout(PATIENCE, self.child.wait()).await;
         let status = status.context("the server does not end")??;
         let mut surprises = Vec::new();

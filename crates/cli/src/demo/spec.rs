@@ -30,7 +30,8 @@ pub(super) struct Spec {
     pub(super) client: ClientSpec,
     pub(super) prepare: Option<CallAs>,
     pub(super) call: Vec<CallSpec>,
-    pub(super) rotation: Rotation,
+    /// It goes on for some seconds, and ends with a line `{"calls": N, "ok": N}`.
+    pub(super) rotation: CallAs,
     pub(super) revocation: Option<Revocation>,
     /// The directory of the file.
     #[serde(skip)]
@@ -54,7 +55,7 @@ pub(super) struct ClientSpec {
     pub(super) arguments: Vec<String>,
 }
 
-/// A call that is made for what comes after it.
+/// The arguments of a client, and who it is.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CallAs {
@@ -67,14 +68,6 @@ pub(super) struct CallAs {
 #[serde(deny_unknown_fields)]
 pub(super) struct CallSpec {
     pub(super) method: String,
-    pub(super) arguments: Vec<String>,
-}
-
-/// A client that calls steadily for some seconds, and ends with a line `{"calls": N, "ok": N}`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Rotation {
-    pub(super) identity: String,
     pub(super) arguments: Vec<String>,
 }
 
@@ -109,36 +102,33 @@ impl Spec {
                      one with --file",
                 )?,
         };
-        let text = base::file::text(&file, MAX_FILE);
-        let text = text.with_context(|| file.display().to_string())?;
+        let mut spec = Self::parse(&file).with_context(|| file.display().to_string())?;
+        let base = std::path::absolute(&file)?;
+        spec.base = base.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(spec)
+    }
+
+    fn parse(file: &Path) -> Result<Self> {
+        let text = base::file::text(file, MAX_FILE)?;
         let spec: Result<Self, toml::de::Error> = if file.ends_with(MANIFEST) {
             toml::from_str(&text).map(|Manifest { package }| package.metadata.demo)
         } else {
             toml::from_str(&text)
         };
         let spec = spec.map_err(|error| match base::json::wrapped(text.as_bytes()) {
-            Some(form) => anyhow!("{}: {form}", file.display()),
-            None => anyhow!("{}: {error}", file.display()),
+            Some(form) => anyhow!(form),
+            None => error.into(),
         })?;
-        ensure!(
-            !spec.call.is_empty(),
-            "{}: there is no [[call]] in it",
-            file.display()
-        );
-        if let Some(Revocation {
-            identity, witness, ..
-        }) = &spec.revocation
-        {
+        ensure!(!spec.call.is_empty(), "there is no [[call]] in it");
+        if let Some(revocation) = &spec.revocation {
             ensure!(
-                identity != witness,
-                "{}: the witness of the revocation is {witness}, who is revoked; name another identity that may read \
-                 the stream, or leave the revocation out",
-                file.display()
+                revocation.identity != revocation.witness,
+                "the witness of the revocation is {}, who is revoked; name another identity that may read the stream, or \
+                 leave the revocation out",
+                revocation.witness
             );
         }
-        let base = std::path::absolute(&file)?;
-        let base = base.parent().unwrap_or(Path::new(".")).to_owned();
-        Ok(Self { base, ..spec })
+        Ok(spec)
     }
 
     pub(super) fn policy(&self) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The table of callers and RPCs: the decision of the policy beside what happened.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use authz::{Policy, Verdict};
 use identity::{Claims, Role};
 use mtls::{HandshakeError, Present, Reload, ServerIdentity, Source, Target, Trust};
 
-use super::callers::{Player, Players, Presents};
+use super::callers::{Player, Presents};
 use super::programs::{Done, Programs, Server};
 use super::spec::CallSpec;
 use super::{Figures, Surprises};
@@ -29,21 +29,17 @@ const LEGEND: [&str; 5] = [
 ];
 
 /// How the table is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Palette {
-    Plain,
-    Colour,
+#[derive(Clone, Copy)]
+pub(super) struct Palette {
+    pub(super) in_colour: bool,
 }
 
 impl Palette {
-    pub(super) fn bold(self) -> (&'static str, &'static str) {
-        self.paint("\x1b[1m")
-    }
-
-    fn paint(self, colour: &'static str) -> (&'static str, &'static str) {
-        match self {
-            Self::Plain => ("", ""),
-            Self::Colour => (colour, "\x1b[0m"),
+    /// What begins and ends a coloured text.
+    pub(super) fn paint(self, colour: &'static str) -> (&'static str, &'static str) {
+        match self.in_colour {
+            true => (colour, "\x1b[0m"),
+            false => ("", ""),
         }
     }
 }
@@ -72,7 +68,7 @@ impl Table<'_> {
     /// Calls each RPC as each caller, and writes each row when it is known.
     pub(super) async fn show(
         &self,
-        callers: &Players,
+        callers: &[Player],
         palette: Palette,
         out: &mut impl Write,
         figures: &mut Figures,
@@ -88,7 +84,7 @@ impl Table<'_> {
         }
         writeln!(out)?;
         let mut surprises = Vec::new();
-        for caller in &callers.0 {
+        for caller in callers {
             write!(out, "  {:NAME_WIDTH$}", caller.name)?;
             out.flush()?;
             for call in calls {
@@ -130,10 +126,9 @@ impl Table<'_> {
     async fn observe(&self, caller: &Player, arguments: &[String]) -> Result<CellResult> {
         match caller.presents {
             Presents::Accepted | Presents::Refused => {
-                let client = self
-                    .programs
-                    .client(self.server, &caller.directory, arguments);
-                Ok(seen(&client.await?))
+                let (server, directory) = (self.server, &caller.directory);
+                let done = self.programs.client(server, directory, arguments).await?;
+                Ok(seen(&done))
             }
             Presents::Nothing => self.observe_nobody(&caller.directory).await,
         }
@@ -142,17 +137,13 @@ impl Table<'_> {
     /// Our own client never calls without a certificate, so this is a handshake without one.
     async fn observe_nobody(&self, directory: &Path) -> Result<CellResult> {
         let target = Target::parse(self.server.target())?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, target.port()));
+        let expected = ServerIdentity::Name(target.server_name());
         let source = Source::directory(directory);
         let trust = Trust::open(Role::Client, source, Reload::default())?;
-        let snapshot = trust.current();
-        let probed = mtls::probe(
-            SocketAddr::from((IpAddr::from([127, 0, 0, 1]), target.port())),
-            &target,
-            ServerIdentity::Name(target.server_name()),
-            &snapshot,
-            Present::Nothing,
-            Duration::from_secs(10),
-        );
+        let (snapshot, nothing) = (trust.current(), Present::Nothing);
+        let limit = Duration::from_secs(10);
+        let probed = mtls::probe(address, &target, expected, &snapshot, nothing, limit);
         Ok(match probed.await {
             Err(HandshakeError::RefusedByPeer(_)) => CellResult::Refused,
             Err(other) => CellResult::Other(other.to_string()),

@@ -20,7 +20,6 @@ use pki_types::ServerName;
 use examine::examine;
 
 use crate::OutputFormat;
-use crate::text::write_json;
 
 /// Says in one line why a connection to a server fails, and what to do about it
 ///
@@ -69,10 +68,8 @@ pub(crate) struct Doctor {
 /// Examines, and writes down what was found.
 pub(crate) fn run(doctor: &Doctor, out: &mut dyn Write) -> Result<ExitCode> {
     let diagnosis = tokio::runtime::Runtime::new()?.block_on(examine(doctor));
-    match doctor.output {
-        OutputFormat::Text => diagnosis.write(out)?,
-        OutputFormat::Json => write_json(&diagnosis, out)?,
-    }
+    let output = doctor.output;
+    output.write(&diagnosis, out, |out| diagnosis.write(out))?;
     Ok(if diagnosis.is_healthy() {
         countersign::program::exit::OK
     } else {

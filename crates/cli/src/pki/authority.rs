@@ -67,7 +67,6 @@ pub struct Authority {
     certificate_pem: String,
     /// What its leaves carry along: nothing for a root, itself and so on upwards for the others.
     intermediates: Vec<CertificateDer<'static>>,
-    intermediates_pem: String,
     key_identifier: KeyIdMethod,
 }
 
@@ -105,11 +104,11 @@ impl Authority {
         let key = key_pair("the private key", key_pem)?;
         let certificate = Certificate::from_der(&der)?;
         ensure!(
-            certificate.is_authority(),
+            certificate.is_authority,
             "the certificate is not that of an authority: CA:TRUE and keyCertSign are missing"
         );
         ensure!(
-            certificate.public_key() == key.subject_public_key_info(),
+            certificate.public_key == key.subject_public_key_info(),
             "the private key is not that of the certificate"
         );
         // It would not be copied exactly into what the authority issues.
@@ -121,14 +120,13 @@ impl Authority {
         );
         let issuer = Issuer::from_ca_cert_der(&der, key)
             .context("the certificate of the authority is not supported")?;
-        let (intermediates, intermediates_pem) = match certificate.is_self_issued() {
-            true => (Vec::new(), String::new()),
-            false => (vec![der.clone()], certificate_pem.to_owned()),
+        let intermediates = match certificate.is_self_issued() {
+            true => Vec::new(),
+            false => vec![der.clone()],
         };
         Ok(Self {
             issuer,
             intermediates,
-            intermediates_pem,
             certificate: der,
             certificate_pem: certificate_pem.to_owned(),
             key_identifier: certificate
@@ -143,20 +141,12 @@ impl Authority {
         certificate: &rcgen::Certificate,
         above: Option<&Self>,
     ) -> Self {
-        let (intermediates, intermediates_pem) = match above {
-            None => (Vec::new(), String::new()),
-            Some(above) => (
-                above.below(certificate.der().clone()),
-                certificate.pem() + &above.intermediates_pem,
-            ),
-        };
         Self {
+            intermediates: above.map_or_else(Vec::new, |it| it.below(certificate.der().clone())),
             key_identifier: params.key_identifier_method.clone(),
             issuer: Issuer::new(params, key),
             certificate: certificate.der().clone(),
             certificate_pem: certificate.pem(),
-            intermediates,
-            intermediates_pem,
         }
     }
 
@@ -174,10 +164,10 @@ impl Authority {
         let serial = Serial::random();
         let key = spec.key_type.generate()?;
         let leaf = self.sign(spec, &serial, &key)?;
-        let chain_pem = to_pem("CERTIFICATE", leaf.as_ref()) + &self.intermediates_pem;
+        let chain = self.below(leaf);
         Ok(Leaf {
-            chain: self.below(leaf),
-            chain_pem,
+            chain_pem: chain_to_pem(&chain),
+            chain,
             key_pem: key.serialize_pem(),
             serial,
         })
@@ -190,7 +180,7 @@ impl Authority {
     pub fn certify(&self, spec: &LeafSpec, request: &SigningRequest) -> Result<String> {
         let key = SubjectPublicKeyInfo::from_der(request.public_key()).context(CANNOT_SIGN)?;
         let leaf = self.sign(spec, &Serial::random(), &key)?;
-        Ok(to_pem("CERTIFICATE", leaf.as_ref()) + &self.intermediates_pem)
+        Ok(chain_to_pem(&self.below(leaf)))
     }
 
     fn sign(
@@ -218,13 +208,20 @@ impl Authority {
         this_update: OffsetDateTime,
         next_update: OffsetDateTime,
     ) -> Result<String> {
-        let revoked_certs = revoked.iter().map(Revocation::to_rcgen).collect();
+        let revoked = revoked
+            .iter()
+            .map(|Revocation { serial, at }| RevokedCertParams {
+                serial_number: SerialNumber::from_slice(serial.octets()),
+                revocation_time: *at,
+                reason_code: None,
+                invalidity_date: None,
+            });
         CertificateRevocationListParams {
             this_update,
             next_update,
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
-            revoked_certs,
+            revoked_certs: revoked.collect(),
             key_identifier_method: self.key_identifier.clone(),
         }
         .signed_by(&self.issuer)
@@ -254,6 +251,11 @@ impl std::fmt::Debug for Authority {
             .field("issuer", &self.issuer)
             .finish_non_exhaustive()
     }
+}
+
+fn chain_to_pem(chain: &[CertificateDer<'_>]) -> String {
+    let sections = chain.iter().map(|der| to_pem("CERTIFICATE", der.as_ref()));
+    sections.collect()
 }
 
 const CANNOT_SIGN: &str = "cannot sign the certificate";
@@ -301,15 +303,4 @@ pub struct Revocation {
     pub serial: Serial,
     /// Since when.
     pub at: OffsetDateTime,
-}
-
-impl Revocation {
-    fn to_rcgen(&self) -> RevokedCertParams {
-        RevokedCertParams {
-            serial_number: SerialNumber::from_slice(self.serial.octets()),
-            revocation_time: self.at,
-            reason_code: None,
-            invalidity_date: None,
-        }
-    }
 }

@@ -23,16 +23,23 @@ use super::{KeyType, Purpose, Serial, Validity};
 #[derive(Debug)]
 pub struct Certificate {
     pub(crate) der: CertificateDer<'static>,
-    names: Names,
-    purposes: Option<Vec<Purpose>>,
-    serial: Serial,
-    validity: Validity,
+    /// The subject alternative names.
+    pub names: Names,
+    /// The extended key usages; `None` when the extension is missing, which is not the same as an empty one.
+    pub purposes: Option<Vec<Purpose>>,
+    /// The serial number.
+    pub serial: Serial,
+    /// When it is valid.
+    pub validity: Validity,
     /// As it is encoded.
     pub(super) subject: Vec<u8>,
     issuer: Vec<u8>,
-    public_key: Vec<u8>,
-    key_type: Option<KeyType>,
-    is_authority: bool,
+    /// The public key: a DER `SubjectPublicKeyInfo`.
+    pub public_key: Vec<u8>,
+    /// The type of the public key, if this tool can make such keys.
+    pub key_type: Option<KeyType>,
+    /// Whether it is a CA certificate that may sign certificates.
+    pub is_authority: bool,
     pub(super) subject_key_identifier: Option<Vec<u8>>,
     authority_key_identifier: Option<Vec<u8>>,
 }
@@ -125,26 +132,6 @@ impl Certificate {
         Ok(parsed)
     }
 
-    /// The subject alternative names.
-    pub fn names(&self) -> &Names {
-        &self.names
-    }
-
-    /// The extended key usages; `None` when the extension is missing, which is not the same as an empty one.
-    pub fn purposes(&self) -> Option<&[Purpose]> {
-        self.purposes.as_deref()
-    }
-
-    /// The serial number.
-    pub fn serial(&self) -> &Serial {
-        &self.serial
-    }
-
-    /// When it is valid.
-    pub fn validity(&self) -> Validity {
-        self.validity
-    }
-
     /// The subject as an RFC 4514 string; empty when there is none.
     ///
     /// # Errors
@@ -159,21 +146,6 @@ impl Certificate {
     /// A part of it is not text, or is dangerous to print.
     pub fn issuer(&self) -> Result<String, identity::InvalidName> {
         identity::distinguished_name(&self.issuer)
-    }
-
-    /// The public key: a DER `SubjectPublicKeyInfo`.
-    pub fn public_key(&self) -> &[u8] {
-        &self.public_key
-    }
-
-    /// The type of the public key, if this tool can make such keys.
-    pub fn key_type(&self) -> Option<KeyType> {
-        self.key_type
-    }
-
-    /// Whether it is a CA certificate that may sign certificates.
-    pub fn is_authority(&self) -> bool {
-        self.is_authority
     }
 
     /// Whether its issuer is its subject, as in a root.

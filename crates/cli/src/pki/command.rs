@@ -12,7 +12,7 @@ use super::certificate::Names;
 use super::operations::Change;
 use super::{
     Directory, Group, IdentityName, KeyType, Origin, Request, Revocations, Roster, Serial,
-    SigningRequest, Subject, TrustDomain, Usage, export, files, list, prune, watch,
+    SigningRequest, Subject, TrustDomain, Usage, export, files, list, prune, renew,
 };
 use crate::OutputFormat;
 use crate::text::Printable;
@@ -50,21 +50,7 @@ enum Command {
     },
     /// Issues a certificate to an identity.
     Issue(Issue),
-    /// Gives identities new certificates with new keys and serial numbers, and the same names and usages.
-    ///
-    /// It does not renew a revoked certificate: use `issue --replace` for that.
-    Renew {
-        /// The identities [default: all].
-        names: Vec<IdentityName>,
-        /// How long they are valid [default: as long as the previous ones].
-        #[arg(long, value_name = "DURATION")]
-        ttl: Option<countersign::program::Duration>,
-        /// Keeps running, and renews each certificate after two thirds of its lifetime.
-        #[arg(long)]
-        watch: bool,
-        #[command(flatten)]
-        readers: Readers,
-    },
+    Renew(renew::Renew),
     Export(export::Export),
     /// Revokes a certificate, and gives the new revocation list to every identity.
     Revoke {
@@ -131,11 +117,11 @@ struct Issue {
 }
 
 #[derive(Clone, Copy, Debug, Args)]
-struct Readers {
+pub(super) struct Readers {
     /// Lets a group, such as that of a container, read the keys: directories get mode 0750, keys 0640, also those that
     /// are kept [default: what is replaced keeps owner, group and mode].
     #[arg(long, value_name = "GID")]
-    group: Option<Group>,
+    pub(super) group: Option<Group>,
 }
 
 /// Does what the command line says, and writes what was done to `out`.
@@ -166,38 +152,13 @@ pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
             report(changes.into_iter().map(Ok), out)?;
         }
         Command::Issue(issue) => issue.run(&dir, now, out)?,
-        Command::Renew {
-            names,
-            ttl,
-            watch: false,
-            readers,
-        } => {
-            let directory = Directory::open(&dir, now)?.read_by(readers.group);
-            let names = match names.is_empty() {
-                true => directory.identities()?,
-                false => names,
-            };
-            let ttl = ttl.map(|ttl| ttl.0);
-            let renew = |name: IdentityName| {
-                let change = directory.renew(&name, ttl)?;
-                Ok((name, change))
-            };
-            report(names.into_iter().map(renew), out)?;
-        }
-        Command::Renew {
-            names,
-            ttl,
-            watch: true,
-            readers,
-        } => {
-            watch::renew(&dir, &names, ttl.map(|ttl| ttl.0), readers.group, out)?;
-        }
+        Command::Renew(renew) => renew.run(&dir, out)?,
         Command::Export(export) => export.run(&dir, &Directory::open(&dir, now)?, out)?,
         Command::Revoke { name, serial } => {
             let directory = Directory::open(&dir, now)?;
             let serial = match (serial, &name) {
                 (Some(serial), _) => serial,
-                (None, Some(name)) => directory.leaf(name)?.1.serial().clone(),
+                (None, Some(name)) => directory.leaf(name)?.1.serial,
                 (None, None) => return Ok(ExitCode::from(countersign::program::exit::USAGE)),
             };
             let revocations = directory.next_list(Some(&serial))?;
@@ -255,7 +216,7 @@ impl Issue {
 }
 
 /// Says what was done for each identity, as it is done.
-fn report(
+pub(super) fn report(
     changes: impl IntoIterator<Item = Result<(IdentityName, Change)>>,
     out: &mut dyn Write,
 ) -> Result<()> {

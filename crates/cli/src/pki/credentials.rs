@@ -38,7 +38,7 @@ impl Credentials {
     /// The private key, if it is here and that of `leaf`.
     pub(super) fn key_of(&self, leaf: &Certificate) -> Option<KeyPair> {
         let key = key_pair("tls.key", &self.key_pem).ok()?;
-        (key.subject_public_key_info() == leaf.public_key()).then_some(key)
+        (key.subject_public_key_info() == leaf.public_key).then_some(key)
     }
 }
 

@@ -117,7 +117,7 @@ impl Directory {
             file("issuing.crt").display()
         );
         for (name, certificate) in [("root.crt", &root), ("issuing.crt", &issuing)] {
-            let validity = certificate.validity();
+            let validity = certificate.validity;
             ensure!(
                 validity.contains(now),
                 "{} is valid from {} to {}, and that is not now; check the clock, or make a new PKI in another directory",

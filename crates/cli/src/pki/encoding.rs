@@ -27,6 +27,16 @@ pub(super) fn elements(whole: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
+/// The octets that pairs of hexadecimal digits stand for.
+pub(super) fn hexadecimal(digits: &str) -> Option<Vec<u8>> {
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    let pairs = digits.as_bytes().chunks(2).map(|pair| match pair {
+        [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
+        _ => None,
+    });
+    pairs.collect()
+}
+
 /// The certificates of a text, at least one, which `what` names in errors.
 pub(super) fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     Ok(PemFile::new(what, pem.into()).certificates()?)

@@ -78,7 +78,7 @@ impl LeafSpec {
     /// # Errors
     /// When it says something that cannot be said here.
     pub fn like(certificate: &Certificate, validity: Validity) -> Result<Self> {
-        let (names, purposes) = (certificate.names(), certificate.purposes());
+        let (names, purposes) = (&certificate.names, &certificate.purposes);
         let others = names.others;
         if others > 0 {
             bail!("it has {others} alternative names of other kinds than URI, DNS, IP and e-mail");
@@ -88,11 +88,11 @@ impl LeafSpec {
             .context("its subject cannot be written down")?;
         Ok(Self {
             subject: Subject::from_der(&certificate.subject),
-            key_type: certificate.key_type().context(OTHER_KEY)?,
-            authority: certificate.is_authority(),
+            key_type: certificate.key_type.context(OTHER_KEY)?,
+            authority: certificate.is_authority,
             ..Self::named(
                 names.clone(),
-                purposes.unwrap_or_default().to_vec(),
+                purposes.clone().unwrap_or_default(),
                 validity,
             )
         })

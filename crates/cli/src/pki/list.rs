@@ -1,6 +1,6 @@
 //! `pki list`: the certificates of the identities, how long they are valid, and whether they are revoked.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Directory, IdentityName, Revocations};
 use crate::OutputFormat;
 use crate::facts::Facts;
-use crate::text::{Printable, write_json};
+use crate::text::Printable;
 
 const REVOKED: &str = "revoked";
 
@@ -31,57 +31,49 @@ pub(super) fn write(
     let names = directory.identities()?;
     let rows = names.iter().map(|name| row(directory, &revocations, name));
     let rows = rows.collect::<Result<Vec<_>>>()?;
-    match output {
-        OutputFormat::Json => write_json(&rows, out)?,
-        OutputFormat::Text => {
-            let widths = "NAME             DAYS LEFT  SERIAL                            STATE      IDENTIFIED AS";
-            writeln!(out, "{widths}")?;
-            for row in &rows {
-                let (days, serial, principal) = match &row.facts {
-                    None => ("-".to_owned(), "-", "-"),
-                    Some(facts) => (
-                        format!("{:.2}", facts.days_left),
-                        &*facts.serial,
-                        facts.principal(),
-                    ),
-                };
-                let (name, principal) = (&row.name, Printable(principal));
-                let state = Printable(row.problem.as_deref().unwrap_or("valid"));
-                writeln!(
-                    out,
-                    "{name:<16} {days:>9}  {serial:<32}  {state:<9}  {principal}"
-                )?;
-            }
-        }
-    }
+    output.write(&rows, out, |out| {
+        let widths = "NAME             DAYS LEFT  SERIAL                            STATE      IDENTIFIED AS";
+        writeln!(out, "{widths}")?;
+        rows.iter().try_for_each(|row| row.write(out))
+    })?;
     Ok(())
+}
+
+impl Row {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (days, serial, principal) = match &self.facts {
+            None => ("-".to_owned(), "-", "-"),
+            Some(facts) => {
+                let days = format!("{:.2}", facts.days_left);
+                (days, &*facts.serial, facts.principal())
+            }
+        };
+        let (name, principal) = (&self.name, Printable(principal));
+        let state = Printable(self.problem.as_deref().unwrap_or("valid"));
+        writeln!(
+            out,
+            "{name:<16} {days:>9}  {serial:<32}  {state:<9}  {principal}"
+        )
+    }
 }
 
 fn row(directory: &Directory, revocations: &Revocations, name: &IdentityName) -> Result<Row> {
     let now = directory.now;
-    let row = |facts, problem: Option<String>| Row {
+    let leaf = match directory.credentials(name)? {
+        None => Err("it was removed just now".to_owned()),
+        Some(held) => held.leaf().map_err(|unreadable| format!("{unreadable:#}")),
+    };
+    let problem = match &leaf {
+        Err(unreadable) => Some(&**unreadable),
+        Ok(leaf) if revocations.of(&leaf.serial).is_some() => Some(REVOKED),
+        Ok(leaf) if now > leaf.validity.not_after => Some("expired"),
+        Ok(leaf) if now < leaf.validity.not_before => Some("not yet valid"),
+        Ok(_) => None,
+    };
+    Ok(Row {
         name: name.to_string(),
-        facts,
-        revoked: problem.as_deref() == Some(REVOKED),
-        problem,
-    };
-    let Some(credentials) = directory.credentials(name)? else {
-        return Ok(row(None, Some("it was removed just now".to_owned())));
-    };
-    let leaf = match credentials.leaf() {
-        Ok(leaf) => leaf,
-        Err(unreadable) => return Ok(row(None, Some(format!("{unreadable:#}")))),
-    };
-    let validity = leaf.validity();
-    let problem = if revocations.of(leaf.serial()).is_some() {
-        Some(REVOKED)
-    } else if now > validity.not_after {
-        Some("expired")
-    } else if now < validity.not_before {
-        Some("not yet valid")
-    } else {
-        None
-    };
-    let facts = Facts::of(&leaf, now);
-    Ok(row(Some(facts), problem.map(str::to_owned)))
+        revoked: problem == Some(REVOKED),
+        problem: problem.map(str::to_owned),
+        facts: leaf.ok().map(|leaf| Facts::of(&leaf, now)),
+    })
 }

@@ -18,6 +18,7 @@ mod list;
 mod operations;
 mod pkcs12;
 mod prune;
+mod renew;
 mod request;
 mod revocations;
 mod roster;
@@ -25,7 +26,6 @@ mod serial;
 mod signing_request;
 mod stores;
 mod subject;
-mod watch;
 
 pub use authority::{Authority, Revocation, Validity};
 pub(crate) use credentials::Holder;

@@ -116,7 +116,7 @@ impl Directory {
             let Some(Ok(leaf)) = self.credentials(&name)?.map(|held| held.leaf()) else {
                 continue;
             };
-            let found = leaf.names().uris.iter().find_map(|uri| {
+            let found = leaf.names.uris.iter().find_map(|uri| {
                 let id = uri.parse::<identity::SpiffeId>().ok()?;
                 id.trust_domain().parse().ok()
             });
@@ -132,10 +132,10 @@ impl Directory {
     pub(super) fn renew(&self, name: &IdentityName, lifetime: Option<Duration>) -> Result<Change> {
         let (held, old) = self.leaf(name)?;
         self.share(name)?;
-        if let Some(at) = self.revocations()?.of(old.serial()) {
+        if let Some(at) = self.revocations()?.of(&old.serial) {
             return Ok(Change::Revoked(at));
         }
-        let lifetime = lifetime.unwrap_or_else(|| old.validity().lifetime());
+        let lifetime = lifetime.unwrap_or_else(|| old.validity.lifetime());
         let validity = self.leaf_validity(lifetime)?;
         let spec = LeafSpec::like(&old, validity)
             .with_context(|| format!("the certificate of {name} cannot be renewed here"))?;
@@ -149,7 +149,7 @@ impl Directory {
 
     /// When an identity's certificate is due for renewal: after two thirds of its lifetime.
     pub(super) fn due(&self, name: &IdentityName) -> Result<OffsetDateTime> {
-        let validity = self.leaf(name)?.1.validity();
+        let validity = self.leaf(name)?.1.validity;
         Ok(validity.not_after - validity.lifetime() / 3)
     }
 
@@ -200,7 +200,7 @@ impl Directory {
     /// A leaf that outlived its issuer would end with it all the same, and earlier than it says.
     fn leaf_validity(&self, lifetime: Duration) -> Result<Validity> {
         let validity = Validity::starting(self.now, lifetime)?;
-        let end = self.issuing.validity().not_after;
+        let end = self.issuing.validity.not_after;
         ensure!(
             validity.not_after <= end,
             "that is longer than the issuing authority itself is valid, which is until {}; give a shorter --ttl",
@@ -214,12 +214,12 @@ impl Directory {
             let why = "there was no certificate in the file that can be read";
             return Ok(Condition::Wrong(why));
         };
-        if let Some(since) = self.revocations()?.of(leaf.serial()) {
+        if let Some(since) = self.revocations()?.of(&leaf.serial) {
             return Ok(Condition::Revoked(since));
         }
         Ok(match self.fault(held, &leaf, spec) {
             Some(why) => Condition::Wrong(why),
-            None => Condition::Right(leaf.validity().not_after),
+            None => Condition::Right(leaf.validity.not_after),
         })
     }
 
@@ -233,15 +233,12 @@ impl Directory {
         if !leaf.names_issuer(&self.issuing) || !leaf.is_signed_by(&self.issuing) {
             return Some("the old one was of another authority");
         }
-        if !leaf.validity().contains(self.now) {
+        if !leaf.validity.contains(self.now) {
             return Some("the old one had expired");
         }
         let (key_matches, key_type) = match &held.request {
             // The holder of the key chose its type.
-            Some(request) => (
-                request.public_key() == leaf.public_key(),
-                request.key_type(),
-            ),
+            Some(request) => (request.public_key() == leaf.public_key, request.key_type()),
             None => (held.key_of(leaf).is_some(), spec.key_type),
         };
         if !key_matches {

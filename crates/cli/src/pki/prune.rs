@@ -21,8 +21,8 @@ pub(super) fn run(
         // What is malformed is of no use to anybody.
         let valid_until = directory.credentials(name)?.and_then(|credentials| {
             let leaf = credentials.leaf().ok()?;
-            let is_revoked = revocations.of(leaf.serial()).is_some();
-            (!is_revoked).then(|| timestamp(leaf.validity().not_after))
+            let is_revoked = revocations.of(&leaf.serial).is_some();
+            (!is_revoked).then(|| timestamp(leaf.validity.not_after))
         });
         let valid = valid_until.map_or_else(String::new, |until| {
             format!("; its certificate is not revoked, and valid until {until}")

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::encoding;
+
 /// The serial number of a certificate: positive, at most 20 octets, printed as lower-case hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Serial(Vec<u8>);
@@ -48,18 +50,13 @@ impl FromStr for Serial {
 
     /// Reads hexadecimal, in either case, with or without colons or a leading `0x`.
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        let digits: Vec<u8> = text
-            .strip_prefix("0x")
-            .unwrap_or(text)
-            .chars()
-            .filter(|c| *c != ':')
-            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-            .collect::<Option<_>>()
+        let mut digits = text.strip_prefix("0x").unwrap_or(text).replace(':', "");
+        if digits.len() % 2 == 1 {
+            digits.insert(0, '0');
+        }
+        let octets = encoding::hexadecimal(&digits)
             .ok_or("a serial number is written in hexadecimal, such as 4f:1a:02 or 4f1a02")?;
-        // An odd number of digits lacks the leading zero.
-        let (first, pairs) = digits.split_at(digits.len() % 2);
-        let pairs = pairs.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]);
-        Self::from_octets(&first.iter().copied().chain(pairs).collect::<Vec<_>>())
+        Self::from_octets(&octets)
     }
 }
 

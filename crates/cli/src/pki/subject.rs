@@ -36,164 +36,105 @@ impl Subject {
 
 const COMMON_NAME: &str = "2.5.4.3";
 
-/// A part of a name: attributes that are joined by `+`, each with its type and its encoding.
-type Rdn = Vec<(Oid<'static>, Vec<u8>)>;
-
 impl FromStr for Subject {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (mut parts, mut part) = (Vec::new(), Rdn::new());
-        let mut common_names = 0;
-        let mut rest = text;
-        loop {
-            let (name, after) = rest.split_once('=').with_context(|| {
-                format!("{rest:?} is not of the form TYPE=value, as in CN=mainframe,O=Acme,C=US")
-            })?;
-            let (oid, attribute) = attribute_type(name)?;
-            let (value, end) = match (after.strip_prefix('#'), attribute) {
-                (None, Some(attribute)) => {
-                    let (value, end) = read_value(name, after)?;
-                    (attribute.encoded(name, &value)?, end)
-                }
-                (Some(digits), None) => hexadecimal(digits).with_context(|| not_der(name))?,
-                (Some(_), Some(_)) => bail!(unescaped('#', name)),
-                (None, None) => bail!(not_der(name)),
-            };
-            if part.iter().any(|(earlier, _)| *earlier == oid) {
-                bail!(
+        let (mut parts, mut common_names) = (Vec::new(), 0);
+        for part in split(text, ',') {
+            let mut attributes: Vec<(Oid<'static>, Vec<u8>)> = Vec::new();
+            for attribute in split(part, '+') {
+                let (name, text) = attribute.split_once('=').with_context(|| {
+                    format!("{attribute:?} is not of the form TYPE=value, as in CN=mainframe,O=Acme,C=US")
+                })?;
+                let (oid, value) = type_and_value(name, text)?;
+                ensure!(
+                    attributes.iter().all(|(earlier, _)| *earlier != oid),
                     "{name} is given twice in a part of the name: put a comma between the two, not a +"
                 );
+                common_names += usize::from(oid.to_id_string() == COMMON_NAME);
+                ensure!(
+                    common_names <= 1,
+                    "a subject has one CN at most: software disagrees on which of two counts"
+                );
+                let encoded = encoding::element(Tag::Sequence, &[oid.to_der_vec()?, value])?;
+                attributes.push((oid, encoded));
             }
-            common_names += usize::from(oid.to_id_string() == COMMON_NAME);
-            if common_names > 1 {
-                bail!("a subject has one CN at most: software disagrees on which of two counts");
-            }
-            let encoded = encoding::element(Tag::Sequence, &[oid.to_der_vec()?, value])?;
-            part.push((oid, encoded));
-            rest = match end {
-                End::Text => break,
-                End::Attribute(after) => after,
-                End::Part(after) => {
-                    parts.push(std::mem::take(&mut part));
-                    after
-                }
-            };
+            // DER sorts the elements of a set (X.690 §11.6).
+            let mut set: Vec<_> = { attributes.into_iter() }.map(|(_, it)| it).collect();
+            set.sort();
+            parts.push(encoding::element(Tag::Set, &set)?);
         }
-        parts.push(part);
         // Most significant first, the reverse of the text (RFC 4514 §2.1).
-        let parts = parts
-            .into_iter()
-            .rev()
-            .map(set)
-            .collect::<Result<Vec<_>>>()?;
+        parts.reverse();
         Ok(Self(encoding::element(Tag::Sequence, &parts)?))
     }
 }
 
-/// DER sorts the elements of a set (X.690 §11.6).
-fn set(part: Rdn) -> Result<Vec<u8>> {
-    let mut attributes: Vec<_> = part.into_iter().map(|(_, encoded)| encoded).collect();
-    attributes.sort();
-    encoding::element(Tag::Set, &attributes)
+/// What stands between the separators that no backslash escapes.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut is_escaped = false;
+    text.split(move |c| {
+        let splits = c == separator && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        splits
+    })
 }
 
-/// What ends a value, with what follows it.
-enum End<'a> {
-    Text,
-    /// A plus sign: another attribute of the same part.
-    Attribute(&'a str),
-    /// A comma: the next part.
-    Part(&'a str),
+/// The type of an attribute, and its value in DER.
+fn type_and_value(name: &str, text: &str) -> Result<(Oid<'static>, Vec<u8>)> {
+    let (oid, attribute) = attribute_type(name)?;
+    let value = match (text.strip_prefix('#'), attribute) {
+        (None, Some(attribute)) => attribute.encoded(name, &unescaped(name, text)?)?,
+        (Some(_), Some(_)) => bail!(bare('#', name)),
+        (digits, None) => digits.and_then(one_element).with_context(|| {
+            format!("the value of {name} must be its DER in hexadecimal after a #, as in 1.3.6.1.4.1.1466.0=#04024869 (RFC 4514 §2.4)")
+        })?,
+    };
+    Ok((oid, value))
 }
 
-impl<'a> End<'a> {
-    /// What the first of `text` is, if it ends a value.
-    fn of(text: &'a str) -> Option<Self> {
-        match (text.strip_prefix('+'), text.strip_prefix(',')) {
-            _ if text.is_empty() => Some(Self::Text),
-            (Some(after), _) => Some(Self::Attribute(after)),
-            (None, Some(after)) => Some(Self::Part(after)),
-            (None, None) => None,
-        }
-    }
+/// The element of DER that hexadecimal digits stand for.
+fn one_element(digits: &str) -> Option<Vec<u8>> {
+    let octets = encoding::hexadecimal(digits)?;
+    matches!(Any::from_der(&octets), Ok(([], _))).then_some(octets)
 }
 
-fn not_der(name: &str) -> String {
-    format!(
-        "the value of {name} must be its DER in hexadecimal after a #, as in 1.3.6.1.4.1.1466.0=#04024869 (RFC 4514 §2.4)"
-    )
-}
-
-fn unescaped(found: char, name: &str) -> anyhow::Error {
+fn bare(found: char, name: &str) -> anyhow::Error {
     anyhow!("{found:?} in {name} must be escaped with a backslash")
 }
 
-/// The octets that pairs of hexadecimal digits stand for: one element of DER.
-fn hexadecimal(text: &str) -> Option<(Vec<u8>, End<'_>)> {
-    let length = text.bytes().take_while(u8::is_ascii_hexdigit).count();
-    let (digits, after) = text.split_at(length);
-    let octets = (digits.as_bytes().chunks(2))
-        .map(|pair| match pair {
-            [high, low] => octet(*high, *low),
-            _ => None,
-        })
-        .collect::<Option<Vec<u8>>>()?;
-    let end = End::of(after)?;
-    matches!(Any::from_der(&octets), Ok(([], _))).then_some((octets, end))
-}
-
-/// Reads up to the comma or plus sign that ends the value.
-fn read_value<'a>(name: &str, text: &'a str) -> Result<(String, End<'a>)> {
-    let mut value = Vec::new();
-    let mut ends_in_bare_space = false;
-    let mut rest = text;
-    let end = loop {
-        if let Some(end) = End::of(rest) {
-            break end;
-        }
-        let mut chars = rest.chars();
-        let c = chars.next().unwrap_or_default();
-        let is_first = rest.len() == text.len();
+/// A value without its escapes (RFC 4514 §2.4): a backslash, and then a special character or an octet as two hexadecimal
+/// digits.
+fn unescaped(name: &str, text: &str) -> Result<String> {
+    ensure!(!text.starts_with(' '), bare(' ', name));
+    let (mut octets, mut ends_in_bare_space) = (Vec::new(), false);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
         ends_in_bare_space = c == ' ';
-        rest = chars.as_str();
         match c {
             '\\' => {
-                let (octet, length) = unescape(rest).with_context(|| {
+                let after = chars.as_str();
+                let (octet, length) = escaped(after).with_context(|| {
                     format!("a backslash in {name} must stand before a special character or two hexadecimal digits")
                 })?;
-                value.push(octet);
-                rest = rest.get(length..).unwrap_or_default();
+                octets.push(octet);
+                chars = after.get(length..).unwrap_or_default().chars();
             }
-            ' ' if is_first => bail!(unescaped(c, name)),
-            '"' | ';' | '<' | '>' | '\0' => bail!(unescaped(c, name)),
-            c => value.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            '"' | ';' | '<' | '>' | '\0' => bail!(bare(c, name)),
+            c => octets.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
-    };
-    if ends_in_bare_space {
-        bail!(unescaped(' ', name));
     }
-    let value = String::from_utf8(value);
-    let value = value.with_context(|| format!("the value of {name} is not UTF-8"))?;
-    Ok((value, end))
+    ensure!(!ends_in_bare_space, bare(' ', name));
+    String::from_utf8(octets).with_context(|| format!("the value of {name} is not UTF-8"))
 }
 
-/// What follows a backslash: one special character, or an octet as two hexadecimal digits (RFC 4514 §2.4).
-/// Gives the octet and the number of characters that stood for it.
-fn unescape(after: &str) -> Option<(u8, usize)> {
-    match after.as_bytes() {
-        [
-            special @ (b'"' | b'+' | b',' | b';' | b'<' | b'>' | b' ' | b'#' | b'=' | b'\\'),
-            ..,
-        ] => Some((*special, 1)),
-        [high, low, ..] => octet(*high, *low).map(|octet| (octet, 2)),
-        _ => None,
+/// The octet that is escaped, and the number of characters that stand for it.
+fn escaped(text: &str) -> Option<(u8, usize)> {
+    match text.as_bytes() {
+        [special, ..] if b"\"+,;<> #=\\".contains(special) => Some((*special, 1)),
+        _ => Some((*encoding::hexadecimal(text.get(..2)?)?.first()?, 2)),
     }
-}
-
-fn octet(high: u8, low: u8) -> Option<u8> {
-    let digit = |octet: u8| char::from(octet).to_digit(16);
-    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 /// An attribute type by its short name (RFC 4514 §3) or its object identifier, with its rules when they are known here.

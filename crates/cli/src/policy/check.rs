@@ -1,7 +1,7 @@
 //! `policy check`: what is probably wrong with a valid policy.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::input::{self, ApiChoice};
 use crate::OutputFormat;
-use crate::text::{Printable, write_json};
+use crate::text::Printable;
 
 /// Checks that a policy is valid, and reports likely mistakes in it.
 ///
@@ -92,16 +92,14 @@ impl Check {
             ok,
             findings,
         };
-        match self.output {
-            OutputFormat::Json => write_json(&checked, out)?,
-            OutputFormat::Text => checked.write(&self.file, out)?,
-        }
+        let text = |out: &mut dyn Write| checked.write(&self.file, out);
+        self.output.write(&checked, out, text)?;
         Ok(ok)
     }
 }
 
 impl Checked<'_> {
-    fn write(&self, file: &Path, out: &mut dyn Write) -> Result<()> {
+    fn write(&self, file: &Path, out: &mut dyn Write) -> io::Result<()> {
         let file = Printable(file.display());
         for finding in &self.findings {
             let Counted {
@@ -130,8 +128,7 @@ impl Checked<'_> {
         writeln!(
             out,
             "{file}: policy \"{policy}\" is valid; checked against {against}: {errors} errors, {warnings} warnings"
-        )?;
-        Ok(())
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::case::{CaseResult, Results};
 use super::input::{self, NameValue};
 use super::peer::Peer;
-use crate::text::{Printable, write_json};
+use crate::text::Printable;
 use crate::{OutputFormat, cert};
 
 /// Explains how a policy decides one RPC: which rule matched which name of the caller, and why the others did not.
@@ -57,10 +57,9 @@ impl Explain {
             },
             rules: rules.iter().map(Rule::of).collect(),
         };
-        match self.output {
-            OutputFormat::Json => write_json(&Results::of([explained]), out)?,
-            OutputFormat::Text => explained.write(decision, out)?,
-        }
+        let results = Results::of([&explained]);
+        let text = |out: &mut dyn Write| explained.write(decision, out);
+        self.output.write(&results, out, text)?;
         Ok(true)
     }
 

@@ -14,7 +14,7 @@ use super::case::{Answer, Results};
 use super::identities::{Acceptance, IdentitySource, NamedCaller};
 use super::input::{self, ApiChoice, NameValue};
 use crate::OutputFormat;
-use crate::text::{Printable, write_json};
+use crate::text::Printable;
 
 /// Shows which caller may call which RPC.
 ///
@@ -67,13 +67,11 @@ impl Matrix {
         let policy = self.policy.clone().unwrap_or_else(input::policy_here);
         let policy = input::policy(&policy, loggers)?;
         let asked = Asked::new(&self.scope, &[&policy])?;
-        match self.scope.output {
-            OutputFormat::Json => write_json(&Results::of(asked.cells(&policy)), out)?,
-            OutputFormat::Text => {
-                asked.write_table(&policy, out)?;
-                asked.write_notes(&[&policy], out)?;
-            }
-        }
+        let results = Results::of(asked.cells(&policy));
+        self.scope.output.write(&results, out, |out| {
+            asked.write_table(&policy, out)?;
+            asked.write_notes(&[&policy], out)
+        })?;
         Ok(true)
     }
 }
@@ -99,17 +97,13 @@ impl Diff {
                 new_rule: after.answer.matched_rule,
             })
             .collect();
-        let same = flips.is_empty();
-        match self.scope.output {
-            OutputFormat::Json => write_json(&Results::of(flips), out)?,
-            OutputFormat::Text => {
-                flips.iter().try_for_each(|flip| flip.write(out))?;
-                let differ = flips.len();
-                writeln!(out, "{differ} of {pairs} pairs of caller and RPC differ")?;
-                asked.write_notes(&[&old, &new], out)?;
-            }
-        }
-        Ok(same)
+        let differ = flips.len();
+        self.scope.output.write(&Results::of(&flips), out, |out| {
+            flips.iter().try_for_each(|flip| flip.write(out))?;
+            writeln!(out, "{differ} of {pairs} pairs of caller and RPC differ")?;
+            asked.write_notes(&[&old, &new], out)
+        })?;
+        Ok(differ == 0)
     }
 }
 

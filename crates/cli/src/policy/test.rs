@@ -10,7 +10,7 @@ use clap::Args;
 use super::case::{Case, CaseResult, Results};
 use super::{explain, input};
 use crate::OutputFormat;
-use crate::text::{Printable, write_json};
+use crate::text::Printable;
 
 /// Tests a policy against cases: a caller, an RPC, and the expected decision.
 ///
@@ -38,18 +38,12 @@ impl Test {
         let decided = || cases.iter().map(|case| (case, case.decide(&policy)));
         let held = decided().filter(|(case, decision)| case.holds(*decision));
         let held = held.count();
-        match self.output {
-            OutputFormat::Json => {
-                let results = decided().map(|(case, decision)| {
-                    CaseResult::new(&case.name, decision, case.holds(decision))
-                });
-                write_json(&Results::of(results), out)?;
-            }
-            OutputFormat::Text => {
-                decided().try_for_each(|(case, decision)| write_case(case, decision, out))?;
-                writeln!(out, "{held} of {} cases hold", cases.len())?;
-            }
-        }
+        let results = decided()
+            .map(|(case, decision)| CaseResult::new(&case.name, decision, case.holds(decision)));
+        self.output.write(&Results::of(results), out, |out| {
+            decided().try_for_each(|(case, decision)| write_case(case, decision, out))?;
+            writeln!(out, "{held} of {} cases hold", cases.len())
+        })?;
         Ok(held == cases.len())
     }
 }

@@ -35,8 +35,8 @@ fn init_makes_every_way_to_name_a_caller() {
         ),
     ] {
         let der = sandbox.leaf(name, |leaf| {
-            assert_eq!(leaf.purposes(), Some(&[purpose.clone()][..]), "{name}");
-            leaf.names().clone()
+            assert_eq!(leaf.purposes, Some(vec![purpose.clone()]), "{name}");
+            leaf.names.clone()
         });
         let role = if purpose == Purpose::Server {
             "as_server"
@@ -49,7 +49,7 @@ fn init_makes_every_way_to_name_a_caller() {
             "{name}: {der:?}"
         );
     }
-    let server = sandbox.leaf("inventory", |leaf| leaf.names().clone());
+    let server = sandbox.leaf("inventory", |leaf| leaf.names.clone());
     assert_eq!(server.dns, ["localhost"]);
     assert_eq!(
         server
@@ -262,10 +262,10 @@ fn identities_come_from_the_directory_or_from_a_file_that_is_named() {
     sandbox.succeed(&["pki", "init", "--trust-domain", "corp.test"]);
     sandbox.succeed(&["pki", "init", "--identities", "b.toml"]);
     assert_eq!(
-        sandbox.leaf("a", |leaf| leaf.names().uris.clone()),
+        sandbox.leaf("a", |leaf| leaf.names.uris.clone()),
         ["spiffe://corp.test/a"]
     );
-    assert_eq!(sandbox.leaf("b", |leaf| leaf.names().dns.clone()), ["b"]);
+    assert_eq!(sandbox.leaf("b", |leaf| leaf.names.dns.clone()), ["b"]);
 
     sandbox.write(
         "b.toml",
@@ -385,18 +385,21 @@ fn issue_takes_every_kind_of_name_and_of_key() {
         );
         assert_eq!(sandbox.snapshot(), before);
         sandbox.leaf(key, |leaf| {
-            let names = leaf.names();
+            let names = &leaf.names;
             assert_eq!(names.uris, ["https://acme.test/b", "https://acme.test/a"]);
             assert_eq!(
                 (&*names.dns[0], &*names.emails[0]),
                 ("*.a.test", "a@acme.test")
             );
-            assert_eq!(leaf.purposes().unwrap(), [Purpose::Server, Purpose::Client]);
-            assert_eq!(leaf.validity().lifetime(), Duration::from_secs(3600));
+            assert_eq!(
+                leaf.purposes.as_ref().unwrap()[..],
+                [Purpose::Server, Purpose::Client]
+            );
+            assert_eq!(leaf.validity.lifetime(), Duration::from_secs(3600));
         });
     }
     sandbox.succeed(&["pki", "issue", "subject-only", "--subject", "CN=a,O=b"]);
-    let purposes = sandbox.leaf("subject-only", |leaf| leaf.purposes().unwrap().to_vec());
+    let purposes = sandbox.leaf("subject-only", |leaf| leaf.purposes.clone().unwrap());
     assert_eq!(
         purposes,
         [Purpose::Client],

@@ -56,11 +56,11 @@ fn the_key_stays_where_it_is_and_renewal_keeps_it() {
     assert!(!sandbox.path("certs/web/tls.key").exists());
     let is_theirs = |sandbox: &Sandbox| {
         sandbox.leaf("web", |leaf| {
-            assert_eq!(leaf.public_key(), asked.key.subject_public_key_info());
-            assert_eq!(leaf.names().uris, ["spiffe://acme.test/web"]);
-            assert_eq!(leaf.names().ips.len(), 1);
-            assert!(leaf.names().dns.is_empty());
-            assert_eq!(leaf.purposes().unwrap().len(), 1);
+            assert_eq!(leaf.public_key, asked.key.subject_public_key_info());
+            assert_eq!(leaf.names.uris, ["spiffe://acme.test/web"]);
+            assert_eq!(leaf.names.ips.len(), 1);
+            assert!(leaf.names.dns.is_empty());
+            assert_eq!(leaf.purposes.as_ref().unwrap().len(), 1);
         });
     };
     is_theirs(&sandbox);
@@ -135,8 +135,8 @@ fn no_name_is_granted_that_nobody_allowed() {
     assert_eq!(sandbox.snapshot(), before);
     sandbox.succeed(&issue(&["--as-requested"]));
     sandbox.leaf("web", |leaf| {
-        assert_eq!(leaf.names().uris, ["spiffe://acme.test/root"]);
-        assert_eq!(leaf.names().dns, ["web.test"]);
+        assert_eq!(leaf.names.uris, ["spiffe://acme.test/root"]);
+        assert_eq!(leaf.names.dns, ["web.test"]);
     });
 }
 
@@ -153,7 +153,7 @@ fn a_request_that_names_nobody_gets_what_is_allowed() {
         "a server certificate needs a subject alternative name",
     );
     sandbox.succeed(&issue(&["--dns", "web.test"]));
-    sandbox.leaf("web", |leaf| assert_eq!(leaf.names().dns, ["web.test"]));
+    sandbox.leaf("web", |leaf| assert_eq!(leaf.names.dns, ["web.test"]));
 }
 
 #[test]

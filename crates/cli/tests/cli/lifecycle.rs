@@ -14,10 +14,10 @@ fn renewal_changes_key_and_serial_number_and_nothing_else() {
     for name in IDENTITIES {
         let facts = || {
             sandbox.leaf(name, |leaf| {
-                let lifetime = leaf.validity().lifetime();
+                let lifetime = leaf.validity.lifetime();
                 (
-                    leaf.names().clone(),
-                    leaf.purposes().unwrap().to_vec(),
+                    leaf.names.clone(),
+                    leaf.purposes.clone().unwrap(),
                     leaf.subject().unwrap(),
                     lifetime,
                 )
@@ -261,7 +261,7 @@ fn a_revoked_identity_comes_back_with_the_names_of_dev_toml() {
     let sandbox = Sandbox::with_identities();
     sandbox.succeed(&["pki", "init", "--trust-domain", "corp.test"]);
     for name in ["orders", "billing", "mainframe", "inventory"] {
-        let names = || sandbox.leaf(name, |leaf| (leaf.names().clone(), leaf.subject().unwrap()));
+        let names = || sandbox.leaf(name, |leaf| (leaf.names.clone(), leaf.subject().unwrap()));
         let before = (names(), sandbox.serial(name));
         let said = sandbox.succeed(&["pki", "revoke", name]);
         let advice = format!("pki issue {name} --replace`");

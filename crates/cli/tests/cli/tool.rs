@@ -98,7 +98,7 @@ impl Sandbox {
     }
 
     pub(crate) fn serial(&self, name: &str) -> String {
-        self.leaf(name, |leaf| leaf.serial().to_string())
+        self.leaf(name, |leaf| leaf.serial.to_string())
     }
 }
 
