@@ -69,6 +69,25 @@ impl Rights {
         self.api.paths().map(row).collect()
     }
 
+    /// The rows in which this and what is `expected` differ, each in words.
+    pub fn differences(&self, expected: &[(&str, &[&str])]) -> Vec<String> {
+        let (actual, mut found) = (self.table(), Vec::new());
+        for (path, names) in &actual {
+            match expected.iter().find(|(row, _)| row == path) {
+                None => found.push(format!("{path} is not expected; it allows {names:?}")),
+                Some((_, expected)) if names == expected => {}
+                Some((_, expected)) => found.push(format!(
+                    "{path} is expected to allow {expected:?}, and it allows {names:?}"
+                )),
+            }
+        }
+        let unknown = expected
+            .iter()
+            .filter(|(path, _)| !actual.contains_key(*path));
+        found.extend(unknown.map(|(path, _)| format!("{path} is no RPC")));
+        found
+    }
+
     /// An identity as handlers see it in the extensions of a request, without a connection.
     pub fn peer(&self, name: &str) -> Option<Arc<Peer>> {
         let found = self.peers.iter().find(|(known, _)| known == name);

@@ -73,7 +73,7 @@ pub fn check(policy: &Policy, api: &Api) -> Vec<Finding> {
         };
         if !rules(policy).any(mentions) {
             findings.warn(
-                ("/allow_rules".into(), 1),
+                ("/allow_rules".into(), policy.allow_line),
                 "uncovered-rpc",
                 format!(
                     "no rule mentions {path}, so no one may call it: allow it, or deny it explicitly"

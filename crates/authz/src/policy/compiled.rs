@@ -16,6 +16,8 @@ pub struct Policy {
     pub(crate) name: Box<str>,
     pub(crate) deny: RuleList,
     pub(crate) allow: RuleList,
+    /// Where the list of its allow rules begins.
+    pub(crate) allow_line: u32,
     pub(crate) audit: AuditOptions,
     /// Lists that are present but empty: they match everything, which may not be intended.
     pub(crate) empty_lists: Vec<(String, u32)>,

@@ -62,12 +62,11 @@ fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
         Some(rules) => rule_list(rules, &mut empty_lists)?,
         None => Vec::new(),
     };
-    let allow = match fields.get("allow_rules") {
-        Some(rules) => rule_list(rules, &mut empty_lists)?,
-        None => Vec::new(),
-    };
+    let missing = || root.fault(PolicyFault::Missing("allow_rules"));
+    let allow_rules = fields.get("allow_rules").ok_or_else(missing)?;
+    let allow = rule_list(allow_rules, &mut empty_lists)?;
     if allow.is_empty() {
-        return Err(root.fault(PolicyFault::Missing("allow_rules")));
+        return Err(missing());
     }
     let audit = match fields.get("audit_logging_options") {
         Some(options) => audit(options, loggers)?,
@@ -79,6 +78,7 @@ fn policy(text: &[u8], loggers: &Loggers) -> Parsed<Policy> {
         name,
         deny: RuleList::new(deny),
         allow: RuleList::new(allow),
+        allow_line: allow_rules.node.line,
         audit,
         empty_lists,
     })

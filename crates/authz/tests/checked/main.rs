@@ -321,10 +321,12 @@ fn an_audit_log_that_stays_silent_is_named() {
 
 #[test]
 fn an_rpc_that_no_rule_mentions_is_named() {
-    let text = br#"{"name": "p", "allow_rules": [{"name": "r", "source": {"principals": ["*"]},
+    let text = br#"{"name": "p",
+        "allow_rules": [{"name": "r", "source": {"principals": ["*"]},
         "request": {"paths": ["/shop.v1.Shop/*"]}}]}"#;
     let found = countersign_authz::check(&Policy::parse(text).unwrap(), &api());
     assert_eq!(codes(&found), [(WARNING, "uncovered-rpc", "/allow_rules")]);
+    assert_eq!(found[0].line, 2);
     assert!(
         found[0].message.contains("/shop.v1.ShopAdmin/Reset"),
         "{}",

@@ -40,7 +40,7 @@ pub(super) fn players(spec: &Spec, pki: &Path, now: OffsetDateTime) -> Result<Ve
         let found = found.map(|(_, request)| request);
         found.with_context(|| format!("{}: there is no [{wanted}] in it", file.display()))
     };
-    for revocation in &spec.revocation {
+    if let Some(revocation) = &spec.revocation {
         request(&revocation.identity)?;
         request(&revocation.witness)?;
     }
