@@ -47,24 +47,8 @@ debug = false
 ";
 
 /// What names in the template would mean twice: its callers, and what cargo keeps for itself.
-const RESERVED: [&str; 16] = [
-    "alloc",
-    "auditor",
-    "build",
-    "ca",
-    "con",
-    "core",
-    "deps",
-    "examples",
-    "frontend",
-    "guest",
-    "incremental",
-    "nul",
-    "proc-macro",
-    "proc_macro",
-    "std",
-    "test",
-];
+const RESERVED: &str = "alloc auditor build ca con core deps examples frontend guest incremental nul proc-macro \
+                        proc_macro std test";
 
 /// Strict and reserved keywords of all editions.
 const KEYWORDS: [&str; 52] = [
@@ -131,95 +115,80 @@ struct ServiceName {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    let wrong = |reason| anyhow!("NAME {name:?}: {reason}");
+    let ensure = |right: bool, reason: &str| {
+        ensure!(right, "NAME {name:?}: {reason}");
+        Ok(())
+    };
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_part) {
-        return Err(wrong(
-            "it must begin with a lower-case letter, and have lower-case letters, digits, - and _ alone",
-        ));
-    }
-    if name.ends_with(['-', '_']) || name.len() > 48 {
-        return Err(wrong(
-            "it must not end in - or _, nor have more than 48 characters",
-        ));
-    }
-    if KEYWORDS.contains(&name) {
-        return Err(wrong("it is a keyword of Rust"));
-    }
-    if RESERVED.contains(&name) || name.parse::<IdentityName>().is_err() {
-        return Err(wrong("it is reserved; take another one"));
-    }
-    if FILES[0].1.lines().any(|line| {
-        line.starts_with(&format!("{name} = {{")) || line.starts_with(&format!("{name} = \""))
-    }) {
-        return Err(wrong(
-            "a dependency of the service has this name; take another one",
-        ));
-    }
-    Ok(())
+    ensure(
+        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_part),
+        "it must begin with a lower-case letter, and have lower-case letters, digits, - and _ alone",
+    )?;
+    ensure(
+        !name.ends_with(['-', '_']) && name.len() <= 48,
+        "it must not end in - or _, nor have more than 48 characters",
+    )?;
+    ensure(!KEYWORDS.contains(&name), "it is a keyword of Rust")?;
+    let is_reserved = RESERVED.split(' ').any(|reserved| reserved == name);
+    ensure(
+        !is_reserved && name.parse::<IdentityName>().is_ok(),
+        "it is reserved; take another one",
+    )?;
+    let dependency = [format!("{name} = {{"), format!("{name} = \"")];
+    let mut manifest = FILES[0].1.lines();
+    ensure(
+        !manifest.any(|line| dependency.iter().any(|start| line.starts_with(start))),
+        "a dependency of the service has this name; take another one",
+    )
 }
 
 impl ServiceName {
     /// `payments.v1.PaymentsService` for `payments`.
     fn of_package(name: &str) -> Result<Self> {
-        let words: Vec<_> = name
-            .split(['-', '_'])
-            .filter(|word| !word.is_empty())
-            .collect();
-        let camel: String = words
-            .iter()
-            .map(|word| {
-                let (first, rest) = word.split_at(1);
-                first.to_ascii_uppercase() + rest
-            })
-            .collect();
+        let words: Vec<_> = name.split(['-', '_']).filter(|it| !it.is_empty()).collect();
+        let capital = |word: &&str| {
+            let (first, rest) = word.split_at(1);
+            first.to_ascii_uppercase() + rest
+        };
+        let camel: String = words.iter().map(capital).collect();
         Self::parse(&format!("{}.v1.{camel}Service", words.join("_")))
     }
 
     fn parse(text: &str) -> Result<Self> {
         let wrong = |reason: String| anyhow!("--service {text:?}: {reason}");
-        let shape = || {
-            wrong(
-                "it must be package.vN.NameService, such as payments.v1.PaymentService".to_owned(),
-            )
-        };
+        let shape = "it must be package.vN.NameService, such as payments.v1.PaymentService";
+        let shape = || wrong(shape.to_owned());
         let (package, name) = text.rsplit_once('.').ok_or_else(shape)?;
         let (before, version) = package.rsplit_once('.').ok_or_else(shape)?;
         let number = version.strip_prefix('v').unwrap_or_default();
-        if number.is_empty()
-            || number.starts_with('0')
-            || !number.bytes().all(|b| b.is_ascii_digit())
-        {
-            return Err(wrong(format!("{version:?} must be a version: v1, v2, ...")));
-        }
+        ensure!(
+            number.bytes().all(|b| b.is_ascii_digit())
+                && !number.starts_with('0')
+                && !number.is_empty(),
+            wrong(format!("{version:?} must be a version: v1, v2, ..."))
+        );
+        let in_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let is_word = |word: &str| !word.is_empty() && word.bytes().all(in_word);
         for segment in before.split('.') {
-            let words = segment.split('_').all(|word| {
-                !word.is_empty()
-                    && word
-                        .bytes()
-                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-            });
-            if !words || !segment.starts_with(|c: char| c.is_ascii_lowercase()) {
-                return Err(wrong(format!(
+            ensure!(
+                segment.starts_with(|c: char| c.is_ascii_lowercase())
+                    && segment.split('_').all(is_word),
+                wrong(format!(
                     "{segment:?} must begin with a lower-case letter, and have lower-case letters, digits and single _ alone"
-                )));
-            }
-            if KEYWORDS.contains(&segment) {
-                return Err(wrong(format!("{segment:?} is a keyword of Rust")));
-            }
+                ))
+            );
+            let keyword = format!("{segment:?} is a keyword of Rust");
+            ensure!(!KEYWORDS.contains(&segment), wrong(keyword));
         }
-        let letters = name.chars().zip(name.chars().skip(1).chain(['A']));
-        let single = letters
-            .clone()
-            .all(|(one, next)| !(one.is_ascii_uppercase() && next.is_ascii_uppercase()));
-        let camel = name.starts_with(|c: char| c.is_ascii_uppercase())
+        let is_camel = name.starts_with(|c: char| c.is_ascii_uppercase())
             && name.bytes().all(|b| b.is_ascii_alphanumeric())
-            && single;
-        if !camel || !name.ends_with("Service") || name == "Service" {
-            return Err(wrong(format!(
+            && !{ name.as_bytes().windows(2) }.any(|two| two.iter().all(u8::is_ascii_uppercase));
+        ensure!(
+            is_camel && name.ends_with("Service") && name != "Service",
+            wrong(format!(
                 "{name:?} must be in CamelCase, with no two capitals in a row, and end in Service: PaymentService"
-            )));
-        }
+            ))
+        );
         Ok(Self {
             package: package.to_owned(),
             name: name.to_owned(),

@@ -151,75 +151,53 @@ impl Shown {
     }
 
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Self {
-            file,
-            certificates,
-            as_client,
-            as_server,
-            problems,
-            platforms,
-        } = self;
-        let count = match certificates.len() {
+        let count = match self.certificates.len() {
             1 => "one certificate".to_owned(),
             more => format!("{more} certificates, the first of which is the holder's"),
         };
-        writeln!(out, "{}: {count}", Printable(file))?;
-        if let Some(leaf) = certificates.first() {
+        writeln!(out, "{}: {count}", Printable(&self.file))?;
+        if let Some(leaf) = self.certificates.first() {
             write_facts(leaf, out)?;
         }
-        for issuer in certificates.iter().skip(1) {
+        for issuer in self.certificates.iter().skip(1) {
             let subject = Printable(&issuer.subject);
             writeln!(out, "  then       {subject}, until {}", issuer.not_after)?;
         }
-        writeln!(out, "  as client  {as_client}")?;
-        writeln!(out, "  as server  {as_server}")?;
-        problems
-            .iter()
-            .try_for_each(|it| writeln!(out, "  problem    {}", Printable(it)))?;
-        platforms.iter().try_for_each(|opinion| opinion.write(out))
+        writeln!(out, "  as client  {}", self.as_client)?;
+        writeln!(out, "  as server  {}", self.as_server)?;
+        for problem in &self.problems {
+            writeln!(out, "  problem    {}", Printable(problem))?;
+        }
+        self.platforms.iter().try_for_each(|it| it.write(out))
     }
 }
 
 fn write_facts(leaf: &Facts, out: &mut dyn Write) -> io::Result<()> {
     /// More names than these are counted, and all of them are in the JSON.
     const SHOWN_NAMES: usize = 20;
-    let Facts {
-        serial,
-        subject,
-        issuer,
-        names,
-        usages,
-        not_before,
-        not_after,
-        days_left,
-    } = leaf;
-    let subject = if subject.is_empty() {
-        "(none)"
-    } else {
-        subject
+    let subject = match &*leaf.subject {
+        "" => "(none)",
+        subject => subject,
     };
     writeln!(out, "  subject    {}", Printable(subject))?;
-    let mut names = names.labelled(["URI", "DNS", "IP", "e-mail"]);
+    let mut names = leaf.names.labelled(["URI", "DNS", "IP", "e-mail"]);
     for (kind, name) in names.by_ref().take(SHOWN_NAMES) {
         writeln!(out, "  name       {kind} {}", Printable(name))?;
     }
-    match names.count() {
-        0 => {}
-        more => writeln!(
-            out,
-            "  name       and {more} more; --output json shows them"
-        )?,
+    let more = names.count();
+    if more > 0 {
+        let way = "--output json shows them";
+        writeln!(out, "  name       and {more} more; {way}")?;
     }
-    let usages = usages
-        .as_ref()
-        .map_or("(no such extension)".to_owned(), |usages| usages.join(", "));
+    let usages = match &leaf.usages {
+        Some(usages) => usages.join(", "),
+        None => "(no such extension)".to_owned(),
+    };
     writeln!(out, "  usages     {usages}")?;
-    writeln!(
-        out,
-        "  valid      {not_before} to {not_after}, {days_left:.2} days left"
-    )?;
-    writeln!(out, "  serial     {serial}")?;
-    writeln!(out, "  issuer     {}", Printable(issuer))
+    let (from, until, days) = (&leaf.not_before, &leaf.not_after, leaf.days_left);
+    writeln!(out, "  valid      {from} to {until}, {days:.2} days left")?;
+    writeln!(out, "  serial     {}", leaf.serial)?;
+    writeln!(out, "  issuer     {}", Printable(&leaf.issuer))
 }
 
 impl Appearance {
@@ -287,41 +265,39 @@ fn problems(chain: &[Certificate], now: OffsetDateTime) -> Vec<String> {
     let mut problems = Vec::new();
     for (index, certificate) in chain.iter().enumerate() {
         let position = index + 1;
-        let validity = certificate.validity;
-        if now > validity.not_after {
-            problems.push(format!(
-                "certificate {position} expired on {}",
-                timestamp(validity.not_after)
-            ));
+        let Validity {
+            not_before,
+            not_after,
+        } = certificate.validity;
+        if now > not_after {
+            let on = timestamp(not_after);
+            problems.push(format!("certificate {position} expired on {on}"));
         }
-        if now < validity.not_before {
-            let from = timestamp(validity.not_before);
+        if now < not_before {
+            let from = timestamp(not_before);
             problems.push(format!("certificate {position} is not valid before {from}"));
         }
-        if let Some(next) = chain.get(index + 1)
-            && !certificate.names_issuer(next)
+        if chain
+            .get(position)
+            .is_some_and(|next| !certificate.names_issuer(next))
         {
             problems.push(format!(
                 "certificate {position} was not issued by the one after it; the order is leaf, then each issuer"
             ));
         }
     }
-    match chain {
-        [leaf] if !leaf.is_self_issued() => problems.push(
+    let problem = match chain {
+        [leaf] if !leaf.is_self_issued() => {
             "nothing comes after it; unless a root issued it itself, its peers will not find a path"
-                .to_owned(),
-        ),
+        }
         [leaf, ..] if leaf.is_self_issued() && !leaf.is_authority => {
-            problems.push(
-                "it is self-signed; a peer would have to trust this very certificate".to_owned(),
-            );
+            "it is self-signed; a peer would have to trust this very certificate"
         }
         [_, .., last] if last.is_self_issued() => {
-            problems.push(
-                "the root is sent along, which is of no use: a peer that trusts it has it".to_owned(),
-            );
+            "the root is sent along, which is of no use: a peer that trusts it has it"
         }
-        _ => {}
-    }
+        _ => return problems,
+    };
+    problems.push(problem.to_owned());
     problems
 }

@@ -80,7 +80,7 @@ impl Authority {
         let key = KeyType::default().generate()?;
         let certificate = params.self_signed(&key);
         let certificate = certificate.context("cannot sign the root certificate")?;
-        Ok(Self::new(params, key, &certificate, None))
+        Self::from_pem(&certificate.pem(), &key.serialize_pem())
     }
 
     /// An authority under this one that signs leaves and no further authority.
@@ -92,7 +92,12 @@ impl Authority {
         let key = KeyType::default().generate()?;
         let certificate = params.signed_by(&key, &self.issuer);
         let certificate = certificate.context("cannot sign the issuing certificate")?;
-        Ok(Self::new(params, key, &certificate, Some(self)))
+        let made = Self::from_pem(&certificate.pem(), &key.serialize_pem())?;
+        let intermediates = self.below(made.certificate.clone());
+        Ok(Self {
+            intermediates,
+            ..made
+        })
     }
 
     /// The authority of these files: its certificate, and its key as PKCS#8, SEC1 or PKCS#1.
@@ -133,21 +138,6 @@ impl Authority {
                 .subject_key_identifier
                 .map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified),
         })
-    }
-
-    fn new(
-        params: CertificateParams,
-        key: KeyPair,
-        certificate: &rcgen::Certificate,
-        above: Option<&Self>,
-    ) -> Self {
-        Self {
-            intermediates: above.map_or_else(Vec::new, |it| it.below(certificate.der().clone())),
-            key_identifier: params.key_identifier_method.clone(),
-            issuer: Issuer::new(params, key),
-            certificate: certificate.der().clone(),
-            certificate_pem: certificate.pem(),
-        }
     }
 
     /// The chain of a certificate that this authority signed.

@@ -1,7 +1,8 @@
 //! The callers that are the rows of a table: holders of certificates, peers of a file, and the principals of a policy.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,7 @@ use clap::Args;
 use identity::{Claims, Role};
 
 use super::input;
-use super::peer::{NamedPeer, Peer};
+use super::peer::NamedPeer;
 use crate::cert;
 
 /// The callers. By default: the holders of the certificates in certs/, and each principal that the policy names.
@@ -79,22 +80,18 @@ impl IdentitySource {
 }
 
 fn of_directory(dir: &Path) -> Result<Vec<NamedCaller>> {
-    let unreadable = || format!("cannot read {}", dir.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).with_context(unreadable)? {
-        let path = entry.with_context(unreadable)?.path();
-        if path.join("tls.crt").is_file() {
-            names.push(path);
+    let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut entries = entries.with_context(|| format!("cannot read {}", dir.display()))?;
+    entries.sort_by_key(DirEntry::file_name);
+    let mut holders = Vec::new();
+    for entry in entries {
+        let certificate = entry.path().join("tls.crt");
+        if certificate.is_file() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            holders.push(of_certificate(name, &certificate)?);
         }
     }
-    names.sort();
-    names
-        .iter()
-        .map(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            of_certificate(name.into_owned(), &path.join("tls.crt"))
-        })
-        .collect()
+    Ok(holders)
 }
 
 fn of_certificate(name: String, file: &Path) -> Result<NamedCaller> {
@@ -105,15 +102,9 @@ fn of_certificate(name: String, file: &Path) -> Result<NamedCaller> {
     Ok(NamedCaller { name, acceptance })
 }
 
-fn of_peer(peer: NamedPeer) -> NamedCaller {
-    let NamedPeer {
-        name,
-        peer: Peer(caller),
-    } = peer;
-    NamedCaller {
-        name,
-        acceptance: Acceptance::Accepted(caller),
-    }
+fn of_peer(NamedPeer { name, peer }: NamedPeer) -> NamedCaller {
+    let acceptance = Acceptance::Accepted(peer.0);
+    NamedCaller { name, acceptance }
 }
 
 /// Adds each principal of the policies, as written, that nobody is known by yet. A pattern stands for one of those whom

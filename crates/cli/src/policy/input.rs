@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use authz::{Api, AuditEvent, AuditLogger, Loggers, Policy};
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
@@ -126,31 +126,22 @@ impl FromStr for ApiChoice {
 
 /// `None` when there is to be none.
 pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>> {
-    let (path, api) = match choice {
+    let api = match choice {
         ApiChoice::None => return Ok(None),
-        ApiChoice::Builtin => (
-            Path::new("builtin"),
-            match BUILTIN.is_empty() {
-                true => {
-                    bail!(
-                        "this tool was built without an API of its own; give one by --api FILE.proto"
-                    )
-                }
-                false => countersign::server::api(BUILTIN),
-            },
-        ),
-        // A server of this project has health and reflection too.
-        ApiChoice::File(path)
-            if path.is_dir() || path.extension().is_some_and(|it| it == "proto") =>
-        {
-            (path.as_path(), countersign::server::api(&compiled(path)?))
+        ApiChoice::Builtin => {
+            ensure!(
+                !BUILTIN.is_empty(),
+                "this tool was built without an API of its own; give one by --api FILE.proto"
+            );
+            countersign::server::api(BUILTIN)
         }
-        ApiChoice::File(path) => (
-            path.as_path(),
-            Api::from_descriptor_set(&read(path, MAX_FILE)?),
-        ),
+        // A server of this project has health and reflection too.
+        ApiChoice::File(path) if path.is_dir() || path.extension() == Some("proto".as_ref()) => {
+            countersign::server::api(&compiled(path)?)
+        }
+        ApiChoice::File(path) => Api::from_descriptor_set(&read(path, MAX_FILE)?),
     };
-    let api = api.with_context(|| format!("{} does not describe an API", path.display()))?;
+    let api = api.with_context(|| format!("{choice} does not describe an API"))?;
     Ok(Some(api))
 }
 
