@@ -26,26 +26,10 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
-/// The command line with the name of the tool as the reader has it, also in the examples.
-fn named(command: clap::Command) -> clap::Command {
-    let examples = command
-        .find_subcommand("policy")
-        .and_then(|policy| policy.get_after_help())
-        .map(|examples| {
-            examples
-                .to_string()
-                .replace("  countersign ", &format!("  {} ", tool()))
-        });
-    let named = command.bin_name(tool());
-    match examples {
-        Some(examples) => named.mut_subcommand("policy", |policy| policy.after_help(examples)),
-        None => named,
-    }
-}
-
 /// Does what the command line says: the whole of the tool's `main`.
 pub fn main() -> ExitCode {
-    let Countersign { command } = countersign::program::parse_with(named);
+    let Countersign { command } =
+        countersign::program::parse_with(|command| command.bin_name(tool()));
     let mut out = io::stdout().lock();
     let done = match command {
         Command::Pki(pki) => pki::command::run(pki, &mut out),

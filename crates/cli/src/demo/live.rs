@@ -1,15 +1,13 @@
 //! What happens to connections that are open: a rotation that loses no call, and a revocation that ends one caller's.
 
-use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use super::programs::{Done, Programs, Server};
+use super::report::Report;
 use super::spec::{CallAs, Revocation};
-use super::{Figures, Steps, Surprises};
 
 const ROTATIONS: usize = 3;
 const BETWEEN: Duration = Duration::from_millis(700);
@@ -18,27 +16,25 @@ const BETWEEN: Duration = Duration::from_millis(700);
 pub(super) async fn rotate(
     programs: &Programs<'_>,
     server: &mut Server,
-    pki: &Path,
-    steps: &mut Steps<'_, impl Write>,
-    figures: &mut Figures,
-) -> Result<Surprises> {
+    report: &mut Report<'_>,
+) -> Result<()> {
     let CallAs {
         identity,
         arguments,
     } = &programs.spec.rotation;
     let own = &programs.spec.server.identity;
-    let worker = programs.start_client(server, &pki.join(identity), arguments)?;
+    let worker = programs.start_client(server, identity, arguments)?;
     for turn in 1..=ROTATIONS {
         tokio::time::sleep(BETWEEN).await;
-        programs.pki(pki, &["renew", own, identity]).await?;
+        programs.pki(&["renew", own, identity]).await?;
         server
             .wait_for(|line| line["message"] == "credentials in use")
             .await?;
-        steps.say(&format!(
+        report.say(&format!(
             "rotation {turn} of {ROTATIONS}: the server uses its new certificate"
         ))?;
     }
-    steps.say("waiting for the caller to end and to count")?;
+    report.say("waiting for the caller to end and to count")?;
     let done = worker.end().await?;
     let summary: Value = done
         .stdout
@@ -54,26 +50,24 @@ pub(super) async fn rotate(
         );
     };
     let failed = calls.saturating_sub(ok);
-    figures.calls_in_rotation = calls;
-    steps.say(&format!(
+    report.calls_in_rotation = calls;
+    report.say(&format!(
         "{calls} calls while both certificates changed {ROTATIONS} times: {failed} failed"
     ))?;
-    let mut surprises = Vec::new();
-    if calls != ok || calls == 0 {
-        surprises.push(format!("calls failed during the rotation: {summary}"));
-    }
-    Ok(surprises)
+    ensure!(
+        calls == ok && calls != 0,
+        "calls failed during the rotation: {summary}"
+    );
+    Ok(())
 }
 
 /// Revokes one caller while it and another have a stream open, and looks at whose stream ends.
 pub(super) async fn revoke(
     programs: &Programs<'_>,
-    server: &mut Server,
-    pki: &Path,
-    steps: &mut Steps<'_, impl Write>,
-    figures: &mut Figures,
+    server: &Server,
     revocation: &Revocation,
-) -> Result<Surprises> {
+    report: &mut Report<'_>,
+) -> Result<()> {
     let Revocation {
         identity,
         witness,
@@ -81,7 +75,7 @@ pub(super) async fn revoke(
         change,
     } = revocation;
     let open = async |name: &String| {
-        let mut client = programs.start_client(server, &pki.join(name), stream)?;
+        let mut client = programs.start_client(server, name, stream)?;
         if client.line().await?.is_some() {
             return Ok(client);
         }
@@ -96,43 +90,43 @@ pub(super) async fn revoke(
     let mut other = open(witness).await?.follow();
 
     let began = Instant::now();
-    programs.pki(pki, &["revoke", identity]).await?;
-    let mut surprises = Vec::new();
+    programs.pki(&["revoke", identity]).await?;
     let ended = revoked.end().await?;
     let took = began.elapsed();
-    figures.revoked_after = Some(took);
+    report.revoked_after = Some(took);
     let error = ended.error().unwrap_or_default();
     let reason = error["reason"].as_str().unwrap_or("no reason");
-    steps.say(&format!(
+    report.say(&format!(
         "the stream of {identity} ended {took:.1?} after the command began: {reason}"
     ))?;
     if ended.code != Some(77) || reason != "CERTIFICATE_REVOKED" {
-        surprises.push(format!(
+        report.surprises.push(format!(
             "{identity}'s stream ended otherwise: {}",
             ended.stderr.trim()
         ));
     }
 
-    let again = programs.client(server, &pki.join(identity), stream).await?;
+    let credentials = programs.certs.join(identity);
+    let again = programs.client(server, &credentials, stream).await?;
     let error = again.error().unwrap_or_default();
     let reason = error["reason"].as_str().unwrap_or("answered");
-    steps.say(&format!("the next call of {identity}: {reason}"))?;
+    report.say(&format!("the next call of {identity}: {reason}"))?;
     if again.code != Some(77) || reason != "REFUSED_BY_PEER" {
-        surprises.push(format!("{identity} can still call"));
+        report.surprises.push(format!("{identity} can still call"));
     }
 
     other.forget();
     if let Some(change) = change {
-        programs.must_answer(server, pki, change).await?;
+        programs.must_answer(server, change).await?;
     }
     if other.goes_on().await {
-        steps.say(&format!(
+        report.say(&format!(
             "the stream of {witness} goes on, and has just shown its next message"
         ))?;
     } else {
-        surprises.push(format!(
+        report.surprises.push(format!(
             "{witness} lost its stream too, or nothing gave it another message; see `change`"
         ));
     }
-    Ok(surprises)
+    Ok(())
 }

@@ -13,7 +13,6 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::Surprises;
 use super::spec::{self, CallAs, Spec};
 
 /// How long a program may take to say what is expected of it.
@@ -30,6 +29,8 @@ pub(super) struct Programs<'a> {
     tool: PathBuf,
     /// The demo's own.
     directory: &'a Path,
+    /// Its PKI.
+    pub(super) certs: PathBuf,
 }
 
 /// What a program did, from start to end.
@@ -89,6 +90,7 @@ impl<'a> Programs<'a> {
             binaries,
             tool,
             directory,
+            certs: directory.join("certs"),
         };
         for name in names {
             let path = programs.path(name);
@@ -123,10 +125,10 @@ impl<'a> Programs<'a> {
     }
 
     /// Runs `countersign pki`, which must succeed.
-    pub(super) async fn pki(&self, directory: &Path, arguments: &[&str]) -> Result<()> {
+    pub(super) async fn pki(&self, arguments: &[&str]) -> Result<()> {
         let mut command = self.command(&self.tool);
         command.arg("pki").args(arguments);
-        command.arg("--dir").arg(directory);
+        command.arg("--dir").arg(&self.certs);
         let done = Done::of(&command.output().await?);
         let (command, said) = (arguments.join(" "), done.stderr.trim());
         ensure!(done.code == Some(0), "`pki {command}` failed: {said}");
@@ -163,13 +165,8 @@ impl<'a> Programs<'a> {
     }
 
     /// Makes a call that what comes after it needs, and gives what the client printed.
-    pub(super) async fn must_answer(
-        &self,
-        server: &Server,
-        pki: &Path,
-        call: &CallAs,
-    ) -> Result<String> {
-        let credentials = pki.join(&call.identity);
+    pub(super) async fn must_answer(&self, server: &Server, call: &CallAs) -> Result<String> {
+        let credentials = self.certs.join(&call.identity);
         let done = self.client(server, &credentials, &call.arguments).await?;
         let (command, said) = (call.arguments.join(" "), done.stderr.trim());
         ensure!(done.code == Some(0), "`{command}` failed: {said}");
@@ -180,10 +177,10 @@ impl<'a> Programs<'a> {
     pub(super) fn start_client(
         &self,
         server: &Server,
-        credentials: &Path,
+        identity: &str,
         arguments: &[String],
     ) -> Result<Running> {
-        let mut client = self.client_command(server, credentials, arguments);
+        let mut client = self.client_command(server, &self.certs.join(identity), arguments);
         let mut child = client.spawn()?;
         let stdout = child.stdout.take().context("the client has no output")?;
         Ok(Running {
@@ -293,15 +290,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(
-        programs: &Programs<'_>,
-        credentials: &Path,
-        policy: &Path,
-    ) -> Result<Self> {
+    pub(super) async fn start(programs: &Programs<'_>, policy: &Path) -> Result<Self> {
         let (server, directory) = (&programs.spec.server, programs.directory);
         let mut command = programs.command(&programs.path(&server.program));
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "off"]);
         command.args(["--log-format", "json", "--tls-reload-interval", RELOAD]);
+        let credentials = programs.certs.join(&server.identity);
         command.arg("--tls-dir").arg(credentials);
         command.arg("--policy").arg(policy);
         command.args(spec::arguments(&server.arguments, directory));
@@ -350,10 +344,8 @@ impl Server {
     }
 
     /// Stops it as an orchestrator would, and waits until it has drained.
-    pub(super) async fn stop(mut self) -> Result<Surprises> {
-        let Some(id) = self.child.id() else {
-            return Ok(vec!["the server had ended before".to_owned()]);
-        };
+    pub(super) async fn stop(mut self) -> Result<()> {
+        let id = self.child.id().context("the server had ended before")?;
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &format!("kill -TERM {id}")]);
         shell.kill_on_drop(true).status().await?;
@@ -361,10 +353,10 @@ impl Server {
         let drained = self.wait_for(|line| line["message"] == DRAINED).await;
         let status = timeout(PATIENCE, self.child.wait()).await;
         let status = status.context("the server does not end")??;
-        let mut surprises = Vec::new();
-        if !status.success() || drained.is_err() {
-            surprises.push(format!("the server did not end cleanly: {status}"));
-        }
-        Ok(surprises)
+        ensure!(
+            status.success() && drained.is_ok(),
+            "the server did not end cleanly: {status}"
+        );
+        Ok(())
     }
 }

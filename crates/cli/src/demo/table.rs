@@ -1,6 +1,5 @@
 //! The table of callers and RPCs: the decision of the policy beside what happened.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -12,8 +11,8 @@ use mtls::{HandshakeError, Present, Reload, ServerIdentity, Source, Target, Trus
 
 use super::callers::{Player, Presents};
 use super::programs::{Done, Programs, Server};
+use super::report::Report;
 use super::spec::CallSpec;
-use super::{Figures, Surprises};
 
 /// What each name is at least as wide as, and what the widest cell needs.
 const NAME_WIDTH: usize = 21;
@@ -27,22 +26,6 @@ const LEGEND: [&str; 5] = [
     "  -     refused the server refuses the certificate, so no policy is asked",
     "A \"!\" marks a cell where the two differ.",
 ];
-
-/// How the table is written.
-#[derive(Clone, Copy)]
-pub(super) struct Palette {
-    pub(super) in_colour: bool,
-}
-
-impl Palette {
-    /// What begins and ends a coloured text.
-    pub(super) fn paint(self, colour: &'static str) -> (&'static str, &'static str) {
-        match self.in_colour {
-            true => (colour, "\x1b[0m"),
-            false => ("", ""),
-        }
-    }
-}
 
 /// What should become of a call, and what did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,35 +49,33 @@ pub(super) struct Table<'a> {
 
 impl Table<'_> {
     /// Calls each RPC as each caller, and writes each row when it is known.
-    pub(super) async fn show(
-        &self,
-        callers: &[Player],
-        palette: Palette,
-        out: &mut impl Write,
-        figures: &mut Figures,
-    ) -> Result<Surprises> {
+    pub(super) async fn show(&self, callers: &[Player], report: &mut Report<'_>) -> Result<()> {
         for line in LEGEND {
-            writeln!(out, "  {line}")?;
+            writeln!(report.out, "  {line}")?;
         }
         let calls = &self.programs.spec.call;
         let width = |call: &CallSpec| CELL_WIDTH.max(call.method.len() + 2);
-        write!(out, "\n  {:NAME_WIDTH$}", "")?;
+        write!(report.out, "\n  {:NAME_WIDTH$}", "")?;
         for call in calls {
-            write!(out, "{:width$}", call.method, width = width(call))?;
+            write!(report.out, "{:width$}", call.method, width = width(call))?;
         }
-        writeln!(out)?;
-        let mut surprises = Vec::new();
+        writeln!(report.out)?;
         for caller in callers {
-            write!(out, "  {:NAME_WIDTH$}", caller.name)?;
-            out.flush()?;
+            write!(report.out, "  {:NAME_WIDTH$}", caller.name)?;
+            report.out.flush()?;
             for call in calls {
                 let expected = self.expected(caller, &call.method)?;
                 let observed = self.observe(caller, &call.arguments).await?;
-                figures.count(&expected);
-                write!(out, "{}", cell(palette, &expected, &observed, width(call)))?;
-                out.flush()?;
+                match expected {
+                    CellResult::Allowed => report.allowed += 1,
+                    CellResult::Denied => report.denied += 1,
+                    CellResult::Refused | CellResult::Other(_) => report.refused += 1,
+                }
+                let cell = cell(report, &expected, &observed, width(call));
+                write!(report.out, "{cell}")?;
+                report.out.flush()?;
                 if expected != observed {
-                    surprises.push(format!(
+                    report.surprises.push(format!(
                         "{} as {}: expected {}, and it was {}",
                         call.method,
                         caller.name,
@@ -103,9 +84,9 @@ impl Table<'_> {
                     ));
                 }
             }
-            writeln!(out)?;
+            writeln!(report.out)?;
         }
-        Ok(surprises)
+        Ok(())
     }
 
     fn expected(&self, caller: &Player, method: &str) -> Result<CellResult> {
@@ -175,7 +156,7 @@ impl CellResult {
     }
 }
 
-fn cell(palette: Palette, expected: &CellResult, observed: &CellResult, width: usize) -> String {
+fn cell(report: &Report<'_>, expected: &CellResult, observed: &CellResult, width: usize) -> String {
     let says = match expected {
         CellResult::Allowed => "allow",
         CellResult::Denied => "deny",
@@ -192,7 +173,7 @@ fn cell(palette: Palette, expected: &CellResult, observed: &CellResult, width: u
     } else {
         ("!", "\x1b[1;31m")
     };
-    let (colour, plain) = palette.paint(colour);
+    let (colour, plain) = report.paint(colour);
     let happened = format!("{happened}{mark}");
     let rest = width - 6;
     format!("{says:6}{colour}{happened:rest$}{plain}")

@@ -9,10 +9,11 @@ use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
 use super::certificate::Names;
-use super::operations::Change;
+use super::change::report;
+use super::files::Readers;
 use super::{
-    Directory, Group, IdentityName, KeyType, Origin, Request, Revocations, Roster, Serial,
-    SigningRequest, Subject, TrustDomain, Usage, export, files, list, prune, renew,
+    Directory, IdentityName, KeyType, Origin, Request, Revocations, Roster, Serial, SigningRequest,
+    Subject, TrustDomain, Usage, export, files, list, prune, renew,
 };
 use crate::OutputFormat;
 use crate::text::Printable;
@@ -116,14 +117,6 @@ struct Issue {
     readers: Readers,
 }
 
-#[derive(Clone, Copy, Debug, Args)]
-pub(super) struct Readers {
-    /// Lets a group, such as that of a container, read the keys: directories get mode 0750, keys 0640, also those that
-    /// are kept [default: what is replaced keeps owner, group and mode].
-    #[arg(long, value_name = "GID")]
-    pub(super) group: Option<Group>,
-}
-
 /// Does what the command line says, and writes what was done to `out`.
 /// When it cannot be done, what is on the disk is as it was, or done in part and safe to do again.
 pub(crate) fn run(pki: Pki, out: &mut dyn Write) -> Result<ExitCode> {
@@ -213,27 +206,6 @@ impl Issue {
         let change = directory.issue(&name, &request, csr.as_ref(), self.ttl.0, self.replace)?;
         report([Ok((name, change))], out)
     }
-}
-
-/// Says what was done for each identity, as it is done.
-pub(super) fn report(
-    changes: impl IntoIterator<Item = Result<(IdentityName, Change)>>,
-    out: &mut dyn Write,
-) -> Result<()> {
-    let mut left_revoked = false;
-    for change in changes {
-        let (name, change) = change?;
-        writeln!(out, "{name:<16} {change}")?;
-        left_revoked |= matches!(change, Change::Revoked(_));
-    }
-    if left_revoked {
-        let tool = countersign::program::tool();
-        writeln!(
-            out,
-            "`{tool} pki issue NAME --replace` gives a revoked identity another certificate"
-        )?;
-    }
-    Ok(())
 }
 
 fn report_list(out: &mut dyn Write, revocations: &Revocations) -> Result<()> {

@@ -10,7 +10,7 @@ use rcgen::KeyPair;
 use super::certificate::Certificate;
 use super::credentials::Credentials;
 use super::files::{self, Batch, Secrecy};
-use super::pkcs12::{self, Encoding, Password};
+use super::pkcs12::{self, Encoding};
 use super::{Directory, IdentityName, stores};
 use crate::text::Printable;
 
@@ -51,7 +51,7 @@ impl Export {
         let (credentials, leaf) = directory.leaf(name)?;
         let root = dir.join(name.as_str()).join("ca.crt");
         let given = self.password()?;
-        let password = given.clone().unwrap_or_else(Password::random);
+        let password = given.clone().unwrap_or_else(pkcs12::random_password);
         let files = self.files(&credentials, &leaf, &files::read(&root)?, &password)?;
         write(&files, &dir.join("ca"))?;
         for file in &files {
@@ -60,7 +60,7 @@ impl Export {
         }
         let with_key = self.p12.is_some() || self.p12_compatible.is_some();
         if given.is_none() && (with_key || self.truststore.is_some()) {
-            writeln!(out, "{name:<16} the password is {}", password.as_str())?;
+            writeln!(out, "{name:<16} the password is {password}")?;
         }
         if with_key || files.is_empty() {
             let or_named = |file: &Option<PathBuf>, end: &str| {
@@ -78,13 +78,16 @@ impl Export {
         Ok(())
     }
 
-    fn password(&self) -> Result<Option<Password>> {
+    fn password(&self) -> Result<Option<String>> {
         let given = match (&self.password, &self.password_file) {
-            (Some(password), _) => Some(password.clone()),
-            (None, Some(file)) => files::read(file)?.lines().next().map(str::to_owned),
-            (None, None) => return Ok(None),
+            (None, Some(file)) => {
+                let text = files::read(file)?;
+                Some(text.lines().next().unwrap_or_default().to_owned())
+            }
+            (given, _) => given.clone(),
         };
-        Ok(Some(Password::new(&given.unwrap_or_default())?))
+        given.as_deref().map_or(Ok(()), pkcs12::check_password)?;
+        Ok(given)
     }
 
     /// What is asked for, not yet written.
@@ -93,7 +96,7 @@ impl Export {
         credentials: &Credentials,
         leaf: &Certificate,
         root_pem: &str,
-        password: &Password,
+        password: &str,
     ) -> Result<Vec<Exported<'_>>> {
         let (name, chain_pem) = (self.name.as_str(), &credentials.chain_pem);
         let mut files = Vec::new();

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use tempfile::{NamedTempFile, PersistError};
 
 /// For errors: what cannot be done to which file.
@@ -65,6 +66,15 @@ impl Secrecy {
             (Self::Private, Some(_)) => 0o640,
         }
     }
+}
+
+/// Who may read the keys of identities, on the command line.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Readers {
+    /// Lets a group, such as that of a container, read the keys: directories get mode 0750, keys 0640, also those that
+    /// are kept [default: what is replaced keeps owner, group and mode].
+    #[arg(long, value_name = "GID")]
+    pub(super) group: Option<Group>,
 }
 
 /// The group that may read the keys of identities, by its number.

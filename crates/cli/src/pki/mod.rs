@@ -6,6 +6,7 @@
 
 mod authority;
 pub mod certificate;
+mod change;
 pub(crate) mod command;
 mod credentials;
 mod directory;
@@ -30,7 +31,6 @@ mod subject;
 pub use authority::{Authority, Revocation, Validity};
 pub(crate) use credentials::Holder;
 pub(crate) use directory::{Directory, Origin};
-pub(crate) use files::Group;
 pub use identity_name::IdentityName;
 pub use leaf::{KeyType, Leaf, LeafSpec, Purpose};
 pub use request::{Request, Usage};

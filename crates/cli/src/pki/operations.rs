@@ -1,6 +1,5 @@
 //! What the commands do to a PKI on the disk. Nothing is printed here.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,6 +8,7 @@ use countersign::program::tool;
 use time::OffsetDateTime;
 
 use super::certificate::Certificate;
+use super::change::Change;
 use super::credentials::{Credentials, Holder};
 use super::{
     Directory, IdentityName, LeafSpec, Request, Revocation, Revocations, Serial, SigningRequest,
@@ -17,31 +17,6 @@ use super::{
 
 /// How long a revocation list may be used. Any `revoke` or `crl` makes a new one.
 const LIST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
-
-/// What was done for one identity.
-pub(super) enum Change {
-    /// Its certificate is as it should be, until then.
-    Kept(OffsetDateTime),
-    /// It had no certificate and got one, valid until then.
-    Issued(OffsetDateTime),
-    /// It got a new certificate, valid until then, because of that.
-    Replaced(OffsetDateTime, &'static str),
-    /// Its certificate was revoked then, and it gets no new one unless told.
-    Revoked(OffsetDateTime),
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kept(until) => write!(f, "kept: valid until {}", timestamp(*until)),
-            Self::Issued(until) => write!(f, "issued: valid until {}", timestamp(*until)),
-            Self::Replaced(until, why) => {
-                write!(f, "replaced, {why}: valid until {}", timestamp(*until))
-            }
-            Self::Revoked(since) => write!(f, "left as it is: revoked {}", timestamp(*since)),
-        }
-    }
-}
 
 /// How the credentials on the disk compare with what they should be.
 enum Condition {

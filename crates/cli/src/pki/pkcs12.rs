@@ -1,6 +1,6 @@
 //! PKCS#12 (RFC 7292) files for the programs that read nothing else. They are only written here.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
     PrivateKeyChain,
@@ -17,37 +17,19 @@ pub(super) enum Encoding {
     Compatible,
 }
 
-/// A password by which every program finds the same key.
-#[derive(Clone)]
-pub(super) struct Password(String);
-
-impl Password {
-    /// Refuses one whose encoding programs disagree on, or that keytool would not take.
-    pub(super) fn new(text: &str) -> Result<Self> {
-        let visible = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-        if visible && (6..=128).contains(&text.len()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            bail!(
-                "a password is 6 to 128 visible ASCII characters: programs encode others in different ways"
-            )
-        }
-    }
-
-    /// 122 random bits.
-    pub(super) fn random() -> Self {
-        Self(uuid::Uuid::new_v4().simple().to_string())
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
+/// Refuses a password whose encoding programs disagree on, or that keytool would not take.
+pub(super) fn check_password(text: &str) -> Result<()> {
+    let visible = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    ensure!(
+        visible && (6..=128).contains(&text.len()),
+        "a password is 6 to 128 visible ASCII characters: programs encode others in different ways"
+    );
+    Ok(())
 }
 
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Password")
-    }
+/// A password of 122 random bits.
+pub(super) fn random_password() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 /// A key with its chain, the leaf first, under `name`.
@@ -56,7 +38,7 @@ pub(super) fn identity(
     key_der: &[u8],
     chain_pem: &str,
     encoding: Encoding,
-    password: &Password,
+    password: &str,
 ) -> Result<Vec<u8>> {
     let chain = certificates(chain_pem)?;
     let key = PrivateKey::from_der(key_der).context(REFUSED)?;
@@ -65,7 +47,7 @@ pub(super) fn identity(
 }
 
 /// Certificates that Java is to trust, each under `name` and its number.
-pub(super) fn truststore(name: &str, roots_pem: &str, password: &Password) -> Result<Vec<u8>> {
+pub(super) fn truststore(name: &str, roots_pem: &str, password: &str) -> Result<Vec<u8>> {
     let roots = certificates(roots_pem)?.into_iter().enumerate();
     let entries = roots.map(|(index, root)| {
         let alias = format!("{name}-{}", index + 1);
@@ -87,7 +69,7 @@ fn certificates(pem: &str) -> Result<Vec<Certificate>> {
 fn write(
     entries: impl IntoIterator<Item = (String, KeyStoreEntry)>,
     encoding: Encoding,
-    password: &Password,
+    password: &str,
 ) -> Result<Vec<u8>> {
     let mut store = KeyStore::new();
     for (alias, entry) in entries {
@@ -103,7 +85,7 @@ fn write(
             MacAlgorithm::HmacSha1,
         ),
     };
-    let writer = store.writer(password.as_str());
+    let writer = store.writer(password);
     writer
         .encryption_algorithm(encryption)
         .mac_algorithm(mac)

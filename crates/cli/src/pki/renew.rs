@@ -10,8 +10,8 @@ use base::text::in_one_line;
 use clap::Args;
 use time::OffsetDateTime;
 
-use super::command::{Readers, report};
-use super::operations::Change;
+use super::change::{Change, report};
+use super::files::Readers;
 use super::{Directory, IdentityName};
 
 /// An identity that is added meanwhile is seen after this at the latest.

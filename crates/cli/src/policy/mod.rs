@@ -16,25 +16,33 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use countersign::program::{exit, tool};
 
 /// Checks, explains, tests and compares authorization policies (gRFC A43), for any gRPC service.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Exit codes: 0 success, 1 a check failed or policies differ, 64 an invalid policy, file or command line.
-
-Examples:
-  countersign policy check policy.json --strict
-  countersign policy check policy.json --api proto/payments/v1/payments.proto
-  countersign policy explain --policy policy.json --cert certs/billing/tls.crt \\
-      --method /payments.v1.PaymentService/GetPayment
-  countersign policy test --policy policy.json policy-cases.json
-  countersign policy diff policy.json policy-next.json")]
+#[command(after_help = examples())]
 pub struct PolicyCommand {
     /// An audit logger that the service registers in addition to the built-in ones; may be repeated.
     #[arg(long, global = true, value_name = "NAME")]
     logger: Vec<String>,
     #[command(subcommand)]
     command: Command,
+}
+
+fn examples() -> String {
+    let tool = tool();
+    format!(
+        "\
+Exit codes: 0 success, 1 a check failed or policies differ, 64 an invalid policy, file or command line.
+
+Examples:
+  {tool} policy check policy.json --strict
+  {tool} policy check policy.json --api proto/payments/v1/payments.proto
+  {tool} policy explain --policy policy.json --cert certs/billing/tls.crt \\
+      --method /payments.v1.PaymentService/GetPayment
+  {tool} policy test --policy policy.json policy-cases.json
+  {tool} policy diff policy.json policy-next.json"
+    )
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,7 +69,7 @@ pub fn run(command: PolicyCommand, out: &mut dyn Write) -> Result<ExitCode> {
         Command::Diff(diff) => diff.run(&loggers, out)?,
     };
     Ok(match holds {
-        true => countersign::program::exit::OK,
-        false => ExitCode::from(countersign::program::exit::FAILED),
+        true => exit::OK,
+        false => exit::FAILED.into(),
     })
 }
