@@ -12,7 +12,7 @@ use cli::pki::{Authority, Revocations, SigningRequest, Subject};
 use cli::text::Printable;
 use identity::{Peer, Role};
 use libfuzzer_sys::fuzz_target;
-use mtls::{ExpiredCrls, PemFile, Snapshot};
+use mtls::{Authorities, ExpiredCrls, PemFile, Snapshot};
 use pem::Pem;
 use pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -75,9 +75,12 @@ fn file(bytes: Vec<u8>) {
     ] {
         let name = cert::expected_name(name).unwrap();
         let roots = [input.clone()];
-        match cert::verification(&input, purpose, Some(&name), at, &roots, crls.as_slice(), ExpiredCrls::Refuse) {
-            Ok(Verification::Accepted(peer)) => one_line(&Printable(peer).to_string()),
-            Ok(Verification::Refused { code: _, reason }) => one_line(&Printable(reason).to_string()),
+        let issuers = input.certificates().unwrap_or_default();
+        match Authorities::of_files(&roots, crls.as_slice(), &issuers, ExpiredCrls::Refuse) {
+            Ok(authorities) => match cert::judge(&authorities, &input, purpose, Some(&name), at) {
+                Verification::Accepted(peer) => one_line(&Printable(peer).to_string()),
+                Verification::Refused { code: _, reason } => one_line(&Printable(reason).to_string()),
+            },
             Err(unusable) => one_line(&countersign::base::text::in_one_line(&unusable)),
         }
     }

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 pub use platform::Platform;
 pub(crate) use show::chain;
 pub use show::describe;
-pub use verify::{Verification, expected_name, verification};
+pub use verify::{Verification, expected_name, judge};
 
 /// Shows and verifies certificates.
 #[derive(Debug, Args)]

@@ -103,7 +103,10 @@ pub(super) fn run(verify: &Verify, out: &mut dyn Write) -> Result<ExitCode> {
     };
     let chain = PemFile::read(&verify.chain).map_err(InvalidCredentials::from)?;
     let at = verify.time.map_or_else(SystemTime::now, SystemTime::from);
-    let authorities = authorities(&chain, &roots, &crls, expired_crls)?;
+    // The signature of a list is checked by the issuers in the chain too. A root that is not usable is an error without
+    // a chain too.
+    let issuers = chain.certificates().unwrap_or_default();
+    let authorities = Authorities::of_files(&roots, &crls, &issuers, expired_crls)?;
     for issuer in authorities.unknown_list_issuers() {
         let issuer = Printable(issuer);
         // When standard error is closed, there is nowhere left to say it.
@@ -113,7 +116,7 @@ pub(super) fn run(verify: &Verify, out: &mut dyn Write) -> Result<ExitCode> {
         ));
     }
     let name = verify.name.as_ref();
-    match judged(&authorities, &chain, verify.purpose, name, at) {
+    match judge(&authorities, &chain, verify.purpose, name, at) {
         Verification::Accepted(peer) => {
             let until = timestamp(peer.not_after());
             writeln!(out, "accepted: {}, until {until}", Printable(&peer))?;
@@ -127,35 +130,7 @@ pub(super) fn run(verify: &Verify, out: &mut dyn Write) -> Result<ExitCode> {
 }
 
 /// Judges a chain as the services do, at the time `at`.
-///
-/// # Errors
-/// When there is nothing to judge by: a root or a revocation list is not usable.
-pub fn verification(
-    chain: &PemFile,
-    purpose: Role,
-    name: Option<&ServerIdentity>,
-    at: SystemTime,
-    roots: &[PemFile],
-    crls: &[PemFile],
-    expired_crls: ExpiredCrls,
-) -> Result<Verification, InvalidCredentials> {
-    let authorities = authorities(chain, roots, crls, expired_crls)?;
-    Ok(judged(&authorities, chain, purpose, name, at))
-}
-
-/// What to judge by: the signature of a list is checked by the issuers in the chain too.
-fn authorities(
-    chain: &PemFile,
-    roots: &[PemFile],
-    crls: &[PemFile],
-    expired_crls: ExpiredCrls,
-) -> Result<Authorities, InvalidCredentials> {
-    // A root that is not usable is an error without a chain too.
-    let certificates = chain.certificates().unwrap_or_default();
-    Authorities::of_files(roots, crls, &certificates, expired_crls)
-}
-
-fn judged(
+pub fn judge(
     authorities: &Authorities,
     chain: &PemFile,
     purpose: Role,
@@ -198,7 +173,10 @@ fn is_named(client: &Peer, name: &ServerIdentity) -> bool {
     let has_id = |id| client.spiffe_id() == Some(id);
     let has_host = |host: &ServerName<'_>| match host {
         ServerName::IpAddress(ip) => client.ip_sans().contains(&std::net::IpAddr::from(*ip)),
-        name => { client.dns_sans().iter() }.any(|dns| dns.eq_ignore_ascii_case(&name.to_str())),
+        name => {
+            let (name, mut sans) = (name.to_str(), client.dns_sans().iter());
+            sans.any(|dns| dns.eq_ignore_ascii_case(&name))
+        }
     };
     match name {
         ServerIdentity::Spiffe(id) => has_id(id),

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use identity::{Peer, Role};
 use mtls::{
-    ChannelOptions, ExpiredCrls, HandshakeError, PemFile, Present, Refusal, Reload, ServerIdentity,
-    Snapshot, Source, Trust,
+    ChannelOptions, HandshakeError, Present, Refusal, Reload, ServerIdentity, Snapshot, Source,
+    Trust,
 };
 use pki_types::CertificateDer;
 use tokio::net::{TcpStream, lookup_host};
@@ -17,7 +17,6 @@ use super::Doctor;
 use super::call;
 use super::diagnosis::{Diagnosis, Whose};
 use super::openssl::Openssl;
-use crate::cert::{Verification, verification};
 use crate::codes;
 use crate::pki::certificate::Certificate;
 
@@ -49,8 +48,13 @@ impl Examination<'_> {
         let trust = Trust::open(Role::Client, source, Reload::default())
             // Our own files cannot be used, so nothing can be tried.
             .map_err(|invalid| self.own_files(invalid.code(), invalid.to_string()))?;
-        self.not_revoked()?;
         let snapshot = trust.current();
+        if let Err(refusal @ Refusal::Revoked) = snapshot.own() {
+            // By our own list: every peer that has it refuses us.
+            let file = self.doctor.tls_dir.join("tls.crt");
+            let cause = format!("{}: {refusal}", file.display());
+            return Err(self.own_files(refusal.code(), cause));
+        }
         let address = self.reach().await?;
         let server = self.shake_hands(address, &snapshot).await?;
         let options = ChannelOptions {
@@ -65,25 +69,6 @@ impl Examination<'_> {
 
     fn own_files(&self, code: &'static str, cause: String) -> Diagnosis {
         Diagnosis::new(code, Whose::Ours, cause, self.openssl.own_files(code))
-    }
-
-    /// Our own list does not name our own certificate: every peer that has the list refuses us.
-    fn not_revoked(&self) -> Result<(), Diagnosis> {
-        let dir = &self.doctor.tls_dir;
-        let (Ok(chain), Ok(roots), Ok(lists)) = (
-            PemFile::read(&dir.join("tls.crt")),
-            PemFile::read(&dir.join("ca.crt")),
-            PemFile::read_lists(&dir.join("crl.pem")),
-        ) else {
-            return Ok(());
-        };
-        let (now, expired) = (SystemTime::now(), ExpiredCrls::Honour);
-        match verification(&chain, Role::Client, None, now, &[roots], &[lists], expired) {
-            Ok(Verification::Refused { code, reason }) if code == "CERTIFICATE_REVOKED" => {
-                Err(self.own_files(code, reason))
-            }
-            Ok(Verification::Refused { .. } | Verification::Accepted(_)) | Err(_) => Ok(()),
-        }
     }
 
     /// The first address of the name that takes a connection.
@@ -174,8 +159,9 @@ impl Examination<'_> {
             };
             return found(refusal.code(), refusal.to_string(), shown);
         }
+        let authorities = snapshot.authorities();
         let (whole, now) = (joined(chain, snapshot.chain()), SystemTime::now());
-        let judged = { snapshot.authorities() }.judge_server(&self.expected, &whole, now);
+        let judged = authorities.judge_server(&self.expected, &whole, now);
         let issuer = issuer(chain);
         let (code, cause) = match judged {
             Ok(_) => (
@@ -208,9 +194,9 @@ impl Examination<'_> {
         let issuer = issuer(snapshot.chain());
         match snapshot.own() {
             Err(Refusal::UnknownIssuer) => {
+                let authorities = snapshot.authorities();
                 let (whole, now) = (joined(snapshot.chain(), server_chain), SystemTime::now());
-                let judged = { snapshot.authorities() }.judge(Role::Client, &whole, now);
-                let (code, cause, shown) = match judged {
+                let (code, cause, shown) = match authorities.judge(Role::Client, &whole, now) {
                     Ok(_) => (
                         codes::INTERMEDIATE_MISSING,
                         format!("we do not send the certificate of our issuer {issuer}"),

@@ -149,11 +149,8 @@ impl Directory {
             return Ok(());
         };
         group.enter(&self.path.join(name.as_str()))?;
-        group.read(&self.file(name, "tls.key"), Secrecy::Private)?;
-        for file in ["tls.crt", "tls.csr", "ca.crt", "crl.pem"] {
-            group.read(&self.file(name, file), Secrecy::Public)?;
-        }
-        Ok(())
+        let mut files = IDENTITY_FILES.into_iter();
+        files.try_for_each(|(file, secrecy)| group.read(&self.file(name, file), secrecy))
     }
 
     /// The identities that have a certificate, in alphabetical order.
@@ -233,8 +230,7 @@ impl Directory {
 
     /// Removes the files of an identity, and its directory if nothing else is in it.
     pub(crate) fn remove(&self, name: &IdentityName) -> Result<()> {
-        // The certificate last: while it is there, the identity is, and this can be done again.
-        for file in ["tls.key", "tls.csr", "ca.crt", "crl.pem", "tls.crt"] {
+        for (file, _) in IDENTITY_FILES {
             remove_file(&self.file(name, file))?;
         }
         let directory = self.path.join(name.as_str());
@@ -295,6 +291,16 @@ impl Directory {
         self.path.join(name.as_str()).join(file)
     }
 }
+
+/// What an identity may have. The certificate is last: while it is there, the identity is, so that what was done in part
+/// can be done again.
+const IDENTITY_FILES: [(&str, Secrecy); 5] = [
+    ("tls.key", Secrecy::Private),
+    ("tls.csr", Secrecy::Public),
+    ("ca.crt", Secrecy::Public),
+    ("crl.pem", Secrecy::Public),
+    ("tls.crt", Secrecy::Public),
+];
 
 /// The directory itself, or else the nearest above it that is there.
 fn above(path: &Path) -> &Path {

@@ -40,16 +40,12 @@ pub struct LeafSpec {
 impl LeafSpec {
     /// A nameless leaf for TLS clients; the names are for the caller to fill in.
     pub fn client(validity: Validity) -> Self {
-        Self::nameless(vec![Purpose::Client], validity)
+        Self::named(Names::default(), vec![Purpose::Client], validity)
     }
 
     /// A nameless leaf for TLS servers; the names are for the caller to fill in.
     pub fn server(validity: Validity) -> Self {
-        Self::nameless(vec![Purpose::Server], validity)
-    }
-
-    fn nameless(purposes: Vec<Purpose>, validity: Validity) -> Self {
-        Self::named(Names::default(), purposes, validity)
+        Self::named(Names::default(), vec![Purpose::Server], validity)
     }
 
     pub(super) fn named(names: Names, purposes: Vec<Purpose>, validity: Validity) -> Self {
@@ -121,10 +117,11 @@ impl LeafSpec {
 
     fn alternative_names(&self) -> Result<Vec<SanType>> {
         let uris = self.uris.iter().map(|uri| ascii("URI", uri, SanType::URI));
-        let dns = { self.dns.iter() }.map(|name| ascii("DNS name", name, SanType::DnsName));
+        let dns = self.dns.iter();
+        let dns = dns.map(|name| ascii("DNS name", name, SanType::DnsName));
         let ips = self.ips.iter().map(|ip| Ok(SanType::IpAddress(*ip)));
-        let emails = { self.emails.iter() }
-            .map(|address| ascii("e-mail address", address, SanType::Rfc822Name));
+        let emails = self.emails.iter();
+        let emails = emails.map(|it| ascii("e-mail address", it, SanType::Rfc822Name));
         uris.chain(dns).chain(ips).chain(emails).collect()
     }
 }

@@ -61,7 +61,7 @@ impl FromStr for Subject {
                 attributes.push((oid, encoded));
             }
             // DER sorts the elements of a set (X.690 §11.6).
-            let mut set: Vec<_> = { attributes.into_iter() }.map(|(_, it)| it).collect();
+            let (_, mut set): (Vec<_>, Vec<_>) = attributes.into_iter().unzip();
             set.sort();
             parts.push(encoding::element(Tag::Set, &set)?);
         }

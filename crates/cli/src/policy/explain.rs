@@ -10,7 +10,7 @@ use identity::{Claims, Role};
 use serde::Serialize;
 
 use super::case::{CaseResult, Results};
-use super::input::{self, NameValue};
+use super::input;
 use super::peer::Peer;
 use crate::text::Printable;
 use crate::{OutputFormat, cert};
@@ -32,8 +32,8 @@ pub(super) struct Explain {
     #[arg(long, value_name = "PATH")]
     method: String,
     /// Metadata of the call; may be repeated, also with one key.
-    #[arg(long, value_name = "KEY=VALUE")]
-    metadata: Vec<NameValue>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = input::key_value)]
+    metadata: Vec<(String, String)>,
     /// For people or for programs.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,

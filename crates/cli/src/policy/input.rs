@@ -1,10 +1,8 @@
 //! What the commands read: policies, APIs, cases, peers and metadata. All of a file, or a refusal with the place.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -112,15 +110,13 @@ impl fmt::Display for ApiChoice {
     }
 }
 
-impl FromStr for ApiChoice {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text {
+impl From<&str> for ApiChoice {
+    fn from(text: &str) -> Self {
+        match text {
             "builtin" => Self::Builtin,
             "none" => Self::None,
             file => Self::File(file.into()),
-        })
+        }
     }
 }
 
@@ -207,29 +203,16 @@ fn unique<'a>(what: &str, kind: &str, names: impl Iterator<Item = &'a str>) -> R
     Ok(())
 }
 
-/// A `KEY=VALUE` of the command line.
-#[derive(Clone, Debug)]
-pub(super) struct NameValue {
-    name: String,
-    value: String,
-}
-
-impl FromStr for NameValue {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
-        Ok(Self {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        })
-    }
+/// Reads a `KEY=VALUE` of the command line.
+pub(super) fn key_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// The metadata of a call; a repeated key has several values.
-pub(super) fn metadata(pairs: &[NameValue]) -> Result<HeaderMap> {
+pub(super) fn metadata(pairs: &[(String, String)]) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
-    for NameValue { name, value } in pairs {
+    for (name, value) in pairs {
         peer::append(&mut headers, name, value).map_err(|why| anyhow!("--metadata: {why}"))?;
     }
     Ok(headers)

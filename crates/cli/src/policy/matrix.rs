@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::case::{Answer, Results};
 use super::identities::{Acceptance, IdentitySource, NamedCaller};
-use super::input::{self, ApiChoice, NameValue};
+use super::input::{self, ApiChoice};
 use crate::OutputFormat;
 use crate::text::Printable;
 
@@ -55,8 +55,8 @@ struct Scope {
     #[arg(long, value_name = "FILE|DIR|builtin|none")]
     api: Option<ApiChoice>,
     /// Metadata of the calls; may be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
-    metadata: Vec<NameValue>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = input::key_value)]
+    metadata: Vec<(String, String)>,
     /// For people or for programs.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
