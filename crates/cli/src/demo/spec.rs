@@ -3,11 +3,13 @@
 //!
 //! Which caller may call what is in the policy alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde::Deserialize;
+
+use crate::policy::input::{self, ApiChoice, CONTRACTS};
 
 /// Where a demo is described, when no file is named.
 const FILE: &str = "demo.toml";
@@ -105,6 +107,8 @@ impl Spec {
         let mut spec = Self::parse(&file).with_context(|| file.display().to_string())?;
         let base = std::path::absolute(&file)?;
         spec.base = base.parent().unwrap_or(Path::new(".")).to_owned();
+        spec.check_calls()
+            .with_context(|| file.display().to_string())?;
         Ok(spec)
     }
 
@@ -129,6 +133,37 @@ impl Spec {
             );
         }
         Ok(spec)
+    }
+
+    /// Checks that each method of the service has a call, and each call a method, if the contract is beside the file.
+    fn check_calls(&self) -> Result<()> {
+        let contracts = self.base.join(CONTRACTS);
+        if !contracts.is_dir() {
+            return Ok(());
+        }
+        let Some(api) = input::api(&ApiChoice::File(contracts))? else {
+            return Ok(());
+        };
+        let service = format!("/{}/", self.service);
+        let called = self.call.iter().map(|call| &call.method);
+        let called: BTreeSet<_> = called.map(|name| format!("{service}{name}")).collect();
+        if let Some(unknown) = called.iter().find(|path| api.method(path).is_none()) {
+            let hint = api
+                .nearest(unknown)
+                .map(|path| format!("; did you mean {path}?"));
+            bail!(
+                "the contract has no method {unknown}, which a [[call]] names{}",
+                hint.unwrap_or_default()
+            );
+        }
+        let served = api.paths().filter(|path| path.starts_with(&service));
+        let missing: Vec<_> = served.filter(|path| !called.contains(*path)).collect();
+        ensure!(
+            missing.is_empty(),
+            "no [[call]] names {}: add one for each method, so that the demo shows who may call it",
+            missing.join(", ")
+        );
+        Ok(())
     }
 
     pub(super) fn policy(&self) -> PathBuf {
@@ -197,5 +232,37 @@ mod tests {
             assert!(error.contains("demo.toml: "), "{error}");
             assert!(error.contains(wanted), "{error}");
         }
+    }
+    #[test]
+    fn each_method_of_the_contract_needs_a_call_and_each_call_a_method() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        std::fs::create_dir(dir.path().join("proto"))?;
+        let contract = r#"syntax = "proto3"; package a.v1; message M {}
+            service A { rpc Get(M) returns (M); rpc List(M) returns (M); }"#;
+        std::fs::write(dir.path().join("proto/a.proto"), contract)?;
+        let file = dir.path().join("demo.toml");
+        let read = |methods: &[&str]| -> Result<Spec> {
+            let call = |name: &&str| format!("{{ method = '{name}', arguments = [] }}");
+            let calls: Vec<_> = methods.iter().map(call).collect();
+            let text = format!(
+                "service = 'a.v1.A'\npolicy = 'p'\nidentities = 'i'\ncall = [{}]\n\
+                 server = {{ program = 's', identity = 's' }}\nclient = {{ program = 'c' }}\n\
+                 rotation = {{ identity = 'c', arguments = [] }}",
+                calls.join(",")
+            );
+            std::fs::write(&file, text)?;
+            Spec::read(Some(&file))
+        };
+        let error = |methods: &[&str]| read(methods).err().map(|error| format!("{error:#}"));
+        assert_eq!(error(&["Get", "List"]), None);
+        let missing = error(&["Get"]).unwrap_or_default();
+        assert!(
+            missing.contains("demo.toml: no [[call]] names /a.v1.A/List: "),
+            "{missing}"
+        );
+        let unknown = error(&["Get", "Lst"]).unwrap_or_default();
+        let said = "the contract has no method /a.v1.A/Lst, which a [[call]] names; did you mean /a.v1.A/List?";
+        assert!(unknown.contains(said), "{unknown}");
+        Ok(())
     }
 }

@@ -54,7 +54,7 @@ const BUILTIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/builtin.bin"));
 
 /// What a policy is checked against.
 #[derive(Clone, Debug)]
-pub(super) enum ApiChoice {
+pub(crate) enum ApiChoice {
     /// The services of the repository that the tool was built in.
     Builtin,
     /// Nothing but itself.
@@ -64,7 +64,7 @@ pub(super) enum ApiChoice {
 }
 
 /// Where a package of its own, such as one that `new` made, has its contract.
-const CONTRACTS: &str = "proto";
+pub(crate) const CONTRACTS: &str = "proto";
 
 impl ApiChoice {
     /// The default: the contract of the package that this directory is in; or the services that the tool was built with.
@@ -121,7 +121,7 @@ impl From<&str> for ApiChoice {
 }
 
 /// `None` when there is to be none.
-pub(super) fn api(choice: &ApiChoice) -> Result<Option<Api>> {
+pub(crate) fn api(choice: &ApiChoice) -> Result<Option<Api>> {
     let api = match choice {
         ApiChoice::None => return Ok(None),
         ApiChoice::Builtin => {

@@ -6,7 +6,7 @@ mod case;
 mod check;
 mod explain;
 mod identities;
-mod input;
+pub(crate) mod input;
 mod matrix;
 mod peer;
 mod test;
