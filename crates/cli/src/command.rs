@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::{cert, demo, doctor, new, pki, policy};
 use countersign::program::{exit, tool};
 
-/// Makes, shows and checks certificates and policies for mutual TLS.
+/// Create, show and check certificates and policies for mutual TLS.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version)]
 struct Countersign {

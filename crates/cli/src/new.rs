@@ -59,7 +59,7 @@ const KEYWORDS: [&str; 52] = [
     "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Makes a service of your own: a workspace that builds, with tests and a demo
+/// Create your own service: a workspace that builds, with tests and a demo
 #[derive(Debug, clap::Args)]
 pub(crate) struct New {
     /// The name of the package, such as payments

@@ -15,7 +15,7 @@ pub(crate) use show::chain;
 pub use show::describe;
 pub use verify::{Verification, expected_name, judge};
 
-/// Shows and verifies certificates.
+/// Show and verify certificates.
 #[derive(Debug, Args)]
 pub(crate) struct Cert {
     #[command(subcommand)]

@@ -26,7 +26,7 @@ use crate::text::Printable;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Platform {
-    /// macOS from 10.15 and iOS from 13 on, by Apple's published rules; not tried by us
+    /// macOS from 10.15 and iOS from 13 on, by Apple's published rules; not tested by us
     Macos,
     /// Chrome and Chromium, with a root that was added to the system or to NSS
     Chrome,
@@ -101,7 +101,7 @@ impl Opinion {
         };
         for (role, objections) in roles {
             if objections.is_empty() {
-                writeln!(out, "  {name:<10} {role}nothing is seen that it refuses")?;
+                writeln!(out, "  {name:<10} {role}no reason to refuse it was found")?;
             }
             for Objection { code, reason } in objections {
                 writeln!(out, "  {name:<10} {role}refuses: {code}: {reason}")?;

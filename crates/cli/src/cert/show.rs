@@ -23,15 +23,15 @@ use crate::pki::certificate::Certificate;
 use crate::pki::{Authority, Validity};
 use crate::text::Printable;
 
-/// Shows the fields of a certificate, the identity that our services see in it, and its problems.
+/// Show the fields of a certificate, the identity that our services see in it, and its problems.
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// A certificate, or a chain with the leaf first; PEM or DER.
     file: PathBuf,
-    /// For people or for programs.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
-    /// Reports what this platform refuses in it, and why; may be repeated. Works for a PKCS#12 file too.
+    /// Report what this platform refuses in it, and why; may be repeated. Works for a PKCS#12 file too.
     #[arg(long = "for", value_enum, value_name = "PLATFORM")]
     platforms: Vec<Platform>,
 }
@@ -228,8 +228,8 @@ const REGARDLESS: [&str; 3] = [
     "CHAIN_TOO_LONG",
 ];
 
-/// Why the verifier of the services refuses a chain under any root and at any time. It is asked with a root that did not
-/// issue it.
+/// Why the verifier of the services refuses a chain under any root and at any time. It is asked with a root that did
+/// not issue it.
 fn refused_by_any(role: Role, chain: &[CertificateDer<'_>]) -> Option<Refusal> {
     let now = OffsetDateTime::now_utc();
     let validity = Validity::starting(now, std::time::Duration::from_secs(3600)).ok()?;

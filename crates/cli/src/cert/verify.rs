@@ -17,7 +17,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::codes;
 use crate::text::Printable;
 
-/// Verifies a certificate as the services do. Exits with 0 if they accept it, or else with 1 and `CODE: reason`.
+/// Verify a certificate as the services do. Exit with 0 if they accept it, or else with 1 and `CODE: reason`.
 ///
 /// The codes are those of the services' logs. Unusable roots or revocation lists are an error (64).
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(super) struct Verify {
     /// Refuses a certificate whose issuer's revocation list has expired.
     #[arg(long)]
     refuse_expired_crl: bool,
-    /// Verifies it as of this time, by RFC 3339 [default: now].
+    /// Verify it as of this time, in RFC 3339 format [default: now].
     #[arg(long, value_name = "TIME", value_parser = time)]
     time: Option<OffsetDateTime>,
     /// The chain as PEM: the leaf, then each issuer, as its holder presents it.

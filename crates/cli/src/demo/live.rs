@@ -121,7 +121,7 @@ pub(super) async fn revoke(
     }
     if other.goes_on().await {
         report.say(&format!(
-            "the stream of {witness} goes on, and has just shown its next message"
+            "the stream of {witness} continues: it received its next message"
         ))?;
     } else {
         report.surprises.push(format!(

@@ -24,7 +24,7 @@ use self::report::Report;
 use self::spec::Spec;
 use self::table::Table;
 
-/// Runs a server and its clients, and shows who may call what, a rotation and a revocation
+/// Run a server and its clients, and show who may call what, a rotation and a revocation
 ///
 /// demo.toml, or [package.metadata.demo] in Cargo.toml, says what it runs and calls.
 #[derive(Debug, clap::Args)]

@@ -128,7 +128,9 @@ impl Table<'_> {
         Ok(match probed.await {
             Err(HandshakeError::RefusedByPeer(_)) => CellResult::Refused,
             Err(other) => CellResult::Other(other.to_string()),
-            Ok(server) => CellResult::Other(format!("{server} went on without a certificate")),
+            Ok(server) => {
+                CellResult::Other(format!("{server} accepted a client without a certificate"))
+            }
         })
     }
 }

@@ -71,7 +71,8 @@ pub(super) async fn examine(
             Some(status) => return Err(failed(method.as_str(), &status, who, shown)),
         },
     };
-    let cause = format!("{who} is who it should be, it accepts our certificate, {health}{allowed}");
+    let cause =
+        format!("{who} has the expected identity, accepts our certificate, {health}{allowed}");
     Ok(Diagnosis::new(codes::HEALTHY, Whose::Nobodys, cause, shown))
 }
 

@@ -21,9 +21,9 @@ use examine::examine;
 
 use crate::OutputFormat;
 
-/// Says in one line why a connection to a server fails, and what to do about it
+/// Say in one line why a connection to a server fails, and what to do about it
 ///
-/// Exit codes: 0 all is well, 1 a cause was found, 64 the command line is not usable.
+/// Exit codes: 0 no fault found, 1 a fault found, 64 a usage error.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// The server, as HOST:PORT
@@ -60,7 +60,7 @@ pub(crate) struct Doctor {
     #[arg(long, default_value = "5s", value_name = "DURATION")]
     patience: countersign::program::Duration,
 
-    /// For people or for programs
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }

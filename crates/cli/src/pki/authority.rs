@@ -111,7 +111,7 @@ impl Authority {
         let certificate = Certificate::from_der(&der)?;
         ensure!(
             certificate.is_authority,
-            "the certificate is not that of an authority: CA:TRUE and keyCertSign are missing"
+            "the certificate is not a CA certificate: CA:TRUE and keyCertSign are missing"
         );
         ensure!(
             certificate.public_key == key.subject_public_key_info(),
@@ -125,7 +125,7 @@ impl Authority {
             certificate.subject().unwrap_or_default()
         );
         let issuer = Issuer::from_ca_cert_der(&der, key)
-            .context("the certificate of the authority is not supported")?;
+            .context("the certificate of the CA is not supported")?;
         let intermediates = match certificate.is_self_issued() {
             true => Vec::new(),
             false => vec![der.clone()],
@@ -243,8 +243,8 @@ fn chain_to_pem(chain: &[CertificateDer<'_>]) -> String {
 
 const CANNOT_SIGN: &str = "cannot sign the certificate";
 
-/// A certificate with its subject in place of the one that it has, signed again: the encoder knows of no name that has an
-/// attribute type twice, or that joins attributes into one part.
+/// A certificate with its subject in place of the one that it has, signed again: the encoder knows of no name that has
+/// an attribute type twice, or that joins attributes into one part.
 fn for_subject(
     certificate: &[u8],
     subject: &Subject,

@@ -21,7 +21,7 @@ use crate::text::Printable;
 /// The identities of `certs/dev.toml`, for a directory that has no such file.
 const DEVELOPMENT_IDENTITIES: &str = include_str!("dev.toml");
 
-/// Manages a PKI for development: a root CA, an issuing CA, and certificates that last a day.
+/// Manage a PKI for development: a root CA, an issuing CA, and certificates that are valid for a day.
 #[derive(Debug, Args)]
 pub(crate) struct Pki {
     /// The directory of the PKI: the CA in ca/, each identity in a directory of its name.
@@ -33,9 +33,9 @@ pub(crate) struct Pki {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Creates what is missing: the CA, and a certificate for each identity of dev.toml.
+    /// Create what is missing: the CA, and a certificate for each identity of dev.toml.
     ///
-    /// It keeps what is there and valid, so you can run it at any time. It never overwrites a CA.
+    /// It keeps valid certificates, so you can run it at any time. It never overwrites a CA.
     Init {
         /// Replaces {trust_domain} in the identities.
         #[arg(long, value_name = "DOMAIN", default_value_t)]
@@ -49,11 +49,11 @@ enum Command {
         #[command(flatten)]
         readers: Readers,
     },
-    /// Issues a certificate to an identity.
+    /// Issue a certificate to an identity.
     Issue(Issue),
     Renew(renew::Renew),
     Export(export::Export),
-    /// Revokes a certificate, and gives the new revocation list to every identity.
+    /// Revoke a certificate, and give the new revocation list to every identity.
     Revoke {
         /// The identity whose current certificate to revoke.
         #[arg(required_unless_present = "serial")]
@@ -62,23 +62,23 @@ enum Command {
         #[arg(long, value_name = "HEX", conflicts_with = "name")]
         serial: Option<Serial>,
     },
-    /// Signs the revocation list again, with the next number and a new validity, and gives it to every identity.
+    /// Sign the revocation list again, with the next number and a new validity, and give it to every identity.
     Crl,
-    /// Removes the directories of identities that are no longer in dev.toml; without --yes, only lists them.
+    /// Remove the directories of identities that are no longer in dev.toml; without --yes, only list them.
     ///
-    /// It leaves other files in those directories. A certificate that was copied elsewhere stays valid until it expires:
-    /// revoke it first.
+    /// It leaves other files in those directories. A certificate that was copied elsewhere stays valid until it
+    /// expires: revoke it first.
     Prune {
         /// The identities to keep [default: dev.toml in DIR, or else the one of the project].
         #[arg(long, value_name = "FILE")]
         identities: Option<PathBuf>,
-        /// Removes them, instead of listing them.
+        /// Remove them, instead of listing them.
         #[arg(long)]
         yes: bool,
     },
-    /// Lists the certificates: names, serial number, days left, and whether revoked.
+    /// List the certificates: names, serial number, days left, and whether revoked.
     List {
-        /// For people or for programs.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         output: OutputFormat,
     },
@@ -90,7 +90,7 @@ struct Issue {
     name: IdentityName,
     #[command(flatten)]
     names: Names,
-    /// The subject by RFC 4514, most specific part first: CN=mainframe,OU=batch,O=Acme,C=US.
+    /// The subject as an RFC 4514 string, most specific part first: CN=mainframe,OU=batch,O=Acme,C=US.
     #[arg(long, value_name = "RFC4514")]
     subject: Option<Subject>,
     /// How long the certificate is valid.
@@ -103,8 +103,8 @@ struct Issue {
     #[arg(long, value_enum, default_value_t)]
     key: KeyType,
     /// Certifies the key of a signing request (PEM) instead of generating one. The names given here are those that the
-    /// request may ask for. It gets the ones that it asks for, or all of them when it asks for none. Its subject and
-    /// usages are ignored.
+    /// request may ask for. The certificate gets those that it asks for, or all of them if it asks for none. Its
+    /// subject and usages are ignored.
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
     csr: Option<PathBuf>,
     /// Allows any name that the signing request asks for. Read it first: `openssl req -text -noout -in FILE`.

@@ -75,7 +75,7 @@ impl Directory {
         let ca = path.join("ca");
         ensure!(
             ca.join("issuing.crt").exists(),
-            "there is no authority in {}; make one with `{} pki init`",
+            "there is no CA in {}; create one with `{} pki init`",
             path.display(),
             countersign::program::tool()
         );
@@ -87,7 +87,7 @@ impl Directory {
         let read = |name| {
             files::read_if_there(&file(name))?.with_context(|| {
                 format!(
-                    "{} is missing while other files of the authority are there; restore it, or use another directory: an authority is never overwritten",
+                    "{} is missing, but other files of the CA are there; restore it, or use another directory: a CA is never overwritten",
                     file(name).display()
                 )
             })
@@ -97,7 +97,7 @@ impl Directory {
             let mode = key.metadata().map_or(0, |key| key.permissions().mode());
             ensure!(
                 mode & OTHERS == 0,
-                "others can read or write {} (mode {:04o}), so certificates may have been made with it: make a new authority, or, if no one had access, `chmod 600` it",
+                "others can read or write {} (mode {:04o}), so certificates may have been made with it: make a new CA, or, if no one had access, `chmod 600` it",
                 key.display(),
                 mode & 0o7777
             );
@@ -292,8 +292,8 @@ impl Directory {
     }
 }
 
-/// What an identity may have. The certificate is last: while it is there, the identity is, so that what was done in part
-/// can be done again.
+/// What an identity may have. The certificate is last: while it is there, the identity is, so that what was done in
+/// part can be done again.
 const IDENTITY_FILES: [(&str, Secrecy); 5] = [
     ("tls.key", Secrecy::Private),
     ("tls.csr", Secrecy::Public),

@@ -14,7 +14,7 @@ use super::pkcs12::{self, Encoding};
 use super::{Directory, IdentityName, stores};
 use crate::text::Printable;
 
-/// Exports an identity in the formats of other programs, and shows the commands that import it into their stores and
+/// Export an identity in the formats of other programs, and show the commands that import it into their stores and
 /// remove it again.
 ///
 /// It overwrites existing files. Only their owner can read files that hold a key.
@@ -161,7 +161,7 @@ fn write(files: &[Exported<'_>], authority: &Path) -> Result<()> {
     for file in files {
         ensure!(
             !is_within(file.path, authority),
-            "{} is among the files of the authority; write it elsewhere",
+            "{} is among the files of the CA; write it elsewhere",
             file.path.display()
         );
         batch.stage(file.path, &file.contents, file.secrecy)?;

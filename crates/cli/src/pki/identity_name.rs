@@ -26,7 +26,7 @@ impl FromStr for IdentityName {
     fn from_str(name: &str) -> Result<Self, &'static str> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
         if name == "ca" {
-            return Err("`ca` is where the authority is kept; choose another name");
+            return Err("`ca` is the directory of the CA; choose another name");
         }
         if !name.bytes().all(allowed)
             || !name.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -67,7 +67,7 @@ impl Directory {
         );
         let change = match self.credentials(name)? {
             None => Change::Issued(validity.not_after),
-            Some(_) if replace => Change::Replaced(validity.not_after, "as told"),
+            Some(_) if replace => Change::Replaced(validity.not_after, "as requested"),
             Some(held) => {
                 let key = SigningRequest::public_key;
                 if let Condition::Right(until) = self.compare(&held, &spec)?
@@ -76,9 +76,7 @@ impl Directory {
                     self.share(name)?;
                     return Ok(Change::Kept(until));
                 }
-                bail!(
-                    "{name} has a certificate already, and not this one; give --replace to replace it"
-                )
+                bail!("{name} already has another certificate; give --replace to replace it")
             }
         };
         self.put_leaf(name, &spec, signing_request)?;
@@ -140,7 +138,7 @@ impl Directory {
         }
         let next = revocations.number.checked_add(1);
         revocations.number =
-            next.context("the revocation list has the highest number that there is")?;
+            next.context("the number of the revocation list cannot be increased any further")?;
         self.publish(&revocations, Validity::starting(self.now, LIST_LIFETIME)?)?;
         Ok(revocations)
     }
@@ -178,7 +176,7 @@ impl Directory {
         let end = self.issuing.validity.not_after;
         ensure!(
             validity.not_after <= end,
-            "that is longer than the issuing authority itself is valid, which is until {}; give a shorter --ttl",
+            "the issuing CA itself is valid only until {}; give a shorter --ttl",
             timestamp(end)
         );
         Ok(validity)
@@ -206,7 +204,7 @@ impl Directory {
         spec: &LeafSpec,
     ) -> Option<&'static str> {
         if !leaf.names_issuer(&self.issuing) || !leaf.is_signed_by(&self.issuing) {
-            return Some("the old one was of another authority");
+            return Some("the old one was of another CA");
         }
         if !leaf.validity.contains(self.now) {
             return Some("the old one had expired");

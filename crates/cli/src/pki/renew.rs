@@ -19,14 +19,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A certificate that is due at once, again and again, must not keep a processor busy.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Gives identities new certificates with new keys and serial numbers, and the same names and usages.
+/// Renew certificates, with new keys and serial numbers and the same names and usages.
 ///
 /// It does not renew a revoked certificate: use `issue --replace` for that.
 #[derive(Debug, Args)]
 pub(super) struct Renew {
     /// The identities [default: all].
     names: Vec<IdentityName>,
-    /// How long they are valid [default: as long as the previous ones].
+    /// How long the new certificates are valid [default: as long as the previous ones].
     #[arg(long, value_name = "DURATION")]
     ttl: Option<countersign::program::Duration>,
     /// Keeps running, and renews each certificate after two thirds of its lifetime.
@@ -117,8 +117,8 @@ impl Renew {
     }
 }
 
-/// Says what a round did, and for how long nothing is due. When it is `strict`, an identity that cannot be renewed is an
-/// error.
+/// Says what a round did, and for how long nothing is due. When it is `strict`, an identity that cannot be renewed is
+/// an error.
 fn report_round(
     done: Vec<(IdentityName, Result<Renewal>)>,
     strict: bool,

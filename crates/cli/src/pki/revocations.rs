@@ -26,7 +26,7 @@ impl Revocations {
         let lists = PemFile::new("the revocation list", text.into()).revocation_lists()?;
         let [der] = &lists[..] else {
             bail!(
-                "it holds {} revocation lists, and one is written here",
+                "it has {} revocation lists, but this tool keeps exactly one",
                 lists.len()
             );
         };

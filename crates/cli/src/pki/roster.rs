@@ -225,7 +225,7 @@ mod tests {
             ),
             (
                 "[ca]\nusage='client'\ndns=['a']",
-                "dev.toml:1: \"ca\": `ca` is where",
+                "dev.toml:1: \"ca\": `ca` is the directory",
             ),
         ] {
             let refused = parse(text).unwrap_err();

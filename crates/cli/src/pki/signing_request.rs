@@ -106,7 +106,9 @@ fn check_signature(request: &X509CertificationRequest<'_>) -> Result<()> {
             named(&oid)
         );
     }
-    bail!("its signature is not by its own key, so its sender may not hold it");
+    bail!(
+        "its signature does not verify with its own key, so the sender may not have the private key"
+    );
 }
 
 fn named(oid: &str) -> String {
@@ -132,7 +134,7 @@ fn section(bytes: &[u8]) -> Result<Vec<u8>> {
         .map_err(|PemFault { line, reason }| anyhow!("line {line}: {reason}"))?;
     if let Some(other) = { sections.iter() }.find(|it| it.label != Label::SigningRequest) {
         bail!(
-            "line {}: a section of {} is not read here: give the signing request a file of its own",
+            "line {}: a section of {} does not belong here: put the signing request into a separate file",
             other.line,
             other.name
         );

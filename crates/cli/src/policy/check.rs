@@ -13,24 +13,24 @@ use super::input::{self, ApiChoice};
 use crate::OutputFormat;
 use crate::text::Printable;
 
-/// Checks that a policy is valid, and reports likely mistakes in it.
+/// Check that a policy is valid, and report likely mistakes in it.
 ///
-/// An invalid policy exits with 64. A valid one is also checked against an API: a rule for an RPC that does not exist is
-/// an error (exit code 1), and an RPC without a rule is a warning.
+/// An invalid policy exits with 64. A valid one is also checked against an API: a rule for an RPC that does not exist
+/// is an error (exit code 1), and an RPC without a rule is a warning.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// The policy.
     file: PathBuf,
     /// The API: a .proto FILE or a directory of them, to which health and reflection are added; a descriptor set FILE
-    /// (protoc --include_imports --descriptor_set_out=FILE); "builtin" for the services of the repository that this tool
-    /// was built in; or "none" to check by A43 alone, where every finding is a warning [default: the directory proto of
-    /// this package; or else builtin, if there is one; or else none]
+    /// (protoc --include_imports --descriptor_set_out=FILE); "builtin" for the services of the repository that this
+    /// tool was built in; or "none" to check by A43 alone, where every finding is a warning [default: the directory
+    /// proto of this package; or else builtin, if there is one; or else none]
     #[arg(long, value_name = "FILE|DIR|builtin|none")]
     api: Option<ApiChoice>,
     /// Treats warnings as errors.
     #[arg(long)]
     strict: bool,
-    /// For people or for programs.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }

@@ -15,7 +15,7 @@ use super::peer::Peer;
 use crate::text::Printable;
 use crate::{OutputFormat, cert};
 
-/// Explains how a policy decides one RPC: which rule matched which name of the caller, and why the others did not.
+/// Explain how a policy decides one RPC: which rule matched which name of the caller, and why the others did not.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// The policy.
@@ -34,7 +34,7 @@ pub(super) struct Explain {
     /// Metadata of the call; may be repeated, also with one key.
     #[arg(long, value_name = "KEY=VALUE", value_parser = input::key_value)]
     metadata: Vec<(String, String)>,
-    /// For people or for programs.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }

@@ -16,7 +16,7 @@ use super::input::{self, ApiChoice};
 use crate::OutputFormat;
 use crate::text::Printable;
 
-/// Shows which caller may call which RPC.
+/// Show which caller may call which RPC.
 ///
 /// The callers are those named by --certs, --cert or --peers; without any of these, the holders of the certificates in
 /// certs/, and each principal of the policy as written, patterns included.
@@ -29,7 +29,7 @@ pub(super) struct Matrix {
     scope: Scope,
 }
 
-/// Shows the callers and RPCs for which two policies decide differently.
+/// Show the callers and RPCs for which two policies decide differently.
 ///
 /// Exits with 1 when there is a difference, as diff(1) does. The callers are those named by --certs, --cert or --peers;
 /// without any of these, the holders of the certificates in certs/, and each principal of either policy as written,
@@ -57,7 +57,7 @@ struct Scope {
     /// Metadata of the calls; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = input::key_value)]
     metadata: Vec<(String, String)>,
-    /// For people or for programs.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }

@@ -18,7 +18,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use countersign::program::{exit, tool};
 
-/// Checks, explains, tests and compares authorization policies (gRFC A43), for any gRPC service.
+/// Check, explain, test and compare authorization policies (gRFC A43), for any gRPC service.
 #[derive(Debug, Args)]
 #[command(after_help = examples())]
 pub struct PolicyCommand {

@@ -12,7 +12,7 @@ use super::{explain, input};
 use crate::OutputFormat;
 use crate::text::Printable;
 
-/// Tests a policy against cases: a caller, an RPC, and the expected decision.
+/// Test a policy against cases: a caller, an RPC, and the expected decision.
 ///
 /// CASES is {"cases": [{"name": "...", "peer": {"uri_sans": ["spiffe://acme.test/orders"]}, "method":
 /// "/package.Service/Method", "metadata": {"key": ["value"]}, "expect": "allow"}]}. A peer has uri_sans, dns_sans and
@@ -25,7 +25,7 @@ pub(super) struct Test {
     policy: PathBuf,
     /// The cases.
     cases: PathBuf,
-    /// For people or for programs.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -42,7 +42,7 @@ impl Test {
             .map(|(case, decision)| CaseResult::new(&case.name, decision, case.holds(decision)));
         self.output.write(&Results::of(results), out, |out| {
             decided().try_for_each(|(case, decision)| write_case(case, decision, out))?;
-            writeln!(out, "{held} of {} cases hold", cases.len())
+            writeln!(out, "{held} of {} cases passed", cases.len())
         })?;
         Ok(held == cases.len())
     }

@@ -344,7 +344,7 @@ fn what_is_no_authority_is_refused() {
             &*pki.issuing.key_pem(),
             "not that of the certificate",
         ),
-        (&*leaf.chain_pem, &leaf.key_pem, "not that of an authority"),
+        (&*leaf.chain_pem, &leaf.key_pem, "not a CA certificate"),
         ("", key, "holds no certificate"),
         (key, key, "holds no certificate"),
         (certificate, "", "holds no private key"),

@@ -160,7 +160,7 @@ fn init_replaces_what_is_wrong() {
         "billing          replaced, its key was missing or that of another",
         "catalog          replaced, its key was missing",
         "inventory        issued",
-        "mainframe        replaced, the old one was of another authority",
+        "mainframe        replaced, the old one was of another CA",
         "marketing        replaced, its names, usage or kind of key have changed",
         "orders           replaced, its key could be read by others",
     ] {
@@ -213,7 +213,7 @@ fn an_authority_is_never_overwritten() {
         (
             "issuing.crt",
             sandbox.read("certs/orders/tls.crt"),
-            "issuing.crt: the certificate is not that of an authority",
+            "issuing.crt: the certificate is not a CA certificate",
         ),
         (
             "issuing.key",
@@ -291,7 +291,7 @@ fn identities_come_from_the_directory_or_from_a_file_that_is_named() {
     sandbox.refuse(&["pki", "init", "--ttl", "99999 years"], "a lifetime");
     sandbox.refuse(
         &["pki", "init", "--ttl", "6 years"],
-        "the issuing authority itself",
+        "the issuing CA itself",
     );
     assert_eq!(sandbox.snapshot(), before);
 }
@@ -336,7 +336,7 @@ fn issue_refuses_what_is_not_safe_to_hand_out() {
         (&["../new", "--dns", "a"], "a name is 1 to 63"),
         (&["/tmp/new", "--dns", "a"], "a name is 1 to 63"),
         (&["..", "--dns", "a"], "a name is 1 to 63"),
-        (&["ca", "--dns", "a"], "where the authority is kept"),
+        (&["ca", "--dns", "a"], "is the directory of the CA"),
         (
             &["orders", "--uri", "spiffe://acme.test/admin"],
             "--replace",

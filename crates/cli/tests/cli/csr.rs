@@ -181,7 +181,7 @@ fn a_request_whose_sender_may_not_hold_the_key_is_refused() {
     sandbox.write("web.csr", forged);
     sandbox.refuse(
         &issue(&["--as-requested"]),
-        "web.csr: its signature is not by its own key",
+        "web.csr: its signature does not verify with its own key",
     );
 }
 
@@ -193,11 +193,11 @@ fn what_is_no_request_is_refused_with_its_file() {
         (&b""[..], "web.csr: it holds no certificate signing request"),
         (
             asked.key.serialize_pem().as_bytes(),
-            "web.csr: line 1: a section of PRIVATE KEY is not read here",
+            "web.csr: line 1: a section of PRIVATE KEY does not belong here",
         ),
         (
             format!("{}{}", asked.pem, asked.key.serialize_pem()).as_bytes(),
-            "a section of PRIVATE KEY is not read here",
+            "a section of PRIVATE KEY does not belong here",
         ),
         (
             &asked.pem.as_bytes()[..200],

@@ -123,7 +123,7 @@ fn nothing_is_written_over_the_authority_or_in_part() {
             &[
                 "pki", "export", "orders", "--chain", "x.pem", "--bundle", target,
             ],
-            "among the files of the authority",
+            "among the files of the CA",
         );
     }
     sandbox.refuse(

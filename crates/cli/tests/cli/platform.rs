@@ -369,7 +369,7 @@ fn an_authority_is_judged_as_one() {
     let root = Authority::root("root", days(4_000)).unwrap();
     sandbox.write("root.pem", root.certificate_pem());
     let text = sandbox.succeed(&["cert", "show", "root.pem", "--for", "macos"]);
-    let line = "  macOS      as authority: nothing is seen that it refuses\n";
+    let line = "  macOS      as authority: no reason to refuse it was found\n";
     assert!(text.ends_with(line), "{text}");
     let mut params = CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -421,7 +421,7 @@ fn a_pkcs12_file_is_judged_without_its_password() {
         (
             "old.p12",
             "triple DES",
-            "  macOS      nothing is seen that it refuses",
+            "  macOS      no reason to refuse it was found",
         ),
     ] {
         let show = ["cert", "show", file, "--for", "macos", "--for", "java"];
@@ -430,7 +430,7 @@ fn a_pkcs12_file_is_judged_without_its_password() {
         assert!(text.starts_with(&first), "{text}");
         assert!(text.contains(macos), "{text}");
         assert!(
-            text.contains("  Java       nothing is seen that it refuses\n"),
+            text.contains("  Java       no reason to refuse it was found\n"),
             "{text}"
         );
     }

@@ -104,7 +104,7 @@ fn a_case_that_does_not_hold_is_named_with_what_decided() {
          \"spiffe://a.test/orders\"\n\
          ok    by the rule\n\
          ok    no TLS\n\
-         5 of 8 cases hold\n"
+         5 of 8 cases passed\n"
     );
     let run = sandbox.run(&[
         "policy", "test", "--policy", "p.json", "c.json", "--output", "json",
