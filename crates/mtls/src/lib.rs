@@ -69,8 +69,6 @@ pub use server::serve::{Drained, Unbound, bind, serve, serve_incoming};
 pub use server::unread::{OpenCall, ResponseBody};
 pub use trust::crl::CrlFacts;
 pub use trust::invalid::InvalidCredentials;
-pub use trust::invalid_crl::InvalidCrl;
-pub use trust::invalid_workload::InvalidWorkload;
 pub use trust::live::{Reload, Trust};
 pub use trust::names::is_same_name;
 pub use trust::pem_file::PemFile;
@@ -78,7 +76,6 @@ pub use trust::revocation::{ExpiredCrls, MissingCrls};
 pub use trust::server_identity::ServerIdentity;
 pub use trust::snapshot::Snapshot;
 pub use trust::source::Source;
-pub use trust::unreadable::Unreadable;
 pub use trust::verify::Authorities;
 pub use trust::workload::{Wanted, WorkloadApi};
 pub use verifier::{

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use anyhow::Result;
 use clap::Args;
 use identity::{Peer, Role};
-use mtls::{Authorities, ExpiredCrls, InvalidCredentials, PemFile, Refusal, ServerIdentity};
+use mtls::codes::{CERTIFICATE_MALFORMED, CHAIN_OUT_OF_ORDER, CREDENTIALS_EMPTY};
+use mtls::{Authorities, ExpiredCrls, PemFile, Refusal, ServerIdentity};
 use pki_types::ServerName;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -91,17 +92,17 @@ pub enum Verification {
 pub(super) fn run(verify: &Verify, out: &mut dyn Write) -> Result<ExitCode> {
     let mut roots = Vec::new();
     for file in &verify.ca {
-        roots.push(PemFile::read(file).map_err(InvalidCredentials::from)?);
+        roots.push(PemFile::read(file)?);
     }
     let mut crls = Vec::new();
     for file in &verify.crl {
-        crls.push(PemFile::read_lists(file).map_err(InvalidCredentials::from)?);
+        crls.push(PemFile::read_lists(file)?);
     }
     let expired_crls = match verify.refuse_expired_crl {
         true => ExpiredCrls::Refuse,
         false => ExpiredCrls::Honour,
     };
-    let chain = PemFile::read(&verify.chain).map_err(InvalidCredentials::from)?;
+    let chain = PemFile::read(&verify.chain)?;
     let at = verify.time.map_or_else(SystemTime::now, SystemTime::from);
     // The signature of a list is checked by the issuers in the chain too. A root that is not usable is an error without
     // a chain too.
@@ -140,7 +141,7 @@ pub fn judge(
     let certificates = match chain.certificates() {
         Ok(certificates) => certificates,
         Err(unusable) => {
-            let code = if matches!(unusable, InvalidCredentials::Missing { .. }) {
+            let code = if unusable.code() == CREDENTIALS_EMPTY {
                 "CERTIFICATE_MISSING"
             } else {
                 "CERTIFICATE_MALFORMED"
@@ -187,13 +188,14 @@ fn is_named(client: &Peer, name: &ServerIdentity) -> bool {
 
 /// The file and the reason, with the place in the file where it is one.
 fn explained(refusal: &Refusal, chain: &PemFile) -> String {
+    let path = chain.path().display();
     match (refusal, chain.chain()) {
-        (Refusal::Malformed(_), Err(place @ InvalidCredentials::Certificate { .. })) => {
+        (Refusal::Malformed(_), Err(place)) if place.code() == CERTIFICATE_MALFORMED => {
             place.to_string()
         }
-        (_, Err(order @ InvalidCredentials::ChainOrder { .. })) => {
-            format!("{}: {refusal}; {order}", chain.path().display())
+        (_, Err(order)) if order.code() == CHAIN_OUT_OF_ORDER => {
+            format!("{path}: {refusal}; {order}")
         }
-        (_, Ok(_) | Err(_)) => format!("{}: {refusal}", chain.path().display()),
+        (_, Ok(_) | Err(_)) => format!("{path}: {refusal}"),
     }
 }

@@ -3,13 +3,14 @@
 //! HTTP/2 over a Unix socket by hyper, one server-streaming call by tonic's client, on a thread with a runtime of its
 //! own, so that neither waits for the other. Only the newest response is kept; it is read as often as files are.
 
-use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::io;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use base::backoff::Backoff;
 use base::raw::Raw;
+use base::text::{escape, in_one_line};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use hyper::client::conn::http2;
@@ -23,10 +24,10 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 use tower::{ServiceExt as _, service_fn};
 
+use crate::codes;
 use crate::trust::invalid::InvalidCredentials;
-use crate::trust::invalid_workload::InvalidWorkload;
-use crate::trust::material::Material;
-use crate::trust::workload::{Answer, WorkloadApi};
+use crate::trust::material::{Material, NewLists};
+use crate::trust::workload::WorkloadApi;
 
 const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 
@@ -52,76 +53,64 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// An agent whose stream is read. Clones share it; the stream ends when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
-    api: Arc<WorkloadApi>,
-    heard: watch::Receiver<Heard>,
-}
-
-/// The last response.
-#[derive(Clone, Debug, Default)]
-struct Heard {
-    answer: Option<Arc<Answer>>,
-    /// Why there is nothing newer.
-    trouble: Option<InvalidWorkload>,
+    heard: watch::Receiver<Material>,
 }
 
 impl Agent {
     /// Asks the agent for the first time, and follows it from then on.
     pub(crate) fn follow(api: WorkloadApi) -> Result<Self, InvalidCredentials> {
-        let api = Arc::new(api);
-        let (publish, heard) = watch::channel(Heard::default());
-        let (tell, answered) = mpsc::sync_channel(1);
-        let unreachable = |reason: String| InvalidWorkload::Unreachable {
-            socket: api.to_string(),
-            reason,
-        };
+        let patience = api.patience;
+        let silent = api.unreachable(&format!("no answer within {patience:?}"));
+        let failed = |error: &io::Error| api.unreachable(&error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|e| unreachable(e.to_string()))?;
-        let ours = api.clone();
+            .map_err(|e| failed(&e))?;
+        let (publish, heard) = watch::channel(nothing(&silent));
+        let (tell, answered) = mpsc::sync_channel(1);
+        let follower = Follower {
+            api: api.clone(),
+            publish,
+            tell,
+        };
         thread::Builder::new()
             .name("workload-api".to_owned())
-            .spawn(move || {
-                let follower = Follower {
-                    api: &ours,
-                    publish,
-                    tell,
-                };
-                runtime.block_on(follower.run());
-            })
-            .map_err(|e| unreachable(e.to_string()))?;
-        match answered.recv_timeout(api.patience) {
-            Ok(()) => Ok(Self { api, heard }),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                let trouble = heard.borrow().trouble.clone();
-                let silent = || unreachable(format!("no answer within {:?}", api.patience));
-                Err(trouble.unwrap_or_else(silent).into())
-            }
+            .spawn(move || runtime.block_on(follower.run()))
+            .map_err(|e| failed(&e))?;
+        match answered.recv_timeout(patience) {
+            Ok(()) => Ok(Self { heard }),
+            Err(_late) => Err(heard.borrow().trouble.clone().unwrap_or(silent)),
         }
     }
 
     /// The newest answer, and what keeps a newer one from coming.
     pub(crate) fn read(&self) -> Material {
-        let Heard { answer, trouble } = self.heard.borrow().clone();
-        let trouble = trouble.map(InvalidCredentials::Workload);
-        match answer {
-            Some(answer) => Material {
-                trouble,
-                ..answer.material(&self.api)
-            },
-            // There is an answer before anybody reads.
-            None => Material::nothing(trouble),
-        }
+        self.heard.borrow().clone()
     }
 }
 
-struct Follower<'a> {
-    api: &'a WorkloadApi,
-    publish: watch::Sender<Heard>,
+/// What there is before the first answer.
+fn nothing(why: &InvalidCredentials) -> Material {
+    Material {
+        chain: Err(why.clone()),
+        key: None,
+        bundles: Vec::new(),
+        lists: NewLists {
+            path: "the Workload API".into(),
+            file: Err(why.clone()),
+        },
+        id: None,
+        trouble: Some(why.clone()),
+    }
+}
+
+struct Follower {
+    api: WorkloadApi,
+    publish: watch::Sender<Material>,
     tell: mpsc::SyncSender<()>,
 }
 
-impl Follower<'_> {
+impl Follower {
     async fn run(self) {
         let mut backoff = Backoff::new(MIN_PAUSE, MAX_PAUSE, 1.6);
         loop {
@@ -139,25 +128,21 @@ impl Follower<'_> {
     }
 
     /// Reads responses until the stream ends, and returns why.
-    async fn listen(&self, backoff: &mut Backoff) -> InvalidWorkload {
+    async fn listen(&self, backoff: &mut Backoff) -> InvalidCredentials {
         let mut answers = match self.ask().await {
             Ok(answers) => answers,
             Err(trouble) => return trouble,
         };
         loop {
             let answer = match answers.message().await {
-                Ok(Some(message)) => Answer::read(self.api, &message),
-                Ok(None) => return self.unreachable("it ended the stream"),
+                Ok(Some(message)) => self.api.read(&message),
+                Ok(None) => return self.api.unreachable("it ended the stream"),
                 Err(status) => return self.trouble(&status),
             };
             match answer {
                 Ok(answer) => {
                     backoff.reset();
-                    let heard = Heard {
-                        answer: Some(Arc::new(answer)),
-                        trouble: None,
-                    };
-                    self.publish.send_replace(heard);
+                    self.publish.send_replace(answer);
                     // Only the first response is waited for.
                     self.tell.try_send(()).ok();
                 }
@@ -169,19 +154,19 @@ impl Follower<'_> {
         }
     }
 
-    async fn ask(&self) -> Result<tonic::Streaming<Bytes>, InvalidWorkload> {
+    async fn ask(&self) -> Result<tonic::Streaming<Bytes>, InvalidCredentials> {
         let path = self.api.path();
         let socket = timeout(CONNECT, UnixStream::connect(path))
             .await
-            .map_err(|_late| self.unreachable("it takes no connection"))?
-            .map_err(|e| self.unreachable(&e.to_string()))?;
+            .map_err(|_late| self.api.unreachable("it takes no connection"))?
+            .map_err(|e| self.api.unreachable(&e.to_string()))?;
         let (send, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .max_header_list_size(MAX_METADATA)
             .handshake(TokioIo::new(socket))
             .await
-            .map_err(|e| self.unreachable(&base::text::in_one_line(&e)))?;
+            .map_err(|e| self.api.unreachable(&in_one_line(&e)))?;
         // It ends with the stream, or the stream with it.
         tokio::spawn(connection);
         let service = service_fn(move |request: http::Request<Body>| {
@@ -194,7 +179,7 @@ impl Follower<'_> {
         client
             .ready()
             .await
-            .map_err(|e| self.unreachable(&base::text::in_one_line(&e)))?;
+            .map_err(|e| self.api.unreachable(&in_one_line(&e)))?;
         let mut request = Request::new(Bytes::new());
         let value = MetadataValue::from_static("true");
         request.metadata_mut().insert(HEADER, value);
@@ -203,35 +188,27 @@ impl Follower<'_> {
         Ok(response.map_err(|e| self.trouble(&e))?.into_inner())
     }
 
-    fn unreachable(&self, reason: &str) -> InvalidWorkload {
-        InvalidWorkload::Unreachable {
-            socket: self.api.to_string(),
-            reason: base::text::escape(reason),
-        }
-    }
-
-    fn trouble(&self, status: &Status) -> InvalidWorkload {
+    fn trouble(&self, status: &Status) -> InvalidCredentials {
         let said = format!("{}: {}", status.code(), status.message());
-        match status.code() {
-            Code::PermissionDenied => InvalidWorkload::Denied {
-                socket: self.api.to_string(),
-                reason: base::text::escape(&said),
-            },
-            Code::OutOfRange | Code::Internal | Code::InvalidArgument | Code::Unimplemented => {
-                self.api.malformed(said)
-            }
-            Code::Ok
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::ResourceExhausted
-            | Code::FailedPrecondition
-            | Code::Aborted
-            | Code::Unavailable
-            | Code::DataLoss
-            | Code::Unauthenticated => self.unreachable(&said),
+        let is_unusable = [
+            Code::OutOfRange,
+            Code::Internal,
+            Code::InvalidArgument,
+            Code::Unimplemented,
+        ];
+        if is_unusable.contains(&status.code()) {
+            return self.api.malformed(&said);
         }
+        if status.code() != Code::PermissionDenied {
+            return self.api.unreachable(&said);
+        }
+        let (api, reason) = (&self.api, escape(&said));
+        InvalidCredentials::new(
+            codes::WORKLOAD_API_DENIED,
+            format!(
+                "the agent at {api} gives this process no identity: {reason}; register an entry whose selectors are those \
+                 of this process"
+            ),
+        )
     }
 }

@@ -32,11 +32,8 @@ impl Authorities {
             for (index, der) in file.revocation_lists()?.iter().enumerate() {
                 let issuers = Issuers::new(chain.get(1..).unwrap_or_default(), &all);
                 let read = ListInForce::alone(der, &lists, &issuers);
-                lists.push(read.map_err(|source| InvalidCredentials::Crl {
-                    path: file.path.clone(),
-                    position: index + 1,
-                    source,
-                })?);
+                let place = || format!("revocation list {} in {}", index + 1, file.path.display());
+                lists.push(read.map_err(|error| error.at(place()))?);
             }
         }
         let rules = Rules {

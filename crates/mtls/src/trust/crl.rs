@@ -2,9 +2,11 @@
 //! §5); webpki decides which certificates it revokes.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base::text::timestamp;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::extensions::ParsedExtension;
@@ -13,9 +15,10 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
+use crate::codes;
 use crate::crypto::{self, Digest};
 use crate::text;
-use crate::trust::invalid_crl::InvalidCrl;
+use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::{Issuer, Issuers};
 use crate::trust::names::canonical;
 
@@ -71,22 +74,29 @@ pub(crate) struct RevocationList {
 
 impl RevocationList {
     /// Reads a list, without verifying its signature.
-    pub(crate) fn read(der: &CertificateRevocationListDer<'_>) -> Result<Self, InvalidCrl> {
-        let (_, crl) = CertificateRevocationList::from_der(der)
-            .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?;
+    pub(crate) fn read(der: &CertificateRevocationListDer<'_>) -> Result<Self, InvalidCredentials> {
+        let (_, crl) = CertificateRevocationList::from_der(der).map_err(|e| not_usable(&e))?;
         // RFC 5280 §5.1.2.1: the field is there, with the value 1, in version 2 alone.
         if crl.version().is_none() {
-            return Err(InvalidCrl::Version1);
+            return Err(unsupported(
+                "it is of version 1, which has no number: issue it as version 2 with a CRL number (`crlnumber` in openssl's \
+                 configuration)",
+            ));
         }
-        let ordinal = number(&crl).ok_or(InvalidCrl::NoNumber)?;
-        let next_update = crl.next_update().ok_or(InvalidCrl::NoNextUpdate)?;
+        let ordinal = number(&crl).ok_or_else(|| {
+            unsupported(
+                "it has no CRL number (RFC 5280 §5.2.3): issue it with one (`crlnumber` in openssl's configuration)",
+            )
+        })?;
+        let next_update = crl
+            .next_update()
+            .ok_or_else(|| unsupported("it has no nextUpdate (RFC 5280 §5.1.2.5)"))?;
         let list = OwnedCertRevocationList::from_der(der)
             .map(CertRevocationList::from)
-            .map_err(|e| InvalidCrl::Unsupported(text::of_webpki(&e)))?;
+            .map_err(|e| not_usable(&text::of_webpki(&e)))?;
         let raw_issuer = crl.issuer().as_raw().to_vec();
         let facts = CrlFacts {
-            issuer: identity::distinguished_name(&raw_issuer)
-                .map_err(|e| InvalidCrl::Unsupported(e.to_string()))?,
+            issuer: identity::distinguished_name(&raw_issuer).map_err(|e| not_usable(&e))?,
             number: ordinal.to_string(),
             this_update: system_time(crl.last_update()),
             next_update: system_time(next_update),
@@ -113,8 +123,8 @@ impl RevocationList {
     pub(crate) fn proven(
         &self,
         issuers: &Issuers<'_>,
-    ) -> Result<Option<Vec<CertificateDer<'static>>>, InvalidCrl> {
-        let issuer = || self.facts.issuer.clone();
+    ) -> Result<Option<Vec<CertificateDer<'static>>>, InvalidCredentials> {
+        let issuer = &self.facts.issuer;
         let namesakes: Vec<_> = issuers.named(&self.facts.raw_issuer).collect();
         if namesakes.is_empty() {
             return Ok(None);
@@ -124,10 +134,20 @@ impl RevocationList {
             .filter(|namesake| self.is_signed_by(namesake))
             .collect();
         if signers.is_empty() {
-            return Err(InvalidCrl::BadSignature { issuer: issuer() });
+            return Err(InvalidCredentials::new(
+                codes::CRL_FORGED,
+                format!(
+                    "{issuer} did not sign it: it is forged, damaged, or of another CA with that name"
+                ),
+            ));
         }
         if !signers.iter().any(|signer| signer.may_sign_lists()) {
-            return Err(InvalidCrl::SignerUnfit { issuer: issuer() });
+            return Err(InvalidCredentials::new(
+                codes::CRL_SIGNER_UNFIT,
+                format!(
+                    "{issuer} signed it, and its key usage lacks cRLSign: issue the CA a certificate with it"
+                ),
+            ));
         }
         let mut roots = Vec::new();
         for root in signers.iter().flat_map(|it| issuers.roots_above(it)) {
@@ -172,43 +192,51 @@ impl RevocationList {
     }
 
     /// Refuses an older list in place of a newer one: it may not name what was revoked since (RFC 5280 §5.2.3).
-    pub(crate) fn may_replace(&self, before: &Self) -> Result<(), InvalidCrl> {
+    pub(crate) fn may_replace(&self, before: &Self) -> Result<(), InvalidCredentials> {
         let (new, old) = (&self.facts, &before.facts);
-        let issuer = || new.issuer.clone();
-        if old.ordinal > new.ordinal {
-            return Err(InvalidCrl::Older {
-                issuer: issuer(),
-                number: new.number.clone(),
-                in_force: old.number.clone(),
-            });
-        }
+        let (issuer, number) = (&new.issuer, &new.number);
+        let text = if old.ordinal > new.ordinal {
+            let in_force = &old.number;
+            format!("its number {number} is older than the {in_force} in force for {issuer}")
         // One content may have several signatures.
-        if old.ordinal == new.ordinal && before.signed != self.signed {
-            return Err(InvalidCrl::SameNumber {
-                issuer: issuer(),
-                number: new.number.clone(),
-            });
-        }
-        if old.this_update > new.this_update {
-            return Err(InvalidCrl::IssuedEarlier {
-                issuer: issuer(),
-                this_update: new.this_update,
-                in_force: old.this_update,
-            });
-        }
-        Ok(())
+        } else if old.ordinal == new.ordinal && before.signed != self.signed {
+            format!(
+                "its number {number} is that of the list in force for {issuer}, and its content is not: issue it with a \
+                 higher number"
+            )
+        } else if old.this_update > new.this_update {
+            let (at, later) = (timestamp(new.this_update), timestamp(old.this_update));
+            format!("it was issued at {at} and the list in force for {issuer} later, at {later}")
+        } else {
+            return Ok(());
+        };
+        Err(InvalidCredentials::new(codes::CRL_OLDER, text))
     }
 
     /// Refuses a list from the future: nothing could replace it until then.
-    pub(crate) fn is_issued(&self, now: SystemTime) -> Result<(), InvalidCrl> {
+    pub(crate) fn is_issued(&self, now: SystemTime) -> Result<(), InvalidCredentials> {
         if self.facts.this_update > now + CLOCK_SKEW {
-            return Err(InvalidCrl::NotYetValid {
-                issuer: self.facts.issuer.clone(),
-                this_update: self.facts.this_update,
-            });
+            let (issuer, at) = (&self.facts.issuer, timestamp(self.facts.this_update));
+            return Err(InvalidCredentials::new(
+                codes::CRL_NOT_YET_VALID,
+                format!(
+                    "it is of {issuer} and was issued at {at}, which is in the future: is a clock wrong?"
+                ),
+            ));
         }
         Ok(())
     }
+}
+
+/// It is not a CRL, or of a kind that is not supported: delta, indirect, partial reasons.
+fn not_usable(reason: &dyn fmt::Display) -> InvalidCredentials {
+    unsupported(format!(
+        "not usable: {reason}; a complete list of version 2 is needed"
+    ))
+}
+
+fn unsupported(text: impl Into<String>) -> InvalidCredentials {
+    InvalidCredentials::new(codes::CRL_UNSUPPORTED, text)
 }
 
 /// The issuer that a list names, even if the list is refused.

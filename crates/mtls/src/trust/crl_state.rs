@@ -14,8 +14,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base::text::timestamp;
 use x509_parser::num_bigint::BigUint;
 
+use crate::codes;
 use crate::crypto::{self, Digest};
-use crate::trust::crl::RevocationList;
+use crate::text::hexadecimal;
+use crate::trust::crl::{CrlFacts, RevocationList};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::lists::ListInForce;
 use crate::trust::root::Root;
@@ -51,10 +53,7 @@ struct ListRecord {
 impl CrlState {
     /// Reads the file, if there is one.
     pub(crate) fn open(path: PathBuf) -> Result<Self, InvalidCredentials> {
-        let unusable = |reason: String| InvalidCredentials::CrlState {
-            path: path.clone(),
-            reason,
-        };
+        let unusable = |reason: String| unusable(&path, &reason);
         let seen = match base::file::read(&path, MAX_FILE) {
             Ok(bytes) => {
                 let mode = path.metadata().map_err(|e| unusable(e.to_string()))?.mode() & 0o7777;
@@ -77,32 +76,26 @@ impl CrlState {
         lists: &[ListInForce],
         roots: &[Root],
     ) -> Result<(), InvalidCredentials> {
-        let gone_back = |issuer: &str, what: String| InvalidCredentials::CrlGoneBack {
-            path: self.path.clone(),
-            issuer: issuer.to_owned(),
-            what,
-        };
+        let path = self.path.display();
         for list in lists.iter().map(ListInForce::newest) {
             let Some(seen) = self.seen.get(&key(list)) else {
                 continue;
             };
-            let (facts, issued) = (&list.facts, seconds(list.facts.this_update));
-            if facts.ordinal < seen.number {
-                let what = format!(
-                    "the number {}, and {} was in use",
-                    facts.number, seen.number
-                );
-                return Err(gone_back(&facts.issuer, what));
-            }
-            if facts.ordinal == seen.number && list.signed_digest != seen.signed {
-                let what = format!("the number {} of another that was in use", facts.number);
-                return Err(gone_back(&facts.issuer, what));
-            }
-            if issued < seen.this_update {
+            let CrlFacts { issuer, number, .. } = &list.facts;
+            let what = if list.facts.ordinal < seen.number {
+                format!("the number {number}, and {} was in use", seen.number)
+            } else if list.facts.ordinal == seen.number && list.signed_digest != seen.signed {
+                format!("the number {number} of another that was in use")
+            } else if seconds(list.facts.this_update) < seen.this_update {
                 let later = timestamp(UNIX_EPOCH + Duration::from_secs(seen.this_update));
-                let what = format!("been issued before one that was in use, at {later}");
-                return Err(gone_back(&facts.issuer, what));
-            }
+                format!("been issued before one that was in use, at {later}")
+            } else {
+                continue;
+            };
+            let text = format!(
+                "the revocation list of {issuer} has {what}, as {path} records: install the newest"
+            );
+            return Err(InvalidCredentials::new(codes::CRL_OLDER, text));
         }
         let roots: Vec<_> = roots
             .iter()
@@ -113,11 +106,14 @@ impl CrlState {
             // As while running, a list may go with the roots above it.
             let may_go = !seen.roots.is_empty() && !seen.roots.iter().any(|it| roots.contains(it));
             if !is_there && !may_go {
-                return Err(InvalidCredentials::CrlForgotten {
-                    path: self.path.clone(),
-                    issuer: seen.issuer.clone(),
-                    number: seen.number.to_string(),
-                });
+                let ListRecord { issuer, number, .. } = seen;
+                return Err(InvalidCredentials::new(
+                    codes::CRL_GONE,
+                    format!(
+                        "there is no revocation list of {issuer}, and its list number {number} was in use, as {path} \
+                         records: put a current one back, or remove that file to stop checking"
+                    ),
+                ));
             }
         }
         Ok(())
@@ -143,14 +139,24 @@ impl CrlState {
         let is_written = seen == self.seen && self.path.exists();
         if !is_written {
             let text = text(&seen);
-            replace(&self.path, &text).map_err(|error| InvalidCredentials::CrlState {
-                path: self.path.clone(),
-                reason: format!("it cannot be written: {error}"),
-            })?;
+            replace(&self.path, &text)
+                .map_err(|error| unusable(&self.path, &format!("it cannot be written: {error}")))?;
             self.seen = seen;
         }
         Ok(())
     }
+}
+
+/// The file cannot be read or written.
+fn unusable(path: &Path, reason: &str) -> InvalidCredentials {
+    let path = path.display();
+    InvalidCredentials::new(
+        codes::CRL_STATE_UNUSABLE,
+        format!(
+            "{path}, which records the newest revocation lists, is not usable: {reason}; correct it, or remove it to \
+             accept the present lists as the newest"
+        ),
+    )
 }
 
 /// One issuer and scope.
@@ -175,13 +181,13 @@ fn text(seen: &BTreeMap<Digest, ListRecord>) -> String {
             roots,
             issuer,
         } = seen;
-        let roots: Vec<_> = roots.iter().map(|it| hex(it)).collect();
+        let roots: Vec<_> = roots.iter().map(|it| hexadecimal(it)).collect();
         let roots = if roots.is_empty() {
             "-".to_owned()
         } else {
             roots.join(",")
         };
-        let (key, signed) = (hex(key), hex(signed));
+        let (key, signed) = (hexadecimal(key), hexadecimal(signed));
         // Writing to a string does not fail.
         writeln!(
             text,
@@ -248,10 +254,6 @@ fn entry(line: &str) -> Option<(Digest, ListRecord)> {
             issuer,
         },
     ))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn digest(hex: &str) -> Option<Digest> {

@@ -12,9 +12,10 @@ use crate::crypto;
 use crate::refusal::Refusal;
 use crate::text;
 use crate::trust::crl::RevocationList;
+use crate::trust::der;
 use crate::trust::issuers::{self, Issuers};
 use crate::trust::key;
-use crate::trust::names::{self, canonical};
+use crate::trust::names::canonical;
 use crate::trust::revocation::{Rules, lists_of};
 use crate::trust::root::Root;
 
@@ -117,7 +118,7 @@ pub(crate) fn placed(
         }
         Refusal::RevocationUnknown(_) => {
             let issuer = certificate.issuer().as_raw();
-            let content = names::only(issuer).map_or(issuer, |name| name.data);
+            let content = der::only(issuer).map_or(issuer, |name| name.data);
             let lists = lists_of(lists, content);
             let is_proven = |list: &&RevocationList| {
                 let mut issuers = authorities.named(issuer);

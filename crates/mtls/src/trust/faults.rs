@@ -119,11 +119,7 @@ mod tests {
     use super::*;
 
     fn fault(part: Part, reason: &str) -> Fault {
-        let error = InvalidCredentials::Pem {
-            path: "file".into(),
-            reason: reason.to_owned(),
-        };
-        Fault::new(part, error)
+        Fault::new(part, InvalidCredentials::new("PEM_MALFORMED", reason))
     }
 
     /// How many lines these reads make: a letter is a fault of our chain, and a point none.

@@ -14,12 +14,12 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use crate::codes;
 use crate::trust::crl::{CrlFacts, RevocationList, claimed_issuer};
 use crate::trust::faults::{Fault, Part};
 use crate::trust::invalid::InvalidCredentials;
-use crate::trust::invalid_crl::InvalidCrl;
 use crate::trust::issuers::Issuers;
-use crate::trust::material::NoLists;
+use crate::trust::material::NewLists;
 use crate::trust::names::canonical;
 use crate::trust::pem_file::PemFile;
 use crate::trust::root::Root;
@@ -150,25 +150,23 @@ pub(crate) struct Setting<'a> {
     pub(crate) now: SystemTime,
 }
 
-/// The lists in force from now on: the valid ones of `file`, otherwise the last good ones.
-pub(crate) fn renew(
-    file: &Result<PemFile, NoLists>,
-    setting: &Setting<'_>,
-) -> (Vec<ListInForce>, Vec<Fault>) {
+/// The lists in force from now on: the valid ones of `new`, otherwise the last good ones.
+pub(crate) fn renew(new: &NewLists, setting: &Setting<'_>) -> (Vec<ListInForce>, Vec<Fault>) {
     let before = setting.in_force.unwrap_or_default();
     let mut faults = Vec::new();
-    let (lists, path, whole) = match file {
-        Ok(file) => match file.revocation_lists() {
-            Ok(lists) => (lists, &file.path, true),
+    let path = new.path.display();
+    let (lists, whole) = match &new.file {
+        Ok(None) => (Vec::new(), true),
+        Ok(Some(file)) => match file.revocation_lists() {
+            Ok(lists) => (lists, true),
             Err(error) => {
                 faults.push(Fault::new(Part::Lists, error));
-                (salvaged(file), &file.path, false)
+                (salvaged(file), false)
             }
         },
-        Err(NoLists::Absent(path)) => (Vec::new(), path, true),
-        Err(NoLists::Unreadable(unreadable)) => {
-            faults.push(Fault::new(Part::Lists, unreadable.clone().into()));
-            (Vec::new(), &unreadable.path, false)
+        Err(error) => {
+            faults.push(Fault::new(Part::Lists, error.clone()));
+            (Vec::new(), false)
         }
     };
 
@@ -182,21 +180,15 @@ pub(crate) fn renew(
         match taken {
             Ok(Some(list)) => renewed.push(list),
             Ok(None) => {}
-            Err(source) => {
+            Err(error) => {
                 let issuer = claimed_issuer(der).unwrap_or_default();
-                if matches!(source, InvalidCrl::Duplicate { .. }) {
+                if error.code() == codes::CRL_DUPLICATE {
                     // Neither: we do not guess which of them is intended.
                     renewed.retain(|other| other.facts().canonical_issuer != issuer);
                     doubled.push(issuer.clone());
                 }
                 refused.push(issuer.clone());
-                let position = index + 1;
-                let path = path.clone();
-                let error = InvalidCredentials::Crl {
-                    path,
-                    position,
-                    source,
-                };
+                let error = error.at(format_args!("revocation list {} in {path}", index + 1));
                 faults.push(Fault::new(Part::ListOf(issuer), error));
             }
         }
@@ -211,20 +203,27 @@ pub(crate) fn renew(
             if old.may_go(setting.roots) {
                 continue;
             }
-            let error = InvalidCredentials::CrlGone {
-                path: path.clone(),
-                issuer: old.facts().issuer.clone(),
-            };
+            let name = &old.facts().issuer;
+            let error = InvalidCredentials::new(
+                codes::CRL_GONE,
+                format!(
+                    "{path} no longer holds the revocation list of {name}: put a current one back, or restart to stop \
+                     checking"
+                ),
+            );
             faults.push(Fault::new(Part::ListOf(issuer.clone()), error));
         }
         renewed.push(kept(old, setting));
     }
     for list in renewed.iter().filter(|list| list.is_disowned()) {
-        let issuer = list.facts().issuer.clone();
-        let error = InvalidCredentials::CrlDisowned {
-            path: path.clone(),
-            issuer,
-        };
+        let issuer = &list.facts().issuer;
+        let error = InvalidCredentials::new(
+            codes::CRL_FORGED,
+            format!(
+                "{path}: a caller's certificate of {issuer} shows that it did not sign the newest list of that name, so \
+                 the last good one counts: publish the list of the CA itself"
+            ),
+        );
         let part = Part::ListOf(list.facts().canonical_issuer.clone());
         faults.push(Fault::new(part, error));
     }
@@ -243,24 +242,19 @@ pub(crate) fn cover<'a>(
         };
         let name = canonical(issuer.subject().as_raw());
         if lists.iter().all(|it| it.facts().canonical_issuer != name) {
-            return Err(InvalidCredentials::CrlRequired {
-                path: path.to_owned(),
-                issuer: identity::distinguished_name(issuer.subject().as_raw()).unwrap_or_default(),
-            });
+            let path = path.display();
+            let issuer =
+                identity::distinguished_name(issuer.subject().as_raw()).unwrap_or_default();
+            return Err(InvalidCredentials::new(
+                codes::CRL_REQUIRED,
+                format!(
+                    "{path} has no revocation list of {issuer}, and --tls-require-crl requires one of each CA: publish it, \
+                     even if it revokes nothing"
+                ),
+            ));
         }
     }
     Ok(())
-}
-
-/// Whether each of these authorities would have a list, were those of `file` renewed in `setting`.
-pub(crate) fn would_cover<'a>(
-    file: &Result<PemFile, NoLists>,
-    setting: &Setting<'_>,
-    issuers: impl IntoIterator<Item = &'a CertificateDer<'static>>,
-) -> Result<(), InvalidCredentials> {
-    let path = file.as_ref().map_or_else(NoLists::path, |file| &file.path);
-    let (lists, _faults) = renew(file, setting);
-    cover(&lists, issuers, path)
 }
 
 /// A list of the file, if it may be in force. In a damaged file, only lists whose signature is verified count.
@@ -269,7 +263,7 @@ fn take(
     whole: bool,
     taken: &[ListInForce],
     setting: &Setting<'_>,
-) -> Result<Option<ListInForce>, InvalidCrl> {
+) -> Result<Option<ListInForce>, InvalidCredentials> {
     let before = setting.in_force.unwrap_or_default();
     let content = crate::crypto::digest([der.as_ref()]);
     let same = before.iter().find(|old| old.newest.content == content);
@@ -279,8 +273,7 @@ fn take(
     };
     let of_the_same = |other: &&ListInForce| other.facts().covers_the_same_as(&list.facts);
     if taken.iter().any(|other| of_the_same(&other)) {
-        let issuer = list.facts.issuer.clone();
-        return Err(InvalidCrl::Duplicate { issuer });
+        return Err(duplicate(&list));
     }
     list.is_issued(setting.now)?;
     let proof = list.proven(setting.issuers)?;
@@ -339,15 +332,13 @@ impl ListInForce {
         der: &CertificateRevocationListDer<'_>,
         others: &[Self],
         issuers: &Issuers<'_>,
-    ) -> Result<Self, InvalidCrl> {
+    ) -> Result<Self, InvalidCredentials> {
         let list = RevocationList::read(der)?;
         if others
             .iter()
             .any(|other| other.facts().covers_the_same_as(&list.facts))
         {
-            return Err(InvalidCrl::Duplicate {
-                issuer: list.facts.issuer,
-            });
+            return Err(duplicate(&list));
         }
         let proof = list.proven(issuers)?;
         let list = Arc::new(list);
@@ -372,6 +363,13 @@ impl ListInForce {
             roots,
         }
     }
+}
+
+/// The file holds two lists of one issuer with one scope.
+fn duplicate(list: &RevocationList) -> InvalidCredentials {
+    let issuer = &list.facts.issuer;
+    let text = format!("a second list of {issuer}: keep the newer one");
+    InvalidCredentials::new(codes::CRL_DUPLICATE, text)
 }
 
 /// The complete lists in a damaged file.

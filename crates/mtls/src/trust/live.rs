@@ -259,7 +259,7 @@ fn look(
     let material = feed.read();
     let contents = material.contents();
     let roots_agree =
-        feed.is_whole() || last.is_some_and(|last| last.contents.has_the_roots_of(&contents));
+        feed.is_whole() || last.is_some_and(|last| last.contents.roots == contents.roots);
     let seen = last.filter(|last| {
         last.contents == contents
             && last.roots_agree == roots_agree

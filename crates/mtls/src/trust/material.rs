@@ -8,15 +8,15 @@ use crate::crypto::{self, Digest};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::pem_file::PemFile;
 use crate::trust::root::Vouches;
-use crate::trust::unreadable::Unreadable;
 
 /// What was read: each part by itself.
+#[derive(Clone, Debug)]
 pub(crate) struct Material {
-    pub(crate) chain: Result<PemFile, Unreadable>,
+    pub(crate) chain: Result<PemFile, InvalidCredentials>,
     /// `None` when it is in the file of the chain.
-    pub(crate) key: Option<Result<PemFile, Unreadable>>,
+    pub(crate) key: Option<Result<PemFile, InvalidCredentials>>,
     pub(crate) bundles: Vec<NewBundle>,
-    pub(crate) crls: Result<PemFile, NoLists>,
+    pub(crate) lists: NewLists,
     /// The name that the chain must have, if the source sets it. Then its own roots must accept the chain, too.
     pub(crate) id: Option<SpiffeId>,
     /// Why the source has nothing newer.
@@ -24,42 +24,28 @@ pub(crate) struct Material {
 }
 
 /// The roots of one bundle, and for whom they may vouch. There is one bundle for each.
+#[derive(Clone, Debug)]
 pub(crate) struct NewBundle {
     pub(crate) vouches: Vouches,
     pub(crate) roots: Result<PemFile, InvalidCredentials>,
 }
 
-/// Why there are no revocation lists.
-pub(crate) enum NoLists {
-    /// There is no such file, and there need not be.
-    Absent(PathBuf),
-    Unreadable(Unreadable),
-}
-
-impl NoLists {
-    /// Where they would be.
-    pub(crate) fn path(&self) -> &PathBuf {
-        match self {
-            Self::Absent(path) => path,
-            Self::Unreadable(unreadable) => &unreadable.path,
-        }
-    }
+/// The revocation lists, and where they are or would be.
+#[derive(Clone, Debug)]
+pub(crate) struct NewLists {
+    pub(crate) path: PathBuf,
+    /// `None` when there is no such file, and there need not be.
+    pub(crate) file: Result<Option<PemFile>, InvalidCredentials>,
 }
 
 /// Digests of what was read, to compare with the next read. A part that cannot be read has none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digests {
     pub(crate) own: Option<Digest>,
-    roots: Option<Digest>,
-    crls: Option<Digest>,
+    /// Two reads in a row found the same roots if this is the same.
+    pub(crate) roots: Option<Digest>,
+    lists: Option<Digest>,
     trouble: Option<Digest>,
-}
-
-impl Digests {
-    /// Whether two reads in a row found the same roots.
-    pub(crate) fn has_the_roots_of(&self, other: &Self) -> bool {
-        self.roots == other.roots
-    }
 }
 
 impl Material {
@@ -68,7 +54,7 @@ impl Material {
         chain: PemFile,
         key: PemFile,
         roots: PemFile,
-        crls: Option<PemFile>,
+        lists: Option<PemFile>,
     ) -> Self {
         Self {
             chain: Ok(chain),
@@ -77,25 +63,14 @@ impl Material {
                 vouches: Vouches::ForEverybody,
                 roots: Ok(roots),
             }],
-            crls: crls.ok_or_else(|| NoLists::Absent("crl.pem".into())),
+            lists: NewLists {
+                path: lists
+                    .as_ref()
+                    .map_or_else(|| "crl.pem".into(), |file| file.path.clone()),
+                file: Ok(lists),
+            },
             id: None,
             trouble: None,
-        }
-    }
-
-    /// Nothing was read, for this reason.
-    pub(crate) fn nothing(trouble: Option<InvalidCredentials>) -> Self {
-        let none = || Unreadable {
-            path: "the Workload API".into(),
-            source: std::io::ErrorKind::NotFound.into(),
-        };
-        Self {
-            chain: Err(none()),
-            key: None,
-            bundles: Vec::new(),
-            crls: Err(NoLists::Unreadable(none())),
-            id: None,
-            trouble,
         }
     }
 
@@ -112,12 +87,13 @@ impl Material {
                 Some(crypto::digest([domain.as_bytes(), &*roots.bytes]))
             })
             .collect();
+        let lists = self.lists.file.as_ref().ok().and_then(Option::as_ref);
         Digests {
             own: chain
                 .zip(key)
                 .map(|(chain, key)| crypto::digest([&*chain.bytes, &*key.bytes, id.as_bytes()])),
             roots: bundles.map(|bundles| crypto::digest(bundles.iter().map(|it| &it[..]))),
-            crls: self.crls.as_ref().ok().map(PemFile::digest),
+            lists: lists.map(PemFile::digest),
             trouble: self
                 .trouble
                 .as_ref()

@@ -2,9 +2,9 @@
 //! one snapshot.
 //!
 //! - reading: `source` of `material`, by `pem_file` over `pem`, or from an `agent` of the `workload` API
-//! - what is wrong: `unreadable`, `invalid`, `invalid_crl`, `invalid_workload`, `faults`
+//! - what is wrong: `invalid`, and in which part: `faults`
 //! - the parts: `root`, `bundles`, `issuers`, `crl`, `lists`, `key`, put together by `authorities`
-//! - the verifier: `verify` of a `server_identity`, over `names`, `name_constraints`, the rules of `revocation` and
+//! - the verifier: `verify` of a `server_identity`, over `names` in `der`, `name_constraints`, the rules of `revocation` and
 //!   what is `shown` to webpki; its errors are in `explain`, its caches in `parsed`, `signatures` and `memo`
 //! - what outlasts a restart: `crl_state`
 //! - the result: `snapshot` with our `own_chain` and its `configurations`, kept current by `live`; `no_subscriber`
@@ -16,11 +16,10 @@ pub(crate) mod bundles;
 pub(crate) mod configurations;
 pub(crate) mod crl;
 pub(crate) mod crl_state;
+pub(crate) mod der;
 pub(crate) mod explain;
 pub(crate) mod faults;
 pub(crate) mod invalid;
-pub(crate) mod invalid_crl;
-pub(crate) mod invalid_workload;
 pub(crate) mod issuers;
 pub(crate) mod key;
 pub(crate) mod lists;
@@ -40,6 +39,5 @@ pub(crate) mod shown;
 pub(crate) mod signatures;
 pub(crate) mod snapshot;
 pub(crate) mod source;
-pub(crate) mod unreadable;
 pub(crate) mod verify;
 pub(crate) mod workload;

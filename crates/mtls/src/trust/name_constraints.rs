@@ -11,7 +11,8 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
-use crate::trust::names::{self, elements, only};
+use crate::trust::der::{elements, only};
+use crate::trust::names;
 
 const NAME_CONSTRAINTS: &str = "2.5.29.30";
 const ALTERNATIVE_NAME: &str = "2.5.29.17";
@@ -104,13 +105,13 @@ pub(crate) fn retagged(der: &[u8]) -> Option<(Vec<u8>, Subtrees)> {
     let place = |part: &[u8]| part.as_ptr().addr().checked_sub(der.as_ptr().addr());
     let mut shown = der.to_vec();
     let mut subtrees = Subtrees::default();
-    for kind in elements(only(extension.value)?.data)? {
+    for (_, kind) in elements(only(extension.value)?.data)? {
         let list = match kind.tag().0 {
             0 => &mut subtrees.permitted,
             1 => &mut subtrees.excluded,
             _ => return None,
         };
-        for subtree in elements(kind.data)? {
+        for (_, subtree) in elements(kind.data)? {
             let base = only(subtree.data)?;
             let tag = shown.get_mut(place(subtree.data)?)?;
             match *tag {
@@ -143,9 +144,10 @@ fn are_whole(certificate: &X509Certificate<'_>) -> bool {
     let names = only(extension.value).and_then(|it| elements(it.data));
     names.is_some_and(|names| {
         let is_directory =
-            |it: &&Any<'_>| it.class() == Class::ContextSpecific && it.tag().0 == DIRECTORY;
+            |it: &Any<'_>| it.class() == Class::ContextSpecific && it.tag().0 == DIRECTORY;
         let is_whole = |it: &Any<'_>| only(it.data).is_some_and(|it| names::is_whole(it.data));
-        names.iter().filter(is_directory).all(is_whole)
+        let mut names = names.iter();
+        names.all(|(_, it)| !is_directory(it) || is_whole(it))
     })
 }
 

@@ -4,6 +4,8 @@ use x509_parser::asn1_rs::{Any, Class, Tag};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{RelativeDistinguishedName, X509Name};
 
+use crate::trust::der::{elements, sequence};
+
 /// Whether two distinguished names (DER) are equal, however each is encoded (RFC 5280 §7.1).
 pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     one == other || canonical(one) == canonical(other)
@@ -14,38 +16,14 @@ pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
 /// Strings are compared as text of whichever type, without case, without spaces at their ends and with one space for
 /// many; values of other types byte for byte. The attributes of a relative name are a set.
 pub(crate) fn canonical(der: &[u8]) -> Vec<u8> {
-    // webpki gives names with and without their outermost tag and length.
-    let whole = match X509Name::from_der(der) {
-        Ok(([], name)) => Some(name),
+    let read = |der: &[u8]| match X509Name::from_der(der) {
+        Ok(([], name)) => Some(of_name(&name)),
         Ok(_) | Err(_) => None,
     };
-    if let Some(name) = whole {
-        return of_name(&name);
-    }
-    match X509Name::from_der(&sequence(der)) {
-        Ok(([], name)) => of_name(&name),
-        Ok(_) | Err(_) => der.to_vec(),
-    }
-}
-
-/// A SEQUENCE of this content.
-pub(crate) fn sequence(content: &[u8]) -> Vec<u8> {
-    let mut der = vec![0x30];
-    push_length(&mut der, content.len());
-    der.extend_from_slice(content);
-    der
-}
-
-fn push_length(der: &mut Vec<u8>, length: usize) {
-    if let Ok(short @ ..0x80) = u8::try_from(length) {
-        der.push(short);
-        return;
-    }
-    let bytes = length.to_be_bytes();
-    let skipped = bytes.iter().take_while(|byte| **byte == 0).count();
-    let bytes = bytes.get(skipped..).unwrap_or_default();
-    der.push(0x80 | u8::try_from(bytes.len()).unwrap_or(0));
-    der.extend_from_slice(bytes);
+    // webpki gives names with and without their outermost tag and length.
+    read(der)
+        .or_else(|| read(&sequence(der)?))
+        .unwrap_or_else(|| der.to_vec())
 }
 
 fn of_name(name: &X509Name<'_>) -> Vec<u8> {
@@ -87,33 +65,15 @@ pub(crate) fn is_whole(content: &[u8]) -> bool {
     let is_attribute = |it: &Any<'_>| {
         is_universal(it, Tag::Sequence)
             && it.header.is_constructed()
-            && matches!(elements(it.data).as_deref(), Some([kind, _]) if is_universal(kind, Tag::Oid))
+            && matches!(elements(it.data).as_deref(), Some([(_, kind), _]) if is_universal(kind, Tag::Oid))
     };
     let is_relative = |it: &Any<'_>| {
         is_universal(it, Tag::Set)
             && it.header.is_constructed()
-            && elements(it.data).is_some_and(|it| !it.is_empty() && it.iter().all(is_attribute))
+            && elements(it.data)
+                .is_some_and(|it| !it.is_empty() && it.iter().all(|(_, it)| is_attribute(it)))
     };
-    elements(content).is_some_and(|it| it.iter().all(is_relative))
-}
-
-/// The elements that an encoding consists of.
-pub(crate) fn elements(mut content: &[u8]) -> Option<Vec<Any<'_>>> {
-    let mut elements = Vec::new();
-    while !content.is_empty() {
-        let (rest, element) = Any::from_der(content).ok()?;
-        elements.push(element);
-        content = rest;
-    }
-    Some(elements)
-}
-
-/// The one element that an encoding consists of.
-pub(crate) fn only(der: &[u8]) -> Option<Any<'_>> {
-    match Any::from_der(der).ok()? {
-        ([], element) => Some(element),
-        _ => None,
-    }
+    elements(content).is_some_and(|it| it.iter().all(|(_, it)| is_relative(it)))
 }
 
 fn push(out: &mut Vec<u8>, part: &[u8]) {

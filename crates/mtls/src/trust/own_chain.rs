@@ -8,12 +8,12 @@ use identity::{Peer, Role, SpiffeId};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use crate::codes;
 use crate::crypto::{self, Digest};
 use crate::refusal::Refusal;
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::pem_file::PemFile;
 use crate::trust::revocation::Rules;
-use crate::trust::unreadable::Unreadable;
 use crate::trust::verify::Authorities;
 
 /// Our chain and its key, which are replaced as one.
@@ -29,8 +29,8 @@ pub(crate) struct OwnChain {
 impl OwnChain {
     /// Reads the chain and its key, which is in the file of the chain unless it has one of its own.
     pub(crate) fn read(
-        chain: Result<PemFile, Unreadable>,
-        key: Option<Result<PemFile, Unreadable>>,
+        chain: Result<PemFile, InvalidCredentials>,
+        key: Option<Result<PemFile, InvalidCredentials>>,
         id: Option<SpiffeId>,
         content: Option<Digest>,
     ) -> Result<Self, InvalidCredentials> {
@@ -47,15 +47,14 @@ impl OwnChain {
         });
         let certified = certified.map_err(|error| {
             if matches!(error, rustls::Error::InconsistentKeys(_)) {
-                return InvalidCredentials::KeyMismatch {
-                    key: key_file.path.clone(),
-                    chain: chain_file.path.clone(),
-                };
+                let (key, chain) = (key_file.path.display(), chain_file.path.display());
+                let text = format!(
+                    "the key in {key} is not that of the first certificate in {chain}: the pair is mixed, or the chain \
+                     is in the wrong order (the leaf comes first)"
+                );
+                return InvalidCredentials::new(codes::KEY_MISMATCH, text);
             }
-            InvalidCredentials::UnusableKey {
-                path: key_file.path.clone(),
-                reason: error.to_string(),
-            }
+            key_file.unusable_key(error)
         })?;
         Ok(Self {
             chain,
@@ -93,20 +92,23 @@ impl OwnChain {
     /// Whether the chain has the SPIFFE ID that its source states.
     pub(crate) fn is_of(&self, peer: &Peer) -> Result<(), InvalidCredentials> {
         match &self.id {
-            Some(id) if peer.spiffe_id() != Some(id) => Err(InvalidCredentials::WrongId {
-                path: self.path.clone(),
-                expected: id.to_string(),
-                named: peer.to_string(),
-            }),
+            Some(id) if peer.spiffe_id() != Some(id) => Err(InvalidCredentials::new(
+                codes::SVID_WRONG_ID,
+                format!(
+                    "{} should be for {id}, but is for {peer}",
+                    self.path.display()
+                ),
+            )),
             Some(_) | None => Ok(()),
         }
     }
 
     /// The error for a chain that peers would refuse.
     pub(crate) fn refused(&self, refusal: &Refusal) -> InvalidCredentials {
-        InvalidCredentials::SelfCheck {
-            path: self.path.clone(),
-            refusal: refusal.clone(),
-        }
+        let path = self.path.display();
+        InvalidCredentials::new(
+            refusal.code(),
+            format!("{path}: peers would refuse it: {refusal}"),
+        )
     }
 }

@@ -1,6 +1,7 @@
 //! A file of certificates, revocation lists or a key. Errors name its path, and the command that converts another
 //! format.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use base::pem::{self, Label, Section};
@@ -11,6 +12,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::crypto::{self, Digest};
 use crate::text;
 use crate::trust::crl::system_time;
@@ -19,7 +21,6 @@ use crate::trust::issuers;
 use crate::trust::name_constraints::Subtrees;
 use crate::trust::names;
 use crate::trust::root::{Root, Vouches};
-use crate::trust::unreadable::Unreadable;
 
 /// A larger file is refused (1 MiB).
 const MAX_FILE: u64 = 1 << 20;
@@ -41,7 +42,7 @@ impl PemFile {
     ///
     /// # Errors
     /// When it is missing, not readable by this user, not a regular file, or larger than 1 MiB.
-    pub fn read(path: &Path) -> Result<Self, Unreadable> {
+    pub fn read(path: &Path) -> Result<Self, InvalidCredentials> {
         Self::read_at_most(path, MAX_FILE)
     }
 
@@ -49,16 +50,13 @@ impl PemFile {
     ///
     /// # Errors
     /// As [`PemFile::read`], with 16 MiB in place of 1 MiB.
-    pub fn read_lists(path: &Path) -> Result<Self, Unreadable> {
+    pub fn read_lists(path: &Path) -> Result<Self, InvalidCredentials> {
         Self::read_at_most(path, MAX_LISTS)
     }
 
-    fn read_at_most(path: &Path, max: u64) -> Result<Self, Unreadable> {
-        let unreadable = |source| Unreadable {
-            path: path.to_owned(),
-            source,
-        };
-        let bytes = base::file::read(path, max).map_err(unreadable)?;
+    fn read_at_most(path: &Path, max: u64) -> Result<Self, InvalidCredentials> {
+        let bytes = base::file::read(path, max)
+            .map_err(|error| InvalidCredentials::unreadable(path, error))?;
         Ok(Self::new(path, bytes))
     }
 
@@ -122,13 +120,9 @@ impl PemFile {
         let chain = self.certificates()?;
         let mut parsed = Vec::with_capacity(chain.len());
         for (index, der) in chain.iter().enumerate() {
-            parsed.push(EndEntityCert::try_from(der).map_err(|e| {
-                InvalidCredentials::Certificate {
-                    path: self.path.clone(),
-                    position: index + 1,
-                    reason: text::of_unreadable(der, &e),
-                }
-            })?);
+            let certificate = EndEntityCert::try_from(der);
+            parsed
+                .push(certificate.map_err(|e| self.unusable(index, text::of_unreadable(der, &e)))?);
         }
         let mismatch = parsed.windows(2).position(|pair| match pair {
             [cert, issuer] => names::canonical(cert.issuer()) != names::canonical(issuer.subject()),
@@ -136,30 +130,38 @@ impl PemFile {
         });
         match mismatch {
             None => Ok(chain),
-            Some(index) => Err(InvalidCredentials::ChainOrder {
-                path: self.path.clone(),
-                position: index + 1,
-            }),
+            Some(index) => Err(InvalidCredentials::new(
+                codes::CHAIN_OUT_OF_ORDER,
+                format!(
+                    "certificate {} in {} was not issued by the next one: the order is leaf, then each issuer",
+                    index + 1,
+                    self.path.display()
+                ),
+            )),
         }
+    }
+
+    /// The certificate at this index cannot be used.
+    fn unusable(&self, index: usize, reason: impl fmt::Display) -> InvalidCredentials {
+        let (position, path) = (index + 1, self.path.display());
+        InvalidCredentials::new(
+            codes::CERTIFICATE_MALFORMED,
+            format!("certificate {position} in {path} is not usable: {reason}"),
+        )
     }
 
     pub(crate) fn roots(&self, vouches: &Vouches) -> Result<Vec<Root>, InvalidCredentials> {
         let root = |(index, der): (usize, CertificateDer<'static>)| {
-            let unusable = |reason| InvalidCredentials::Certificate {
-                path: self.path.clone(),
-                position: index + 1,
-                reason,
-            };
             let (shown, subtrees) = match Subtrees::of_root(&der) {
                 Some((shown, subtrees)) => (shown, Some(subtrees)),
                 None => (der.clone(), None),
             };
             let anchor = webpki::anchor_from_trusted_cert(&shown)
-                .map_err(|e| unusable(text::of_unreadable(&der, &e)))?
+                .map_err(|e| self.unusable(index, text::of_unreadable(&der, &e)))?
                 .to_owned();
             let (_, certificate) =
-                X509Certificate::from_der(&der).map_err(|e| unusable(e.to_string()))?;
-            issuers::check_root(&certificate).map_err(|reason| unusable(reason.to_owned()))?;
+                X509Certificate::from_der(&der).map_err(|e| self.unusable(index, e))?;
+            issuers::check_root(&certificate).map_err(|reason| self.unusable(index, reason))?;
             let validity = certificate.validity();
             Ok(Root {
                 vouches: vouches.clone(),
@@ -204,9 +206,13 @@ impl PemFile {
                     keys.extend(key.map(Zeroizing::new));
                 }
                 Label::EncryptedPrivateKey => {
-                    return Err(InvalidCredentials::EncryptedKey {
-                        path: self.path.clone(),
-                    });
+                    return Err(InvalidCredentials::new(
+                        codes::KEY_ENCRYPTED,
+                        format!(
+                            "{} is an encrypted private key: decrypt it with `openssl pkey -in … -out …`",
+                            self.path.display()
+                        ),
+                    ));
                 }
                 Label::Certificate
                 | Label::RevocationList
@@ -215,11 +221,21 @@ impl PemFile {
                 | Label::Other(_) => {}
             }
         }
-        let [key] = <[_; 1]>::try_from(keys).map_err(|keys| InvalidCredentials::UnusableKey {
-            path: self.path.clone(),
-            reason: format!("it has {} keys, and one is needed", keys.len()),
+        let [key] = <[_; 1]>::try_from(keys).map_err(|keys| {
+            self.unusable_key(format!("it has {} keys, and one is needed", keys.len()))
         })?;
         Ok(key)
+    }
+
+    /// The key is of a kind or form that is not supported, or there are several.
+    pub(crate) fn unusable_key(&self, reason: impl fmt::Display) -> InvalidCredentials {
+        InvalidCredentials::new(
+            codes::KEY_UNUSABLE,
+            format!(
+                "{} holds no usable private key: {reason}",
+                self.path.display()
+            ),
+        )
     }
 
     /// All sections. At least one is of the kind that the file is for, and each is allowed in it.
@@ -229,47 +245,48 @@ impl PemFile {
         if let Some(sections) = &self.decoded {
             return Ok(sections.clone());
         }
-        self.not_binary(contents.conversion())?;
-        let sections = pem::sections(&self.bytes).map_err(|fault| InvalidCredentials::Pem {
-            path: self.path.clone(),
-            reason: format!("line {}: {}", fault.line, fault.reason),
+        let path = self.path.display();
+        if let Some((form, command)) = pem::binary(&self.bytes, contents.conversion()) {
+            return Err(InvalidCredentials::new(
+                codes::CREDENTIALS_NOT_PEM,
+                format!("{path} is {form}, not PEM: convert it with `{command}`"),
+            ));
+        }
+        let sections = pem::sections(&self.bytes).map_err(|fault| {
+            let (line, reason) = (fault.line, fault.reason);
+            let text = format!("{path} is not well-formed PEM: line {line}: {reason}");
+            InvalidCredentials::new(codes::PEM_MALFORMED, text)
         })?;
         let is_empty = !sections.iter().any(|it| contents.is_for(&it.label));
         let unexpected = sections.iter().find(|it| !contents.admits(&it.label));
         match unexpected {
             Some(section) if !is_empty || advice(&section.name).is_some() => {
-                Err(InvalidCredentials::Unexpected {
-                    path: self.path.clone(),
-                    line: section.line,
-                    label: section.name.clone(),
-                    advice: advice(&section.name).unwrap_or("move it to its own file"),
-                })
+                let (line, label) = (section.line, &section.name);
+                let advice = advice(label).unwrap_or("move it to its own file");
+                Err(InvalidCredentials::new(
+                    codes::PEM_UNEXPECTED,
+                    format!("{path}, line {line}: a section of {label} is not read here: {advice}"),
+                ))
             }
-            Some(_) | None if is_empty => Err(InvalidCredentials::Missing {
-                path: self.path.clone(),
-                what: contents.name(),
-                found: sections.into_iter().map(|it| it.name).take(SHOWN).collect(),
-            }),
+            Some(_) | None if is_empty => {
+                let found: Vec<_> = sections.iter().map(|it| &*it.name).take(SHOWN).collect();
+                let instead = match &*found {
+                    [] => ": there is no PEM section in it".to_owned(),
+                    found => format!(", but {}", found.join(", ")),
+                };
+                Err(InvalidCredentials::new(
+                    codes::CREDENTIALS_EMPTY,
+                    format!("{path} holds no {}{instead}", contents.name()),
+                ))
+            }
             Some(_) | None => Ok(sections),
         }
-    }
-
-    /// Recognizes a format that is not text by its first bytes, and names the command that converts it to PEM.
-    fn not_binary(&self, command: &'static str) -> Result<(), InvalidCredentials> {
-        let Some((form, command)) = pem::binary(&self.bytes, command) else {
-            return Ok(());
-        };
-        Err(InvalidCredentials::Binary {
-            path: self.path.clone(),
-            form,
-            command,
-        })
     }
 }
 
 /// Without the bytes: they may be a key.
-impl std::fmt::Debug for PemFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for PemFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PemFile")
             .field("path", &self.path)
             .finish_non_exhaustive()

@@ -9,12 +9,12 @@
 
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
-use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
+use crate::trust::der::{encodings, only, sequence};
 use crate::trust::name_constraints::{self, Subtrees};
-use crate::trust::names::{self, canonical, only, sequence};
+use crate::trust::names::{self, canonical};
 use crate::trust::root::Root;
 
 /// The places of fields in what is signed of a certificate of version 3 (RFC 5280 §4.1).
@@ -139,12 +139,12 @@ impl<'c> Changed<'c> {
         }
         // Otherwise webpki would read what it is shown, and not what was presented.
         EndEntityCert::try_from(&CertificateDer::from(der)).ok()?;
-        let taken = sequence(&fields.concat());
+        let taken = sequence(&fields.concat())?;
         let signature = only(der)?.data.get(signed.len()..)?;
         Some(Self {
             original: der,
             signed,
-            shown: sequence(&[&taken, signature].concat()),
+            shown: sequence(&[&taken, signature].concat())?,
             taken,
             subtrees,
         })
@@ -157,17 +157,6 @@ fn fields(der: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
     Some((signed, encodings(only(signed)?.data)?))
 }
 
-/// The encodings of the elements that an encoding consists of.
-fn encodings(mut content: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut encodings = Vec::new();
-    while !content.is_empty() {
-        let (rest, _) = Any::from_der(content).ok()?;
-        encodings.push(content.get(..content.len() - rest.len())?);
-        content = rest;
-    }
-    Some(encodings)
-}
-
 /// The name as its bearer encodes it, if no bearer encodes it like this.
 fn respelt(name: &[u8], subjects: &[&[u8]]) -> Option<Vec<u8>> {
     let name = only(name)?.data;
@@ -177,7 +166,7 @@ fn respelt(name: &[u8], subjects: &[&[u8]]) -> Option<Vec<u8>> {
     let form = canonical(name);
     let mut subjects = subjects.iter();
     let subject = subjects.find(|subject| canonical(subject) == form)?;
-    Some(sequence(subject))
+    sequence(subject)
 }
 
 /// A validity that starts before 1970, with a start in 1972: later, long past, and a leap year.
@@ -188,5 +177,5 @@ fn since_1972(validity: &[u8]) -> Option<Vec<u8>> {
         return None;
     };
     let start = [&[UTC_TIME, *length, b'7', b'2'], rest].concat();
-    Some(sequence(&[&start, *times.get(1)?].concat()))
+    sequence(&[&start, *times.get(1)?].concat())
 }

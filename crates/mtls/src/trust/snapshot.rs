@@ -21,7 +21,7 @@ use crate::trust::faults::{Fault, Part};
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::Issuers;
 use crate::trust::lists::{self, ListInForce, Setting};
-use crate::trust::material::{Material, NoLists};
+use crate::trust::material::{Material, NewLists};
 use crate::trust::own_chain::OwnChain;
 use crate::trust::pem_file::PemFile;
 use crate::trust::revocation::{ExpiredCrls, MissingCrls, Rules};
@@ -81,15 +81,14 @@ impl Snapshot {
                 roots: &authorities.roots,
                 now,
             };
-            lists::renew(&material.crls, &setting)
+            lists::renew(&material.lists, &setting)
         };
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault.error);
         }
         if rules.missing_crls == MissingCrls::Refuse {
             let roots = authorities.roots.iter().map(|root| &root.der);
-            let crls = material.crls.as_ref();
-            let path = crls.map_or_else(NoLists::path, |file| &file.path);
+            let path = &material.lists.path;
             lists::cover(&lists, own.issuers().iter().chain(roots), path)?;
         }
         authorities.lists = lists;
@@ -134,7 +133,7 @@ impl Snapshot {
         let mut bundles = bundles::renew(&self.bundles, material.bundles, roots_agree, &mut faults);
         let rules = self.authorities.rules;
         if rules.missing_crls == MissingCrls::Refuse {
-            self.keep_listed(&mut bundles, &material.crls, now, &mut faults);
+            self.keep_listed(&mut bundles, &material.lists, now, &mut faults);
         }
         let mut authorities = Authorities::of(bundles::roots(&bundles), rules);
 
@@ -149,7 +148,7 @@ impl Snapshot {
                 roots: &authorities.roots,
                 now,
             };
-            lists::renew(&material.crls, &setting)
+            lists::renew(&material.lists, &setting)
         };
         faults.extend(list_faults);
         authorities.lists = lists;
@@ -182,7 +181,7 @@ impl Snapshot {
     fn keep_listed(
         &self,
         bundles: &mut Vec<Arc<Bundle>>,
-        crls: &Result<PemFile, NoLists>,
+        new: &NewLists,
         now: SystemTime,
         faults: &mut Vec<Fault>,
     ) {
@@ -200,7 +199,8 @@ impl Snapshot {
                 now,
             };
             let roots = bundle.roots.iter().map(|root| &root.der);
-            match lists::would_cover(crls, &setting, roots) {
+            let (lists, _faults) = lists::renew(new, &setting);
+            match lists::cover(&lists, roots, &new.path) {
                 Err(error) if !is_in_force => {
                     faults.push(Fault::new(Part::Roots(bundle.vouches.clone()), error));
                     listed.extend(before.cloned());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::trust::agent::Agent;
 use crate::trust::invalid::InvalidCredentials;
-use crate::trust::material::{Material, NewBundle, NoLists};
+use crate::trust::material::{Material, NewBundle, NewLists};
 use crate::trust::pem_file::PemFile;
 use crate::trust::root::Vouches;
 use crate::trust::workload::WorkloadApi;
@@ -150,15 +150,14 @@ impl Files {
             key: (self.key != self.chain).then(|| PemFile::read(&self.key)),
             bundles: vec![NewBundle {
                 vouches: Vouches::ForEverybody,
-                roots: PemFile::read(&self.roots).map_err(InvalidCredentials::from),
+                roots: PemFile::read(&self.roots),
             }],
-            crls: match PemFile::read_lists(&self.crls) {
-                Err(unreadable)
-                    if !self.crls_required && base::file::is_absent(&unreadable.path) =>
-                {
-                    Err(NoLists::Absent(unreadable.path))
-                }
-                crls => crls.map_err(NoLists::Unreadable),
+            lists: NewLists {
+                path: self.crls.clone(),
+                file: match PemFile::read_lists(&self.crls) {
+                    Err(_) if !self.crls_required && base::file::is_absent(&self.crls) => Ok(None),
+                    read => read.map(Some),
+                },
             },
             id: None,
             trouble: None,

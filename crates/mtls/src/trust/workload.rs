@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use base::pem::Label;
+use base::text::escape;
 use identity::SpiffeId;
 use prost::Message;
 use rustls::pki_types::pem::SectionKind;
-use x509_parser::asn1_rs::{Any, FromDer as _};
-use zeroize::Zeroizing;
 
+use crate::codes;
+use crate::trust::der;
 use crate::trust::invalid::InvalidCredentials;
-use crate::trust::invalid_workload::InvalidWorkload;
-use crate::trust::material::{Material, NewBundle, NoLists};
+use crate::trust::material::{Material, NewBundle, NewLists};
 use crate::trust::pem_file::PemFile;
 use crate::trust::root::Vouches;
-use base::pem::Label;
 
 /// How many SVIDs, federated bundles and revocation lists a response may have.
 const MAX_SVIDS: usize = 64;
@@ -73,11 +73,22 @@ impl WorkloadApi {
         &self.socket
     }
 
-    pub(crate) fn malformed(&self, reason: impl Into<String>) -> InvalidWorkload {
-        InvalidWorkload::Malformed {
-            socket: self.to_string(),
-            reason: base::text::escape(&reason.into()),
-        }
+    pub(crate) fn unreachable(&self, reason: &str) -> InvalidCredentials {
+        InvalidCredentials::new(
+            codes::WORKLOAD_API_UNREACHABLE,
+            format!("no agent answers at {self}: {}", escape(reason)),
+        )
+    }
+
+    /// Its answer breaks the standard, or is larger than any real one.
+    pub(crate) fn malformed(&self, reason: &str) -> InvalidCredentials {
+        InvalidCredentials::new(
+            codes::WORKLOAD_API_MALFORMED,
+            format!(
+                "the answer of the agent at {self} is not usable: {}",
+                escape(reason)
+            ),
+        )
     }
 }
 
@@ -89,10 +100,17 @@ impl fmt::Display for WorkloadApi {
 
 /// An address as the standard writes it: `unix:///run/spire/agent.sock` (SPIFFE Workload Endpoint §4).
 impl FromStr for WorkloadApi {
-    type Err = InvalidWorkload;
+    type Err = InvalidCredentials;
 
     fn from_str(address: &str) -> Result<Self, Self::Err> {
-        let invalid = |reason| Err(InvalidWorkload::Address(reason));
+        let invalid = |reason| {
+            Err(InvalidCredentials::new(
+                codes::WORKLOAD_API_ADDRESS,
+                format!(
+                    "the address of a Workload API is unix:///PATH (SPIFFE Workload Endpoint §4): {reason}"
+                ),
+            ))
+        };
         let Some(rest) = address.strip_prefix("unix:") else {
             return invalid(if address.starts_with("tcp:") {
                 "over TCP anybody on the network could pose as the agent"
@@ -171,21 +189,12 @@ struct Federated {
     bundle: Vec<u8>,
 }
 
-/// A parsed response: our identities and the trust bundles, not verified yet.
-pub(crate) struct Answer {
-    id: SpiffeId,
-    chain: Vec<Vec<u8>>,
-    key: Zeroizing<Vec<u8>>,
-    bundles: Vec<(String, Vec<Vec<u8>>)>,
-    lists: Vec<Vec<u8>>,
-}
-
-impl Answer {
-    /// Parses a message, and selects our SVID.
-    pub(crate) fn read(api: &WorkloadApi, message: &[u8]) -> Result<Self, InvalidWorkload> {
-        let malformed = |reason: String| api.malformed(reason);
+impl WorkloadApi {
+    /// Parses a message, and selects our SVID. Its parts get the names of their origin for errors.
+    pub(crate) fn read(&self, message: &[u8]) -> Result<Material, InvalidCredentials> {
+        let malformed = |reason: String| self.malformed(&reason);
         let undecodable = |what: &str, error: &prost::DecodeError| {
-            api.malformed(format!("{what} is not a message of the standard: {error}"))
+            malformed(format!("{what} is not a message of the standard: {error}"))
         };
         let response = Response::decode(message).map_err(|e| undecodable("it", &e))?;
         for (what, count, max) in [
@@ -201,129 +210,103 @@ impl Answer {
         let svids: Vec<_> = svids
             .collect::<Result<_, _>>()
             .map_err(|e| undecodable("an SVID in it", &e))?;
-        let svid = ours(api, svids)?;
+        let svid = self.ours(svids)?;
         let id: SpiffeId = svid
             .spiffe_id
             .parse()
             .map_err(|e| malformed(format!("{:?} is no SPIFFE ID: {e}", svid.spiffe_id)))?;
-        let ders = |what: String, bytes: &[u8]| {
-            sequences(bytes).ok_or_else(|| malformed(format!("{what} is not DER")))
-        };
-        let mut bundles = vec![(
-            id.trust_domain().to_owned(),
-            ders(format!("the bundle of {}", id.trust_domain()), &svid.bundle)?,
-        )];
+
+        let mut bundles = vec![self.bundle(id.trust_domain(), &svid.bundle)?];
         for entry in &response.federated_bundles {
             let entry =
                 Federated::decode(&**entry).map_err(|e| undecodable("a bundle in it", &e))?;
-            let Some(domain) = trust_domain(&entry.trust_domain) else {
-                let name = entry.trust_domain;
-                return Err(malformed(format!(
-                    "{name:?} is not a trust domain to federate with"
-                )));
-            };
+            let name = &entry.trust_domain;
+            let domain = trust_domain(name).ok_or_else(|| {
+                malformed(format!("{name:?} is not a trust domain to federate with"))
+            })?;
             // Our own bundle comes with the SVID, and none may be repeated.
-            if bundles.iter().any(|(other, _)| other == domain) {
+            let mut domains = bundles.iter().map(|other| other.vouches.trust_domain());
+            if domains.any(|other| other == Some(domain)) {
                 return Err(malformed(format!("it has two bundles of {domain}")));
             }
-            let roots = ders(format!("the bundle of {domain}"), &entry.bundle)?;
-            bundles.push((domain.to_owned(), roots));
+            bundles.push(self.bundle(domain, &entry.bundle)?);
         }
-        let chain = ders(format!("the SVID {id}"), &svid.x509_svid)?;
+        let chain_name = format!("the SVID {id}");
+        let chain = self.ders(&chain_name, &svid.x509_svid)?;
         if chain.is_empty() {
-            return Err(malformed(format!("the SVID {id} has no certificate")));
+            return Err(malformed(format!("{chain_name} has no certificate")));
         }
-        Ok(Self {
-            chain,
-            key: svid.x509_svid_key.into(),
-            lists: response.crl,
-            id,
+        let key = Label::PrivateKey(SectionKind::PrivateKey);
+        let key = self.file(&format!("the key of {id}"), &key, vec![svid.x509_svid_key]);
+        let lists = self.file("the revocation lists", &Label::RevocationList, response.crl);
+        Ok(Material {
+            chain: Ok(self.file(&chain_name, &Label::Certificate, chain)),
+            key: Some(Ok(key)),
             bundles,
+            lists: NewLists {
+                path: lists.path.clone(),
+                file: Ok((!lists.bytes.is_empty()).then_some(lists)),
+            },
+            id: Some(id),
+            trouble: None,
         })
     }
 
-    /// The contents, with the names of their origin for errors.
-    pub(crate) fn material(&self, api: &WorkloadApi) -> Material {
-        let id = &self.id;
-        let file = |what: String, label, ders: &[Vec<u8>]| {
-            PemFile::of_der(format!("{what} from {api}"), &label, ders.to_vec())
-        };
-        let bundle = |(domain, roots): &(String, Vec<Vec<u8>>)| NewBundle {
-            vouches: Vouches::ForTrustDomain(domain.as_str().into()),
-            roots: if roots.is_empty() {
-                Err(InvalidCredentials::Workload(InvalidWorkload::NoRoots {
-                    socket: api.to_string(),
-                    trust_domain: domain.clone(),
-                }))
-            } else {
-                Ok(file(
-                    format!("the bundle of {domain}"),
-                    Label::Certificate,
-                    roots,
-                ))
-            },
-        };
-        let lists = "the revocation lists".to_owned();
-        let key = Label::PrivateKey(SectionKind::PrivateKey);
-        Material {
-            chain: Ok(file(
-                format!("the SVID {id}"),
-                Label::Certificate,
-                &self.chain,
+    fn bundle(&self, domain: &str, ders: &[u8]) -> Result<NewBundle, InvalidCredentials> {
+        let name = format!("the bundle of {domain}");
+        let ders = self.ders(&name, ders)?;
+        let roots = match ders.is_empty() {
+            true => Err(InvalidCredentials::new(
+                codes::BUNDLE_EMPTY,
+                format!(
+                    "{name} from the agent at {self} has no root, so no peer of it could be accepted"
+                ),
             )),
-            key: Some(Ok(file(
-                format!("the key of {id}"),
-                key,
-                std::slice::from_ref(&*self.key),
-            ))),
-            bundles: self.bundles.iter().map(bundle).collect(),
-            crls: if self.lists.is_empty() {
-                Err(NoLists::Absent(format!("{lists} from {api}").into()))
-            } else {
-                Ok(file(lists, Label::RevocationList, &self.lists))
-            },
-            id: Some(id.clone()),
-            trouble: None,
+            false => Ok(self.file(&name, &Label::Certificate, ders)),
+        };
+        Ok(NewBundle {
+            vouches: Vouches::ForTrustDomain(domain.into()),
+            roots,
+        })
+    }
+
+    fn file(&self, what: &str, label: &Label, ders: Vec<Vec<u8>>) -> PemFile {
+        PemFile::of_der(format!("{what} from {self}"), label, ders)
+    }
+
+    /// Each of the values of DER that stand one after the other.
+    fn ders(&self, what: &str, bytes: &[u8]) -> Result<Vec<Vec<u8>>, InvalidCredentials> {
+        let ders = der::encodings(bytes);
+        let ders = ders.ok_or_else(|| self.malformed(&format!("{what} is not DER")))?;
+        Ok(ders.into_iter().map(<[u8]>::to_vec).collect())
+    }
+
+    /// The requested SVID. Of several with one hint, the first counts (SPIFFE Workload API §5.2).
+    fn ours(&self, svids: Vec<Svid>) -> Result<Svid, InvalidCredentials> {
+        const SHOWN: usize = 5;
+        let is_ours = |svid: &Svid| match &self.wanted {
+            Wanted::First => true,
+            Wanted::Id(id) => svid.spiffe_id == id.as_str(),
+            Wanted::Hint(hint) => svid.hint == *hint,
+        };
+        if let Some(index) = svids.iter().position(is_ours) {
+            return Ok(svids.into_iter().nth(index).unwrap_or_default());
         }
-    }
-}
-
-/// Without the key.
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The requested SVID. Of several with one hint, the first counts (SPIFFE Workload API §5.2).
-fn ours(api: &WorkloadApi, svids: Vec<Svid>) -> Result<Svid, InvalidWorkload> {
-    const SHOWN: usize = 5;
-    let is_ours = |svid: &Svid| match &api.wanted {
-        Wanted::First => true,
-        Wanted::Id(id) => svid.spiffe_id == id.as_str(),
-        Wanted::Hint(hint) => svid.hint == *hint,
-    };
-    let offered = || {
         let shown = svids.iter().take(SHOWN).map(|svid| match &*svid.hint {
             "" => svid.spiffe_id.clone(),
             hint => format!("{} ({hint})", svid.spiffe_id),
         });
-        let shown: Vec<_> = shown.collect();
-        match svids.len() {
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        let offered = match svids.len() {
             0 => "none".to_owned(),
-            more @ 6.. => format!("{} and {} more", shown.join(", "), more - SHOWN),
-            _ => shown.join(", "),
-        }
-    };
-    match svids.iter().position(is_ours) {
-        Some(index) => Ok(svids.into_iter().nth(index).unwrap_or_default()),
-        None => Err(InvalidWorkload::NoSuchSvid {
-            socket: api.to_string(),
-            wanted: api.wanted.to_string(),
-            offered: base::text::escape(&offered()),
-        }),
+            more @ 6.. => format!("{shown} and {} more", more - SHOWN),
+            _ => shown,
+        };
+        let (wanted, offered) = (&self.wanted, escape(&offered));
+        Err(InvalidCredentials::new(
+            codes::SVID_NOT_FOUND,
+            format!("the agent at {self} has no SVID {wanted} for this process, but {offered}"),
+        ))
     }
 }
 
@@ -333,16 +316,4 @@ fn trust_domain(id: &str) -> Option<&str> {
     // What may be the trust domain of a workload may be one.
     let workload: SpiffeId = format!("{id}/workload").parse().ok()?;
     (workload.trust_domain() == domain).then_some(domain)
-}
-
-/// Each of the values of DER that stand one after the other.
-fn sequences(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let (rest, _) = Any::from_der(bytes).ok()?;
-        let (one, _) = bytes.split_at_checked(bytes.len() - rest.len())?;
-        found.push(one.to_vec());
-        bytes = rest;
-    }
-    Some(found)
 }
