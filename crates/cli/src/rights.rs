@@ -117,7 +117,7 @@ fn peers(file: &Path) -> Result<Vec<(String, Arc<Peer>)>> {
         .map(|(name, request)| {
             let leaf = root.issue(&request.spec(validity))?;
             let peer = authorities.judge(Role::Client, &leaf.chain, SystemTime::now())?;
-            Ok((name.to_string(), Arc::new(peer)))
+            Ok((name.to_string(), peer))
         })
         .collect()
 }

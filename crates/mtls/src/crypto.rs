@@ -5,12 +5,16 @@
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::aws_lc_rs::{self as rustls_aws_lc_rs, cipher_suite};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::SigningKey;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedCipherSuite, WantsVerifier};
+use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
 
 /// HTTP/2, the only protocol that is offered and accepted (RFC 7301).
 pub(crate) const ALPN: &[u8] = b"h2";
@@ -51,12 +55,36 @@ pub(crate) fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>
     rustls_aws_lc_rs::sign::any_supported_type(key)
 }
 
-pub(crate) fn server_config() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, rustls::Error> {
-    ServerConfig::builder_with_provider(provider().clone()).with_protocol_versions(&[&TLS13])
+/// A server that requires a certificate, and resumes no session, since that would skip the verifier.
+pub(crate) fn server_config(
+    verifier: Arc<dyn ClientCertVerifier>,
+    own: Arc<dyn ResolvesServerCert>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider().clone())
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(own);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.ignore_client_order = true;
+    Ok(config)
 }
 
-pub(crate) fn client_config() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
-    ClientConfig::builder_with_provider(provider().clone()).with_protocol_versions(&[&TLS13])
+/// A client that presents `own` if asked, and resumes no session either.
+pub(crate) fn client_config(
+    verifier: Arc<dyn ServerCertVerifier>,
+    own: Option<Arc<dyn ResolvesClientCert>>,
+) -> Result<ClientConfig, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(provider().clone())
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous() // a custom verifier, on purpose: it decides by verify.rs
+        .with_custom_certificate_verifier(verifier);
+    let mut config: ClientConfig = match own {
+        Some(own) => config.with_client_cert_resolver(own),
+        None => config.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// A digest of content that is compared but not kept, such as a private key file.

@@ -9,10 +9,8 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use identity::{Peer, Role};
-use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::NoServerSessionStorage;
-use rustls::{ClientConfig, DistinguishedName, ServerConfig};
+use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,8 +20,7 @@ use crate::crypto;
 use crate::handshake_error::{HandshakeError, read_error};
 use crate::presented::Presented;
 use crate::refusal::Refusal;
-use crate::rustls_verifier::{Verifier, VerifyChain};
-use crate::trust::configurations::Configurations;
+use crate::rustls_verifier::Verifier;
 use crate::trust::memo::Memo;
 use crate::trust::server_identity::ServerIdentity;
 use crate::trust::snapshot::Snapshot;
@@ -55,10 +52,7 @@ pub(crate) async fn accept(
     refused: &Arc<OnceLock<Presented>>,
 ) -> Result<Authenticated<Box<server::TlsStream<TcpStream>>>, HandshakeError> {
     let handshake = Handshake::new(HandshakeSide::Server(refused.clone()));
-    let config = snapshot
-        .configurations()
-        .server(snapshot)
-        .map_err(|e| HandshakeError::Failed(e.to_string()))?;
+    let config = server_config(snapshot).map_err(|e| HandshakeError::Failed(e.to_string()))?;
     let accepting = TlsAcceptor::from(config).accept(tcp).into_fallible();
     let stream = match CURRENT.scope(handshake.clone(), accepting).await {
         Ok(stream) => stream,
@@ -67,9 +61,7 @@ pub(crate) async fn accept(
             return Err(handshake.explain(&error));
         }
     };
-    let (_, connection) = stream.get_ref();
-    let (peer, chain) =
-        handshake.conclude(connection.alpn_protocol(), connection.peer_certificates())?;
+    let Accepted { peer, chain } = handshake.conclude(stream.get_ref().1)?;
     Ok(Authenticated {
         // Boxed: it lives as long as the connection, and is moved often.
         stream: Box::new(stream),
@@ -99,10 +91,8 @@ pub(crate) async fn connect(
     present: Present,
 ) -> Result<Authenticated<client::TlsStream<TcpStream>>, HandshakeError> {
     let handshake = Handshake::new(HandshakeSide::Client(expected));
-    let config = snapshot
-        .configurations()
-        .client(snapshot, present)
-        .map_err(|e| HandshakeError::Failed(e.to_string()))?;
+    let config =
+        client_config(snapshot, present).map_err(|e| HandshakeError::Failed(e.to_string()))?;
     let connecting = TlsConnector::from(config).connect(sni, tcp);
     let mut stream = CURRENT
         .scope(handshake.clone(), connecting)
@@ -113,9 +103,7 @@ pub(crate) async fn connect(
     {
         return Err(HandshakeError::Closed);
     }
-    let (_, connection) = stream.get_ref();
-    let (peer, chain) =
-        handshake.conclude(connection.alpn_protocol(), connection.peer_certificates())?;
+    let Accepted { peer, chain } = handshake.conclude(stream.get_ref().1)?;
     Ok(Authenticated {
         stream,
         peer,
@@ -163,7 +151,7 @@ struct Handshake {
 }
 
 /// The peer that was accepted in a handshake, and its chain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Accepted {
     peer: Arc<Peer>,
     chain: Arc<[CertificateDer<'static>]>,
@@ -178,24 +166,21 @@ impl Handshake {
     fn verify(
         &self,
         authorities: &Authorities,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        chain: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
-        let chain: Vec<_> = std::iter::once(leaf)
-            .chain(intermediates)
-            .map(|der| CertificateDer::from(der.as_ref()))
-            .collect();
         let now = SystemTime::now();
         let verdict = match &self.side {
-            HandshakeSide::Server(_) => authorities.peer_of(Role::Client, &chain, now),
-            HandshakeSide::Client(expected) => authorities.server_of(expected, &chain, now),
+            HandshakeSide::Server(_) => authorities.judge(Role::Client, chain, now),
+            HandshakeSide::Client(expected) => authorities.judge_server(expected, chain, now),
         };
-        if let (HandshakeSide::Server(refused), Err(_)) = (&self.side, &verdict) {
+        if let (HandshakeSide::Server(refused), Err(_), Some(leaf)) =
+            (&self.side, &verdict, chain.first())
+        {
             refused.get_or_init(|| Presented::of(leaf));
         }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
         let verdict = verdict.map(|peer| Accepted {
-            chain: shared(&peer, &chain),
+            chain: shared(&peer, chain),
             peer,
         });
         // A TLS 1.3 handshake has one chain (RFC 8446 §4.4.2). A second one is refused.
@@ -220,19 +205,15 @@ impl Handshake {
     }
 
     /// The peer, if its chain was accepted in this handshake.
-    fn conclude(
-        &self,
-        alpn: Option<&[u8]>,
-        presented: Option<&[CertificateDer<'static>]>,
-    ) -> Result<(Arc<Peer>, Arc<[CertificateDer<'static>]>), HandshakeError> {
+    fn conclude(&self, connection: &CommonState) -> Result<Accepted, HandshakeError> {
         // rustls accepts a peer that offers no ALPN.
-        if alpn != Some(crypto::ALPN) {
+        if connection.alpn_protocol() != Some(crypto::ALPN) {
             return Err(HandshakeError::NoHttp2);
         }
         match self.verdict.get() {
             // The chain that TLS reports must be the chain of the verdict.
-            Some(Ok(Accepted { peer, chain })) if presented == Some(&**chain) => {
-                Ok((peer.clone(), chain.clone()))
+            Some(Ok(accepted)) if connection.peer_certificates() == Some(&*accepted.chain) => {
+                Ok(accepted.clone())
             }
             Some(Err(refusal)) => Err(HandshakeError::Refused(refusal.clone())),
             Some(Ok(_)) | None => Err(HandshakeError::Refused(Refusal::NoCertificate)),
@@ -254,76 +235,47 @@ fn shared(peer: &Peer, chain: &[CertificateDer<'_>]) -> Arc<[CertificateDer<'sta
     owned
 }
 
-impl Configurations {
-    fn server(&self, snapshot: &Snapshot) -> Result<Arc<ServerConfig>, rustls::Error> {
-        if let Some(config) = self.server.get() {
-            return Ok(config.clone());
-        }
-        let mut config: ServerConfig = crypto::server_config()?
-            .with_client_cert_verifier(OfHandshake::verifier(snapshot))
-            .with_cert_resolver(snapshot.resolver());
-        config.alpn_protocols = vec![crypto::ALPN.to_vec()];
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        config.ignore_client_order = true;
-        Ok(self.server.get_or_init(|| Arc::new(config)).clone())
+fn server_config(snapshot: &Snapshot) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let made = &snapshot.server_config;
+    if let Some(config) = made.get() {
+        return Ok(config.clone());
     }
+    let mut config = crypto::server_config(verifier(snapshot), snapshot.resolver())?;
+    config.alpn_protocols = vec![crypto::ALPN.to_vec()];
+    Ok(made.get_or_init(|| Arc::new(config)).clone())
+}
 
-    fn client(
-        &self,
-        snapshot: &Snapshot,
-        present: Present,
-    ) -> Result<Arc<ClientConfig>, rustls::Error> {
-        if let (Present::Certificate, Some(config)) = (present, self.client.get()) {
-            return Ok(config.clone());
-        }
-        let config = crypto::client_config()?
-            .dangerous() // a custom verifier, on purpose: it decides by verify.rs
-            .with_custom_certificate_verifier(OfHandshake::verifier(snapshot));
-        let mut config: ClientConfig = match present {
-            Present::Certificate => config.with_client_cert_resolver(snapshot.resolver()),
-            Present::Nothing => config.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![crypto::ALPN.to_vec()];
-        config.resumption = Resumption::disabled();
-        let config = Arc::new(config);
-        Ok(match present {
-            Present::Certificate => self.client.get_or_init(|| config).clone(),
-            Present::Nothing => config,
-        })
+fn client_config(
+    snapshot: &Snapshot,
+    present: Present,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let (own, made) = match present {
+        Present::Certificate => (
+            Some(snapshot.resolver() as _),
+            Some(&snapshot.client_config),
+        ),
+        Present::Nothing => (None, None),
+    };
+    if let Some(config) = made.and_then(OnceLock::get) {
+        return Ok(config.clone());
     }
+    let mut config = crypto::client_config(verifier(snapshot), own)?;
+    config.alpn_protocols = vec![crypto::ALPN.to_vec()];
+    let config = Arc::new(config);
+    Ok(match made {
+        Some(made) => made.get_or_init(|| config).clone(),
+        None => config,
+    })
 }
 
 /// The verifier of all handshakes of one snapshot. It keeps no state.
-struct OfHandshake {
-    authorities: Arc<Authorities>,
-    subjects: Vec<DistinguishedName>,
-}
-
-impl OfHandshake {
-    fn verifier(snapshot: &Snapshot) -> Arc<Verifier<Self>> {
-        let authorities = snapshot.authorities().clone();
-        Arc::new(Verifier(Self {
-            subjects: authorities.subjects(),
-            authorities,
-        }))
-    }
-}
-
-impl VerifyChain for OfHandshake {
-    fn verify_chain(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-    ) -> Result<(), rustls::Error> {
+fn verifier(snapshot: &Snapshot) -> Arc<Verifier> {
+    let authorities = snapshot.authorities().clone();
+    Verifier::new(authorities.subjects(), move |chain| {
         CURRENT
-            .try_with(|handshake| handshake.verify(&self.authorities, leaf, intermediates))
+            .try_with(|handshake| handshake.verify(&authorities, chain))
             .unwrap_or_else(|_no_handshake| Err(no_handshake()))
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.subjects
-    }
+    })
 }
 
 /// Outside of a handshake there is no place for a verdict, so the chain is refused.

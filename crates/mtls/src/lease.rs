@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::refusal::Refusal;
 use crate::trust::snapshot::Snapshot;
+use crate::trust::verify::left;
 
 /// How often the clock is looked at when no [`Trust`](crate::Trust) is left that does so.
 const WITHOUT_TRUST: Duration = Duration::from_millis(500);
@@ -72,7 +73,7 @@ pub(crate) async fn loss(
         let snapshot = snapshots.borrow().clone();
         let stale = snapshot.next_stale_list(checked_at);
         if stale.is_some_and(|stale| stale < now) {
-            if let Err(refusal) = snapshot.authorities().peer_of(role, chain, now) {
+            if let Err(refusal) = snapshot.authorities().judge(role, chain, now) {
                 return refusal;
             }
             checked_at = now;
@@ -96,17 +97,4 @@ pub(crate) async fn loss(
             }
         }
     }
-}
-
-/// For how long the verified path of `peer` is valid from `now` on, or why it is not.
-pub(crate) fn left(peer: &Peer, now: SystemTime) -> Result<Duration, Refusal> {
-    if now < peer.not_before() {
-        return Err(Refusal::NotYetValid {
-            not_before: peer.not_before(),
-        });
-    }
-    let left = peer.not_after().duration_since(now);
-    left.map_err(|_over| Refusal::Expired {
-        not_after: peer.not_after(),
-    })
 }

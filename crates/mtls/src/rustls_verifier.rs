@@ -3,6 +3,7 @@
 //! TLS 1.3 signatures are verified by the algorithms of `crypto`; nothing of TLS 1.2 is accepted.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -11,31 +12,47 @@ use rustls::{DigitallySignedStruct, DistinguishedName, PeerIncompatible, Signatu
 
 use crate::crypto;
 
-/// The decision about the chain that the other side presents.
-pub(crate) trait VerifyChain: Send + Sync {
-    /// Accepts the chain, or says why not.
-    fn verify_chain(
+/// A rustls verifier of clients and of servers.
+pub(crate) struct Verifier {
+    accept: Box<Accept>,
+    /// The names of the roots, as a hint for clients.
+    hints: Vec<DistinguishedName>,
+}
+
+/// Accepts the chain that the other side presents (leaf first), or says why not.
+type Accept = dyn Fn(&[CertificateDer<'_>]) -> Result<(), rustls::Error> + Send + Sync;
+
+impl Verifier {
+    pub(crate) fn new(
+        hints: Vec<DistinguishedName>,
+        accept: impl Fn(&[CertificateDer<'_>]) -> Result<(), rustls::Error> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let accept = Box::new(accept);
+        Arc::new(Self { accept, hints })
+    }
+
+    fn accept(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-    ) -> Result<(), rustls::Error>;
-
-    /// The names of the roots, as a hint for clients.
-    fn root_hint_subjects(&self) -> &[DistinguishedName];
+    ) -> Result<(), rustls::Error> {
+        let chain: Vec<_> = std::iter::once(leaf)
+            .chain(intermediates)
+            .map(|der| CertificateDer::from(der.as_ref()))
+            .collect();
+        (self.accept)(&chain)
+    }
 }
 
-/// A rustls verifier of clients and of servers.
-pub(crate) struct Verifier<V>(pub(crate) V);
-
-impl<V> fmt::Debug for Verifier<V> {
+impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").finish_non_exhaustive()
     }
 }
 
-impl<V: VerifyChain> ClientCertVerifier for Verifier<V> {
+impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -44,7 +61,7 @@ impl<V: VerifyChain> ClientCertVerifier for Verifier<V> {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.0.verify_chain(leaf, intermediates)?;
+        self.accept(leaf, intermediates)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -71,7 +88,7 @@ impl<V: VerifyChain> ClientCertVerifier for Verifier<V> {
     }
 }
 
-impl<V: VerifyChain> ServerCertVerifier for Verifier<V> {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -80,7 +97,7 @@ impl<V: VerifyChain> ServerCertVerifier for Verifier<V> {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.0.verify_chain(leaf, intermediates)?;
+        self.accept(leaf, intermediates)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use identity::{Peer, Role};
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, CommonState, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, CommonState, ServerConfig, SignatureScheme};
 use tracing::warn;
 
 use crate::crypto;
@@ -22,9 +22,10 @@ use crate::events;
 use crate::lease;
 use crate::presented::Presented;
 use crate::refusal::Refusal;
-use crate::rustls_verifier::{Verifier, VerifyChain};
+use crate::rustls_verifier::Verifier;
 use crate::trust::live::Trust;
 use crate::trust::server_identity::ServerIdentity;
+use crate::trust::verify::Authorities;
 
 /// A server configuration: TLS 1.3, client certificates required and verified by the current snapshot, our own
 /// certificate from the same snapshot, and no session resumption. Set `alpn_protocols` to what you serve.
@@ -35,12 +36,8 @@ use crate::trust::server_identity::ServerIdentity;
 /// # Errors
 /// rustls rejects the choice of cryptography.
 pub fn server_config(trust: &Trust) -> Result<ServerConfig, rustls::Error> {
-    let mut config = crypto::server_config()?
-        .with_client_cert_verifier(client_verifier(trust))
-        .with_cert_resolver(Arc::new(CurrentCredentials(trust.clone())));
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
+    let own = Arc::new(CurrentCredentials(trust.clone()));
+    crypto::server_config(client_verifier(trust), own)
 }
 
 /// A client configuration: TLS 1.3, a server that must prove to be `expected`, our own certificate from the current
@@ -52,12 +49,8 @@ pub fn client_config(
     trust: &Trust,
     expected: ServerIdentity,
 ) -> Result<ClientConfig, rustls::Error> {
-    let mut config = crypto::client_config()?
-        .dangerous() // a custom verifier, on purpose: it decides by verify.rs
-        .with_custom_certificate_verifier(server_verifier(trust, expected))
-        .with_client_cert_resolver(Arc::new(CurrentCredentials(trust.clone())));
-    config.resumption = Resumption::disabled();
-    Ok(config)
+    let own = Arc::new(CurrentCredentials(trust.clone()));
+    crypto::client_config(server_verifier(trust, expected), Some(own))
 }
 
 /// Verifies clients by the snapshot that is current at each handshake. A certificate and TLS 1.3 are mandatory.
@@ -65,10 +58,9 @@ pub fn client_config(
 /// **Disable session resumption** in the configuration that uses it (`send_tls13_tickets = 0` and
 /// `NoServerSessionStorage`): a resumed handshake skips the verifier. [`server_config`] disables it.
 pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
-    Arc::new(Verifier(Current {
-        trust: trust.clone(),
-        expected: ExpectedPeer::Client,
-    }))
+    verifier(trust, |authorities, chain, now| {
+        authorities.judge(Role::Client, chain, now)
+    })
 }
 
 /// Verifies servers by the snapshot that is current at each handshake: each must prove to be `expected`, regardless of
@@ -77,10 +69,9 @@ pub fn client_verifier(trust: &Trust) -> Arc<dyn ClientCertVerifier> {
 /// **Disable session resumption** in the configuration that uses it (`Resumption::disabled()`): a resumed handshake
 /// skips the verifier. [`client_config`] disables it.
 pub fn server_verifier(trust: &Trust, expected: ServerIdentity) -> Arc<dyn ServerCertVerifier> {
-    Arc::new(Verifier(Current {
-        trust: trust.clone(),
-        expected: ExpectedPeer::Server(expected),
-    }))
+    verifier(trust, move |authorities, chain, now| {
+        authorities.judge_server(&expected, chain, now)
+    })
 }
 
 /// Who the other side of an established connection is. `connection` is what rustls' connections dereference to; with
@@ -96,10 +87,8 @@ pub fn peer(trust: &Trust, connection: &CommonState) -> Result<Arc<Peer>, Refusa
         .filter(|_| !connection.is_handshaking())
         .ok_or(Refusal::NoCertificate)?;
     let snapshot = trust.current();
-    let authorities = snapshot.authorities();
-    authorities
-        .judge(other(snapshot.role()), chain, SystemTime::now())
-        .map(Arc::new)
+    let role = other(snapshot.role());
+    snapshot.authorities().judge(role, chain, SystemTime::now())
 }
 
 /// Resolves with the reason when the connection of `peer` must end: a certificate of its path expired, was revoked, or
@@ -145,56 +134,31 @@ impl ResolvesClientCert for CurrentCredentials {
     }
 }
 
-/// Whom the other side must prove to be.
-#[derive(Debug)]
-enum ExpectedPeer {
-    /// Any client.
-    Client,
-    /// This server.
-    Server(ServerIdentity),
-}
-
-/// Verifies by the snapshot that is current at each handshake.
-struct Current {
-    trust: Trust,
-    expected: ExpectedPeer,
-}
-
-impl VerifyChain for Current {
-    fn verify_chain(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-    ) -> Result<(), rustls::Error> {
-        let mut chain = vec![leaf.clone()];
-        chain.extend_from_slice(intermediates);
-        let (snapshot, now) = (self.trust.current(), SystemTime::now());
-        let authorities = snapshot.authorities();
-        let verdict = match &self.expected {
-            ExpectedPeer::Client => authorities.judge(Role::Client, &chain, now),
-            ExpectedPeer::Server(expected) => authorities.judge_server(expected, &chain, now),
-        };
-        match verdict {
-            Ok(_peer) => Ok(()),
-            Err(refusal) => {
-                self.trust.counts().refused.add(refusal.code());
-                let says = Presented::of(leaf);
-                warn!(
-                    code = refusal.code(),
-                    reason = %refusal,
-                    tls.peer.subject = says.subject,
-                    tls.peer.issuer = says.issuer,
-                    tls.peer.serial = says.serial,
-                    tls.peer.hash.sha256 = says.sha256,
-                    "{}", events::CERTIFICATE_REFUSED
-                );
-                Err(rustls::Error::from(&refusal))
-            }
-        }
-    }
-
-    /// No hints: they would be those of one snapshot, and a client has only one certificate anyway.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
+/// Verifies by the snapshot that is current at each handshake. It gives no hints: they would be those of one snapshot,
+/// and a client has only one certificate anyway.
+fn verifier(
+    trust: &Trust,
+    judge: impl Fn(&Authorities, &[CertificateDer<'_>], SystemTime) -> Result<Arc<Peer>, Refusal>
+    + Send
+    + Sync
+    + 'static,
+) -> Arc<Verifier> {
+    let trust = trust.clone();
+    Verifier::new(Vec::new(), move |chain| {
+        let judged = judge(trust.current().authorities(), chain, SystemTime::now());
+        let Err(refusal) = judged else { return Ok(()) };
+        trust.counts().refused.add(refusal.code());
+        let says = chain.first().map(Presented::of);
+        let says = says.as_ref();
+        warn!(
+            code = refusal.code(),
+            reason = %refusal,
+            tls.peer.subject = says.map(|certificate| &*certificate.subject),
+            tls.peer.issuer = says.map(|certificate| &*certificate.issuer),
+            tls.peer.serial = says.map(|certificate| &*certificate.serial),
+            tls.peer.hash.sha256 = says.map(|certificate| &*certificate.sha256),
+            "{}", events::CERTIFICATE_REFUSED
+        );
+        Err(rustls::Error::from(&refusal))
+    })
 }

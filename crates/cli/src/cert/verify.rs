@@ -4,6 +4,7 @@ use base::text::timestamp;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Result;
@@ -79,7 +80,7 @@ fn time(text: &str) -> Result<OffsetDateTime, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
     /// They accept it, and its holder is this peer.
-    Accepted(Box<Peer>),
+    Accepted(Arc<Peer>),
     /// They refuse it.
     Refused {
         /// Stable, as docs/errors.md lists it.
@@ -161,7 +162,7 @@ pub fn judge(
             code: codes::WRONG_CLIENT,
             reason: format!("the client is not {name}: it is {peer}"),
         },
-        (Ok(peer), _, _) => Verification::Accepted(Box::new(peer)),
+        (Ok(peer), _, _) => Verification::Accepted(peer),
         (Err(refusal), _, _) => Verification::Refused {
             code: refusal.code(),
             reason: explained(&refusal, chain),

@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use identity::Peer;
-use rustls::DistinguishedName;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,7 +14,7 @@ use crate::client::target::Target;
 use crate::crypto;
 use crate::handshake::{self, Present};
 use crate::handshake_error::{HandshakeError, read_error};
-use crate::rustls_verifier::{Verifier, VerifyChain};
+use crate::rustls_verifier::Verifier;
 use crate::trust::server_identity::ServerIdentity;
 use crate::trust::snapshot::Snapshot;
 
@@ -50,13 +49,16 @@ pub async fn presented_chain(
     target: &Target,
     patience: Duration,
 ) -> Vec<CertificateDer<'static>> {
-    let onlooker = Arc::new(Onlooker::default());
+    let seen = Arc::new(OnceLock::new());
+    let see = seen.clone();
+    let onlooker = Verifier::new(Vec::new(), move |chain| {
+        see.get_or_init(|| chain.iter().map(|der| der.clone().into_owned()).collect());
+        Err(rustls::Error::General(
+            "the chain was recorded, and is refused in any case".to_owned(),
+        ))
+    });
     let look = async {
-        let mut config = crypto::client_config()
-            .ok()?
-            .dangerous() // it accepts no chain: the handshake ends once the chain was seen
-            .with_custom_certificate_verifier(Arc::new(Verifier(onlooker.clone())))
-            .with_no_client_auth();
+        let mut config = crypto::client_config(onlooker, None).ok()?;
         config.alpn_protocols = vec![crypto::ALPN.to_vec()];
         let tcp = TcpStream::connect(address).await.ok()?;
         let connector = TlsConnector::from(Arc::new(config));
@@ -64,33 +66,5 @@ pub async fn presented_chain(
     };
     // It fails by design.
     drop(timeout(patience, look).await);
-    onlooker.chain.get().cloned().unwrap_or_default()
-}
-
-/// A verifier that records the chain and always refuses it.
-#[derive(Debug, Default)]
-struct Onlooker {
-    chain: OnceLock<Vec<CertificateDer<'static>>>,
-}
-
-impl VerifyChain for Arc<Onlooker> {
-    fn verify_chain(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-    ) -> Result<(), rustls::Error> {
-        self.chain.get_or_init(|| {
-            std::iter::once(leaf)
-                .chain(intermediates)
-                .map(|certificate| certificate.clone().into_owned())
-                .collect()
-        });
-        Err(rustls::Error::General(
-            "the chain was recorded, and is refused in any case".to_owned(),
-        ))
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
+    seen.get().cloned().unwrap_or_default()
 }

@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use futures_util::TryFutureExt;
 use futures_util::stream::{FuturesUnordered, Stream};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -14,8 +15,9 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use identity::{Peer, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
+use tokio_util::io::InspectReader;
 
 use crate::codes;
 use crate::h2_error::h2_error;
@@ -25,8 +27,7 @@ use crate::refusal::Refusal;
 use crate::server::executor::{ConnectionTasks, InConnection};
 use crate::server::limits::Limits;
 use crate::server::port::{Port, drain};
-use crate::server::preface::Preface;
-use crate::server::unread::{OpenResponse, OpenResponses, ResponseBody, Watched};
+use crate::server::unread::{OpenResponses, ResponseBody, Watched};
 use crate::server::wakeups::Wakeups;
 use crate::trust::snapshot::Snapshot;
 
@@ -44,6 +45,9 @@ const MOVE_AT: f64 = 0.9;
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 const SEND_BUFFER: usize = 64 << 10;
+
+/// The bytes of the preface (RFC 9113 §3.4), whatever they are: hyper looks at them.
+const PREFACE: usize = 24;
 
 /// How many times the allowed header list is still read, so that a call with too many headers gets a gRPC status.
 const MORE_HEADERS: u32 = 4;
@@ -108,7 +112,8 @@ where
     let own_expiry = snapshots.borrow().own().map(Peer::not_after).ok();
     let age = age(limits.max_connection_age, peer.not_after(), own_expiry);
     let calls = OpenResponses::new();
-    let (io, spoken) = Preface::new(stream);
+    let (spoke, spoken) = oneshot::channel();
+    let io = InspectReader::new(stream, await_preface(spoke));
 
     let events = Events::new();
     // The lease first: a lease lost during the handshake ends the connection before a call is read.
@@ -217,6 +222,20 @@ where
     poll_fn(|cx| wakeups.poll(cx, &mut parts)).await
 }
 
+/// Tells by `spoke` when the whole preface of HTTP/2 was read, which hyper waits for without a deadline.
+fn await_preface(spoke: oneshot::Sender<()>) -> impl FnMut(&[u8]) + Send {
+    let (mut left, mut spoke) = (PREFACE, Some(spoke));
+    move |read| {
+        left = left.saturating_sub(read.len());
+        if left == 0
+            && let Some(spoke) = spoke.take()
+        {
+            // Nobody waits for it any more once the connection is under way.
+            spoke.send(()).ok();
+        }
+    }
+}
+
 fn after<'a>(
     pause: Duration,
     event: ConnectionEvent,
@@ -285,42 +304,17 @@ struct PeerService<S> {
 impl<S, B> hyper::service::Service<Request<Incoming>> for PeerService<S>
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: ResponseBody + Unpin,
+    S::Future: Send + 'static,
+    B: ResponseBody + Unpin + 'static,
 {
     type Response = Response<Watched<B>>;
     type Error = Infallible;
-    type Future = Watching<S::Future>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
-        Watching {
-            answer: Box::pin(self.service.call(request)),
-            call: Some(self.calls.begin()),
-        }
-    }
-}
-
-/// A call whose response is watched.
-struct Watching<F> {
-    answer: Pin<Box<F>>,
-    call: Option<OpenResponse>,
-}
-
-impl<F, B> Future for Watching<F>
-where
-    F: Future<Output = Result<Response<B>, Infallible>>,
-    B: ResponseBody + Unpin,
-{
-    type Output = Result<Response<Watched<B>>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match ready!(self.answer.as_mut().poll(cx)) {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
-        match self.call.take() {
-            Some(call) => Poll::Ready(Ok(response.map(|body| call.watch(body)))),
-            None => Poll::Pending,
-        }
+        let answer = self.service.call(request);
+        let call = self.calls.begin();
+        Box::pin(answer.map_ok(|response| response.map(|body| call.watch(body))))
     }
 }

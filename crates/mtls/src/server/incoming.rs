@@ -12,21 +12,20 @@ use std::task::{Context, Poll};
 use identity::{Peer, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 use tokio_rustls::server::TlsStream;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::counts::CountedConnection;
 use crate::events;
 use crate::handshake::Authenticated;
 use crate::lease;
 use crate::refusal::Refusal;
-use crate::server::admission::{Admission, Admitted};
+use crate::server::admission::Admitted;
 use crate::server::limits::Limits;
 use crate::server::port::Port;
-use crate::server::serve::{self, ACCEPT_BACKOFF};
+use crate::server::serve;
 use crate::trust::live::Trust;
 
 /// Accepts connections for another server: with the feature `tonic-server` it is the stream that
@@ -87,48 +86,27 @@ async fn accept(
     limits: Limits,
     hand_out: mpsc::Sender<PeerStream>,
 ) {
-    let connections = Arc::new(Semaphore::new(limits.max_connections.max(1)));
     // The server that takes the connections drains, not this port.
-    let (_drain, draining) = watch::channel(false);
-    let port = Arc::new(Port {
-        admission: Admission::new(&limits),
-        trust,
-        limits,
-        service_for: (),
-        draining,
-    });
+    let (port, _drain) = Port::new(trust, limits, ());
+    let port = Arc::new(port);
     let mut handshakes = JoinSet::new();
-    loop {
-        let permit = tokio::select! {
-            () = hand_out.closed() => return,
-            Some(ended) = handshakes.join_next() => { serve::report(ended); continue }
-            Ok(permit) = connections.clone().acquire_owned() => permit,
-        };
-        let accepted = tokio::select! {
-            () = hand_out.closed() => return,
-            Some(ended) = handshakes.join_next() => { serve::report(ended); continue }
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((tcp, address)) => {
-                let (port, hand_out) = (port.clone(), hand_out.clone());
-                handshakes.spawn(async move {
-                    if let Some(stream) = authenticate(&port, tcp, address, permit).await {
-                        // The receiver of connections is gone, so this one is dropped too.
-                        drop(hand_out.send(stream).await);
-                    }
-                });
-            }
-            Err(fault) => {
-                port.trust.counts().unaccepted.inc();
-                error!(reason = %fault, "{}", events::ACCEPT_FAILED);
-                tokio::select! {
-                    () = hand_out.closed() => return,
-                    () = sleep(ACCEPT_BACKOFF) => {}
-                }
+    let hand_out_one = |tcp, address, permit| {
+        let (port, hand_out) = (port.clone(), hand_out.clone());
+        async move {
+            if let Some(stream) = authenticate(&port, tcp, address, permit).await {
+                // The receiver of connections is gone, so this one is dropped too.
+                drop(hand_out.send(stream).await);
             }
         }
-    }
+    };
+    serve::accept(
+        listener,
+        &port,
+        &mut handshakes,
+        hand_out.closed(),
+        hand_out_one,
+    )
+    .await;
 }
 
 async fn authenticate(

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use identity::Peer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
@@ -28,7 +28,7 @@ use crate::handshake::{self, Authenticated};
 use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease::Lease;
 use crate::presented::Presented;
-use crate::server::admission::{Admission, Admitted};
+use crate::server::admission::Admitted;
 use crate::server::connection::{self, Closed};
 use crate::server::limits::Limits;
 use crate::server::port::{Port, drain};
@@ -38,7 +38,7 @@ use crate::trust::live::Trust;
 use crate::trust::snapshot::Snapshot;
 
 /// How long accepting pauses when the system has no descriptor or memory for another socket.
-pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,18 +96,40 @@ where
     S::Future: Send + 'static,
     B: ResponseBody + Send + Unpin + 'static,
 {
-    let (drain, draining) = watch::channel(false);
-    let connections = Arc::new(Semaphore::new(limits.max_connections.max(1)));
-    let drain_timeout = limits.drain_timeout;
-    let port = Arc::new(Port {
-        admission: Admission::new(&limits),
-        trust,
-        limits,
-        service_for,
-        draining,
-    });
+    let (port, drain) = Port::new(trust, limits, service_for);
+    let port = Arc::new(port);
     let mut tasks = JoinSet::new();
-    let mut shutdown = std::pin::pin!(shutdown);
+    let serve_one = |tcp, address, permit| one(port.clone(), tcp, address, permit);
+    accept(listener, &port, &mut tasks, shutdown, serve_one).await;
+    info!(connections = tasks.len(), "{}", events::DRAINING);
+    drain.send_replace(true);
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            report(ended);
+        }
+    };
+    if timeout(port.limits.drain_timeout, all).await.is_ok() {
+        return Drained::Clean;
+    }
+    let cut = tasks.len();
+    tasks.shutdown().await;
+    warn!(connections = cut, "{}", events::DRAIN_CUT);
+    Drained::Cut(cut)
+}
+
+/// Accepts sockets until `stop` resolves, and closes the port then. Each is served by a task, which holds a permit for it
+/// to be one of the connections.
+pub(crate) async fn accept<M, F>(
+    listener: TcpListener,
+    port: &Port<M>,
+    tasks: &mut JoinSet<()>,
+    stop: impl Future<Output = ()>,
+    serve_one: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let connections = Arc::new(Semaphore::new(port.limits.max_connections.max(1)));
+    let mut stop = std::pin::pin!(stop);
     loop {
         if connections.available_permits() == 0 {
             warn!(
@@ -117,48 +139,33 @@ where
             );
         }
         let permit = tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut stop => return,
             Some(ended) = tasks.join_next() => { report(ended); continue }
             Ok(permit) = connections.clone().acquire_owned() => permit,
         };
         let accepted = tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut stop => return,
             Some(ended) = tasks.join_next() => { report(ended); continue }
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((tcp, address)) => {
-                tasks.spawn(one(port.clone(), tcp, address, permit));
+                tasks.spawn(serve_one(tcp, address, permit));
             }
             Err(fault) => {
                 port.trust.counts().unaccepted.inc();
                 error!(reason = %fault, "{}", events::ACCEPT_FAILED);
                 tokio::select! {
-                    () = &mut shutdown => break,
+                    () = &mut stop => return,
                     () = sleep(ACCEPT_BACKOFF) => {}
                 }
             }
         }
     }
-    drop(listener);
-    info!(connections = tasks.len(), "{}", events::DRAINING);
-    drain.send_replace(true);
-    let all = async {
-        while let Some(ended) = tasks.join_next().await {
-            report(ended);
-        }
-    };
-    if timeout(drain_timeout, all).await.is_ok() {
-        return Drained::Clean;
-    }
-    let cut = tasks.len();
-    tasks.shutdown().await;
-    warn!(connections = cut, "{}", events::DRAIN_CUT);
-    Drained::Cut(cut)
 }
 
 /// A connection task that panicked has a bug. Only its connection is lost.
-pub(crate) fn report(ended: Result<(), tokio::task::JoinError>) {
+fn report(ended: Result<(), JoinError>) {
     if let Err(panicked) = ended
         && panicked.is_panic()
     {

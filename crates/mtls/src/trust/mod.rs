@@ -7,13 +7,12 @@
 //! - the verifier: `verify` of a `server_identity`, over `names` in `der`, `name_constraints`, the rules of `revocation` and
 //!   what is `shown` to webpki; its errors are in `explain`, its caches in `parsed`, `signatures` and `memo`
 //! - what outlasts a restart: `crl_state`
-//! - the result: `snapshot` with our `own_chain` and its `configurations`, kept current by `live`; `no_subscriber`
+//! - the result: `snapshot` with our `own_chain`, kept current by `live`; `no_subscriber`
 //!   warns of a program without a log
 
 pub(crate) mod agent;
 pub(crate) mod authorities;
 pub(crate) mod bundles;
-pub(crate) mod configurations;
 pub(crate) mod crl;
 pub(crate) mod crl_state;
 pub(crate) mod der;

@@ -77,7 +77,7 @@ impl OwnChain {
         role: Role,
         authorities: &Authorities,
         now: SystemTime,
-    ) -> Result<Peer, Refusal> {
+    ) -> Result<Arc<Peer>, Refusal> {
         let with = |lists| Authorities {
             lists,
             ..Authorities::of(authorities.roots.clone(), Rules::default())

@@ -11,11 +11,11 @@ use std::time::SystemTime;
 use identity::{Peer, Role};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::crypto::{self, Digest};
 use crate::refusal::Refusal;
 use crate::trust::bundles::{self, Bundle};
-use crate::trust::configurations::Configurations;
 use crate::trust::crl::CrlFacts;
 use crate::trust::faults::{Fault, Part};
 use crate::trust::invalid::InvalidCredentials;
@@ -32,11 +32,13 @@ pub struct Snapshot {
     role: Role,
     generation: u64,
     own: Arc<OwnChain>,
-    verdict: Result<Peer, Refusal>,
+    verdict: Result<Arc<Peer>, Refusal>,
     authorities: Arc<Authorities>,
     bundles: Vec<Arc<Bundle>>,
     rejudged: Mutex<HashMap<Digest, RejudgedChain>>,
-    configurations: Configurations,
+    /// Made for the first handshake.
+    pub(crate) server_config: OnceLock<Arc<ServerConfig>>,
+    pub(crate) client_config: OnceLock<Arc<ClientConfig>>,
 }
 
 /// The verdict about a chain. It is computed once, outside the lock around the map.
@@ -68,7 +70,7 @@ impl Snapshot {
             }
         }
         let mut authorities = Authorities::of(bundles::roots(&bundles), rules);
-        let must_be_accepted = |verdict: &Result<Peer, Refusal>| match verdict {
+        let must_be_accepted = |verdict: &Result<Arc<Peer>, Refusal>| match verdict {
             Err(refusal) if role == Role::Server || own.id.is_some() => Err(own.refused(refusal)),
             Err(_) => Ok(()),
             Ok(peer) => own.is_of(peer),
@@ -102,7 +104,8 @@ impl Snapshot {
             authorities: Arc::new(authorities),
             bundles,
             rejudged: Mutex::default(),
-            configurations: Configurations::default(),
+            server_config: OnceLock::new(),
+            client_config: OnceLock::new(),
         })
     }
 
@@ -172,7 +175,8 @@ impl Snapshot {
             authorities: Arc::new(authorities),
             bundles,
             rejudged: Mutex::default(),
-            configurations: Configurations::default(),
+            server_config: OnceLock::new(),
+            client_config: OnceLock::new(),
         };
         (Some(next), faults)
     }
@@ -270,7 +274,7 @@ impl Snapshot {
     /// # Errors
     /// The refusal that such a peer would give.
     pub fn own(&self) -> Result<&Peer, &Refusal> {
-        self.verdict.as_ref()
+        self.verdict.as_deref()
     }
 
     /// The roots and lists that verify the other side.
@@ -289,10 +293,6 @@ impl Snapshot {
         lists
             .filter(|list| list.is_of_a_stranger())
             .map(ListInForce::facts)
-    }
-
-    pub(crate) fn configurations(&self) -> &Configurations {
-        &self.configurations
     }
 
     pub(crate) fn resolver(&self) -> Arc<SingleCertAndKey> {
@@ -320,7 +320,7 @@ impl Snapshot {
             let mut rejudged = self.rejudged.lock().unwrap_or_else(PoisonError::into_inner);
             rejudged.entry(id).or_default().clone()
         };
-        let judge = || self.authorities.peer_of(role, chain, now);
+        let judge = || self.authorities.judge(role, chain, now);
         verdict.get_or_init(|| judge().map(drop)).clone()
     }
 

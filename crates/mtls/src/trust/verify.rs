@@ -50,7 +50,8 @@ impl Authorities {
         }
     }
 
-    /// Verifies `chain` (leaf first) for `role` at the time `at`, and returns the peer.
+    /// Verifies `chain` (leaf first) for `role` at the time `at`, and returns the peer. Connections of one certificate
+    /// share what was read from it.
     ///
     /// The path must lead to a root, be valid at `at` in every certificate including the root, carry the extended key
     /// usage of the role, be revoked nowhere, and end in a leaf from which a [`Peer`] can be read. A certificate whose
@@ -59,16 +60,6 @@ impl Authorities {
     /// # Errors
     /// The [`Refusal`] with the most specific reason that path building found.
     pub fn judge(
-        &self,
-        role: Role,
-        chain: &[CertificateDer<'_>],
-        at: SystemTime,
-    ) -> Result<Peer, Refusal> {
-        self.peer_of(role, chain, at).map(Arc::unwrap_or_clone)
-    }
-
-    /// Like [`Authorities::judge`]; connections of one certificate share what was read from it.
-    pub(crate) fn peer_of(
         &self,
         role: Role,
         chain: &[CertificateDer<'_>],
@@ -193,16 +184,7 @@ impl Authorities {
         verified.extend(root_of(path.anchor(), &roots).map(|root| root.der.as_ref()));
 
         let peer = parsed.peer(&verified, || Peer::from_verified_path(role, &verified))?;
-        if at > peer.not_after() {
-            return Err(Refusal::Expired {
-                not_after: peer.not_after(),
-            });
-        }
-        if at < peer.not_before() {
-            return Err(Refusal::NotYetValid {
-                not_before: peer.not_before(),
-            });
-        }
+        left(&peer, at)?;
         Ok(peer)
     }
 
@@ -334,19 +316,8 @@ impl Authorities {
         expected: &ServerIdentity,
         chain: &[CertificateDer<'_>],
         at: SystemTime,
-    ) -> Result<Peer, Refusal> {
-        self.server_of(expected, chain, at)
-            .map(Arc::unwrap_or_clone)
-    }
-
-    /// Like [`Authorities::judge_server`]; connections of one certificate share what was read from it.
-    pub(crate) fn server_of(
-        &self,
-        expected: &ServerIdentity,
-        chain: &[CertificateDer<'_>],
-        at: SystemTime,
     ) -> Result<Arc<Peer>, Refusal> {
-        let server = self.peer_of(Role::Server, chain, at)?;
+        let server = self.judge(Role::Server, chain, at)?;
         let leaf = chain.first().ok_or(Refusal::NoCertificate)?;
         let leaf = EndEntityCert::try_from(leaf).map_err(|e| refusal(Role::Server, &e))?;
         let named = expected
@@ -391,6 +362,19 @@ impl Authorities {
             .map(|root| DistinguishedName::in_sequence(&root.anchor.subject))
             .collect()
     }
+}
+
+/// For how long the verified path of `peer` is valid from `now` on, or why it is not.
+pub(crate) fn left(peer: &Peer, now: SystemTime) -> Result<Duration, Refusal> {
+    if now < peer.not_before() {
+        return Err(Refusal::NotYetValid {
+            not_before: peer.not_before(),
+        });
+    }
+    let left = peer.not_after().duration_since(now);
+    left.map_err(|_over| Refusal::Expired {
+        not_after: peer.not_after(),
+    })
 }
 
 /// The certificates of the authorities of a path, its root last.

@@ -7,8 +7,8 @@ use rcgen::{
 };
 
 use super::*;
-use crate::lease;
 use crate::trust::faults::Faults;
+use crate::trust::verify::left;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -96,8 +96,8 @@ fn a_clock_that_is_put_back_and_right_again_says_the_same_with_and_without_a_rel
     for (days, expected) in [(3, Ok(())), (1, Err("CERTIFICATE_NOT_YET_VALID"))] {
         let (peer, _) = leaf(days, ExtendedKeyUsagePurpose::ClientAuth);
         let chain = [peer.der().clone()];
-        let accepted = snapshot.authorities().peer_of(Role::Client, &chain, now);
-        let without = lease::left(&accepted.unwrap(), back).map(drop);
+        let accepted = snapshot.authorities().judge(Role::Client, &chain, now);
+        let without = left(&accepted.unwrap(), back).map(drop);
         let with = reloaded.rejudge(Role::Client, &chain, back);
         for said in [without, with] {
             assert_eq!(said.map_err(|refusal| refusal.code()), expected, "{days}");
