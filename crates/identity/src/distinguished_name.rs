@@ -78,8 +78,20 @@ fn push_attribute(
 
 /// The value as text, or `None` when its type is not a text type.
 fn decode(name: &str, value: &Any<'_>) -> Result<Option<String>, InvalidName> {
-    let bytes = value.data;
-    let text = match value.tag() {
+    let Some(text) = text_of(value.tag().0, value.data) else {
+        return Ok(None);
+    };
+    let text = text.ok_or_else(|| InvalidName::NotText(name.to_owned()))?;
+    if text.chars().any(char::is_control) {
+        return Err(InvalidName::ControlCharacter(name.to_owned()));
+    }
+    Ok(Some(text))
+}
+
+/// The text of an ASN.1 string by its universal tag. `None` when the type is no string, and `Some(None)` when the bytes
+/// are not text of that type.
+pub fn text_of(tag: u32, bytes: &[u8]) -> Option<Option<String>> {
+    Some(match Tag(tag) {
         Tag::Utf8String => String::from_utf8(bytes.to_vec()).ok(),
         Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => bytes
             .is_ascii()
@@ -96,13 +108,8 @@ fn decode(name: &str, value: &Any<'_>) -> Result<Option<String>, InvalidName> {
                 .map(|point| char::from_u32(u32::from_be_bytes(point)))
                 .collect()
         }),
-        _ => return Ok(None),
-    };
-    let text = text.ok_or_else(|| InvalidName::NotText(name.to_owned()))?;
-    if text.chars().any(char::is_control) {
-        return Err(InvalidName::ControlCharacter(name.to_owned()));
-    }
-    Ok(Some(text))
+        _ => return None,
+    })
 }
 
 fn exact<const N: usize>(bytes: &[u8]) -> Option<impl Iterator<Item = [u8; N]>> {

@@ -40,6 +40,7 @@ use std::time::SystemTime;
 pub use claims::Claims;
 pub use distinguished_name::{
     AttributeValue, InvalidName, attribute_name, distinguished_name, encoded_order, escaped_value,
+    text_of,
 };
 pub use invalid::InvalidPeer;
 pub use principal::Principal;

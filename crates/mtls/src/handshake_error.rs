@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustls::{AlertDescription, PeerIncompatible};
+use rustls::{AlertDescription as Alert, Error as Tls, PeerIncompatible};
 
 use crate::codes;
 use crate::refusal::Refusal;
@@ -16,7 +16,7 @@ pub enum HandshakeError {
     Refused(#[from] Refusal),
     /// The other side refused our certificate, with this alert.
     #[error("it refused our certificate (TLS alert {})", alert_name(*.0))]
-    RefusedByPeer(AlertDescription),
+    RefusedByPeer(Alert),
     /// The other side does not speak TLS.
     #[error("it does not speak TLS")]
     NotTls,
@@ -61,19 +61,17 @@ impl HandshakeError {
 pub(crate) fn read_error(error: &io::Error) -> HandshakeError {
     let tls = error
         .get_ref()
-        .and_then(|source| source.downcast_ref::<rustls::Error>());
+        .and_then(|source| source.downcast_ref::<Tls>());
     match tls {
-        Some(rustls::Error::AlertReceived(alert)) if is_refusal(*alert) => {
+        Some(Tls::AlertReceived(alert)) if is_refusal(*alert) => {
             HandshakeError::RefusedByPeer(*alert)
         }
-        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+        Some(Tls::NoApplicationProtocol | Tls::AlertReceived(Alert::NoApplicationProtocol)) => {
             HandshakeError::NoHttp2
         }
-        Some(rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)) => {
-            HandshakeError::TooOld
-        }
-        Some(rustls::Error::InvalidMessage(_)) => HandshakeError::NotTls,
-        Some(rustls::Error::PeerIncompatible(
+        Some(Tls::AlertReceived(Alert::ProtocolVersion)) => HandshakeError::TooOld,
+        Some(Tls::InvalidMessage(_)) => HandshakeError::NotTls,
+        Some(Tls::PeerIncompatible(
             PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
@@ -81,7 +79,6 @@ pub(crate) fn read_error(error: &io::Error) -> HandshakeError {
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::Tls12NotOffered,
         )) => HandshakeError::TooOld,
-        Some(rustls::Error::NoApplicationProtocol) => HandshakeError::NoHttp2,
         Some(other) => HandshakeError::Failed(other.to_string()),
         None if closed(error.kind()) => HandshakeError::Closed,
         None => HandshakeError::Failed(error.to_string()),
@@ -98,57 +95,41 @@ fn closed(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// The alerts that are about our certificate (RFC 8446 §6.2).
-fn is_refusal(alert: AlertDescription) -> bool {
-    matches!(
-        alert,
-        AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-            | AlertDescription::CertificateRequired
-            | AlertDescription::DecryptError
-    )
-}
-
-const MEANINGS: [(AlertDescription, &str); 8] = [
+/// The alerts that are about our certificate (RFC 8446 §6.2), and what a server means by each.
+const REFUSALS: [(Alert, &str); 9] = [
+    (Alert::CertificateRequired, "it requires one and got none"),
     (
-        AlertDescription::CertificateRequired,
-        "it requires one and got none",
-    ),
-    (
-        AlertDescription::UnknownCA,
+        Alert::UnknownCA,
         "it does not know our CA, or our intermediate is missing",
     ),
     (
-        AlertDescription::CertificateExpired,
+        Alert::CertificateExpired,
         "it is expired, or not valid yet, by the server's clock",
     ),
-    (AlertDescription::CertificateRevoked, "it is revoked"),
+    (Alert::CertificateRevoked, "it is revoked"),
     (
-        AlertDescription::UnsupportedCertificate,
+        Alert::UnsupportedCertificate,
         "it is not meant for a client, or its key is of a kind that is not accepted",
     ),
+    (Alert::DecryptError, "another CA of the same name signed it"),
     (
-        AlertDescription::DecryptError,
-        "another CA of the same name signed it",
-    ),
-    (
-        AlertDescription::AccessDenied,
+        Alert::AccessDenied,
         "it has no name that the server accepts",
     ),
     (
-        AlertDescription::BadCertificate,
+        Alert::BadCertificate,
         "it is malformed or badly signed, or not valid yet by the server's clock",
     ),
+    (Alert::CertificateUnknown, "it gave no reason"),
 ];
 
+fn is_refusal(alert: Alert) -> bool {
+    REFUSALS.iter().any(|(known, _)| *known == alert)
+}
+
 /// The alert as RFC 8446 spells it, with its number, and what a server means by it.
-fn alert_name(alert: AlertDescription) -> String {
-    let meaning = MEANINGS.iter().find(|(known, _)| *known == alert);
+fn alert_name(alert: Alert) -> String {
+    let meaning = REFUSALS.iter().find(|(known, _)| *known == alert);
     let meaning = meaning.map_or("it gave no reason", |(_, meaning)| meaning);
     format!("{} {alert:?}: {meaning}", u8::from(alert))
 }

@@ -123,62 +123,52 @@ impl Refusal {
 
     /// The stable name of this reason, as docs/errors.md lists it.
     pub fn code(&self) -> &'static str {
+        self.names().0
+    }
+
+    /// The stable name of this reason, and its name in TLS, which says to the peer what RFC 8446 §6.2 has an alert for.
+    fn names(&self) -> (&'static str, CertificateError) {
+        use CertificateError as Tls;
         match self {
-            Self::NoCertificate => codes::CERTIFICATE_MISSING,
-            Self::ChainTooLong(_) | Self::ChainAmbiguous => codes::CHAIN_TOO_LONG,
-            Self::Expired { .. } => codes::CERTIFICATE_EXPIRED,
-            Self::NotYetValid { .. } => codes::CERTIFICATE_NOT_YET_VALID,
-            Self::UnknownIssuer => codes::UNKNOWN_ISSUER,
-            Self::NoSpiffeId => codes::SPIFFE_ID_MISSING,
-            Self::UnknownTrustDomain(_) => codes::TRUST_DOMAIN_UNKNOWN,
-            Self::ForeignRoot { .. } => codes::TRUST_DOMAIN_MISMATCH,
-            Self::BadSignature => codes::BAD_SIGNATURE,
-            Self::Revoked => codes::CERTIFICATE_REVOKED,
-            Self::CrlExpired { .. } => codes::CRL_EXPIRED,
-            Self::RevocationUnknown(_) => codes::REVOCATION_UNKNOWN,
-            Self::WrongPurpose(_) => codes::WRONG_PURPOSE,
-            Self::NoAlternativeName { .. } => codes::NO_SUBJECT_ALT_NAME,
-            Self::WrongServer { .. } => codes::WRONG_SERVER,
-            Self::InvalidPeer(invalid) => invalid.code(),
-            Self::At { refusal, .. } => refusal.code(),
-            Self::UnusableKey(_) => codes::KEY_NOT_ACCEPTED,
-            Self::Malformed(_) => codes::CERTIFICATE_MALFORMED,
+            Self::At { refusal, .. } => refusal.names(),
+            Self::NoCertificate => (codes::CERTIFICATE_MISSING, Tls::BadEncoding),
+            Self::ChainTooLong(_) | Self::ChainAmbiguous => {
+                (codes::CHAIN_TOO_LONG, Tls::BadEncoding)
+            }
+            Self::Expired { .. } => (codes::CERTIFICATE_EXPIRED, Tls::Expired),
+            Self::NotYetValid { .. } => (codes::CERTIFICATE_NOT_YET_VALID, Tls::NotValidYet),
+            Self::UnknownIssuer => (codes::UNKNOWN_ISSUER, Tls::UnknownIssuer),
+            Self::NoSpiffeId => (
+                codes::SPIFFE_ID_MISSING,
+                Tls::ApplicationVerificationFailure,
+            ),
+            Self::UnknownTrustDomain(_) => (codes::TRUST_DOMAIN_UNKNOWN, Tls::UnknownIssuer),
+            Self::ForeignRoot { .. } => (codes::TRUST_DOMAIN_MISMATCH, Tls::UnknownIssuer),
+            Self::BadSignature => (codes::BAD_SIGNATURE, Tls::BadSignature),
+            Self::Revoked => (codes::CERTIFICATE_REVOKED, Tls::Revoked),
+            Self::CrlExpired { .. } => (codes::CRL_EXPIRED, Tls::ExpiredRevocationList),
+            Self::RevocationUnknown(_) => (codes::REVOCATION_UNKNOWN, Tls::UnknownRevocationStatus),
+            Self::WrongPurpose(_) => (codes::WRONG_PURPOSE, Tls::InvalidPurpose),
+            Self::NoAlternativeName { .. } => (codes::NO_SUBJECT_ALT_NAME, Tls::NotValidForName),
+            Self::WrongServer { .. } => (codes::WRONG_SERVER, Tls::NotValidForName),
+            Self::InvalidPeer(
+                invalid @ (InvalidPeer::WrongPurpose(_)
+                | InvalidPeer::NoDigitalSignature
+                | InvalidPeer::LeafIsCa),
+            ) => (invalid.code(), Tls::InvalidPurpose),
+            Self::InvalidPeer(invalid) => (invalid.code(), Tls::ApplicationVerificationFailure),
+            Self::UnusableKey(_) => (codes::KEY_NOT_ACCEPTED, Tls::InvalidPurpose),
+            Self::Malformed(_) => (codes::CERTIFICATE_MALFORMED, Tls::BadEncoding),
         }
     }
 }
 
-/// The TLS alert for the peer (RFC 8446 §6.2).
+/// The TLS alert for the peer.
 impl From<&Refusal> for rustls::Error {
     fn from(refusal: &Refusal) -> Self {
-        let reason = match refusal {
-            Refusal::At { refusal, .. } => return Self::from(&**refusal),
-            Refusal::NoCertificate => return Self::NoCertificatesPresented,
-            Refusal::Expired { .. } => CertificateError::Expired,
-            Refusal::NotYetValid { .. } => CertificateError::NotValidYet,
-            Refusal::UnknownIssuer
-            | Refusal::UnknownTrustDomain(_)
-            | Refusal::ForeignRoot { .. } => CertificateError::UnknownIssuer,
-            Refusal::BadSignature => CertificateError::BadSignature,
-            Refusal::Revoked => CertificateError::Revoked,
-            Refusal::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
-            Refusal::RevocationUnknown(_) => CertificateError::UnknownRevocationStatus,
-            Refusal::WrongPurpose(_)
-            | Refusal::UnusableKey(_)
-            | Refusal::InvalidPeer(
-                InvalidPeer::WrongPurpose(_)
-                | InvalidPeer::NoDigitalSignature
-                | InvalidPeer::LeafIsCa,
-            ) => CertificateError::InvalidPurpose,
-            Refusal::NoAlternativeName { .. } | Refusal::WrongServer { .. } => {
-                CertificateError::NotValidForName
-            }
-            Refusal::NoSpiffeId | Refusal::InvalidPeer(_) => {
-                CertificateError::ApplicationVerificationFailure
-            }
-            Refusal::ChainTooLong(_) | Refusal::ChainAmbiguous | Refusal::Malformed(_) => {
-                CertificateError::BadEncoding
-            }
-        };
-        Self::InvalidCertificate(reason)
+        if *refusal.cause() == Refusal::NoCertificate {
+            return Self::NoCertificatesPresented;
+        }
+        Self::InvalidCertificate(refusal.names().1)
     }
 }

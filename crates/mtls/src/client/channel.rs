@@ -16,8 +16,8 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{Extensions, HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::task::coop::consume_budget;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
@@ -51,13 +51,7 @@ struct Endpoints {
     trust: Trust,
     wait_for_ready: bool,
     addresses: watch::Receiver<Addresses>,
-    resolver: AbortHandle,
-}
-
-impl Drop for Endpoints {
-    fn drop(&mut self) {
-        self.resolver.abort();
-    }
+    _resolver: AbortOnDropHandle<()>,
 }
 
 /// A channel to `target`, whose server must prove to be `expected`. It connects at the first call.
@@ -94,14 +88,14 @@ pub fn connect_any(
         .iter()
         .map(|dialer| dialer.target.to_string())
         .collect();
-    let resolver = tokio::spawn(resolve::resolve(dialers, publish)).abort_handle();
+    let resolver = tokio::spawn(resolve::resolve(dialers, publish));
     Channel {
         shared: Arc::new(Endpoints {
             targets,
             trust,
             wait_for_ready: options.wait_for_ready,
             addresses,
-            resolver,
+            _resolver: AbortOnDropHandle::new(resolver),
         }),
     }
 }
@@ -182,7 +176,8 @@ impl Channel {
         // A caller that retries in a loop must not block the task that connects.
         consume_budget().await;
         if let Addresses::Known(endpoints) = &*self.shared.addresses.borrow()
-            && let Some(connection) = balance::pick(ready(endpoints))
+            && let ready = endpoints.iter().filter_map(|it| it.state().ready())
+            && let Some(connection) = balance::pick(ready.collect())
         {
             return Ok(connection);
         }
@@ -192,16 +187,7 @@ impl Channel {
     /// Why there was no connection at the last attempt, if one has ended.
     fn last_failure(&self) -> Option<ConnectError> {
         match &*self.shared.addresses.borrow() {
-            Addresses::Known(endpoints) => {
-                endpoints
-                    .iter()
-                    .find_map(|endpoint| match endpoint.state() {
-                        EndpointState::Failed(error) => Some(error),
-                        EndpointState::Idle
-                        | EndpointState::Connecting
-                        | EndpointState::Ready(_) => None,
-                    })
-            }
+            Addresses::Known(endpoints) => endpoints.iter().find_map(|it| it.state().failed()),
             Addresses::Failed(error) => Some(error.clone()),
             Addresses::Resolving => None,
         }
@@ -249,16 +235,6 @@ impl Channel {
             }
         }
     }
-}
-
-fn ready(endpoints: &[Endpoint]) -> Vec<Arc<OpenConnection>> {
-    let states = endpoints.iter().map(Endpoint::state);
-    states
-        .filter_map(|state| match state {
-            EndpointState::Ready(connection) => Some(connection),
-            EndpointState::Idle | EndpointState::Connecting | EndpointState::Failed(_) => None,
-        })
-        .collect()
 }
 
 /// The target of a request, in the form that HTTP/2 wants it.

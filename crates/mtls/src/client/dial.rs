@@ -18,7 +18,7 @@ use identity::{Peer, Role};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tonic::body::Body;
 use tracing::debug;
@@ -26,7 +26,7 @@ use tracing::debug;
 use crate::client::options::ChannelOptions;
 use crate::client::record::Record;
 use crate::client::target::Target;
-use crate::client::wire::{Cut, LastMessage, LastWords, Wire};
+use crate::client::wire::{LastMessage, LastWords, Wire};
 use crate::codes;
 use crate::counts::CountedConnection;
 use crate::events;
@@ -62,14 +62,22 @@ pub struct ConnectError {
     cause: ConnectCause,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum ConnectCause {
-    Resolve(Arc<io::Error>),
+    #[error("its name does not resolve: {0}")]
+    Resolve(#[source] Arc<io::Error>),
+    #[error("its name has no address")]
     NoAddress,
-    Tcp(Arc<io::Error>),
-    Handshake(HandshakeError),
+    #[error("{0}; is it running, and is this its port?")]
+    Tcp(#[source] Arc<io::Error>),
+    #[error("{0}")]
+    Handshake(#[source] HandshakeError),
+    #[error("the connection attempt timed out")]
     TimedOut,
-    /// Each connection is closed as soon as it is established.
+    #[error(
+        "each connection is closed as soon as it is established; {}",
+        .0.as_ref().map_or("the server gave no reason".to_owned(), ToString::to_string)
+    )]
     ClosedAtOnce(Option<LastMessage>),
 }
 
@@ -87,14 +95,10 @@ impl ConnectError {
 
     /// How the handshake failed, if it got that far.
     pub fn handshake(&self) -> Option<&HandshakeError> {
-        match &self.cause {
-            ConnectCause::Handshake(cause) => Some(cause),
-            ConnectCause::Resolve(_)
-            | ConnectCause::NoAddress
-            | ConnectCause::Tcp(_)
-            | ConnectCause::TimedOut
-            | ConnectCause::ClosedAtOnce(_) => None,
+        if let ConnectCause::Handshake(cause) = &self.cause {
+            return Some(cause);
         }
+        None
     }
 }
 
@@ -104,37 +108,18 @@ impl fmt::Display for ConnectError {
         if let Some(address) = self.address {
             write!(f, " at {address}")?;
         }
-        match &self.cause {
-            ConnectCause::Resolve(error) => write!(f, ": its name does not resolve: {error}"),
-            ConnectCause::NoAddress => f.write_str(": its name has no address"),
-            ConnectCause::Tcp(error) => {
-                write!(f, ": {error}; is it running, and is this its port?")
-            }
-            ConnectCause::TimedOut => f.write_str(": the connection attempt timed out"),
-            ConnectCause::ClosedAtOnce(last_words) => {
-                f.write_str(": each connection is closed as soon as it is established; ")?;
-                match last_words {
-                    Some(said) => said.fmt(f),
-                    None => f.write_str("the server gave no reason"),
-                }
-            }
-            ConnectCause::Handshake(cause @ HandshakeError::RefusedByPeer(_)) => {
-                write!(f, ": {cause}; ours is {}", self.own)
-            }
-            ConnectCause::Handshake(cause) => write!(f, " (expected {}): {cause}", self.expected),
+        let cause = &self.cause;
+        match self.handshake() {
+            Some(HandshakeError::RefusedByPeer(_)) => write!(f, ": {cause}; ours is {}", self.own),
+            Some(_) => write!(f, " (expected {}): {cause}", self.expected),
+            None => write!(f, ": {cause}"),
         }
     }
 }
 
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.cause {
-            ConnectCause::Resolve(error) | ConnectCause::Tcp(error) => Some(error.as_ref()),
-            ConnectCause::Handshake(cause) => Some(cause),
-            ConnectCause::NoAddress | ConnectCause::TimedOut | ConnectCause::ClosedAtOnce(_) => {
-                None
-            }
-        }
+        self.cause.source()
     }
 }
 
@@ -324,7 +309,7 @@ async fn drive<IO>(
     chain: Arc<[CertificateDer<'static>]>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     end: watch::Sender<Ending>,
-    mut cut: Cut,
+    mut cut: oneshot::Sender<()>,
     live: CountedConnection,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -351,12 +336,12 @@ async fn drive<IO>(
     if !is_lost {
         // Calls that continue after the server's GOAWAY still depend on the lease.
         tokio::select! {
-            () = cut.gone() => return,
+            () = cut.closed() => return,
             refusal = loss => end.send_replace(Ending::Lost(refusal)),
         };
     }
-    // After the reason is known: a call that fails asks for it.
-    cut.now();
+    // After the reason is known: a call that fails asks for it. Without a receiver the connection has ended already.
+    cut.send(()).ok();
 }
 
 /// Why a connection ended: its error may contain a TLS alert.

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use base::backoff::Backoff;
 use identity::Peer;
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use crate::client::dial::{ConnectCause, ConnectError, Dialer, OpenConnection};
@@ -37,7 +37,7 @@ const SHORT_LIVES: u32 = 2;
 pub(crate) struct Endpoint {
     state: watch::Receiver<EndpointState>,
     wanted: Arc<Notify>,
-    _task: Arc<AbortOnDrop>,
+    _task: Arc<AbortOnDropHandle<()>>,
 }
 
 /// The state of the connection to an address.
@@ -53,12 +53,19 @@ pub(crate) enum EndpointState {
     Failed(ConnectError),
 }
 
-#[derive(Debug)]
-struct AbortOnDrop(AbortHandle);
+impl EndpointState {
+    pub(crate) fn ready(self) -> Option<Arc<OpenConnection>> {
+        match self {
+            Self::Ready(connection) => Some(connection),
+            Self::Idle | Self::Connecting | Self::Failed(_) => None,
+        }
+    }
 
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+    pub(crate) fn failed(self) -> Option<ConnectError> {
+        match self {
+            Self::Failed(error) => Some(error),
+            Self::Idle | Self::Connecting | Self::Ready(_) => None,
+        }
     }
 }
 
@@ -70,7 +77,7 @@ impl Endpoint {
         Self {
             state,
             wanted,
-            _task: Arc::new(AbortOnDrop(task.abort_handle())),
+            _task: Arc::new(AbortOnDropHandle::new(task)),
         }
     }
 

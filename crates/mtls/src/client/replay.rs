@@ -22,9 +22,9 @@ pub(crate) struct Replay {
 
 struct SharedBody {
     body: Body,
-    kept: Vec<Bytes>,
+    /// What was taken so far, unless it was too much.
+    kept: Option<Vec<Bytes>>,
     size: usize,
-    overflowed: bool,
     attempt: usize,
 }
 
@@ -32,9 +32,8 @@ impl Replay {
     pub(crate) fn new(body: Body) -> Self {
         let source = SharedBody {
             body,
-            kept: Vec::new(),
+            kept: Some(Vec::new()),
             size: 0,
-            overflowed: false,
             attempt: 0,
         };
         Self {
@@ -45,13 +44,11 @@ impl Replay {
     /// The body from its beginning, or `None` when too much of it has been sent. An earlier body ends here.
     pub(crate) fn body(&self) -> Option<Body> {
         let mut source = self.source();
-        if source.overflowed {
-            return None;
-        }
+        let again = source.kept.clone()?.into();
         source.attempt += 1;
         let attempt = ReplayedBody {
             number: source.attempt,
-            again: source.kept.iter().cloned().collect(),
+            again,
             source: self.source.clone(),
         };
         drop(source);
@@ -87,18 +84,17 @@ impl http_body::Body for ReplayedBody {
                 "the call is sent again elsewhere",
             ))));
         }
-        let frame = Pin::new(&mut source.body).poll_frame(cx);
+        let SharedBody {
+            body, kept, size, ..
+        } = &mut *source;
+        let frame = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
-            && !source.overflowed
         {
-            source.size += data.len();
-            if source.size > MAX_KEPT {
-                source.overflowed = true;
-                source.kept = Vec::new();
-            } else {
-                let data = data.clone();
-                source.kept.push(data);
+            *size = size.saturating_add(data.len());
+            match kept {
+                Some(kept) if *size <= MAX_KEPT => kept.push(data.clone()),
+                Some(_) | None => *kept = None,
             }
         }
         frame

@@ -38,26 +38,8 @@ pub(crate) struct Wire<S> {
     cut: Option<oneshot::Receiver<()>>,
 }
 
-/// Ends a connection and every call on it. Dropping it does not.
-#[derive(Debug)]
-pub(crate) struct Cut(oneshot::Sender<()>);
-
-impl Cut {
-    /// Resolves when the connection is gone.
-    pub(crate) async fn gone(&mut self) {
-        self.0.closed().await;
-    }
-
-    /// Ends the connection.
-    pub(crate) fn now(self) {
-        // Without a receiver it has ended already.
-        self.0.send(()).ok();
-    }
-}
-
 /// Why a connection ends, once it is known.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LastWords(Arc<OnceLock<LastMessage>>);
+pub(crate) type LastWords = Arc<OnceLock<LastMessage>>;
 
 /// Who ended a connection, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,12 +53,6 @@ pub(crate) enum LastMessage {
     },
     /// We did: a call got too many interim responses.
     TooManyInterim,
-}
-
-impl LastWords {
-    pub(crate) fn get(&self) -> Option<&LastMessage> {
-        self.0.get()
-    }
 }
 
 impl fmt::Display for LastMessage {
@@ -96,7 +72,9 @@ impl fmt::Display for LastMessage {
 }
 
 impl<S> Wire<S> {
-    pub(crate) fn new(stream: S) -> (Self, LastWords, Cut) {
+    /// The sender ends the connection and every call on it, and knows when the connection is gone. Dropping it does
+    /// nothing.
+    pub(crate) fn new(stream: S) -> (Self, LastWords, oneshot::Sender<()>) {
         let last_words = LastWords::default();
         let frames = Frames {
             head: Vec::with_capacity(HEAD),
@@ -111,7 +89,7 @@ impl<S> Wire<S> {
             frames,
             cut: Some(when_cut),
         };
-        (wire, last_words, Cut(cut))
+        (wire, last_words, cut)
     }
 
     /// Fails once the connection is cut. Every read and write asks, since either may be what the connection waits for.
@@ -187,7 +165,7 @@ impl Frames {
                 *answers = answers.saturating_add(1);
                 // The answer itself is one.
                 if *answers > MAX_INTERIM + 1 {
-                    self.last_words.0.set(LastMessage::TooManyInterim).ok();
+                    self.last_words.set(LastMessage::TooManyInterim).ok();
                     return Err(TooManyInterim);
                 }
                 if self.answers.len() > MAX_COUNTED {
@@ -213,7 +191,6 @@ impl Frames {
         {
             // The first one has the reason; the last one of a graceful shutdown repeats it.
             self.last_words
-                .0
                 .set(LastMessage::GoAway {
                     code: u32::from_be_bytes(code),
                     debug_data: String::from_utf8_lossy(debug_data).into_owned(),

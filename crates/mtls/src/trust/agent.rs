@@ -58,7 +58,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Asks the agent for the first time, and follows it from then on.
-    pub(crate) fn follow(api: WorkloadApi) -> Result<Self, InvalidCredentials> {
+    pub(crate) fn follow(api: &WorkloadApi) -> Result<Self, InvalidCredentials> {
         let patience = api.patience;
         let silent = api.unreachable(&format!("no answer within {patience:?}"));
         let failed = |error: &io::Error| api.unreachable(&error.to_string());

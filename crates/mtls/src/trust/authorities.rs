@@ -4,7 +4,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers::Issuers;
-use crate::trust::lists::ListInForce;
+use crate::trust::lists;
 use crate::trust::pem_file::PemFile;
 use crate::trust::revocation::{ExpiredCrls, MissingCrls, Rules};
 use crate::trust::root::Vouches;
@@ -27,13 +27,13 @@ impl Authorities {
         for file in roots {
             all.extend(file.roots(&Vouches::ForEverybody)?);
         }
-        let mut lists: Vec<ListInForce> = Vec::new();
+        let issuers = Issuers::new(chain.get(1..).unwrap_or_default(), &all);
+        let mut lists = Vec::new();
         for file in crls {
             for (index, der) in file.revocation_lists()?.iter().enumerate() {
-                let issuers = Issuers::new(chain.get(1..).unwrap_or_default(), &all);
-                let read = ListInForce::alone(der, &lists, &issuers);
                 let place = || format!("revocation list {} in {}", index + 1, file.path.display());
-                lists.push(read.map_err(|error| error.at(place()))?);
+                let taken = lists::take(der, true, &lists, None, &issuers);
+                lists.extend(taken.map_err(|error| error.at(place()))?);
             }
         }
         let rules = Rules {

@@ -11,7 +11,7 @@ use x509_parser::prelude::FromDer;
 use crate::crypto;
 use crate::refusal::Refusal;
 use crate::text;
-use crate::trust::crl::RevocationList;
+use crate::trust::crl::{RevocationList, system_time};
 use crate::trust::der;
 use crate::trust::issuers::{self, Issuers};
 use crate::trust::key;
@@ -28,16 +28,16 @@ pub(crate) fn refusal(role: Role, error: &webpki::Error) -> Refusal {
     use webpki::Error as E;
     match error {
         E::CertExpired { not_after, .. } => Refusal::Expired {
-            not_after: system_time(*not_after),
+            not_after: from_unix(*not_after),
         },
         E::CertNotValidYet { not_before, .. } => Refusal::NotYetValid {
-            not_before: system_time(*not_before),
+            not_before: from_unix(*not_before),
         },
         E::UnknownIssuer => Refusal::UnknownIssuer,
         E::InvalidSignatureForPublicKey => Refusal::BadSignature,
         E::CertRevoked => Refusal::Revoked,
         E::CrlExpired { next_update, .. } => Refusal::CrlExpired {
-            next_update: system_time(*next_update),
+            next_update: from_unix(*next_update),
         },
         E::InvalidCrlSignatureForPublicKey => {
             Refusal::RevocationUnknown("the issuer did not sign its revocation list".to_owned())
@@ -86,6 +86,7 @@ pub(crate) fn placed(
             move |it: &&(usize, X509Certificate<'_>)| canonical(it.1.subject().as_raw()) == name;
         parsed.iter().filter(named)
     };
+    let its_lists = |certificate: &X509Certificate<'_>| lists_of(lists, issuer_of(certificate));
     let unusable = |certificate: &X509Certificate<'_>| key::check_parsed(certificate).err();
     let unproven = matches!(refusal, Refusal::BadSignature | Refusal::Malformed(_));
     let issuers = parsed.iter().filter(|(index, _)| *index < chain.len());
@@ -97,56 +98,51 @@ pub(crate) fn placed(
         return at(*index, certificate, chain.len(), refusal);
     }
     let is_it = |index: usize, certificate: &X509Certificate<'_>| match &refusal {
-        Refusal::Revoked => {
-            let issuer = canonical(certificate.issuer().as_raw());
-            let mut lists = lists.iter();
-            index < chain.len()
-                && lists.any(|list| {
-                    let named = list.crl.find_serial(certificate.raw_serial());
-                    list.facts.canonical_issuer == issuer && matches!(named, Ok(Some(_)))
-                })
+        Refusal::Revoked
+        | Refusal::BadSignature
+        | Refusal::RevocationUnknown(_)
+        | Refusal::CrlExpired { .. }
+            if index >= chain.len() =>
+        {
+            false
         }
-        Refusal::BadSignature => {
-            let signed = &certificate.tbs_certificate;
-            index < chain.len()
-                && issuers_of(certificate).next().is_some()
-                && !issuers_of(certificate).any(|(_, issuer)| {
-                    let key = &issuer.public_key().subject_public_key.data;
-                    let signature = &certificate.signature_value.data;
-                    crypto::is_signed_by(key, signed.as_ref(), signature)
-                })
+        Refusal::Revoked => its_lists(certificate).iter().any(|list| {
+            let named = list.crl.find_serial(certificate.raw_serial());
+            matches!(named, Ok(Some(_)))
+        }),
+        Refusal::CrlExpired { next_update } => {
+            let mut lists = its_lists(certificate).into_iter();
+            lists.any(|list| list.facts.next_update == *next_update)
         }
         Refusal::RevocationUnknown(_) => {
-            let issuer = certificate.issuer().as_raw();
-            let content = der::only(issuer).map_or(issuer, |name| name.data);
-            let lists = lists_of(lists, content);
+            let lists = its_lists(certificate);
             let is_proven = |list: &&RevocationList| {
-                let mut issuers = authorities.named(issuer);
+                let mut issuers = authorities.named(certificate.issuer().as_raw());
                 issuers.any(|it| it.may_sign_lists() && list.is_signed_by(it))
             };
-            index < chain.len()
-                && (rules.is_unknown(index, content, &lists) || !lists.iter().all(is_proven))
+            rules.is_unknown(index, issuer_of(certificate), &lists) || !lists.iter().all(is_proven)
         }
-        Refusal::CrlExpired { next_update } => {
-            let issuer = canonical(certificate.issuer().as_raw());
-            let mut lists = lists.iter();
-            index < chain.len()
-                && lists.any(|list| {
-                    list.facts.canonical_issuer == issuer && list.facts.next_update == *next_update
+        Refusal::BadSignature => {
+            let signed = certificate.tbs_certificate.as_ref();
+            let signature = &certificate.signature_value.data;
+            issuers_of(certificate).next().is_some()
+                && !issuers_of(certificate).any(|(_, issuer)| {
+                    let key = &issuer.public_key().subject_public_key.data;
+                    crypto::is_signed_by(key, signed, signature)
                 })
         }
         Refusal::Expired { not_after } => {
-            crate::trust::crl::system_time(certificate.validity().not_after) == *not_after
+            system_time(certificate.validity().not_after) == *not_after
         }
         Refusal::NotYetValid { not_before } => {
-            crate::trust::crl::system_time(certificate.validity().not_before) == *not_before
+            system_time(certificate.validity().not_before) == *not_before
         }
         Refusal::WrongPurpose(purpose) => {
             let usage = certificate.extended_key_usage().ok().flatten();
-            usage.is_some_and(|usage| match *purpose {
+            usage.map_or(index == 0, |usage| match *purpose {
                 "clientAuth" => !usage.value.client_auth,
                 _ => !usage.value.server_auth,
-            }) || (index == 0 && certificate.extended_key_usage().ok().flatten().is_none())
+            })
         }
         Refusal::Malformed(_) => {
             index > 0
@@ -180,6 +176,12 @@ pub(crate) fn placed(
     at(*index, certificate, chain.len(), refusal)
 }
 
+/// The name of its issuer without the outermost tag and length, as webpki gives names.
+fn issuer_of<'a>(certificate: &'a X509Certificate<'_>) -> &'a [u8] {
+    let issuer = certificate.issuer().as_raw();
+    der::only(issuer).map_or(issuer, |name| name.data)
+}
+
 /// The refusal at a certificate, of which the first `presented` are those of the chain.
 fn at(
     index: usize,
@@ -199,6 +201,6 @@ fn at(
     }
 }
 
-fn system_time(at: UnixTime) -> SystemTime {
+fn from_unix(at: UnixTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(at.as_secs())
 }

@@ -4,11 +4,12 @@
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 /// What aws-lc-rs verifies signatures of.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+const RSA_BITS: std::ops::RangeInclusive<u64> = 2048..=8192;
 
 const RSA: &str = "1.2.840.113549.1.1.1";
 const ELLIPTIC: &str = "1.2.840.10045.2.1";
@@ -34,13 +35,7 @@ pub(crate) fn check_parsed(certificate: &X509Certificate<'_>) -> Result<(), Stri
         ED25519 => Ok(()),
         RSA => match key.parsed() {
             Ok(PublicKey::RSA(rsa)) => {
-                let modulus = rsa.modulus.iter().position(|byte| *byte != 0);
-                let modulus = rsa
-                    .modulus
-                    .get(modulus.unwrap_or_default()..)
-                    .unwrap_or_default();
-                let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
-                let bits = (modulus.len() * 8).saturating_sub(unused.try_into().unwrap_or(0));
+                let bits = BigUint::from_bytes_be(rsa.modulus).bits();
                 if RSA_BITS.contains(&bits) {
                     return Ok(());
                 }

@@ -55,6 +55,16 @@ struct IssuersSeen {
 }
 
 impl ListInForce {
+    fn proven(list: Arc<RevocationList>, roots: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            newest: list,
+            before: Vec::new(),
+            unchecked_before: false,
+            standing: Proof::Proven,
+            roots,
+        }
+    }
+
     pub(crate) fn facts(&self) -> &CrlFacts {
         &self.newest.facts
     }
@@ -144,10 +154,26 @@ pub(crate) fn are_the_same(some: &[ListInForce], others: &[ListInForce]) -> bool
 /// The context that a file of lists is checked in.
 pub(crate) struct Setting<'a> {
     /// What is in force; `None` at the start, when there is nothing to fall back on.
-    pub(crate) in_force: Option<&'a [ListInForce]>,
-    pub(crate) issuers: &'a Issuers<'a>,
-    pub(crate) roots: &'a [Root],
-    pub(crate) now: SystemTime,
+    in_force: Option<&'a [ListInForce]>,
+    issuers: Issuers<'a>,
+    roots: &'a [Root],
+    now: SystemTime,
+}
+
+impl<'a> Setting<'a> {
+    pub(crate) fn new(
+        in_force: Option<&'a [ListInForce]>,
+        intermediates: &'a [CertificateDer<'_>],
+        roots: &'a [Root],
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            in_force,
+            issuers: Issuers::new(intermediates, roots),
+            roots,
+            now,
+        }
+    }
 }
 
 /// The lists in force from now on: the valid ones of `new`, otherwise the last good ones.
@@ -176,7 +202,11 @@ pub(crate) fn renew(new: &NewLists, setting: &Setting<'_>) -> (Vec<ListInForce>,
         if !doubled.is_empty() && claimed_issuer(der).is_some_and(|it| doubled.contains(&it)) {
             continue;
         }
-        let taken = take(der, whole, &renewed, setting);
+        let taken = take(der, whole, &renewed, setting.in_force, &setting.issuers);
+        let taken = taken.and_then(|taken| match &taken {
+            Some(list) => list.newest.is_issued(setting.now).map(|()| taken),
+            None => Ok(None),
+        });
         match taken {
             Ok(Some(list)) => renewed.push(list),
             Ok(None) => {}
@@ -213,7 +243,7 @@ pub(crate) fn renew(new: &NewLists, setting: &Setting<'_>) -> (Vec<ListInForce>,
             );
             faults.push(Fault::new(Part::ListOf(issuer.clone()), error));
         }
-        renewed.push(kept(old, setting));
+        renewed.push(kept(old, &setting.issuers));
     }
     for list in renewed.iter().filter(|list| list.is_disowned()) {
         let issuer = &list.facts().issuer;
@@ -257,14 +287,15 @@ pub(crate) fn cover<'a>(
     Ok(())
 }
 
-/// A list of the file, if it may be in force. In a damaged file, only lists whose signature is verified count.
-fn take(
+/// A list of a file, if it may be in force beside `others` of that file. In a damaged file, only lists whose signature is verified count.
+pub(crate) fn take(
     der: &CertificateRevocationListDer<'_>,
     whole: bool,
-    taken: &[ListInForce],
-    setting: &Setting<'_>,
+    others: &[ListInForce],
+    in_force: Option<&[ListInForce]>,
+    issuers: &Issuers<'_>,
 ) -> Result<Option<ListInForce>, InvalidCredentials> {
-    let before = setting.in_force.unwrap_or_default();
+    let before = in_force.unwrap_or_default();
     let content = crate::crypto::digest([der.as_ref()]);
     let same = before.iter().find(|old| old.newest.content == content);
     let list = match same {
@@ -272,13 +303,14 @@ fn take(
         None => Arc::new(RevocationList::read(der)?),
     };
     let of_the_same = |other: &&ListInForce| other.facts().covers_the_same_as(&list.facts);
-    if taken.iter().any(|other| of_the_same(&other)) {
-        return Err(duplicate(&list));
+    if others.iter().any(|other| of_the_same(&other)) {
+        let issuer = &list.facts.issuer;
+        let text = format!("a second list of {issuer}: keep the newer one");
+        return Err(InvalidCredentials::new(codes::CRL_DUPLICATE, text));
     }
-    list.is_issued(setting.now)?;
-    let proof = list.proven(setting.issuers)?;
+    let proof = list.proven(issuers)?;
     if let Some(same) = same {
-        return Ok(Some(kept(same, setting)));
+        return Ok(Some(kept(same, issuers)));
     }
     if proof.is_none() && !whole {
         return Ok(None);
@@ -306,7 +338,7 @@ fn take(
     let forgets = settled || standing_before.len() > kept;
     Ok(Some(ListInForce {
         newest: list,
-        unchecked_before: match (setting.in_force, old) {
+        unchecked_before: match (in_force, old) {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(_), Some(old)) => old.unchecked_before && !forgets,
@@ -318,58 +350,12 @@ fn take(
 }
 
 /// The lists that stay in force, checked with the current certificates.
-fn kept(old: &ListInForce, setting: &Setting<'_>) -> ListInForce {
-    match old.newest.proven(setting.issuers) {
+fn kept(old: &ListInForce, issuers: &Issuers<'_>) -> ListInForce {
+    match old.newest.proven(issuers) {
         Ok(Some(roots)) => ListInForce::proven(old.newest.clone(), roots),
         // A list in force stays, even if another authority has that name now.
         Ok(None) | Err(_) => old.clone(),
     }
-}
-
-impl ListInForce {
-    /// A list that takes the place of none, beside `others`.
-    pub(crate) fn alone(
-        der: &CertificateRevocationListDer<'_>,
-        others: &[Self],
-        issuers: &Issuers<'_>,
-    ) -> Result<Self, InvalidCredentials> {
-        let list = RevocationList::read(der)?;
-        if others
-            .iter()
-            .any(|other| other.facts().covers_the_same_as(&list.facts))
-        {
-            return Err(duplicate(&list));
-        }
-        let proof = list.proven(issuers)?;
-        let list = Arc::new(list);
-        Ok(match proof {
-            Some(roots) => Self::proven(list, roots),
-            None => Self {
-                newest: list,
-                before: Vec::new(),
-                unchecked_before: false,
-                standing: Proof::Unproven(Arc::default()),
-                roots: Vec::new(),
-            },
-        })
-    }
-
-    fn proven(list: Arc<RevocationList>, roots: Vec<CertificateDer<'static>>) -> Self {
-        Self {
-            newest: list,
-            before: Vec::new(),
-            unchecked_before: false,
-            standing: Proof::Proven,
-            roots,
-        }
-    }
-}
-
-/// The file holds two lists of one issuer with one scope.
-fn duplicate(list: &RevocationList) -> InvalidCredentials {
-    let issuer = &list.facts.issuer;
-    let text = format!("a second list of {issuer}: keep the newer one");
-    InvalidCredentials::new(codes::CRL_DUPLICATE, text)
 }
 
 /// The complete lists in a damaged file.

@@ -101,26 +101,7 @@ fn text(value: &Any<'_>) -> Option<String> {
     if value.class() != Class::Universal || value.header.is_constructed() {
         return None;
     }
-    let bytes = value.data;
-    match value.tag() {
-        Tag::Utf8String => String::from_utf8(bytes.to_vec()).ok(),
-        Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => bytes
-            .is_ascii()
-            .then(|| bytes.iter().copied().map(char::from).collect()),
-        Tag::T61String => Some(bytes.iter().copied().map(char::from).collect()),
-        Tag::BmpString => {
-            let (pairs, rest) = bytes.as_chunks();
-            let units: Vec<u16> = pairs.iter().copied().map(u16::from_be_bytes).collect();
-            String::from_utf16(&units).ok().filter(|_| rest.is_empty())
-        }
-        Tag::UniversalString => {
-            let (fours, rest) = bytes.as_chunks();
-            let units = fours.iter().copied().map(u32::from_be_bytes);
-            let text: Option<String> = units.map(char::from_u32).collect();
-            text.filter(|_| rest.is_empty())
-        }
-        _ => None,
-    }
+    identity::text_of(value.tag().0, value.data)?
 }
 
 #[cfg(test)]

@@ -89,26 +89,28 @@ impl OwnChain {
         }
     }
 
-    /// Whether the chain has the SPIFFE ID that its source states.
-    pub(crate) fn is_of(&self, peer: &Peer) -> Result<(), InvalidCredentials> {
-        match &self.id {
-            Some(id) if peer.spiffe_id() != Some(id) => Err(InvalidCredentials::new(
-                codes::SVID_WRONG_ID,
-                format!(
-                    "{} should be for {id}, but is for {peer}",
-                    self.path.display()
-                ),
-            )),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// The error for a chain that peers would refuse.
-    pub(crate) fn refused(&self, refusal: &Refusal) -> InvalidCredentials {
+    /// The verdict of a peer, if the chain may come into use: it has the SPIFFE ID that its source states. A client may use
+    /// one that peers refuse if `may_fail` says so, since the server may have other roots; but not if its source provides
+    /// the roots too.
+    pub(crate) fn check(
+        &self,
+        role: Role,
+        authorities: &Authorities,
+        now: SystemTime,
+        may_fail: impl FnOnce() -> bool,
+    ) -> Result<Result<Arc<Peer>, Refusal>, InvalidCredentials> {
         let path = self.path.display();
-        InvalidCredentials::new(
-            refusal.code(),
-            format!("{path}: peers would refuse it: {refusal}"),
-        )
+        match (self.judged(role, authorities, now), &self.id) {
+            (Err(refusal), None) if role == Role::Client && may_fail() => Ok(Err(refusal)),
+            (Err(refusal), _) => Err(InvalidCredentials::new(
+                refusal.code(),
+                format!("{path}: peers would refuse it: {refusal}"),
+            )),
+            (Ok(peer), Some(id)) if peer.spiffe_id() != Some(id) => Err(InvalidCredentials::new(
+                codes::SVID_WRONG_ID,
+                format!("{path} should be for {id}, but is for {peer}"),
+            )),
+            (Ok(peer), _) => Ok(Ok(peer)),
+        }
     }
 }

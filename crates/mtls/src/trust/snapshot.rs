@@ -19,7 +19,6 @@ use crate::trust::bundles::{self, Bundle};
 use crate::trust::crl::CrlFacts;
 use crate::trust::faults::{Fault, Part};
 use crate::trust::invalid::InvalidCredentials;
-use crate::trust::issuers::Issuers;
 use crate::trust::lists::{self, ListInForce, Setting};
 use crate::trust::material::{Material, NewLists};
 use crate::trust::own_chain::OwnChain;
@@ -70,21 +69,9 @@ impl Snapshot {
             }
         }
         let mut authorities = Authorities::of(bundles::roots(&bundles), rules);
-        let must_be_accepted = |verdict: &Result<Arc<Peer>, Refusal>| match verdict {
-            Err(refusal) if role == Role::Server || own.id.is_some() => Err(own.refused(refusal)),
-            Err(_) => Ok(()),
-            Ok(peer) => own.is_of(peer),
-        };
-        must_be_accepted(&own.judged(role, &authorities, now))?;
-        let (lists, faults) = {
-            let setting = Setting {
-                in_force: None,
-                issuers: &Issuers::new(own.issuers(), &authorities.roots),
-                roots: &authorities.roots,
-                now,
-            };
-            lists::renew(&material.lists, &setting)
-        };
+        drop(own.check(role, &authorities, now, || true)?);
+        let setting = Setting::new(None, own.issuers(), &authorities.roots, now);
+        let (lists, faults) = lists::renew(&material.lists, &setting);
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault.error);
         }
@@ -94,19 +81,36 @@ impl Snapshot {
             lists::cover(&lists, own.issuers().iter().chain(roots), path)?;
         }
         authorities.lists = lists;
-        let verdict = own.judged(role, &authorities, now);
-        must_be_accepted(&verdict)?;
-        Ok(Self {
+        let verdict = own.check(role, &authorities, now, || true)?;
+        Ok(Self::of(
             role,
-            generation: 1,
-            own: Arc::new(own),
+            1,
+            Arc::new(own),
+            verdict,
+            authorities,
+            bundles,
+        ))
+    }
+
+    fn of(
+        role: Role,
+        generation: u64,
+        own: Arc<OwnChain>,
+        verdict: Result<Arc<Peer>, Refusal>,
+        authorities: Authorities,
+        bundles: Vec<Arc<Bundle>>,
+    ) -> Self {
+        Self {
+            role,
+            generation,
+            own,
             verdict,
             authorities: Arc::new(authorities),
             bundles,
             rejudged: Mutex::default(),
             server_config: OnceLock::new(),
             client_config: OnceLock::new(),
-        })
+        }
     }
 
     /// The next snapshot: each part that is new and valid, and the last good content of the others. `None` when nothing
@@ -144,15 +148,9 @@ impl Snapshot {
         candidate = candidate.filter(|own| self.takes(own, &authorities, now, &mut faults));
         let ours = candidate.iter().flat_map(|own| own.issuers());
         let ours: Vec<_> = ours.chain(self.own.issuers()).cloned().collect();
-        let (lists, list_faults) = {
-            let setting = Setting {
-                in_force: Some(&self.authorities.lists),
-                issuers: &Issuers::new(&ours, &authorities.roots),
-                roots: &authorities.roots,
-                now,
-            };
-            lists::renew(&material.lists, &setting)
-        };
+        let in_force = Some(&*self.authorities.lists);
+        let setting = Setting::new(in_force, &ours, &authorities.roots, now);
+        let (lists, list_faults) = lists::renew(&material.lists, &setting);
         faults.extend(list_faults);
         authorities.lists = lists;
         let own = candidate
@@ -167,17 +165,8 @@ impl Snapshot {
         if unchanged && !is_accepted_again {
             return (None, faults);
         }
-        let next = Self {
-            role: self.role,
-            generation: self.generation + 1,
-            verdict,
-            own,
-            authorities: Arc::new(authorities),
-            bundles,
-            rejudged: Mutex::default(),
-            server_config: OnceLock::new(),
-            client_config: OnceLock::new(),
-        };
+        let generation = self.generation + 1;
+        let next = Self::of(self.role, generation, own, verdict, authorities, bundles);
         (Some(next), faults)
     }
 
@@ -196,12 +185,8 @@ impl Snapshot {
                 .iter()
                 .find(|old| old.vouches == bundle.vouches);
             let is_in_force = before.is_some_and(|old| Arc::ptr_eq(old, &bundle));
-            let setting = Setting {
-                in_force: Some(&self.authorities.lists),
-                issuers: &Issuers::new(self.own.issuers(), &bundle.roots),
-                roots: &bundle.roots,
-                now,
-            };
+            let in_force = Some(&*self.authorities.lists);
+            let setting = Setting::new(in_force, self.own.issuers(), &bundle.roots, now);
             let roots = bundle.roots.iter().map(|root| &root.der);
             let (lists, _faults) = lists::renew(new, &setting);
             match lists::cover(&lists, roots, &new.path) {
@@ -224,16 +209,8 @@ impl Snapshot {
         now: SystemTime,
         faults: &mut Vec<Fault>,
     ) -> bool {
-        let may_fail = || {
-            self.role == Role::Client
-                && own.id.is_none()
-                && self.own.judged(self.role, authorities, now).is_err()
-        };
-        let fault = match own.judged(self.role, authorities, now) {
-            Ok(peer) => own.is_of(&peer).err(),
-            Err(_) if may_fail() => None,
-            Err(refusal) => Some(own.refused(&refusal)),
-        };
+        let ours_fails = || self.own.judged(self.role, authorities, now).is_err();
+        let fault = own.check(self.role, authorities, now, ours_fails).err();
         let taken = fault.is_none();
         faults.extend(fault.map(|error| Fault::new(Part::Own, error)));
         taken

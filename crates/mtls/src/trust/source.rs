@@ -98,7 +98,7 @@ impl Source {
     pub(crate) fn open(self) -> Result<Feed, InvalidCredentials> {
         Ok(match self.0 {
             SourceKind::Files(files) => Feed::Files(files),
-            SourceKind::WorkloadApi(api) => Feed::Agent(Agent::follow(api)?),
+            SourceKind::WorkloadApi(api) => Feed::Agent(Agent::follow(&api)?),
         })
     }
 }

@@ -80,13 +80,16 @@ impl Authorities {
         let leaf = shown.leaf().ok_or(Refusal::NoCertificate)?;
         let leaf = EndEntityCert::try_from(leaf)
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
-        let verify = |lists: &[&RevocationList], missing, depth, unknown| {
+        let verify = |lists: &[&RevocationList], rules: Rules, unknown| {
             let crls: Vec<_> = lists.iter().map(|list| &list.crl).collect();
             let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
                 options
-                    .with_depth(depth)
+                    .with_depth(match unknown {
+                        UnknownStatusPolicy::Allow => RevocationCheckDepth::Chain,
+                        UnknownStatusPolicy::Deny => RevocationCheckDepth::EndEntity,
+                    })
                     .with_status_policy(unknown)
-                    .with_expiration_policy(match self.rules.expired_crls {
+                    .with_expiration_policy(match rules.expired_crls {
                         ExpiredCrls::Honour => ExpirationPolicy::Ignore,
                         ExpiredCrls::Refuse => ExpirationPolicy::Enforce,
                     })
@@ -102,72 +105,37 @@ impl Authorities {
                 unix_time(at),
                 usage(role),
                 revocation,
-                Some(&|path: &VerifiedPath<'_>| {
-                    let end: &Cert<'_> = path.end_entity();
-                    for certificate in std::iter::once(end).chain(path.intermediate_certificates())
-                    {
-                        let names = [certificate.issuer(), certificate.subject()];
-                        if !names.into_iter().all(is_whole) {
-                            return Err(webpki::Error::BadDer);
-                        }
-                    }
-                    let root = root_of(path.anchor(), &roots);
-                    let leaf = std::iter::once(path.end_entity().der());
-                    let authorities = path.intermediate_certificates().map(|cert| cert.der());
-                    shown.check(
-                        leaf.chain(authorities),
-                        root.and_then(|root| root.subtrees.as_ref()),
-                    )?;
-                    self.check_path(path, &roots, lists, missing, at)
-                }),
+                Some(&|path: &VerifiedPath<'_>| check_path(path, &shown, &roots, lists, rules, at)),
             )
             .map_err(|e| {
-                let rules = Rules {
-                    missing_crls: missing,
-                    ..self.rules
-                };
                 let refusal = refusal(role, &e);
                 let refusal = explain::placed(&self.roots, chain, lists, rules, refusal);
                 self.vouched_elsewhere(role, chain, at, refusal)
             })
         };
-        let required = self.rules.missing_crls;
         let settled = self.lists.iter().all(ListInForce::is_settled);
         let lists: Vec<_> = if settled {
-            let nobody = Issuers::new(&[], &[]);
-            let lists = self.lists.iter();
-            lists.filter_map(|list| list.on_path(&nobody)).collect()
+            self.lists.iter().map(ListInForce::newest).collect()
         } else {
             // Which lists count depends on the issuers, so the path is built first.
-            let path = verify(
-                &[],
-                MissingCrls::Allow,
-                RevocationCheckDepth::Chain,
-                UnknownStatusPolicy::Allow,
-            )?;
+            let rules = Rules {
+                missing_crls: MissingCrls::Allow,
+                ..self.rules
+            };
+            let path = verify(&[], rules, UnknownStatusPolicy::Allow)?;
             let met = issuers_of(&path, &shown, &roots);
             let issuers = Issuers::new(&met, &[]);
             let lists = self.lists.iter();
             lists.filter_map(|list| list.on_path(&issuers)).collect()
         };
-        let path = verify(
-            &lists,
-            required,
-            RevocationCheckDepth::Chain,
-            UnknownStatusPolicy::Allow,
-        )?;
+        let path = verify(&lists, self.rules, UnknownStatusPolicy::Allow)?;
         if are_only_partial(&lists_of(&lists, leaf.issuer())) {
             // A list of one distribution point is about the certificates that name it (RFC 5280 §6.3.3 (b)(2)(i)).
             // Otherwise webpki decides whether one of them covers the leaf; then its status is known.
             if !names_distribution_points(leaf_der) {
                 return Err(refusal(role, &webpki::Error::UnknownRevocationStatus));
             }
-            verify(
-                &lists,
-                required,
-                RevocationCheckDepth::EndEntity,
-                UnknownStatusPolicy::Deny,
-            )?;
+            verify(&lists, self.rules, UnknownStatusPolicy::Deny)?;
         }
         if !settled {
             let met = issuers_of(&path, &shown, &roots);
@@ -254,59 +222,6 @@ impl Authorities {
         }
     }
 
-    /// Further checks for each path that webpki finds; if they fail, webpki tries another path.
-    fn check_path(
-        &self,
-        path: &VerifiedPath<'_>,
-        roots: &[&Root],
-        lists: &[&RevocationList],
-        missing: MissingCrls,
-        at: SystemTime,
-    ) -> Result<(), webpki::Error> {
-        let time = unix_time(at);
-        if let Some(root) = root_of(path.anchor(), roots) {
-            if at > root.not_after {
-                let not_after = unix_time(root.not_after);
-                return Err(webpki::Error::CertExpired { time, not_after });
-            }
-            if at < root.not_before {
-                let not_before = unix_time(root.not_before);
-                return Err(webpki::Error::CertNotValidYet { time, not_before });
-            }
-        }
-        for der in path.intermediate_certificates().map(|cert| cert.der()) {
-            check_authority(&der)?;
-        }
-        if lists.is_empty() && missing == MissingCrls::Allow {
-            return Ok(());
-        }
-        let leaf = path.end_entity();
-        let authorities = path.intermediate_certificates();
-        let certificates: Vec<_> = std::iter::once((leaf.issuer(), leaf.serial()))
-            .chain(authorities.map(|cert| (cert.issuer(), cert.serial())))
-            .map(|(issuer, serial)| (issuer, serial, lists_of(lists, issuer)))
-            .collect();
-        // webpki consults one list of an issuer, and only if its scope fits; being named in any of them revokes. The
-        // whole path is checked for that before any unknown status is reported.
-        for (_, serial, lists) in &certificates {
-            for list in lists {
-                if list.crl.find_serial(serial)?.is_some() {
-                    return Err(webpki::Error::CertRevoked);
-                }
-            }
-        }
-        for (place, (issuer, _, lists)) in certificates.iter().enumerate() {
-            let rules = Rules {
-                missing_crls: missing,
-                ..self.rules
-            };
-            if rules.is_unknown(place, issuer, lists) {
-                return Err(webpki::Error::UnknownRevocationStatus);
-            }
-        }
-        Ok(())
-    }
-
     /// Verifies that `chain` is that of the expected server.
     ///
     /// # Errors
@@ -375,6 +290,65 @@ pub(crate) fn left(peer: &Peer, now: SystemTime) -> Result<Duration, Refusal> {
     left.map_err(|_over| Refusal::Expired {
         not_after: peer.not_after(),
     })
+}
+
+/// Further checks for each path that webpki finds; if they fail, webpki tries another path.
+fn check_path(
+    path: &VerifiedPath<'_>,
+    shown: &Shown<'_>,
+    roots: &[&Root],
+    lists: &[&RevocationList],
+    rules: Rules,
+    at: SystemTime,
+) -> Result<(), webpki::Error> {
+    let leaf: &Cert<'_> = path.end_entity();
+    let authorities = path.intermediate_certificates();
+    let certificates: Vec<_> = std::iter::once(leaf).chain(authorities).collect();
+    let mut names = certificates
+        .iter()
+        .flat_map(|it| [it.issuer(), it.subject()]);
+    if !names.all(is_whole) {
+        return Err(webpki::Error::BadDer);
+    }
+    let root = root_of(path.anchor(), roots);
+    let subtrees = root.and_then(|root| root.subtrees.as_ref());
+    shown.check(certificates.iter().map(|it| it.der()), subtrees)?;
+    let time = unix_time(at);
+    if let Some(root) = root {
+        if at > root.not_after {
+            let not_after = unix_time(root.not_after);
+            return Err(webpki::Error::CertExpired { time, not_after });
+        }
+        if at < root.not_before {
+            let not_before = unix_time(root.not_before);
+            return Err(webpki::Error::CertNotValidYet { time, not_before });
+        }
+    }
+    for authority in certificates.iter().skip(1) {
+        check_authority(&authority.der())?;
+    }
+    if lists.is_empty() && rules.missing_crls == MissingCrls::Allow {
+        return Ok(());
+    }
+    let certificates = certificates.iter();
+    let certificates: Vec<_> = certificates
+        .map(|it| (it, lists_of(lists, it.issuer())))
+        .collect();
+    // webpki consults one list of an issuer, and only if its scope fits; being named in any of them revokes. The
+    // whole path is checked for that before any unknown status is reported.
+    for (certificate, lists) in &certificates {
+        for list in lists {
+            if list.crl.find_serial(certificate.serial())?.is_some() {
+                return Err(webpki::Error::CertRevoked);
+            }
+        }
+    }
+    for (place, (certificate, lists)) in certificates.iter().enumerate() {
+        if rules.is_unknown(place, certificate.issuer(), lists) {
+            return Err(webpki::Error::UnknownRevocationStatus);
+        }
+    }
+    Ok(())
 }
 
 /// The certificates of the authorities of a path, its root last.
