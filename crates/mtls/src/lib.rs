@@ -62,7 +62,7 @@ pub use refusal::Refusal;
 pub use rustls;
 pub use server::crowd::{Crowd, Place};
 #[cfg(feature = "axum")]
-pub use server::incoming::{ConnectedPeer, OfPeer, WithPeer, with_peer};
+pub use server::incoming::{ConnectedPeer, WithPeer, with_peer};
 pub use server::incoming::{Incoming, PeerStream};
 pub use server::limits::Limits;
 pub use server::serve::{Drained, Unbound, bind, serve, serve_incoming};

@@ -1,7 +1,6 @@
 //! Runs the calls of a connection in the task of the connection, so that calls are not passed between threads. They end
 //! with the connection.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,12 +19,6 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for InConnection {
     fn execute(&self, work: F) {
         let mut new = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         new.push(Box::pin(work));
-    }
-}
-
-impl fmt::Debug for InConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InConnection").finish_non_exhaustive()
     }
 }
 

@@ -259,9 +259,11 @@ mod axum_server {
     use std::convert::Infallible;
     use std::future::{Ready, ready};
 
+    use axum::Extension;
     use axum::extract::connect_info::Connected;
+    use axum::middleware::AddExtension;
     use axum::serve::{IncomingStream, Listener};
-    use tower::Service;
+    use tower::{Layer as _, Service};
 
     use super::*;
 
@@ -306,47 +308,20 @@ mod axum_server {
     }
 
     impl<S: Clone> Service<IncomingStream<'_, Incoming>> for WithPeer<S> {
-        type Response = OfPeer<S>;
+        type Response = AddExtension<S, Arc<Peer>>;
         type Error = Infallible;
-        type Future = Ready<Result<OfPeer<S>, Infallible>>;
+        type Future = Ready<Result<Self::Response, Infallible>>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
             Poll::Ready(Ok(()))
         }
 
         fn call(&mut self, stream: IncomingStream<'_, Incoming>) -> Self::Future {
-            ready(Ok(OfPeer {
-                service: self.service.clone(),
-                peer: stream.io().peer.clone(),
-            }))
-        }
-    }
-
-    /// A service for the requests of one peer.
-    #[derive(Clone, Debug)]
-    pub struct OfPeer<S> {
-        service: S,
-        peer: Arc<Peer>,
-    }
-
-    impl<S, B> Service<http::Request<B>> for OfPeer<S>
-    where
-        S: Service<http::Request<B>>,
-    {
-        type Response = S::Response;
-        type Error = S::Error;
-        type Future = S::Future;
-
-        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-            self.service.poll_ready(cx)
-        }
-
-        fn call(&mut self, mut request: http::Request<B>) -> S::Future {
-            request.extensions_mut().insert(self.peer.clone());
-            self.service.call(request)
+            let peer = stream.io().peer.clone();
+            ready(Ok(Extension(peer).layer(self.service.clone())))
         }
     }
 }
 
 #[cfg(feature = "axum")]
-pub use axum_server::{ConnectedPeer, OfPeer, WithPeer, with_peer};
+pub use axum_server::{ConnectedPeer, WithPeer, with_peer};

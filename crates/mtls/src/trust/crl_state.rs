@@ -228,46 +228,38 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, ListRecord>, String> {
 }
 
 fn entry(line: &str) -> Option<(Digest, ListRecord)> {
-    let mut fields = line.splitn(6, ' ');
-    let mut field = || fields.next();
-    let key = digest(field()?)?;
-    let number = field().filter(|number| {
-        number.len() <= MAX_NUMBER && number.bytes().all(|byte| byte.is_ascii_digit())
-    })?;
-    let this_update = field()?.parse().ok()?;
-    let signed = digest(field()?)?;
-    let roots = match field()? {
+    let fields: Vec<_> = line.splitn(6, ' ').collect();
+    let [key, number, this_update, signed, roots, issuer] = *fields else {
+        return None;
+    };
+    let is_number = number.len() <= MAX_NUMBER && number.bytes().all(|it| it.is_ascii_digit());
+    // A time beyond the year 9999 is none (RFC 5280 §4.1.2.5).
+    let this_update = this_update
+        .parse()
+        .ok()
+        .filter(|at| *at < 253_402_300_800)?;
+    let roots = match roots {
         "-" => Vec::new(),
         roots => roots.split(',').map(digest).collect::<Option<_>>()?,
     };
-    let issuer = field()?.to_owned();
-    let number = number.parse().ok()?;
-    // A time beyond the year 9999 is none (RFC 5280 §4.1.2.5).
-    (this_update < 253_402_300_800).then_some(())?;
-    Some((
-        key,
-        ListRecord {
-            number,
-            this_update,
-            signed,
-            roots,
-            issuer,
-        },
-    ))
+    let record = ListRecord {
+        number: number.parse().ok().filter(|_| is_number)?,
+        this_update,
+        signed: digest(signed)?,
+        roots,
+        issuer: issuer.to_owned(),
+    };
+    Some((digest(key)?, record))
 }
 
 fn digest(hex: &str) -> Option<Digest> {
-    let mut digest = Digest::default();
-    if !hex.is_ascii() || hex.len() != 2 * digest.len() {
-        return None;
-    }
-    for (index, byte) in digest.iter_mut().enumerate() {
-        let pair = hex.get(2 * index..2 * index + 2)?;
-        *byte = u8::from_str_radix(pair, 16)
-            .ok()
-            .filter(|_| !pair.starts_with('+'))?;
-    }
-    Some(digest)
+    let is_hex = hex.bytes().all(|it| it.is_ascii_hexdigit());
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
+    let bytes: Vec<_> = bytes.collect::<Option<_>>()?;
+    bytes.try_into().ok().filter(|_| is_hex && rest.is_empty())
 }
 
 /// Writes a file that only we may read, and puts it in the place of the old one.

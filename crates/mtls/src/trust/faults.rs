@@ -28,9 +28,9 @@ pub(crate) enum Part {
 }
 
 /// Why the new content of a part is not in use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    part: Part,
+    pub(crate) part: Part,
     pub(crate) error: InvalidCredentials,
 }
 
@@ -51,8 +51,7 @@ pub(crate) struct Faults(Vec<PreviousFault>);
 
 #[derive(Debug)]
 struct PreviousFault {
-    part: Part,
-    code: &'static str,
+    fault: Fault,
     text: String,
     /// How many reads in a row found it.
     reads: u32,
@@ -61,21 +60,21 @@ struct PreviousFault {
 
 impl Faults {
     /// Replaces the faults of the last read by those of the next one.
-    pub(crate) fn found(&mut self, faults: &[Fault]) {
+    pub(crate) fn found(&mut self, faults: Vec<Fault>) {
         let mut met: Vec<PreviousFault> = Vec::new();
-        for Fault { part, error } in faults {
-            if met.iter().any(|other| other.part == *part) {
+        for fault in faults {
+            if met.iter().any(|other| other.fault.part == fault.part) {
                 continue;
             }
-            let (code, text) = (error.code(), error.to_string());
-            let before = self.0.iter().find(|before| before.part == *part);
+            let text = fault.error.to_string();
+            let mut before = self.0.iter();
+            let before = before.find(|before| before.fault.part == fault.part);
             met.push(PreviousFault {
-                part: part.clone(),
-                code,
                 reads: before
                     .filter(|before| before.text == text)
                     .map_or(1, |before| before.reads.saturating_add(1)),
                 said: before.and_then(|before| before.said.clone()),
+                fault,
                 text,
             });
         }
@@ -89,15 +88,15 @@ impl Faults {
         }
     }
 
-    /// The faults to log now, by part, code and text; each is returned once.
-    pub(crate) fn take_due(&mut self) -> Vec<(Part, &'static str, String)> {
+    /// The faults to log now; each is returned once.
+    pub(crate) fn take_due(&mut self) -> Vec<Fault> {
         let due = |met: &&mut PreviousFault| match &met.said {
             None => met.reads >= SAID_AFTER,
             Some(said) => *said != met.text && met.reads >= SAID_AGAIN_AFTER,
         };
         let say = |met: &mut PreviousFault| {
             met.said = Some(met.text.clone());
-            (met.part.clone(), met.code, met.text.clone())
+            met.fault.clone()
         };
         self.0.iter_mut().filter(due).map(say).collect()
     }
@@ -105,7 +104,7 @@ impl Faults {
     /// Whether a fault of `part` was logged and is still there.
     pub(crate) fn was_said_of(&self, part: &Part) -> bool {
         let mut met = self.0.iter();
-        met.any(|met| met.part == *part && met.said.is_some())
+        met.any(|met| met.fault.part == *part && met.said.is_some())
     }
 
     /// Whether no current fault was logged.
@@ -126,8 +125,8 @@ mod tests {
     fn lines(reads: &str) -> usize {
         let mut faults = Faults::default();
         let lines = reads.chars().map(|read| {
-            let found = [fault(Part::Own, &read.to_string())];
-            faults.found(if read == '.' { &[] } else { &found });
+            let found = vec![fault(Part::Own, &read.to_string())];
+            faults.found(if read == '.' { Vec::new() } else { found });
             faults.take_due().len()
         });
         lines.sum()
@@ -170,7 +169,7 @@ mod tests {
     fn each_part_has_its_own_line_and_another_fault_that_stays_is_said_too() {
         let mut faults = Faults::default();
         let of = |issuer: &[u8]| Part::ListOf(issuer.to_vec());
-        faults.found(&[
+        faults.found(vec![
             fault(of(b"x"), "a"),
             fault(of(b"y"), "b"),
             fault(Part::Roots(Vouches::ForEverybody), "c"),
@@ -180,14 +179,14 @@ mod tests {
         assert_eq!(faults.take_due().len(), 3);
         faults.found_again();
         assert_eq!(faults.take_due().len(), 0);
-        faults.found(&[fault(Part::Roots(Vouches::ForEverybody), "d")]);
+        faults.found(vec![fault(Part::Roots(Vouches::ForEverybody), "d")]);
         for _ in 0..SAID_AGAIN_AFTER {
             faults.found_again();
         }
         let said = faults.take_due();
         assert_eq!(said.len(), 1);
         assert!(
-            said.iter().all(|(_, _, text)| text.contains('d')),
+            said.iter().all(|it| it.error.to_string().contains('d')),
             "{said:?}"
         );
         assert!(!faults.are_gone());

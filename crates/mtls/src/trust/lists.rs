@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
-
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -287,7 +286,8 @@ pub(crate) fn cover<'a>(
     Ok(())
 }
 
-/// A list of a file, if it may be in force beside `others` of that file. In a damaged file, only lists whose signature is verified count.
+/// A list of a file, if it may be in force beside `others` of that file. In a damaged file, only lists whose signature is
+/// verified count.
 pub(crate) fn take(
     der: &CertificateRevocationListDer<'_>,
     whole: bool,
@@ -360,20 +360,15 @@ fn kept(old: &ListInForce, issuers: &Issuers<'_>) -> ListInForce {
 
 /// The complete lists in a damaged file.
 fn salvaged(file: &PemFile) -> Vec<CertificateRevocationListDer<'static>> {
-    const BEGIN: &[u8] = b"-----BEGIN X509 CRL-----";
-    const END: &[u8] = b"-----END X509 CRL-----";
-    let find =
-        |text: &[u8], what: &[u8]| text.windows(what.len()).position(|window| window == what);
-    let mut lists = Vec::new();
-    let mut rest = file.bytes.as_slice();
-    while let Some(start) = find(rest, BEGIN) {
-        let (_, section) = rest.split_at(start);
-        let Some(end) = find(section, END) else { break };
-        let (section, after) = section.split_at(end + END.len());
-        if let Ok(whole) = PemFile::new(&file.path, section.to_vec()).revocation_lists() {
-            lists.extend(whole);
-        }
-        rest = after;
-    }
-    lists
+    const BEGIN: &str = "-----BEGIN X509 CRL-----";
+    const END: &str = "-----END X509 CRL-----";
+    let text = String::from_utf8_lossy(&file.bytes);
+    let after_begin = text.split(BEGIN).skip(1);
+    let complete = after_begin.filter_map(|text| text.split_once(END));
+    let lists = complete.filter_map(|(list, _)| {
+        let section = format!("{BEGIN}{list}{END}");
+        let section = PemFile::new(&file.path, section.into_bytes());
+        section.revocation_lists().ok()
+    });
+    lists.flatten().collect()
 }

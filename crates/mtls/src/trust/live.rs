@@ -184,7 +184,7 @@ async fn keep_current(
         match looked.found {
             Some((snapshot, found)) => {
                 let was_lost = faults.was_said_of(&Part::Source);
-                faults.found(&found);
+                faults.found(found);
                 if was_lost && !faults.was_said_of(&Part::Source) {
                     info!("{}", events::SOURCE_AVAILABLE);
                 }
@@ -196,7 +196,8 @@ async fn keep_current(
             }
             None => faults.found_again(),
         }
-        for (part, code, reason) in faults.take_due() {
+        for Fault { part, error } in faults.take_due() {
+            let (code, reason) = (error.code(), error.to_string());
             match part {
                 Part::Source => error!(code, reason, "{}", events::SOURCE_UNAVAILABLE),
                 Part::CrlState => error!(code, reason, "{}", events::CRL_STATE_NOT_WRITTEN),

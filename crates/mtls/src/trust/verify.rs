@@ -23,9 +23,10 @@ use crate::text;
 use crate::trust::crl::RevocationList;
 use crate::trust::explain::{self, refusal};
 use crate::trust::issuers::Issuers;
+use crate::trust::key;
 use crate::trust::lists::ListInForce;
 use crate::trust::names::is_whole;
-use crate::trust::parsed::{ParsedLeaf, check_authority};
+use crate::trust::parsed::{self, check_authority};
 use crate::trust::revocation::{ExpiredCrls, MissingCrls, Rules, are_only_partial, lists_of};
 use crate::trust::root::{MAX_CHAIN, MAX_NAMESAKES, Root};
 use crate::trust::server_identity::ServerIdentity;
@@ -73,7 +74,7 @@ impl Authorities {
         let leaf = EndEntityCert::try_from(leaf)
             .map_err(|e| Refusal::Malformed(text::of_unreadable(leaf_der, &e)))?;
         few_namesakes(intermediates)?;
-        let parsed = ParsedLeaf::of(role, leaf_der)?;
+        key::check(leaf_der).map_err(Refusal::UnusableKey)?;
         let roots = self.roots_for(&leaf)?;
         let anchors = anchors(&roots);
         let shown = Shown::of(chain, &roots);
@@ -151,7 +152,8 @@ impl Authorities {
         verified.extend(issuers.iter().map(|der| shown.original(der)));
         verified.extend(root_of(path.anchor(), &roots).map(|root| root.der.as_ref()));
 
-        let peer = parsed.peer(&verified, || Peer::from_verified_path(role, &verified))?;
+        let read = || Peer::from_verified_path(role, &verified);
+        let peer = parsed::peer(role, &verified, read)?;
         left(&peer, at)?;
         Ok(peer)
     }

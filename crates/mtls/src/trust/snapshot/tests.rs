@@ -294,7 +294,7 @@ fn a_file_that_is_written_slowly_makes_one_line() {
                 // Twice the same half, so that each is worth a line.
                 for agree in [false, true] {
                     let (next, found) = current.next(read(files.clone()), agree, now);
-                    faults.found(&found);
+                    faults.found(found);
                     current = next.unwrap_or(current);
                     said.extend(faults.take_due());
                 }
