@@ -45,13 +45,12 @@ pub(crate) struct Authenticated<S> {
     pub(crate) chain: Arc<[CertificateDer<'static>]>,
 }
 
-/// The server's side of a handshake on an accepted socket. `refused` gets what a refused certificate says.
+/// The server's side of a handshake on an accepted socket.
 pub(crate) async fn accept(
     tcp: TcpStream,
     snapshot: &Snapshot,
-    refused: &Arc<OnceLock<Presented>>,
+    handshake: &Arc<Handshake>,
 ) -> Result<Authenticated<Box<server::TlsStream<TcpStream>>>, HandshakeError> {
-    let handshake = Handshake::new(HandshakeSide::Server(refused.clone()));
     let config = server_config(snapshot).map_err(|e| HandshakeError::Failed(e.to_string()))?;
     let accepting = TlsAcceptor::from(config).accept(tcp).into_fallible();
     let stream = match CURRENT.scope(handshake.clone(), accepting).await {
@@ -90,7 +89,7 @@ pub(crate) async fn connect(
     snapshot: &Snapshot,
     present: Present,
 ) -> Result<Authenticated<client::TlsStream<TcpStream>>, HandshakeError> {
-    let handshake = Handshake::new(HandshakeSide::Client(expected));
+    let handshake = Handshake::with(Some(expected));
     let config =
         client_config(snapshot, present).map_err(|e| HandshakeError::Failed(e.to_string()))?;
     let connecting = TlsConnector::from(config).connect(sni, tcp);
@@ -129,14 +128,6 @@ async fn close_after_alert(mut tcp: TcpStream) {
     drop(timeout(LINGER, linger).await);
 }
 
-#[derive(Debug)]
-enum HandshakeSide {
-    /// We are the server and verify a client.
-    Server(Arc<OnceLock<Presented>>),
-    /// We are the client and verify that it is the expected server.
-    Client(ServerIdentity),
-}
-
 tokio::task_local! {
     /// The handshake whose future is being polled. rustls calls the verifier only within that poll, so this is the
     /// handshake in which the certificate was presented.
@@ -145,9 +136,11 @@ tokio::task_local! {
 
 /// One handshake: whom it expects, and the verdict.
 #[derive(Debug)]
-struct Handshake {
-    side: HandshakeSide,
+pub(crate) struct Handshake {
+    /// The server, if we are the client; if we are the server, any client.
+    expected: Option<ServerIdentity>,
     verdict: OnceLock<Result<Accepted, Refusal>>,
+    refused: OnceLock<Presented>,
 }
 
 /// The peer that was accepted in a handshake, and its chain.
@@ -158,9 +151,22 @@ struct Accepted {
 }
 
 impl Handshake {
-    fn new(side: HandshakeSide) -> Arc<Self> {
-        let verdict = OnceLock::new();
-        Arc::new(Self { side, verdict })
+    fn with(expected: Option<ServerIdentity>) -> Arc<Self> {
+        Arc::new(Self {
+            expected,
+            verdict: OnceLock::new(),
+            refused: OnceLock::new(),
+        })
+    }
+
+    /// With a client, on the server's side.
+    pub(crate) fn with_client() -> Arc<Self> {
+        Self::with(None)
+    }
+
+    /// What the certificate of a client says that was refused.
+    pub(crate) fn refused(&self) -> Option<&Presented> {
+        self.refused.get()
     }
 
     fn verify(
@@ -169,14 +175,12 @@ impl Handshake {
         chain: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
         let now = SystemTime::now();
-        let verdict = match &self.side {
-            HandshakeSide::Server(_) => authorities.judge(Role::Client, chain, now),
-            HandshakeSide::Client(expected) => authorities.judge_server(expected, chain, now),
+        let verdict = match &self.expected {
+            Some(server) => authorities.judge_server(server, chain, now),
+            None => authorities.judge(Role::Client, chain, now),
         };
-        if let (HandshakeSide::Server(refused), Err(_), Some(leaf)) =
-            (&self.side, &verdict, chain.first())
-        {
-            refused.get_or_init(|| Presented::of(leaf));
+        if let (None, Err(_), [leaf, ..]) = (&self.expected, &verdict, chain) {
+            self.refused.get_or_init(|| Presented::of(leaf));
         }
         let result = verdict.as_ref().map(drop).map_err(rustls::Error::from);
         let verdict = verdict.map(|peer| Accepted {
@@ -236,7 +240,7 @@ fn shared(peer: &Peer, chain: &[CertificateDer<'_>]) -> Arc<[CertificateDer<'sta
 }
 
 fn server_config(snapshot: &Snapshot) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let made = &snapshot.server_config;
+    let made = &snapshot.made.server_config;
     if let Some(config) = made.get() {
         return Ok(config.clone());
     }
@@ -252,7 +256,7 @@ fn client_config(
     let (own, made) = match present {
         Present::Certificate => (
             Some(snapshot.resolver() as _),
-            Some(&snapshot.client_config),
+            Some(&snapshot.made.client_config),
         ),
         Present::Nothing => (None, None),
     };

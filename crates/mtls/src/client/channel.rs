@@ -47,7 +47,6 @@ pub struct Channel {
 }
 
 struct Endpoints {
-    targets: Vec<String>,
     trust: Trust,
     wait_for_ready: bool,
     addresses: watch::Receiver<Addresses>,
@@ -84,14 +83,9 @@ pub fn connect_any(
         })
         .collect();
     let (publish, addresses) = watch::channel(Addresses::Resolving);
-    let targets = dialers
-        .iter()
-        .map(|dialer| dialer.target.to_string())
-        .collect();
     let resolver = tokio::spawn(resolve::resolve(dialers, publish));
     Channel {
         shared: Arc::new(Endpoints {
-            targets,
             trust,
             wait_for_ready: options.wait_for_ready,
             addresses,
@@ -289,8 +283,6 @@ impl Service<Request<Body>> for Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
-            .field("targets", &self.shared.targets)
-            .finish_non_exhaustive()
+        f.debug_struct("Channel").finish_non_exhaustive()
     }
 }

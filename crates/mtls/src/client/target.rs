@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::uri::Authority as UriAuthority;
-use rustls::pki_types::{DnsName, ServerName};
+use rustls::pki_types::ServerName;
 
 /// Where a server is: `https://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,16 +45,9 @@ impl Target {
 
     /// The host, as the name that the server's certificate should carry.
     pub fn server_name(&self) -> ServerName<'static> {
-        self.host.parse::<IpAddr>().map_or_else(
-            |_not_ip| {
-                // `parse` admitted nothing else.
-                DnsName::try_from(self.host.clone()).map_or_else(
-                    |_e| ServerName::from(IpAddr::from([0; 4])),
-                    ServerName::from,
-                )
-            },
-            ServerName::from,
-        )
+        // `parse` admitted nothing else.
+        ServerName::try_from(self.host.clone())
+            .unwrap_or_else(|_e| ServerName::from(IpAddr::from([0; 4])))
     }
 }
 
@@ -99,42 +92,39 @@ fn parse(target: &str) -> Result<Target, String> {
 }
 
 fn host_and_port(authority: &str) -> Result<(String, u16), String> {
+    let no = |reason: &str| Err(reason.to_owned());
     let (host, rest) = if let Some(bracketed) = authority.strip_prefix('[') {
         let Some((host, rest)) = bracketed.split_once(']') else {
-            return Err("its host has no closing bracket".to_owned());
+            return no("its host has no closing bracket");
         };
         if host.parse::<Ipv6Addr>().is_err() {
-            return Err("the text between the brackets is not an IPv6 address".to_owned());
+            return no("the text between the brackets is not an IPv6 address");
         }
         (host, rest)
     } else if authority.matches(':').count() > 1 {
-        return Err(
-            "an IPv6 address needs brackets around it, as in https://[::1]:50051".to_owned(),
-        );
+        return no("an IPv6 address needs brackets around it, as in https://[::1]:50051");
     } else {
         let end = authority.find(':').unwrap_or(authority.len());
         authority.split_at(end)
     };
     if host.is_empty() {
-        return Err("it has no host".to_owned());
+        return no("it has no host");
     }
     if ServerName::try_from(host).is_err() {
-        return Err("its host is neither a DNS name nor an IP address".to_owned());
+        return no("its host is neither a DNS name nor an IP address");
     }
     if rest.is_empty() {
         return Ok((host.to_owned(), 443));
     }
     let Some(port) = rest.strip_prefix(':') else {
-        return Err("the text after the brackets is not a port".to_owned());
+        return no("the text after the brackets is not a port");
     };
-    let number = port
-        .parse()
-        .ok()
-        .filter(|number| *number > 0 && port.starts_with(|c: char| matches!(c, '1'..='9')));
-    let Some(number) = number else {
-        return Err(format!("its port {port:?} is not a number from 1 to 65535"));
-    };
-    Ok((host.to_owned(), number))
+    match port.parse() {
+        Ok(number) if port.starts_with(|c: char| matches!(c, '1'..='9')) => {
+            Ok((host.to_owned(), number))
+        }
+        Ok(_) | Err(_) => Err(format!("its port {port:?} is not a number from 1 to 65535")),
+    }
 }
 
 /// The servers of one service; a call goes to any of them.

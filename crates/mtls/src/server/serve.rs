@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -24,10 +24,9 @@ use tracing::{error, info, warn};
 
 use crate::codes;
 use crate::events;
-use crate::handshake::{self, Authenticated};
+use crate::handshake::{self, Authenticated, Handshake};
 use crate::handshake_error::{HandshakeError, read_error};
 use crate::lease::Lease;
-use crate::presented::Presented;
 use crate::server::admission::Admitted;
 use crate::server::connection::{self, Closed};
 use crate::server::limits::Limits;
@@ -185,15 +184,15 @@ pub(crate) async fn admit<M>(port: &Port<M>, tcp: TcpStream, address: SocketAddr
     // Before the handshake, so that a change of trust while it runs is not missed.
     let mut snapshots = port.trust.subscribe();
     let snapshot = snapshots.borrow_and_update().clone();
-    let presented = Arc::default();
-    let authenticated = authenticate(port, tcp, address, &snapshot, &presented).await?;
+    let handshake = Handshake::with_client();
+    let authenticated = authenticate(port, tcp, address, &snapshot, &handshake).await?;
     drop(snapshot);
     let counts = port.trust.counts();
     let authenticated = match authenticated {
         Ok(authenticated) => authenticated,
         Err(refused) => {
             counts.refused.add(refused.code());
-            let says = presented.get();
+            let says = handshake.refused();
             warn!(
                 peer.address = %address,
                 code = refused.code(),
@@ -258,7 +257,7 @@ async fn authenticate<M>(
     tcp: TcpStream,
     address: SocketAddr,
     snapshot: &Snapshot,
-    presented: &Arc<OnceLock<Presented>>,
+    handshake: &Arc<Handshake>,
 ) -> Option<Result<Authenticated<Box<TlsStream<TcpStream>>>, HandshakeError>> {
     let (newcomer, evicted) = port.admission.newcomer(address.ip());
     tokio::select! {
@@ -267,7 +266,7 @@ async fn authenticate<M>(
             // Wait before the handshake, so that a silent socket costs only its place.
             tcp.readable().await.map_err(|e| read_error(&e))?;
             newcomer.spoke();
-            handshake::accept(tcp, snapshot, presented).await
+            handshake::accept(tcp, snapshot, handshake).await
         }) => Some(authenticated),
         Ok(()) = evicted => Some(Err(HandshakeError::Evicted)),
         () = drain(port.draining.clone()) => None,

@@ -203,12 +203,10 @@ impl Follower {
             return self.api.unreachable(&said);
         }
         let (api, reason) = (&self.api, escape(&said));
-        InvalidCredentials::new(
-            codes::WORKLOAD_API_DENIED,
-            format!(
-                "the agent at {api} gives this process no identity: {reason}; register an entry whose selectors are those \
-                 of this process"
-            ),
-        )
+        let text = format!(
+            "the agent at {api} gives this process no identity: {reason}; register an entry whose selectors are those \
+             of this process"
+        );
+        InvalidCredentials::new(codes::WORKLOAD_API_DENIED, text)
     }
 }

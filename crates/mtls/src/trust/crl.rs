@@ -134,20 +134,16 @@ impl RevocationList {
             .filter(|namesake| self.is_signed_by(namesake))
             .collect();
         if signers.is_empty() {
-            return Err(InvalidCredentials::new(
-                codes::CRL_FORGED,
-                format!(
-                    "{issuer} did not sign it: it is forged, damaged, or of another CA with that name"
-                ),
-            ));
+            let text = format!(
+                "{issuer} did not sign it: it is forged, damaged, or of another CA with that name"
+            );
+            return Err(InvalidCredentials::new(codes::CRL_FORGED, text));
         }
         if !signers.iter().any(|signer| signer.may_sign_lists()) {
-            return Err(InvalidCredentials::new(
-                codes::CRL_SIGNER_UNFIT,
-                format!(
-                    "{issuer} signed it, and its key usage lacks cRLSign: issue the CA a certificate with it"
-                ),
-            ));
+            let text = format!(
+                "{issuer} signed it, and its key usage lacks cRLSign: issue the CA a certificate with it"
+            );
+            return Err(InvalidCredentials::new(codes::CRL_SIGNER_UNFIT, text));
         }
         let mut roots = Vec::new();
         for root in signers.iter().flat_map(|it| issuers.roots_above(it)) {
@@ -165,7 +161,7 @@ impl RevocationList {
         if let Some(known) = known(&self.keys.lock().unwrap_or_else(PoisonError::into_inner)) {
             return known;
         }
-        let signed = issuer.key_signed(&self.signed, &self.signature);
+        let signed = issuer.signed(&self.signed, &self.signature);
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() < MAX_KEYS {
             keys.insert(key, signed);
@@ -217,12 +213,10 @@ impl RevocationList {
     pub(crate) fn is_issued(&self, now: SystemTime) -> Result<(), InvalidCredentials> {
         if self.facts.this_update > now + CLOCK_SKEW {
             let (issuer, at) = (&self.facts.issuer, timestamp(self.facts.this_update));
-            return Err(InvalidCredentials::new(
-                codes::CRL_NOT_YET_VALID,
-                format!(
-                    "it is of {issuer} and was issued at {at}, which is in the future: is a clock wrong?"
-                ),
-            ));
+            let text = format!(
+                "it is of {issuer} and was issued at {at}, which is in the future: is a clock wrong?"
+            );
+            return Err(InvalidCredentials::new(codes::CRL_NOT_YET_VALID, text));
         }
         Ok(())
     }

@@ -107,13 +107,11 @@ impl CrlState {
             let may_go = !seen.roots.is_empty() && !seen.roots.iter().any(|it| roots.contains(it));
             if !is_there && !may_go {
                 let ListRecord { issuer, number, .. } = seen;
-                return Err(InvalidCredentials::new(
-                    codes::CRL_GONE,
-                    format!(
-                        "there is no revocation list of {issuer}, and its list number {number} was in use, as {path} \
-                         records: put a current one back, or remove that file to stop checking"
-                    ),
-                ));
+                let text = format!(
+                    "there is no revocation list of {issuer}, and its list number {number} was in use, as {path} \
+                     records: put a current one back, or remove that file to stop checking"
+                );
+                return Err(InvalidCredentials::new(codes::CRL_GONE, text));
             }
         }
         Ok(())
@@ -150,13 +148,11 @@ impl CrlState {
 /// The file cannot be read or written.
 fn unusable(path: &Path, reason: &str) -> InvalidCredentials {
     let path = path.display();
-    InvalidCredentials::new(
-        codes::CRL_STATE_UNUSABLE,
-        format!(
-            "{path}, which records the newest revocation lists, is not usable: {reason}; correct it, or remove it to \
-             accept the present lists as the newest"
-        ),
-    )
+    let text = format!(
+        "{path}, which records the newest revocation lists, is not usable: {reason}; correct it, or remove it to \
+         accept the present lists as the newest"
+    );
+    InvalidCredentials::new(codes::CRL_STATE_UNUSABLE, text)
 }
 
 /// One issuer and scope.

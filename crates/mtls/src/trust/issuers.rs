@@ -3,7 +3,6 @@
 //! This is for revocation lists; the decision about a chain is in `verify`.
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::asn1_rs::BitString;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -53,19 +52,15 @@ impl<'a> Issuers<'a> {
         };
         let signed = &issuer.cert.tbs_certificate;
         self.named(signed.issuer.as_raw())
-            .filter(|parent| parent.signed(signed.as_ref(), &issuer.cert.signature_value))
+            .filter(|parent| parent.signed(signed.as_ref(), &issuer.cert.signature_value.data))
             .flat_map(|parent| self.roots_within(parent, steps))
             .collect()
     }
 }
 
 impl Issuer<'_> {
-    pub(crate) fn signed(&self, message: &[u8], signature: &BitString<'_>) -> bool {
-        self.key_signed(message, &signature.data)
-    }
-
     /// Whether the key of this certificate made `signature`.
-    pub(crate) fn key_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
         crypto::is_signed_by(self.key(), message, signature)
     }
 

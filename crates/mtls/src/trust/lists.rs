@@ -274,13 +274,11 @@ pub(crate) fn cover<'a>(
             let path = path.display();
             let issuer =
                 identity::distinguished_name(issuer.subject().as_raw()).unwrap_or_default();
-            return Err(InvalidCredentials::new(
-                codes::CRL_REQUIRED,
-                format!(
-                    "{path} has no revocation list of {issuer}, and --tls-require-crl requires one of each CA: publish it, \
-                     even if it revokes nothing"
-                ),
-            ));
+            let text = format!(
+                "{path} has no revocation list of {issuer}, and --tls-require-crl requires one of each CA: publish it, \
+                 even if it revokes nothing"
+            );
+            return Err(InvalidCredentials::new(codes::CRL_REQUIRED, text));
         }
     }
     Ok(())

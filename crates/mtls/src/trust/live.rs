@@ -305,8 +305,8 @@ fn announce(snapshot: &Snapshot) {
             "{}", events::OWN_CERTIFICATE_REFUSED
         ),
     }
-    for crl in snapshot.crls_of_strangers() {
-        warn!(issuer = crl.issuer, "{}", events::CRL_ISSUER_UNKNOWN);
+    for issuer in snapshot.authorities().unknown_list_issuers() {
+        warn!(issuer, "{}", events::CRL_ISSUER_UNKNOWN);
     }
     let now = SystemTime::now();
     for crl in snapshot.crls().filter(|crl| crl.next_update < now) {

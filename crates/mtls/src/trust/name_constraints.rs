@@ -8,15 +8,13 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, Class};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::oid_registry::{OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
 use crate::trust::der::{elements, only};
 use crate::trust::names;
 
-const NAME_CONSTRAINTS: &str = "2.5.29.30";
-const ALTERNATIVE_NAME: &str = "2.5.29.17";
-const EMAIL_ADDRESS: &str = "1.2.840.113549.1.9.1";
 /// The tags of the forms of names, in an encoding.
 const DIRECTORY_NAME: u8 = 0xa4;
 const EDI_PARTY_NAME: u8 = 0xa5;
@@ -80,10 +78,7 @@ impl Subtrees {
         let excluded = self.excluded.iter().any(is_in)
             // What is no text cannot be compared.
             || !names::is_text(name);
-        let has_mail = || {
-            let mut attributes = name.iter_attributes();
-            attributes.any(|it| it.attr_type().to_id_string() == EMAIL_ADDRESS)
-        };
+        let has_mail = || name.iter_email().next().is_some();
         permitted && !excluded && !(self.about_mail && has_mail())
     }
 }
@@ -94,8 +89,8 @@ pub(crate) fn retagged(der: &[u8]) -> Option<(Vec<u8>, Subtrees)> {
     let ([], certificate) = X509Certificate::from_der(der).ok()? else {
         return None;
     };
-    let mut extensions = certificate.extensions().iter();
-    let extension = extensions.find(|it| it.oid.to_id_string() == NAME_CONSTRAINTS)?;
+    let extension = certificate.get_extension_unique(&OID_X509_EXT_NAME_CONSTRAINTS);
+    let extension = extension.ok()??;
     if !matches!(
         extension.parsed_extension(),
         ParsedExtension::NameConstraints(_)
@@ -137,9 +132,10 @@ pub(crate) fn retagged(der: &[u8]) -> Option<(Vec<u8>, Subtrees)> {
 
 /// Whether the directory names among the alternative names are whole.
 fn are_whole(certificate: &X509Certificate<'_>) -> bool {
-    let mut extensions = certificate.extensions().iter();
-    let Some(extension) = extensions.find(|it| it.oid.to_id_string() == ALTERNATIVE_NAME) else {
-        return true;
+    let extension = match certificate.get_extension_unique(&OID_X509_EXT_SUBJECT_ALT_NAME) {
+        Ok(Some(extension)) => extension,
+        Ok(None) => return true,
+        Err(_repeated) => return false,
     };
     let names = only(extension.value).and_then(|it| elements(it.data));
     names.is_some_and(|names| {

@@ -144,10 +144,8 @@ impl PemFile {
     /// The certificate at this index cannot be used.
     fn unusable(&self, index: usize, reason: impl fmt::Display) -> InvalidCredentials {
         let (position, path) = (index + 1, self.path.display());
-        InvalidCredentials::new(
-            codes::CERTIFICATE_MALFORMED,
-            format!("certificate {position} in {path} is not usable: {reason}"),
-        )
+        let text = format!("certificate {position} in {path} is not usable: {reason}");
+        InvalidCredentials::new(codes::CERTIFICATE_MALFORMED, text)
     }
 
     pub(crate) fn roots(&self, vouches: &Vouches) -> Result<Vec<Root>, InvalidCredentials> {
@@ -206,13 +204,11 @@ impl PemFile {
                     keys.extend(key.map(Zeroizing::new));
                 }
                 Label::EncryptedPrivateKey => {
-                    return Err(InvalidCredentials::new(
-                        codes::KEY_ENCRYPTED,
-                        format!(
-                            "{} is an encrypted private key: decrypt it with `openssl pkey -in … -out …`",
-                            self.path.display()
-                        ),
-                    ));
+                    let text = format!(
+                        "{} is an encrypted private key: decrypt it with `openssl pkey -in … -out …`",
+                        self.path.display()
+                    );
+                    return Err(InvalidCredentials::new(codes::KEY_ENCRYPTED, text));
                 }
                 Label::Certificate
                 | Label::RevocationList
@@ -229,13 +225,11 @@ impl PemFile {
 
     /// The key is of a kind or form that is not supported, or there are several.
     pub(crate) fn unusable_key(&self, reason: impl fmt::Display) -> InvalidCredentials {
-        InvalidCredentials::new(
-            codes::KEY_UNUSABLE,
-            format!(
-                "{} holds no usable private key: {reason}",
-                self.path.display()
-            ),
-        )
+        let text = format!(
+            "{} holds no usable private key: {reason}",
+            self.path.display()
+        );
+        InvalidCredentials::new(codes::KEY_UNUSABLE, text)
     }
 
     /// All sections. At least one is of the kind that the file is for, and each is allowed in it.
@@ -247,10 +241,8 @@ impl PemFile {
         }
         let path = self.path.display();
         if let Some((form, command)) = pem::binary(&self.bytes, contents.conversion()) {
-            return Err(InvalidCredentials::new(
-                codes::CREDENTIALS_NOT_PEM,
-                format!("{path} is {form}, not PEM: convert it with `{command}`"),
-            ));
+            let text = format!("{path} is {form}, not PEM: convert it with `{command}`");
+            return Err(InvalidCredentials::new(codes::CREDENTIALS_NOT_PEM, text));
         }
         let sections = pem::sections(&self.bytes).map_err(|fault| {
             let (line, reason) = (fault.line, fault.reason);
@@ -263,10 +255,9 @@ impl PemFile {
             Some(section) if !is_empty || advice(&section.name).is_some() => {
                 let (line, label) = (section.line, &section.name);
                 let advice = advice(label).unwrap_or("move it to its own file");
-                Err(InvalidCredentials::new(
-                    codes::PEM_UNEXPECTED,
-                    format!("{path}, line {line}: a section of {label} is not read here: {advice}"),
-                ))
+                let text =
+                    format!("{path}, line {line}: a section of {label} is not read here: {advice}");
+                Err(InvalidCredentials::new(codes::PEM_UNEXPECTED, text))
             }
             Some(_) | None if is_empty => {
                 let found: Vec<_> = sections.iter().map(|it| &*it.name).take(SHOWN).collect();
@@ -274,10 +265,8 @@ impl PemFile {
                     [] => ": there is no PEM section in it".to_owned(),
                     found => format!(", but {}", found.join(", ")),
                 };
-                Err(InvalidCredentials::new(
-                    codes::CREDENTIALS_EMPTY,
-                    format!("{path} holds no {}{instead}", contents.name()),
-                ))
+                let text = format!("{path} holds no {}{instead}", contents.name());
+                Err(InvalidCredentials::new(codes::CREDENTIALS_EMPTY, text))
             }
             Some(_) | None => Ok(sections),
         }

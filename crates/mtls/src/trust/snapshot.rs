@@ -34,8 +34,13 @@ pub struct Snapshot {
     verdict: Result<Arc<Peer>, Refusal>,
     authorities: Arc<Authorities>,
     bundles: Vec<Arc<Bundle>>,
+    pub(crate) made: Made,
+}
+
+/// What is made of a snapshot when it is first needed.
+#[derive(Default)]
+pub(crate) struct Made {
     rejudged: Mutex<HashMap<Digest, RejudgedChain>>,
-    /// Made for the first handshake.
     pub(crate) server_config: OnceLock<Arc<ServerConfig>>,
     pub(crate) client_config: OnceLock<Arc<ClientConfig>>,
 }
@@ -82,35 +87,15 @@ impl Snapshot {
         }
         authorities.lists = lists;
         let verdict = own.check(role, &authorities, now, || true)?;
-        Ok(Self::of(
+        Ok(Self {
             role,
-            1,
-            Arc::new(own),
-            verdict,
-            authorities,
-            bundles,
-        ))
-    }
-
-    fn of(
-        role: Role,
-        generation: u64,
-        own: Arc<OwnChain>,
-        verdict: Result<Arc<Peer>, Refusal>,
-        authorities: Authorities,
-        bundles: Vec<Arc<Bundle>>,
-    ) -> Self {
-        Self {
-            role,
-            generation,
-            own,
+            generation: 1,
+            own: Arc::new(own),
             verdict,
             authorities: Arc::new(authorities),
             bundles,
-            rejudged: Mutex::default(),
-            server_config: OnceLock::new(),
-            client_config: OnceLock::new(),
-        }
+            made: Made::default(),
+        })
     }
 
     /// The next snapshot: each part that is new and valid, and the last good content of the others. `None` when nothing
@@ -165,8 +150,15 @@ impl Snapshot {
         if unchanged && !is_accepted_again {
             return (None, faults);
         }
-        let generation = self.generation + 1;
-        let next = Self::of(self.role, generation, own, verdict, authorities, bundles);
+        let next = Self {
+            role: self.role,
+            generation: self.generation + 1,
+            own,
+            verdict,
+            authorities: Arc::new(authorities),
+            bundles,
+            made: Made::default(),
+        };
         (Some(next), faults)
     }
 
@@ -264,14 +256,6 @@ impl Snapshot {
         self.authorities.lists.iter().map(ListInForce::facts)
     }
 
-    /// The lists whose issuer's certificate is in no file here.
-    pub(crate) fn crls_of_strangers(&self) -> impl Iterator<Item = &CrlFacts> {
-        let lists = self.authorities.lists.iter();
-        lists
-            .filter(|list| list.is_of_a_stranger())
-            .map(ListInForce::facts)
-    }
-
     pub(crate) fn resolver(&self) -> Arc<SingleCertAndKey> {
         self.own.resolver.clone()
     }
@@ -294,7 +278,8 @@ impl Snapshot {
     ) -> Result<(), Refusal> {
         let id = crypto::digest(chain.iter().map(AsRef::as_ref));
         let verdict = {
-            let mut rejudged = self.rejudged.lock().unwrap_or_else(PoisonError::into_inner);
+            let rejudged = &self.made.rejudged;
+            let mut rejudged = rejudged.lock().unwrap_or_else(PoisonError::into_inner);
             rejudged.entry(id).or_default().clone()
         };
         let judge = || self.authorities.judge(role, chain, now);

@@ -16,6 +16,7 @@ use webpki::{
     RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::OID_X509_EXT_CRL_DISTRIBUTION_POINTS;
 use x509_parser::prelude::FromDer;
 
 use crate::refusal::Refusal;
@@ -404,10 +405,9 @@ fn borrowed<'a>(anchor: &'a TrustAnchor<'static>) -> TrustAnchor<'a> {
 }
 
 fn names_distribution_points(certificate: &CertificateDer<'_>) -> bool {
-    const DISTRIBUTION_POINTS: &str = "2.5.29.31";
     X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
-        let mut extensions = certificate.extensions().iter();
-        extensions.any(|extension| extension.oid.to_id_string() == DISTRIBUTION_POINTS)
+        let extension = certificate.get_extension_unique(&OID_X509_EXT_CRL_DISTRIBUTION_POINTS);
+        extension.is_ok_and(|it| it.is_some())
     })
 }
 

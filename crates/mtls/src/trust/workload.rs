@@ -74,21 +74,17 @@ impl WorkloadApi {
     }
 
     pub(crate) fn unreachable(&self, reason: &str) -> InvalidCredentials {
-        InvalidCredentials::new(
-            codes::WORKLOAD_API_UNREACHABLE,
-            format!("no agent answers at {self}: {}", escape(reason)),
-        )
+        let text = format!("no agent answers at {self}: {}", escape(reason));
+        InvalidCredentials::new(codes::WORKLOAD_API_UNREACHABLE, text)
     }
 
     /// Its answer breaks the standard, or is larger than any real one.
     pub(crate) fn malformed(&self, reason: &str) -> InvalidCredentials {
-        InvalidCredentials::new(
-            codes::WORKLOAD_API_MALFORMED,
-            format!(
-                "the answer of the agent at {self} is not usable: {}",
-                escape(reason)
-            ),
-        )
+        let text = format!(
+            "the answer of the agent at {self} is not usable: {}",
+            escape(reason)
+        );
+        InvalidCredentials::new(codes::WORKLOAD_API_MALFORMED, text)
     }
 }
 
@@ -104,12 +100,10 @@ impl FromStr for WorkloadApi {
 
     fn from_str(address: &str) -> Result<Self, Self::Err> {
         let invalid = |reason| {
-            Err(InvalidCredentials::new(
-                codes::WORKLOAD_API_ADDRESS,
-                format!(
-                    "the address of a Workload API is unix:///PATH (SPIFFE Workload Endpoint §4): {reason}"
-                ),
-            ))
+            let text = format!(
+                "the address of a Workload API is unix:///PATH (SPIFFE Workload Endpoint §4): {reason}"
+            );
+            Err(InvalidCredentials::new(codes::WORKLOAD_API_ADDRESS, text))
         };
         let Some(rest) = address.strip_prefix("unix:") else {
             return invalid(if address.starts_with("tcp:") {
@@ -303,10 +297,9 @@ impl WorkloadApi {
             _ => shown,
         };
         let (wanted, offered) = (&self.wanted, escape(&offered));
-        Err(InvalidCredentials::new(
-            codes::SVID_NOT_FOUND,
-            format!("the agent at {self} has no SVID {wanted} for this process, but {offered}"),
-        ))
+        let text =
+            format!("the agent at {self} has no SVID {wanted} for this process, but {offered}");
+        Err(InvalidCredentials::new(codes::SVID_NOT_FOUND, text))
     }
 }
 
