@@ -84,17 +84,16 @@ impl Endpoint {
     /// The state now. Asking wakes an idle address.
     pub(crate) fn state(&self) -> EndpointState {
         let state = self.state.borrow().clone();
-        match state {
-            EndpointState::Ready(connection) if connection.is_usable() => {
-                EndpointState::Ready(connection)
-            }
-            EndpointState::Ready(_) | EndpointState::Idle => {
-                self.wanted.notify_one();
-                EndpointState::Connecting
-            }
-            EndpointState::Connecting => EndpointState::Connecting,
-            EndpointState::Failed(error) => EndpointState::Failed(error),
+        let is_to_be_dialled = match &state {
+            EndpointState::Ready(connection) => !connection.is_usable(),
+            EndpointState::Idle => true,
+            EndpointState::Connecting | EndpointState::Failed(_) => false,
+        };
+        if is_to_be_dialled {
+            self.wanted.notify_one();
+            return EndpointState::Connecting;
         }
+        state
     }
 
     /// Resolves at the first change of state after this call.

@@ -4,7 +4,6 @@
 //! that it judges all the rest of the path. The subtrees that it does not see are compared here. What is not understood
 //! is left to webpki, which refuses it.
 
-use rustls::pki_types::CertificateDer;
 use x509_parser::asn1_rs::{Any, Class};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -31,12 +30,6 @@ pub(crate) struct Subtrees {
 }
 
 impl Subtrees {
-    /// Those of a root, and the root as webpki is shown it.
-    pub(crate) fn of_root(der: &CertificateDer<'_>) -> Option<(CertificateDer<'static>, Self)> {
-        let (shown, subtrees) = retagged(der)?;
-        Some((CertificateDer::from(shown), subtrees))
-    }
-
     /// Whether all directory names of these certificates are among those that may be given.
     pub(crate) fn check(&self, certificates: &[X509Certificate<'_>]) -> Result<(), webpki::Error> {
         for certificate in certificates {

@@ -18,7 +18,7 @@ use crate::text;
 use crate::trust::crl::system_time;
 use crate::trust::invalid::InvalidCredentials;
 use crate::trust::issuers;
-use crate::trust::name_constraints::Subtrees;
+use crate::trust::name_constraints;
 use crate::trust::names;
 use crate::trust::root::{Root, Vouches};
 
@@ -150,10 +150,8 @@ impl PemFile {
 
     pub(crate) fn roots(&self, vouches: &Vouches) -> Result<Vec<Root>, InvalidCredentials> {
         let root = |(index, der): (usize, CertificateDer<'static>)| {
-            let (shown, subtrees) = match Subtrees::of_root(&der) {
-                Some((shown, subtrees)) => (shown, Some(subtrees)),
-                None => (der.clone(), None),
-            };
+            let (shown, subtrees) = name_constraints::retagged(&der).unzip();
+            let shown = shown.map_or_else(|| der.clone(), CertificateDer::from);
             let anchor = webpki::anchor_from_trusted_cert(&shown)
                 .map_err(|e| self.unusable(index, text::of_unreadable(&der, &e)))?
                 .to_owned();

@@ -25,8 +25,8 @@ const SUBJECT: usize = 5;
 /// A chain as webpki is shown it, and what was changed of it.
 #[derive(Debug, Default)]
 pub(crate) struct Shown<'c> {
-    leaf: Option<CertificateDer<'c>>,
-    pub(crate) intermediates: Vec<CertificateDer<'c>>,
+    /// The leaf first.
+    chain: Vec<CertificateDer<'c>>,
     changed: Vec<Changed<'c>>,
 }
 
@@ -53,21 +53,21 @@ impl<'c> Shown<'c> {
         let mut shown = Self::default();
         for (place, der) in chain.iter().enumerate() {
             let changed = Changed::of(der, place > 0, &subjects);
-            let certificate = match &changed {
+            shown.chain.push(match &changed {
                 Some(changed) => CertificateDer::from(changed.shown.clone()),
                 None => CertificateDer::from(der.as_ref()),
-            };
-            match place {
-                0 => shown.leaf = Some(certificate),
-                _ => shown.intermediates.push(certificate),
-            }
+            });
             shown.changed.extend(changed);
         }
         shown
     }
 
     pub(crate) fn leaf(&self) -> Option<&CertificateDer<'c>> {
-        self.leaf.as_ref()
+        self.chain.first()
+    }
+
+    pub(crate) fn intermediates(&self) -> &[CertificateDer<'c>] {
+        self.chain.get(1..).unwrap_or_default()
     }
 
     /// What was signed, of what webpki takes for that.

@@ -103,7 +103,7 @@ impl Authorities {
             leaf.verify_for_usage(
                 &algorithms,
                 &anchors,
-                &shown.intermediates,
+                shown.intermediates(),
                 unix_time(at),
                 usage(role),
                 revocation,
@@ -209,7 +209,7 @@ impl Authorities {
         let path = leaf.verify_for_usage(
             &algorithms,
             &anchors,
-            &shown.intermediates,
+            shown.intermediates(),
             unix_time(at),
             usage(role),
             None,
