@@ -45,7 +45,7 @@ fn a_section_that_is_not_read_refuses_the_file_with_its_line() {
         ("indented", each(" "), "indented"),
         ("tabs", each("\t"), "indented"),
         ("quoted", format!("\"{two}\""), "quoted"),
-        ("cited", each("> "), "cited"),
+        ("cited", each("> "), "quoted"),
         ("commented out", each("# "), "commented out"),
         ("escaped", two.replace('\n', "\\n"), "\\n"),
         (
