@@ -153,7 +153,7 @@ async fn a_call_that_a_server_refuses_again_and_again_is_sent_again_once_and_the
     let refused = transport.echo(EchoRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     assert!(
-        refused.message().ends_with("did not take the call"),
+        refused.message().ends_with("did not process the call"),
         "{refused}"
     );
     assert_eq!(
@@ -178,7 +178,7 @@ async fn a_call_that_each_connection_turns_away_by_goaway_is_sent_again_once_and
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     assert!(
         refused.message().contains(
-            "did not take the call: the server closed the connection with GOAWAY NO_ERROR \"maintenance\""
+            "did not process the call: the server closed the connection with GOAWAY NO_ERROR \"maintenance\""
         ),
         "{refused}"
     );
@@ -343,7 +343,7 @@ async fn an_answer_with_more_metadata_than_we_take_is_not_blamed_on_our_calls() 
         let [got, _] = fail(&server.client(&pki)).await;
         let message = got.message();
         assert!(
-            message.contains("16384 bytes that this client takes"),
+            message.contains("16384 bytes that this client accepts"),
             "{what}: {got}"
         );
         assert!(!message.contains("fewer calls"), "{what}: {got}");
@@ -386,7 +386,7 @@ async fn a_stream_that_is_reset_without_an_error_is_not_said_to_be_refused() {
     let server = Script::serve(&pki, Vec::new(), reset).await;
     for got in fail(&server.client(&pki)).await {
         assert_eq!(got.code(), Code::Internal, "{got}");
-        assert!(got.message().contains("broke the stream"), "{got}");
+        assert!(got.message().contains("reset the stream"), "{got}");
     }
     assert_eq!(server.calls(), 2, "sent again");
 }

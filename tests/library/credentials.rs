@@ -32,7 +32,7 @@ const FAULTS: &[FaultCase] = &[
             let leaf = pki.issuing.issue(&spec("echo")).unwrap();
             pki.put("echo", "tls.crt", &leaf.chain_pem);
         },
-        &["tls.key", "tls.crt", "pair is mixed"],
+        &["tls.key", "tls.crt", "from different pairs"],
     ),
     (
         "an expired leaf",
@@ -96,7 +96,7 @@ const FAULTS: &[FaultCase] = &[
     (
         "a list that is older",
         |pki| pki.put("echo", "crl.pem", pki.crl(1, &[])),
-        &["crl.pem", "1 is older than the 2"],
+        &["crl.pem", "1 is lower than 2"],
     ),
     (
         "another list with the number of the one in force",
@@ -105,7 +105,7 @@ const FAULTS: &[FaultCase] = &[
             let next = hour_ago + Duration::from_secs(7200);
             pki.put("echo", "crl.pem", pki.crl_of(2, &[], hour_ago, next));
         },
-        &["crl.pem", "2 is that of the list in force"],
+        &["crl.pem", "the number 2 of the list in use"],
     ),
     (
         "a list with a higher number that was issued earlier",
@@ -114,7 +114,7 @@ const FAULTS: &[FaultCase] = &[
             let next = hour_ago + Duration::from_secs(7200);
             pki.put("echo", "crl.pem", pki.crl_of(3, &[], hour_ago, next));
         },
-        &["crl.pem", "it was issued at", "later, at"],
+        &["crl.pem", "it was issued at", "before the list in use"],
     ),
     (
         "a list of the future",

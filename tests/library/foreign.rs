@@ -322,7 +322,7 @@ fn what_is_not_read_is_named_with_what_to_change() {
         ),
         (
             with_key(minted(KeyType::P256).files.key),
-            "the pair is mixed, or the chain is in the wrong order",
+            "they are from different pairs, or the chain is in the wrong order",
         ),
         (
             Files {

@@ -92,7 +92,7 @@ const FAULTS: &[(&str, Tampering, &[&str])] = &[
     (
         "the key of another pair",
         Tampering::Own(|three| put(three, "tls.key", &another(three).key_pem)),
-        &["tls.key", "pair is mixed"],
+        &["tls.key", "from different pairs"],
     ),
     (
         "the key gone",
@@ -161,7 +161,7 @@ const FAULTS: &[(&str, Tampering, &[&str])] = &[
             let partner = list(&three.partner, 4);
             Lists { partner, ..lists }.all()
         }),
-        &["crl.pem", "4 is older than the 5"],
+        &["crl.pem", "4 is lower than 5"],
     ),
     (
         "the list of an unknown issuer removed",

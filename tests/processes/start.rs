@@ -61,7 +61,7 @@ fn a_server_that_cannot_start_says_which_file_is_wrong_and_binds_nothing() {
                 let other = fs::read(pki.dir("orders").join("tls.key")).unwrap();
                 pki.put("inventory", "tls.key", other);
             },
-            &["tls.key", "tls.crt", "pair is mixed"],
+            &["tls.key", "tls.crt", "from different pairs"],
         ),
         (
             "an empty certificate",

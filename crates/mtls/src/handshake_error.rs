@@ -33,7 +33,7 @@ pub enum HandshakeError {
     #[error("it did not complete the handshake in time")]
     TimedOut,
     /// It was silent, and a newer connection needed its place.
-    #[error("it was silent for too long while others waited")]
+    #[error("its socket was closed for a newer one, because its address had the most sockets")]
     Evicted,
     /// Anything else that TLS or the socket reports.
     #[error("the handshake failed: {0}")]

@@ -17,10 +17,10 @@ pub enum Refusal {
     #[error("no certificate was presented")]
     NoCertificate,
     /// The chain has too many certificates.
-    #[error("the chain has {0} certificates; at most {MAX_CHAIN} are read")]
+    #[error("the chain has {0} certificates; at most {MAX_CHAIN} are allowed")]
     ChainTooLong(usize),
     /// The chain has too many certificates of one subject.
-    #[error("more than {MAX_NAMESAKES} certificates of the chain have one subject")]
+    #[error("more than {MAX_NAMESAKES} certificates of the chain share one subject")]
     ChainAmbiguous,
     /// A certificate of the path is past its `notAfter`.
     #[error("the certificate expired at {}", timestamp(*.not_after))]
@@ -41,17 +41,17 @@ pub enum Refusal {
     UnknownIssuer,
     /// It has no SPIFFE ID, and the roots are those of trust domains.
     #[error(
-        "the certificate is not an X509-SVID, because a SPIFFE ID is not its only URI name, so no trust domain vouches for it"
+        "the certificate is not an X509-SVID, because a SPIFFE ID is not its only URI SAN, so no trust domain vouches for it"
     )]
     NoSpiffeId,
     /// Its SPIFFE ID is of a trust domain whose bundle is not here.
     #[error(
-        "its SPIFFE ID is of the trust domain {0}, whose bundle we do not have: federate with it"
+        "its SPIFFE ID belongs to the trust domain {0}, whose bundle we do not have: federate with it"
     )]
     UnknownTrustDomain(String),
     /// It was signed by a root of another trust domain.
     #[error(
-        "its SPIFFE ID is of the trust domain {domain}, but its root is of {signer}, which can vouch only for its own"
+        "its SPIFFE ID belongs to the trust domain {domain}, but its root to {signer}, which can vouch only for its own IDs"
     )]
     ForeignRoot {
         /// The trust domain of the SPIFFE ID.
@@ -65,7 +65,8 @@ pub enum Refusal {
     /// A revocation list names a certificate of the path.
     #[error("the certificate is revoked")]
     Revoked,
-    /// The revocation list of the issuer is past its `nextUpdate` and [`ExpiredCrls::Refuse`](crate::ExpiredCrls::Refuse) is set.
+    /// The revocation list of the issuer is past its `nextUpdate` and
+    /// [`ExpiredCrls::Refuse`](crate::ExpiredCrls::Refuse) is set.
     #[error("the revocation list of the issuer expired at {}", timestamp(*.next_update))]
     CrlExpired {
         /// When a new list was due.

@@ -188,13 +188,13 @@ pub(crate) fn status(error: &hyper::Error, from: &OpenConnection) -> Status {
             Status::permission_denied(format!("{address} asks for a safer connection{goaway}"))
         }
         Some(h2::Reason::REFUSED_STREAM) => {
-            Status::unavailable(format!("{address} did not take the call{goaway}"))
+            Status::unavailable(format!("{address} did not process the call{goaway}"))
         }
         // Of a stream that was reset so, nobody knows how far it got.
         Some(h2::Reason::NO_ERROR) if h2.is_some_and(h2::Error::is_go_away) => {
-            Status::unavailable(format!("{address} did not take the call{goaway}"))
+            Status::unavailable(format!("{address} did not process the call{goaway}"))
         }
-        Some(reason) => Status::internal(format!("{address} broke the stream: {reason}{goaway}")),
+        Some(reason) => Status::internal(format!("{address} reset the stream: {reason}{goaway}")),
         None => Status::unavailable(format!(
             "the connection to {address} was lost during the call: {}",
             innermost(error)
@@ -211,7 +211,7 @@ fn refused_by_us(error: &h2::Error, address: SocketAddr) -> Status {
         .any(|name| text.contains(name));
     if too_large {
         let text = format!(
-            "the metadata of the answer of {address} has more than the {MAX_METADATA} bytes that this client takes"
+            "the metadata of the response from {address} has more than the {MAX_METADATA} bytes that this client accepts"
         );
         return with_reason(
             Code::ResourceExhausted,
@@ -220,8 +220,7 @@ fn refused_by_us(error: &h2::Error, address: SocketAddr) -> Status {
         );
     }
     let text = format!(
-        "the answer of {address} is not as HTTP/2 has it, or its metadata has more than the {MAX_METADATA} bytes that \
-         this client takes: {text}"
+        "the response from {address} violates HTTP/2, or its metadata has more than the {MAX_METADATA} bytes that this client accepts: {text}"
     );
     with_reason(Code::Internal, text, codes::ANSWER_MALFORMED)
 }
@@ -229,8 +228,7 @@ fn refused_by_us(error: &h2::Error, address: SocketAddr) -> Status {
 /// The trailers have no status. h2 drops what is over the limit of them, and does not say so.
 fn no_status(address: SocketAddr) -> Status {
     let text = format!(
-        "the trailers of the answer of {address} have no grpc-status, or more than the {MAX_METADATA} bytes that this \
-         client takes"
+        "the trailers of the response from {address} have no grpc-status, or more than the {MAX_METADATA} bytes that this client accepts"
     );
     with_reason(Code::Unknown, text, codes::ANSWER_MALFORMED)
 }

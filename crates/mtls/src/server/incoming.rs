@@ -31,13 +31,14 @@ use crate::trust::live::Trust;
 /// Accepts connections for another server: with the feature `tonic-server` it is the stream that
 /// `tonic::transport::Server::serve_with_incoming` takes, and with the feature `axum` a listener of `axum::serve`.
 ///
-/// It applies those [`Limits`] that are about connections: the handshake's deadline, and the limits on connections in all,
-/// of one peer, and of unauthenticated sockets. Handshakes run concurrently; refusals are logged and counted.
-/// Only HTTP/2 is accepted.
+/// It applies those [`Limits`] that are about connections: the handshake's deadline, and the limits on connections in
+/// all, of one peer, and of unauthenticated sockets. Handshakes run concurrently; refusals are logged and counted. Only
+/// HTTP/2 is accepted.
 ///
 /// What differs from [`crate::serve`]:
 /// - A connection that loses its lease is cut at once. The calls on it end with a reset or an I/O error, which
-///   clients see as UNAVAILABLE or UNKNOWN, and not with a status that says why. The reason is in the log.
+///   clients see as UNAVAILABLE, UNKNOWN or INTERNAL, and not with a status that gives the reason. The reason is in the
+///   log.
 /// - The deadlines, limits and keep-alive of HTTP/2 are those of the other server: see the `http2_*` and
 ///   `max_connection_age` settings of tonic's. The age of a connection is not limited here, and a peer that has proved
 ///   who it is may be silent.

@@ -204,8 +204,7 @@ impl Follower {
         }
         let (api, reason) = (&self.api, escape(&said));
         let text = format!(
-            "the agent at {api} gives this process no identity: {reason}; register an entry whose selectors are those \
-             of this process"
+            "the agent at {api} gives this process no identity: {reason}; register an entry whose selectors match this process"
         );
         InvalidCredentials::new(codes::WORKLOAD_API_DENIED, text)
     }

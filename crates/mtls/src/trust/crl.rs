@@ -141,7 +141,7 @@ impl RevocationList {
         }
         if !signers.iter().any(|signer| signer.may_sign_lists()) {
             let text = format!(
-                "{issuer} signed it, and its key usage lacks cRLSign: issue the CA a certificate with it"
+                "{issuer} signed it, but the key usage of that CA lacks cRLSign: issue the CA a certificate with cRLSign"
             );
             return Err(InvalidCredentials::new(codes::CRL_SIGNER_UNFIT, text));
         }
@@ -179,8 +179,8 @@ impl RevocationList {
         self.signed.len() == message.len()
     }
 
-    /// Tells a long list where `crl` keeps what was signed, which webpki shows only when it asks for a check. The caller
-    /// knows that no other list in use is as long, so that the message is of this one if it has its bytes.
+    /// Tells a long list where `crl` keeps what was signed, which webpki shows only when it asks for a check. The
+    /// caller knows that no other list in use is as long, so that the message is of this one if it has its bytes.
     pub(crate) fn found_at(&self, message: &[u8], digest: &Digest) {
         if message.len() > MAX_PRESENTED && self.signed_digest == *digest {
             self.signed_at.get_or_init(|| message.as_ptr().addr());
@@ -193,16 +193,15 @@ impl RevocationList {
         let (issuer, number) = (&new.issuer, &new.number);
         let text = if old.ordinal > new.ordinal {
             let in_force = &old.number;
-            format!("its number {number} is older than the {in_force} in force for {issuer}")
+            format!("its number {number} is lower than {in_force}, the number in use for {issuer}")
         // One content may have several signatures.
         } else if old.ordinal == new.ordinal && before.signed != self.signed {
             format!(
-                "its number {number} is that of the list in force for {issuer}, and its content is not: issue it with a \
-                 higher number"
+                "it has the number {number} of the list in use for {issuer}, but different content: issue it with a higher number"
             )
         } else if old.this_update > new.this_update {
             let (at, later) = (timestamp(new.this_update), timestamp(old.this_update));
-            format!("it was issued at {at} and the list in force for {issuer} later, at {later}")
+            format!("it was issued at {at}, before the list in use for {issuer}, at {later}")
         } else {
             return Ok(());
         };
@@ -214,7 +213,7 @@ impl RevocationList {
         if self.facts.this_update > now + CLOCK_SKEW {
             let (issuer, at) = (&self.facts.issuer, timestamp(self.facts.this_update));
             let text = format!(
-                "it is of {issuer} and was issued at {at}, which is in the future: is a clock wrong?"
+                "the list of {issuer} was issued at {at}, which is in the future: is a clock wrong?"
             );
             return Err(InvalidCredentials::new(codes::CRL_NOT_YET_VALID, text));
         }

@@ -59,7 +59,7 @@ impl CrlState {
                 let mode = path.metadata().map_err(|e| unusable(e.to_string()))?.mode() & 0o7777;
                 if mode & 0o022 != 0 {
                     return Err(unusable(format!(
-                        "others may write it (its mode is {mode:04o})"
+                        "other users can write to it (its mode is {mode:04o})"
                     )));
                 }
                 parse(&bytes).map_err(unusable)?
@@ -83,17 +83,17 @@ impl CrlState {
             };
             let CrlFacts { issuer, number, .. } = &list.facts;
             let what = if list.facts.ordinal < seen.number {
-                format!("the number {number}, and {} was in use", seen.number)
+                format!("its number is {number}, and {} was in use", seen.number)
             } else if list.facts.ordinal == seen.number && list.signed_digest != seen.signed {
-                format!("the number {number} of another that was in use")
+                format!("another list with its number {number} was in use")
             } else if seconds(list.facts.this_update) < seen.this_update {
                 let later = timestamp(UNIX_EPOCH + Duration::from_secs(seen.this_update));
-                format!("been issued before one that was in use, at {later}")
+                format!("one that was issued later, at {later}, was in use")
             } else {
                 continue;
             };
             let text = format!(
-                "the revocation list of {issuer} has {what}, as {path} records: install the newest"
+                "the revocation list of {issuer} is not the newest: {what}, as {path} records; install the newest"
             );
             return Err(InvalidCredentials::new(codes::CRL_OLDER, text));
         }
@@ -108,7 +108,7 @@ impl CrlState {
             if !is_there && !may_go {
                 let ListRecord { issuer, number, .. } = seen;
                 let text = format!(
-                    "there is no revocation list of {issuer}, and its list number {number} was in use, as {path} \
+                    "there is no revocation list of {issuer}, but its list number {number} was in use, as {path} \
                      records: put a current one back, or remove that file to stop checking"
                 );
                 return Err(InvalidCredentials::new(codes::CRL_GONE, text));
@@ -149,8 +149,7 @@ impl CrlState {
 fn unusable(path: &Path, reason: &str) -> InvalidCredentials {
     let path = path.display();
     let text = format!(
-        "{path}, which records the newest revocation lists, is not usable: {reason}; correct it, or remove it to \
-         accept the present lists as the newest"
+        "{path}, which records the newest revocation lists, is not usable: {reason}; correct it, or remove it to accept the installed lists as the newest"
     );
     InvalidCredentials::new(codes::CRL_STATE_UNUSABLE, text)
 }
@@ -220,7 +219,7 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, ListRecord>, String> {
             return Err(malformed("a second entry of one issuer"));
         }
     }
-    Err("it is cut off".to_owned())
+    Err("it is truncated".to_owned())
 }
 
 fn entry(line: &str) -> Option<(Digest, ListRecord)> {

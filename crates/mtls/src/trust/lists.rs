@@ -249,8 +249,8 @@ pub(crate) fn renew(new: &NewLists, setting: &Setting<'_>) -> (Vec<ListInForce>,
         let error = InvalidCredentials::new(
             codes::CRL_FORGED,
             format!(
-                "{path}: a caller's certificate of {issuer} shows that it did not sign the newest list of that name, so \
-                 the last good one counts: publish the list of the CA itself"
+                "{path}: a peer presented the certificate of {issuer}, which did not sign the newest list of that name; the last \
+                 good list stays in use: publish the list that the CA signed"
             ),
         );
         let part = Part::ListOf(list.facts().canonical_issuer.clone());
@@ -275,8 +275,7 @@ pub(crate) fn cover<'a>(
             let issuer =
                 identity::distinguished_name(issuer.subject().as_raw()).unwrap_or_default();
             let text = format!(
-                "{path} has no revocation list of {issuer}, and --tls-require-crl requires one of each CA: publish it, \
-                 even if it revokes nothing"
+                "{path} has no revocation list of {issuer}, but --tls-require-crl requires one of each CA: publish one, even if it revokes nothing"
             );
             return Err(InvalidCredentials::new(codes::CRL_REQUIRED, text));
         }
@@ -284,8 +283,8 @@ pub(crate) fn cover<'a>(
     Ok(())
 }
 
-/// A list of a file, if it may be in force beside `others` of that file. In a damaged file, only lists whose signature is
-/// verified count.
+/// A list of a file, if it may be in force beside `others` of that file. In a damaged file, only lists whose signature
+/// is verified count.
 pub(crate) fn take(
     der: &CertificateRevocationListDer<'_>,
     whole: bool,

@@ -49,7 +49,7 @@ impl OwnChain {
             if matches!(error, rustls::Error::InconsistentKeys(_)) {
                 let (key, chain) = (key_file.path.display(), chain_file.path.display());
                 let text = format!(
-                    "the key in {key} is not that of the first certificate in {chain}: the pair is mixed, or the chain \
+                    "the key in {key} does not match the first certificate in {chain}: they are from different pairs, or the chain \
                      is in the wrong order (the leaf comes first)"
                 );
                 return InvalidCredentials::new(codes::KEY_MISMATCH, text);

@@ -81,7 +81,7 @@ impl WorkloadApi {
     /// Its answer breaks the standard, or is larger than any real one.
     pub(crate) fn malformed(&self, reason: &str) -> InvalidCredentials {
         let text = format!(
-            "the answer of the agent at {self} is not usable: {}",
+            "the response of the agent at {self} is not usable: {}",
             escape(reason)
         );
         InvalidCredentials::new(codes::WORKLOAD_API_MALFORMED, text)
