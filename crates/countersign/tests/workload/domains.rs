@@ -104,7 +104,7 @@ async fn a_peer_is_verified_by_the_roots_of_its_own_trust_domain() {
         .judge(Role::Client, &leaf.chain, SystemTime::now());
     let text = refused.unwrap_err().to_string();
     assert!(
-        text.contains("acme.test") && text.contains("its root is of partner.test"),
+        text.contains("acme.test") && text.contains("but its root to partner.test"),
         "{text}"
     );
 }
