@@ -14,6 +14,7 @@ use test_contract::v1::echo_service_client::EchoServiceClient;
 use test_contract::v1::{CollectRequest, EchoRequest, RecordRequest, WatchRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -498,12 +499,15 @@ async fn a_call_that_is_made_for_another_ends_by_the_deadline_of_that_one() {
     let pki = Pki::new();
     let server = Script::serve(&pki, Vec::new(), |_| Vec::new()).await;
     let client = server.client(&pki);
-    let mut request = tonic::Request::new(RecordRequest::default());
-    let until = tokio::time::Instant::now() + Duration::from_millis(300);
-    request.extensions_mut().insert(Deadline(until));
-    let began = std::time::Instant::now();
-    let late = echo(&client).record(request).await.unwrap_err();
-    assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
-    // By that deadline, and not by the client's own.
-    assert!(began.elapsed() < DEADLINE, "{late:?}");
+    let by_hand = client.retry().begin(Some(DEADLINE));
+    let once = tonic::Request::new(RecordRequest::default());
+    for mut request in [once, by_hand.request(RecordRequest::default())] {
+        let began = Instant::now();
+        let until = began + Duration::from_millis(300);
+        request.extensions_mut().insert(Deadline(until));
+        let late = echo(&client).record(request).await.unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+        // By that deadline, and not by the client's own.
+        assert!(began.elapsed() < DEADLINE, "{late:?}");
+    }
 }

@@ -91,6 +91,19 @@ struct LogWriter<W, S, R> {
     rest: R,
 }
 
+impl<W, S, R> LogWriter<W, S, R>
+where
+    W: Fn(&str) -> io::Result<()>,
+    S: Fn(u64) -> String,
+{
+    fn report_dropped(&mut self) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            self.batch.put(&(self.sorry)(dropped));
+        }
+    }
+}
+
 impl<W, S, R> Sink<String> for LogWriter<W, S, R>
 where
     W: Fn(&str) -> io::Result<()> + Send + 'static,
@@ -99,13 +112,11 @@ where
 {
     fn put(&mut self, line: String) {
         self.batch.put(&line);
-        let lost = self.dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            self.batch.put(&(self.sorry)(lost));
-        }
+        self.report_dropped();
     }
 
     fn settle(&mut self, all: bool) {
+        self.report_dropped();
         for line in (self.rest)(all) {
             self.batch.put(&line);
         }

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use cli::pki::{Authority, LeafSpec, Purpose};
+use cli::pki::certificate::Certificate;
+use cli::pki::{Authority, LeafSpec, Purpose, Revocation};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use serde_json::Value;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -109,8 +110,8 @@ fn changed(name: &str, change: impl FnOnce(&mut LeafSpec)) -> LeafSpec {
 fn shifted(minutes: i64, lifetime_minutes: i64) -> cli::pki::Validity {
     let mut validity = hour();
     validity.not_before =
-        OffsetDateTime::now_utc().replace_nanosecond(0).unwrap() + time::Duration::minutes(minutes);
-    validity.not_after = validity.not_before + time::Duration::minutes(lifetime_minutes);
+        OffsetDateTime::now_utc().replace_nanosecond(0).unwrap() + Duration::minutes(minutes);
+    validity.not_after = validity.not_before + Duration::minutes(lifetime_minutes);
     validity
 }
 
@@ -334,6 +335,27 @@ async fn our_own_files_cannot_be_used() {
         ("a list twice", "orders", "CRL_DUPLICATE", "crl.pem"),
     ] {
         expect(case, at, &pki.dir(name), &[], code, "ours", says).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_list_revokes_our_certificate_or_the_ca_above_it() {
+    let pki = Pki::new();
+    let leaf = pki.issue("orders", &spec("orders"));
+    pki.issue("billing", &spec("billing"));
+    let issuing = Certificate::from_der(leaf.chain.last().unwrap()).unwrap();
+    let now = OffsetDateTime::now_utc();
+    let (begin, end) = (now - Duration::minutes(1), now + Duration::hours(1));
+    let revoked = Revocation {
+        serial: issuing.serial,
+        at: begin,
+    };
+    let of_the_root = pki.root.crl(1, &[revoked], begin, end).unwrap();
+    pki.put("orders", "crl.pem", pki.crl(1, &[&leaf]));
+    pki.put("billing", "crl.pem", of_the_root);
+    for (name, says) in [("orders", "revoked"), ("billing", "test issuing")] {
+        let code = "CERTIFICATE_REVOKED";
+        expect(name, "localhost:1", &pki.dir(name), &[], code, "ours", says).await;
     }
 }
 

@@ -49,8 +49,10 @@ impl Examination<'_> {
             // Our own files cannot be used, so nothing can be tried.
             .map_err(|invalid| self.own_files(invalid.code(), invalid.to_string()))?;
         let snapshot = trust.current();
-        if let Err(refusal @ Refusal::Revoked) = snapshot.own() {
-            // By our own list: every peer that has it refuses us.
+        if let Err(refusal) = snapshot.own()
+            && *refusal.cause() == Refusal::Revoked
+        {
+            // The certificate or a CA above it, by our own list: every peer that has it refuses us.
             let file = self.doctor.tls_dir.join("tls.crt");
             let cause = format!("{}: {refusal}", file.display());
             return Err(self.own_files(refusal.code(), cause));

@@ -310,8 +310,9 @@ fn above(path: &Path) -> &Path {
 
 /// Keeps all of a PKI out of git but the files that people write.
 const GIT_IGNORE: &str = "\
-# Whatever is made here stays here: no certificate and, above all, no key is ever committed.
+# Commit no certificate and, above all, no key.
 *
+!.gitignore
 !README.md
 !dev.toml
 ";

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base::api::Api;
-use base::call::Deadline;
+use base::call::{Deadline, timeout, timeout_value};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::Instant;
@@ -53,16 +53,20 @@ impl Service<Request<Body>> for ClientChannel {
 impl ClientChannel {
     async fn send(self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         let method = self.api.method(request.uri().path());
+        let own = timeout(request.headers())?;
+        let inherited = request.extensions().get::<Deadline>();
+        let left = inherited.map(|it| it.0.saturating_duration_since(Instant::now()));
         if request.extensions().get::<CallId>().is_some() {
             // One attempt of a call that its caller retries.
+            if let Some(left) = left.filter(|left| own.is_none_or(|own| *left < own)) {
+                let value = timeout_value(left);
+                request.headers_mut().insert("grpc-timeout", value);
+            }
             return self.channel.send(request, method).await;
         }
-        let own = base::call::timeout(request.headers())?;
         let default = self
             .deadline
             .filter(|_| method.is_none_or(|method| !method.streams_response));
-        let inherited = request.extensions().get::<Deadline>();
-        let left = inherited.map(|it| it.0.saturating_duration_since(Instant::now()));
         let timeout = [own.or(default), left].into_iter().flatten().min();
         let mut attempt = self.retry.begin(timeout);
         if method.is_none_or(|method| method.streams_request || !method.is_idempotent) {

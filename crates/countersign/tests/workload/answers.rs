@@ -41,6 +41,8 @@ fn bad(acme: &Domain, partner: &Domain) -> Vec<(&'static str, Says, &'static str
         .insert("partner".to_owned(), partner.bundle());
     let mut bad_list = answer(vec![good()], &[]);
     bad_list.crl = vec![b"list".to_vec()];
+    let mut empty_list = answer(vec![good()], &[]);
+    empty_list.crl = vec![Vec::new()];
     let raw = |bytes: &'static [u8]| Says::Message(Bytes::from_static(bytes));
     vec![
         ("refused", Says::Denied, "WORKLOAD_API_DENIED"),
@@ -90,6 +92,11 @@ fn bad(acme: &Domain, partner: &Domain) -> Vec<(&'static str, Says, &'static str
         (
             "a list that is none",
             Says::from(bad_list),
+            "CRL_UNSUPPORTED",
+        ),
+        (
+            "a list of no bytes",
+            Says::from(empty_list),
             "CRL_UNSUPPORTED",
         ),
         (
@@ -149,6 +156,7 @@ async fn what_an_agent_says_amiss_is_an_error_at_the_start_and_leaves_the_last_g
             "a bundle without roots",
             "a bundle that is a leaf",
             "a list that is none",
+            "a list of no bytes",
         ];
         assert_eq!(
             now.chain() != before.chain(),

@@ -129,8 +129,10 @@ pub(crate) async fn accept<M, F>(
 {
     let connections = Arc::new(Semaphore::new(port.limits.max_connections.max(1)));
     let mut stop = std::pin::pin!(stop);
+    let mut is_full = false;
     loop {
-        if connections.available_permits() == 0 {
+        let was_full = std::mem::replace(&mut is_full, connections.available_permits() == 0);
+        if is_full && !was_full {
             warn!(
                 code = codes::CONNECTIONS_FULL,
                 "{}",

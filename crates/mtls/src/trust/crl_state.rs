@@ -238,7 +238,8 @@ fn entry(line: &str) -> Option<(Digest, ListRecord)> {
         roots => roots.split(',').map(digest).collect::<Option<_>>()?,
     };
     let record = ListRecord {
-        number: number.parse().ok().filter(|_| is_number)?,
+        // A longer number would take long to parse.
+        number: is_number.then(|| number.parse().ok()).flatten()?,
         this_update,
         signed: digest(signed)?,
         roots,

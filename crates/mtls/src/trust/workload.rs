@@ -232,6 +232,8 @@ impl WorkloadApi {
         }
         let key = Label::PrivateKey(SectionKind::PrivateKey);
         let key = self.file(&format!("the key of {id}"), &key, vec![svid.x509_svid_key]);
+        // An empty list is not the same as none.
+        let has_lists = !response.crl.is_empty();
         let lists = self.file("the revocation lists", &Label::RevocationList, response.crl);
         Ok(Material {
             chain: Ok(self.file(&chain_name, &Label::Certificate, chain)),
@@ -239,7 +241,7 @@ impl WorkloadApi {
             bundles,
             lists: NewLists {
                 path: lists.path.clone(),
-                file: Ok((!lists.bytes.is_empty()).then_some(lists)),
+                file: Ok(has_lists.then_some(lists)),
             },
             id: Some(id),
             trouble: None,
