@@ -32,7 +32,7 @@ pub(crate) fn read<C: AsRef<[u8]>>(role: Role, path: &[C]) -> Result<Peer, Inval
         path.last().unwrap_or(leaf_der),
     );
     check_usage(role, leaf)?;
-    let names = Names::of(leaf)?;
+    let names = SanNames::of(leaf)?;
     let subject =
         to_text(leaf.subject()).map_err(|source| InvalidPeer::MalformedDistinguishedName {
             whose: "subject",
@@ -135,14 +135,14 @@ fn unreadable(error: &X509Error) -> InvalidPeer {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Names {
+pub(crate) struct SanNames {
     pub(crate) uri: Vec<String>,
     pub(crate) dns: Vec<String>,
     pub(crate) ip: Vec<IpAddr>,
     pub(crate) email: Vec<String>,
 }
 
-impl Names {
+impl SanNames {
     fn of(leaf: &X509Certificate<'_>) -> Result<Self, InvalidPeer> {
         let mut names = Self::default();
         let Some(extension) = leaf

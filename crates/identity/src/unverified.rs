@@ -30,7 +30,7 @@ impl Peer {
 #[derive(Clone, Debug, Default)]
 #[must_use = "it is a peer once it is built"]
 pub struct UnverifiedPeer {
-    names: leaf::Names,
+    names: leaf::SanNames,
     subject: String,
 }
 

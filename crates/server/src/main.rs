@@ -28,7 +28,7 @@ const DATA_LOST: &str = "the data file cannot be written; what was acknowledged 
 /// The inventory service: stock levels and reservations, over mutual TLS, for the callers that the policy allows.
 #[derive(Debug, Parser)]
 #[command(version, about)]
-struct Inventory {
+struct ServerArgs {
     #[command(flatten)]
     server: Settings,
 
@@ -44,7 +44,7 @@ struct Inventory {
 }
 
 fn main() -> ExitCode {
-    let Inventory { server, data } = SERVICE.parse();
+    let ServerArgs { server, data } = SERVICE.parse();
     let limits = InventoryLimits {
         message_bytes: server.limits.max_message_size,
         ..InventoryLimits::default()

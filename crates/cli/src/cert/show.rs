@@ -73,7 +73,7 @@ pub fn describe(
     out: &mut dyn Write,
 ) -> Result<()> {
     let chain = certificates(file, bytes)?;
-    let shown = Shown::new(file, &chain, platforms, now)?;
+    let shown = ShownCertificate::new(file, &chain, platforms, now)?;
     Ok(output.write(&shown, out, |out| shown.write(out))?)
 }
 
@@ -98,7 +98,7 @@ fn certificates(path: &Path, bytes: Vec<u8>) -> Result<Vec<CertificateDer<'stati
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct ShownCertificate {
     file: String,
     /// The leaf first.
     certificates: Vec<Facts>,
@@ -122,7 +122,7 @@ enum Appearance {
     Refused { code: &'static str, reason: String },
 }
 
-impl Shown {
+impl ShownCertificate {
     fn new(
         file: &Path,
         chain: &[CertificateDer<'_>],

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use super::programs::{Done, Programs, Server};
+use super::programs::{Finished, Programs, ServerProcess};
 use super::report::Report;
-use super::spec::{CallAs, Revocation};
+use super::spec::{CallAs, RevocationSpec};
 
 const ROTATIONS: usize = 3;
 const BETWEEN: Duration = Duration::from_millis(700);
@@ -15,7 +15,7 @@ const BETWEEN: Duration = Duration::from_millis(700);
 /// Renews the certificates of the server and of a caller while it calls, and counts what fails.
 pub(super) async fn rotate(
     programs: &Programs<'_>,
-    server: &mut Server,
+    server: &mut ServerProcess,
     report: &mut Report<'_>,
 ) -> Result<()> {
     let CallAs {
@@ -64,11 +64,11 @@ pub(super) async fn rotate(
 /// Revokes one caller while it and another have a stream open, and looks at whose stream ends.
 pub(super) async fn revoke(
     programs: &Programs<'_>,
-    server: &Server,
-    revocation: &Revocation,
+    server: &ServerProcess,
+    revocation: &RevocationSpec,
     report: &mut Report<'_>,
 ) -> Result<()> {
-    let Revocation {
+    let RevocationSpec {
         identity,
         witness,
         stream,
@@ -79,7 +79,7 @@ pub(super) async fn revoke(
         if client.line().await?.is_some() {
             return Ok(client);
         }
-        let Done { code, stderr, .. } = client.end().await?;
+        let Finished { code, stderr, .. } = client.end().await?;
         let code = code.map_or_else(String::new, |code| format!(" with exit code {code}"));
         bail!(
             "the stream of {name} ended by itself{code} and without a message; the demo needs one that stays open: {}",

@@ -19,10 +19,10 @@ use authz::Policy;
 use time::OffsetDateTime;
 
 use self::callers::players;
-use self::programs::{Programs, Server};
+use self::programs::{Programs, ServerProcess};
 use self::report::Report;
 use self::spec::Spec;
-use self::table::Table;
+use self::table::CallTable;
 
 /// Run a server and its clients, and show who may call what, a rotation and a revocation
 ///
@@ -96,7 +96,7 @@ async fn show(spec: &Spec, directory: &Path, report: &mut Report<'_>) -> Result<
     let text = base::file::read(&policy_file, Policy::MAX_BYTES);
     let text = text.with_context(|| policy_file.display().to_string())?;
     let policy = Policy::parse(&text)?;
-    let mut server = Server::start(&programs, &policy_file).await?;
+    let mut server = ServerProcess::start(&programs, &policy_file).await?;
     report.say(&format!(
         "it listens on {}, under the policy {:?}",
         server.target(),
@@ -116,7 +116,7 @@ async fn show(spec: &Spec, directory: &Path, report: &mut Report<'_>) -> Result<
         "Calling every RPC as each identity, each call a process",
         "The server must answer the callers that the policy allows, and no others.",
     )?;
-    let table = Table {
+    let table = CallTable {
         programs: &programs,
         server: &server,
         policy: &policy,

@@ -34,14 +34,14 @@ pub(super) struct Programs<'a> {
 }
 
 /// What a program did, from start to end.
-pub(super) struct Done {
+pub(super) struct Finished {
     /// `None` when a signal ended it.
     pub(super) code: Option<i32>,
     pub(super) stdout: String,
     pub(super) stderr: String,
 }
 
-impl Done {
+impl Finished {
     fn of(output: &Output) -> Self {
         Self {
             code: output.status.code(),
@@ -129,13 +129,18 @@ impl<'a> Programs<'a> {
         let mut command = self.command(&self.tool);
         command.arg("pki").args(arguments);
         command.arg("--dir").arg(&self.certs);
-        let done = Done::of(&command.output().await?);
+        let done = Finished::of(&command.output().await?);
         let (command, said) = (arguments.join(" "), done.stderr.trim());
         ensure!(done.code == Some(0), "`pki {command}` failed: {said}");
         Ok(())
     }
 
-    fn client_command(&self, server: &Server, credentials: &Path, arguments: &[String]) -> Command {
+    fn client_command(
+        &self,
+        server: &ServerProcess,
+        credentials: &Path,
+        arguments: &[String],
+    ) -> Command {
         let client = &self.spec.client;
         let mut command = self.command(&self.path(&client.program));
         command
@@ -154,18 +159,22 @@ impl<'a> Programs<'a> {
     /// Runs the client to its end.
     pub(super) async fn client(
         &self,
-        server: &Server,
+        server: &ServerProcess,
         credentials: &Path,
         arguments: &[String],
-    ) -> Result<Done> {
+    ) -> Result<Finished> {
         let mut client = self.client_command(server, credentials, arguments);
         let output = timeout(PATIENCE, client.output()).await;
         let late = || format!("the client does not end: {arguments:?}");
-        Ok(Done::of(&output.with_context(late)??))
+        Ok(Finished::of(&output.with_context(late)??))
     }
 
     /// Makes a call that what comes after it needs, and gives what the client printed.
-    pub(super) async fn must_answer(&self, server: &Server, call: &CallAs) -> Result<String> {
+    pub(super) async fn must_answer(
+        &self,
+        server: &ServerProcess,
+        call: &CallAs,
+    ) -> Result<String> {
         let credentials = self.certs.join(&call.identity);
         let done = self.client(server, &credentials, &call.arguments).await?;
         let (command, said) = (call.arguments.join(" "), done.stderr.trim());
@@ -176,7 +185,7 @@ impl<'a> Programs<'a> {
     /// Starts a client that goes on.
     pub(super) fn start_client(
         &self,
-        server: &Server,
+        server: &ServerProcess,
         identity: &str,
         arguments: &[String],
     ) -> Result<Running> {
@@ -247,7 +256,7 @@ impl Running {
         }
     }
 
-    pub(super) async fn end(mut self) -> Result<Done> {
+    pub(super) async fn end(mut self) -> Result<Finished> {
         let mut stdout = String::new();
         while let Some(line) = self.line().await? {
             stdout.push_str(&line);
@@ -255,9 +264,9 @@ impl Running {
         }
         let output = timeout(PATIENCE, self.child.wait_with_output()).await;
         let output = output.context("the client does not end")??;
-        Ok(Done {
+        Ok(Finished {
             stdout,
-            ..Done::of(&output)
+            ..Finished::of(&output)
         })
     }
 }
@@ -282,14 +291,14 @@ impl Followed {
 }
 
 /// The server as a process, and what it logs.
-pub(super) struct Server {
+pub(super) struct ServerProcess {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
     log_file: tokio::fs::File,
     target: String,
 }
 
-impl Server {
+impl ServerProcess {
     pub(super) async fn start(programs: &Programs<'_>, policy: &Path) -> Result<Self> {
         let (server, directory) = (&programs.spec.server, programs.directory);
         let mut command = programs.command(&programs.path(&server.program));

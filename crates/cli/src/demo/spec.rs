@@ -34,7 +34,7 @@ pub(super) struct Spec {
     pub(super) call: Vec<CallSpec>,
     /// It goes on for some seconds, and ends with a line `{"calls": N, "ok": N}`.
     pub(super) rotation: CallAs,
-    pub(super) revocation: Option<Revocation>,
+    pub(super) revocation: Option<RevocationSpec>,
     /// The directory of the file.
     #[serde(skip)]
     pub(super) base: PathBuf,
@@ -76,7 +76,7 @@ pub(super) struct CallSpec {
 /// A stream whose caller is revoked, and another's that goes on. Each message is a line.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Revocation {
+pub(super) struct RevocationSpec {
     pub(super) identity: String,
     pub(super) witness: String,
     pub(super) stream: Vec<String>,
@@ -183,11 +183,11 @@ struct Manifest {
 
 #[derive(Deserialize)]
 struct Package {
-    metadata: Metadata,
+    metadata: ManifestMetadata,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
+struct ManifestMetadata {
     demo: Spec,
 }
 

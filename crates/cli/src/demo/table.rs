@@ -10,7 +10,7 @@ use identity::{Claims, Role};
 use mtls::{HandshakeError, Present, Reload, ServerIdentity, Source, Target, Trust};
 
 use super::callers::{Player, Presents};
-use super::programs::{Done, Programs, Server};
+use super::programs::{Finished, Programs, ServerProcess};
 use super::report::Report;
 use super::spec::CallSpec;
 
@@ -41,13 +41,13 @@ pub(super) enum CellResult {
 }
 
 /// All that a row needs.
-pub(super) struct Table<'a> {
+pub(super) struct CallTable<'a> {
     pub(super) programs: &'a Programs<'a>,
-    pub(super) server: &'a Server,
+    pub(super) server: &'a ServerProcess,
     pub(super) policy: &'a Policy,
 }
 
-impl Table<'_> {
+impl CallTable<'_> {
     /// Calls each RPC as each caller, and writes each row when it is known.
     pub(super) async fn show(&self, callers: &[Player], report: &mut Report<'_>) -> Result<()> {
         for line in LEGEND {
@@ -135,7 +135,7 @@ impl Table<'_> {
     }
 }
 
-fn seen(done: &Done) -> CellResult {
+fn seen(done: &Finished) -> CellResult {
     if done.code == Some(0) {
         return CellResult::Allowed;
     }

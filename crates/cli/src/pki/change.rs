@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::IdentityName;
 
 /// What was done for one identity.
-pub(super) enum Change {
+pub(super) enum CertificateChange {
     /// Its certificate is as it should be, until then.
     Kept(OffsetDateTime),
     /// It had no certificate and got one, valid until then.
@@ -21,7 +21,7 @@ pub(super) enum Change {
     Revoked(OffsetDateTime),
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for CertificateChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kept(until) => write!(f, "kept: valid until {}", timestamp(*until)),
@@ -36,14 +36,14 @@ impl fmt::Display for Change {
 
 /// Says what was done for each identity, as it is done.
 pub(super) fn report(
-    changes: impl IntoIterator<Item = Result<(IdentityName, Change)>>,
+    changes: impl IntoIterator<Item = Result<(IdentityName, CertificateChange)>>,
     out: &mut dyn Write,
 ) -> Result<()> {
     let mut left_revoked = false;
     for change in changes {
         let (name, change) = change?;
         writeln!(out, "{name:<16} {change}")?;
-        left_revoked |= matches!(change, Change::Revoked(_));
+        left_revoked |= matches!(change, CertificateChange::Revoked(_));
     }
     if left_revoked {
         let tool = countersign::program::tool();

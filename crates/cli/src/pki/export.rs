@@ -67,7 +67,7 @@ impl Export {
                 file.clone()
                     .unwrap_or_else(|| format!("{name}{end}").into())
             };
-            let files = stores::Files {
+            let files = stores::ExportedFiles {
                 modern: &or_named(&self.p12, ".p12"),
                 compatible: &or_named(&self.p12_compatible, "-compatible.p12"),
                 root: &root,

@@ -13,7 +13,7 @@ use crate::text::Printable;
 const REVOKED: &str = "revoked";
 
 #[derive(Serialize)]
-struct Row {
+struct ListRow {
     name: String,
     #[serde(flatten)]
     facts: Option<Facts>,
@@ -39,7 +39,7 @@ pub(super) fn write(
     Ok(())
 }
 
-impl Row {
+impl ListRow {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let (days, serial, principal) = match &self.facts {
             None => ("-".to_owned(), "-", "-"),
@@ -57,7 +57,7 @@ impl Row {
     }
 }
 
-fn row(directory: &Directory, revocations: &Revocations, name: &IdentityName) -> Result<Row> {
+fn row(directory: &Directory, revocations: &Revocations, name: &IdentityName) -> Result<ListRow> {
     let now = directory.now;
     let leaf = match directory.credentials(name)? {
         None => Err("it was removed just now".to_owned()),
@@ -70,7 +70,7 @@ fn row(directory: &Directory, revocations: &Revocations, name: &IdentityName) ->
         Ok(leaf) if now < leaf.validity.not_before => Some("not yet valid"),
         Ok(_) => None,
     };
-    Ok(Row {
+    Ok(ListRow {
         name: name.to_string(),
         revoked: problem == Some(REVOKED),
         problem: problem.map(str::to_owned),

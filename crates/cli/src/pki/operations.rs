@@ -8,7 +8,7 @@ use countersign::program::tool;
 use time::OffsetDateTime;
 
 use super::certificate::Certificate;
-use super::change::Change;
+use super::change::CertificateChange;
 use super::credentials::{Credentials, Holder};
 use super::{
     Directory, IdentityName, LeafSpec, Request, Revocation, Revocations, Serial, SigningRequest,
@@ -32,20 +32,20 @@ impl Directory {
         name: &IdentityName,
         request: &Request,
         lifetime: Duration,
-    ) -> Result<Change> {
+    ) -> Result<CertificateChange> {
         let validity = self.leaf_validity(lifetime)?;
         let spec = request.spec(validity);
         let Some(held) = self.credentials(name)? else {
             self.put_leaf(name, &spec, None)?;
-            return Ok(Change::Issued(validity.not_after));
+            return Ok(CertificateChange::Issued(validity.not_after));
         };
         self.share(name)?;
         Ok(match self.compare(&held, &spec)? {
-            Condition::Right(until) => Change::Kept(until),
-            Condition::Revoked(since) => Change::Revoked(since),
+            Condition::Right(until) => CertificateChange::Kept(until),
+            Condition::Revoked(since) => CertificateChange::Revoked(since),
             Condition::Wrong(why) => {
                 self.put_leaf(name, &spec, held.request.as_ref())?;
-                Change::Replaced(validity.not_after, why)
+                CertificateChange::Replaced(validity.not_after, why)
             }
         })
     }
@@ -58,7 +58,7 @@ impl Directory {
         signing_request: Option<&SigningRequest>,
         lifetime: Duration,
         replace: bool,
-    ) -> Result<Change> {
+    ) -> Result<CertificateChange> {
         let validity = self.leaf_validity(lifetime)?;
         let spec = request.spec(validity);
         ensure!(
@@ -66,15 +66,15 @@ impl Directory {
             "{name} has a key here, and the request is for another; move tls.key away, or give --replace to remove it"
         );
         let change = match self.credentials(name)? {
-            None => Change::Issued(validity.not_after),
-            Some(_) if replace => Change::Replaced(validity.not_after, "as requested"),
+            None => CertificateChange::Issued(validity.not_after),
+            Some(_) if replace => CertificateChange::Replaced(validity.not_after, "as requested"),
             Some(held) => {
                 let key = SigningRequest::public_key;
                 if let Condition::Right(until) = self.compare(&held, &spec)?
                     && held.request.as_ref().map(key) == signing_request.map(key)
                 {
                     self.share(name)?;
-                    return Ok(Change::Kept(until));
+                    return Ok(CertificateChange::Kept(until));
                 }
                 bail!("{name} already has another certificate; give --replace to replace it")
             }
@@ -102,11 +102,15 @@ impl Directory {
 
     /// Gives an identity a new certificate with a new key and serial number, and the same names and usages. One whose
     /// key is not here keeps its key.
-    pub(super) fn renew(&self, name: &IdentityName, lifetime: Option<Duration>) -> Result<Change> {
+    pub(super) fn renew(
+        &self,
+        name: &IdentityName,
+        lifetime: Option<Duration>,
+    ) -> Result<CertificateChange> {
         let (held, old) = self.leaf(name)?;
         self.share(name)?;
         if let Some(at) = self.revocations()?.of(&old.serial) {
-            return Ok(Change::Revoked(at));
+            return Ok(CertificateChange::Revoked(at));
         }
         let lifetime = lifetime.unwrap_or_else(|| old.validity.lifetime());
         let validity = self.leaf_validity(lifetime)?;
@@ -117,7 +121,7 @@ impl Directory {
             None => "renewed",
             Some(_) => "renewed for the same key, which is not here",
         };
-        Ok(Change::Replaced(validity.not_after, how))
+        Ok(CertificateChange::Replaced(validity.not_after, how))
     }
 
     /// When an identity's certificate is due for renewal: after two thirds of its lifetime.

@@ -10,7 +10,7 @@ use base::text::in_one_line;
 use clap::Args;
 use time::OffsetDateTime;
 
-use super::change::{Change, report};
+use super::change::{CertificateChange, report};
 use super::files::Readers;
 use super::{Directory, IdentityName};
 
@@ -37,7 +37,7 @@ pub(super) struct Renew {
 }
 
 /// What was done for an identity, and how long it is not due again.
-type Renewal = (Option<Change>, Duration);
+type Renewal = (Option<CertificateChange>, Duration);
 
 impl Renew {
     pub(super) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<()> {
@@ -62,7 +62,7 @@ impl Renew {
         Ok((directory.read_by(self.readers.group), names))
     }
 
-    fn renew(&self, directory: &Directory, name: &IdentityName) -> Result<Change> {
+    fn renew(&self, directory: &Directory, name: &IdentityName) -> Result<CertificateChange> {
         directory.renew(name, self.ttl.map(|ttl| ttl.0))
     }
 
@@ -108,7 +108,7 @@ impl Renew {
             true => Some(self.renew(directory, name)?),
             false => None,
         };
-        if let Some(Change::Revoked(_)) = change {
+        if let Some(CertificateChange::Revoked(_)) = change {
             // It would be said again every minute.
             return Ok((None, LONGEST_PAUSE));
         }

@@ -43,7 +43,7 @@ impl Roster {
             let line = 1 + before.filter(|b| *b == b'\n').count();
             anyhow!("{file}:{line}: {reason}")
         };
-        let rows: BTreeMap<Spanned<String>, Row> = toml::from_str(text).map_err(|e| {
+        let rows: BTreeMap<Spanned<String>, RosterRow> = toml::from_str(text).map_err(|e| {
             let form = base::json::wrapped(text.as_bytes());
             let reason = form.unwrap_or(e.message()).to_owned();
             at(e.span().unwrap_or_default(), reason)
@@ -72,7 +72,7 @@ impl Roster {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct RosterRow {
     usage: Usage,
     #[serde(default)]
     uris: Vec<String>,
@@ -87,7 +87,7 @@ struct Row {
     key: KeyType,
 }
 
-impl Row {
+impl RosterRow {
     fn request(self, domain: &TrustDomain) -> Result<Request> {
         let Self {
             usage,

@@ -10,7 +10,7 @@ use base::text::visible;
 use crate::text::shell_word;
 
 /// The files that the commands are about.
-pub(super) struct Files<'a> {
+pub(super) struct ExportedFiles<'a> {
     /// PKCS#12 in the modern encoding.
     pub(super) modern: &'a Path,
     /// PKCS#12 in the one that the macOS keychain reads.
@@ -22,8 +22,8 @@ pub(super) struct Files<'a> {
 }
 
 /// Shows the commands for each store.
-pub(super) fn commands(files: &Files<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Files {
+pub(super) fn commands(files: &ExportedFiles<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let ExportedFiles {
         modern,
         compatible,
         root,

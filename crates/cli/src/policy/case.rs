@@ -3,7 +3,7 @@
 use authz::{Decision, Policy, Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::peer::{Metadata, Peer};
+use super::peer::{DescribedCaller, Metadata};
 
 /// A file of cases.
 #[derive(Debug, Deserialize)]
@@ -17,7 +17,7 @@ pub(super) struct Cases {
 #[serde(deny_unknown_fields)]
 pub(super) struct Case {
     pub(super) name: String,
-    pub(super) peer: Peer,
+    pub(super) peer: DescribedCaller,
     pub(super) method: String,
     #[serde(default)]
     pub(super) metadata: Metadata,

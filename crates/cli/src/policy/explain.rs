@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::case::{CaseResult, Results};
 use super::input;
-use super::peer::Peer;
+use super::peer::DescribedCaller;
 use crate::text::Printable;
 use crate::{OutputFormat, cert};
 
@@ -55,7 +55,7 @@ impl Explain {
                 names: identity.names().collect(),
                 ignored: ignored(&caller),
             },
-            rules: rules.iter().map(Rule::of).collect(),
+            rules: rules.iter().map(ExplainedRule::of).collect(),
         };
         let results = Results::of([&explained]);
         let text = |out: &mut dyn Write| explained.write(decision, out);
@@ -73,7 +73,7 @@ impl Explain {
                 })?;
                 Ok(Caller::claimed(&claims))
             }
-            (None, Some(json)) => Ok(input::json::<Peer>("--peer", json.as_bytes())?.0),
+            (None, Some(json)) => Ok(input::json::<DescribedCaller>("--peer", json.as_bytes())?.0),
             (None, None) => bail!("give --cert or --peer"),
         }
     }
@@ -84,7 +84,7 @@ struct Explained<'a> {
     #[serde(flatten)]
     result: CaseResult<'a>,
     identity: KnownBy<'a>,
-    rules: Vec<Rule<'a>>,
+    rules: Vec<ExplainedRule<'a>>,
 }
 
 /// The names by which the policy knows the caller.
@@ -97,7 +97,7 @@ struct KnownBy<'a> {
 }
 
 #[derive(Serialize)]
-struct Rule<'a> {
+struct ExplainedRule<'a> {
     list: String,
     name: &'a str,
     line: u32,
@@ -105,7 +105,7 @@ struct Rule<'a> {
     why: String,
 }
 
-impl<'a> Rule<'a> {
+impl<'a> ExplainedRule<'a> {
     fn of(rule: &RuleOutcome<'a>) -> Self {
         Self {
             list: rule.list.to_string(),

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use serde::de::DeserializeOwned;
 
 use super::case::{Case, Cases};
-use super::peer::{self, NamedPeer, Peers};
+use super::peer::{self, NamedPeer, PeersFile};
 
 /// 64 MiB: more than any list of cases or descriptor set.
 const MAX_FILE: u64 = 64 << 20;
@@ -176,7 +176,7 @@ pub(super) fn cases(path: &Path) -> Result<Vec<Case>> {
 
 pub(super) fn peers(path: &Path) -> Result<Vec<NamedPeer>> {
     let what = path.display().to_string();
-    let Peers { peers } = json(&what, &read(path, MAX_FILE)?)?;
+    let PeersFile { peers } = json(&what, &read(path, MAX_FILE)?)?;
     unique(&what, "peer", peers.iter().map(|peer| peer.name.as_str()))?;
     Ok(peers)
 }

@@ -11,7 +11,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 /// A file of callers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Peers {
+pub(super) struct PeersFile {
     pub(super) peers: Vec<NamedPeer>,
 }
 
@@ -20,13 +20,13 @@ pub(super) struct Peers {
 #[serde(deny_unknown_fields)]
 pub(super) struct NamedPeer {
     pub(super) name: String,
-    pub(super) peer: Peer,
+    pub(super) peer: DescribedCaller,
 }
 
 /// A caller, as TLS has verified it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "PeerFields")]
-pub(super) struct Peer(pub(super) Caller);
+pub(super) struct DescribedCaller(pub(super) Caller);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +47,7 @@ fn yes() -> bool {
     true
 }
 
-impl TryFrom<PeerFields> for Peer {
+impl TryFrom<PeerFields> for DescribedCaller {
     type Error = &'static str;
 
     fn try_from(fields: PeerFields) -> Result<Self, Self::Error> {

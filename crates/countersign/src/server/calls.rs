@@ -33,7 +33,7 @@ use crate::server::metrics::Metrics;
 use crate::server::page::{self, Page};
 use crate::server::request_body::RequestBody;
 use crate::server::service::BoxError;
-use crate::server::table::{self, Table};
+use crate::server::table::{self, ServiceTable};
 
 /// What a header counts beside its name and its value (RFC 9113 §6.5.2).
 const HEADER_OVERHEAD: usize = 32;
@@ -44,7 +44,7 @@ const MAX_SHOWN: usize = 128;
 /// What all calls of one port have.
 #[derive(Debug)]
 pub(crate) struct ServicePort {
-    pub(crate) services: Table,
+    pub(crate) services: ServiceTable,
     pub(crate) page: Option<Page>,
     pub(crate) limits: LimitSettings,
     /// The methods that can be called.
@@ -284,7 +284,7 @@ mod tests {
     fn calls_by(limits: LimitSettings, policy: &LivePolicy) -> ConnectionService {
         let api = server::api(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
         let metrics = Metrics::new(&api, Traces::default(), CallLines::Failed);
-        let mut services = Table::default();
+        let mut services = ServiceTable::default();
         let answer = service_fn(|request: Request<Body>| async move {
             let known = request.extensions();
             assert!(known.get::<TraceContext>().is_some());

@@ -18,7 +18,7 @@ use tonic::server::NamedService;
 
 use crate::admin::Readiness;
 use crate::program;
-use crate::server::table::Table;
+use crate::server::table::ServiceTable;
 
 /// Any error of a program's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -57,7 +57,7 @@ impl Service {
 /// The services of a program.
 #[must_use]
 pub struct Services {
-    pub(crate) table: Table,
+    pub(crate) table: ServiceTable,
     pub(crate) failed: ServiceFailure,
     pub(crate) readiness: watch::Receiver<Readiness>,
     pub(crate) metrics: Vec<Register>,
@@ -73,7 +73,7 @@ impl Services {
     /// No service yet.
     pub fn new() -> Self {
         Self {
-            table: Table::default(),
+            table: ServiceTable::default(),
             failed: Box::pin(std::future::pending()),
             readiness: watch::channel(Readiness::Ready).1,
             metrics: Vec::new(),

@@ -34,7 +34,7 @@ use crate::server::metrics::Metrics;
 use crate::server::page::{self, Page};
 use crate::server::service::{BoxError, Register, Service, Services};
 use crate::server::settings::Settings;
-use crate::server::table::Table;
+use crate::server::table::ServiceTable;
 
 /// How long shutdown may take after the drain, for the audit log, the spans and the data file. Then the process is
 /// ended by force.
@@ -326,7 +326,7 @@ async fn serve(
     }
 }
 
-fn add<S>(table: &mut Table, service: S)
+fn add<S>(table: &mut ServiceTable, service: S)
 where
     S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + NamedService
@@ -340,7 +340,7 @@ where
 }
 
 /// A name that two services have.
-fn twice(table: &Table) -> Option<&'static str> {
+fn twice(table: &ServiceTable) -> Option<&'static str> {
     let mut seen = HashSet::new();
     table.names().find(|name| !seen.insert(*name))
 }

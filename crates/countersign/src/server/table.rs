@@ -51,9 +51,9 @@ where
 
 /// Services by their names.
 #[derive(Default)]
-pub(crate) struct Table(Vec<(&'static str, Box<dyn Serve>)>);
+pub(crate) struct ServiceTable(Vec<(&'static str, Box<dyn Serve>)>);
 
-impl Table {
+impl ServiceTable {
     pub(crate) fn add<S>(&mut self, name: &'static str, service: S)
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -80,7 +80,7 @@ impl Table {
     }
 }
 
-impl fmt::Debug for Table {
+impl fmt::Debug for ServiceTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names()).finish()
     }

@@ -28,7 +28,7 @@ use crate::client::endpoint::{Endpoint, EndpointState};
 use crate::client::options::ChannelOptions;
 use crate::client::replay::Replay;
 use crate::client::resolve::{self, Addresses};
-use crate::client::response::{self, Progress, ResponseBody};
+use crate::client::response::{self, ClientBody, Progress};
 use crate::client::target::Target;
 use crate::trust::live::Trust;
 use crate::trust::server_identity::ServerIdentity;
@@ -115,7 +115,7 @@ impl Channel {
             }
         };
         let (response, in_flight) = sent;
-        Ok(response.map(|incoming| Body::new(ResponseBody::new(incoming, in_flight, deadline))))
+        Ok(response.map(|incoming| Body::new(ClientBody::new(incoming, in_flight, deadline))))
     }
 
     async fn send_until_processed(

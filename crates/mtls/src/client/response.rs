@@ -243,7 +243,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 
 /// The body of a response: its errors are gRPC statuses, and it ends at the deadline of its call, or when its server is
 /// no longer accepted. Its call is in flight until then.
-pub(crate) struct ResponseBody {
+pub(crate) struct ClientBody {
     state: Option<OpenBody>,
 }
 
@@ -253,7 +253,7 @@ struct OpenBody {
     deadline: Option<Deadline>,
 }
 
-impl ResponseBody {
+impl ClientBody {
     pub(crate) fn new(incoming: Incoming, call: InFlight, deadline: Option<Deadline>) -> Self {
         let state = Some(OpenBody {
             incoming,
@@ -289,7 +289,7 @@ impl OpenBody {
     }
 }
 
-impl http_body::Body for ResponseBody {
+impl http_body::Body for ClientBody {
     type Data = Bytes;
     type Error = Status;
 
