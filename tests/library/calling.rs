@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cli::pki::Purpose;
 use countersign::base::call::Deadline;
 use countersign::client::{Client, ClientChannel, Connection};
 use rustls::ServerConfig;
@@ -26,7 +27,7 @@ use crate::frames::{
 };
 use crate::load;
 use crate::raw::{GOAWAY, header_block};
-use crate::world::{Pki, eventually_async, spec};
+use crate::world::{Pki, Server, eventually_async, spec};
 
 const REFUSED_STREAM: &[u8] = &[0, 0, 0, 7];
 
@@ -510,4 +511,25 @@ async fn a_call_that_is_made_for_another_ends_by_the_deadline_of_that_one() {
         // By that deadline, and not by the client's own.
         assert!(began.elapsed() < DEADLINE, "{late:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_credentials_are_tried_at_once_although_the_last_ones_failed() {
+    let pki = Pki::new();
+    let server = Server::start(&pki, &[]);
+    let mut not_for_clients = spec("orders");
+    not_for_clients.purposes = vec![Purpose::Server];
+    pki.issue("orders", &not_for_clients);
+    let source = mtls::Source::directory(pki.dir("orders"));
+    let mut connection = Connection::new(load::target(server.address), source);
+    connection.reload.interval = Duration::from_millis(50);
+    connection.options.min_backoff = Duration::from_secs(3600);
+    connection.options.max_backoff = Duration::from_secs(3600);
+    let client = load::connect(connection);
+    let record = async || echo(&client).record(RecordRequest::default()).await;
+    let refused = record().await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+
+    pki.issue("orders", &spec("orders"));
+    eventually_async("the new certificate is tried", async || record().await.ok()).await;
 }

@@ -29,7 +29,7 @@ pub fn credentials_next_step(error: &InvalidCredentials) -> Option<String> {
         ))
     } else if error.code() == mtls::codes::CERTIFICATE_EXPIRED {
         Some(format!(
-            "renew it: `{tool} pki init` does so for development certificates"
+            "renew it: `{tool} pki renew` does so for development certificates"
         ))
     } else {
         None

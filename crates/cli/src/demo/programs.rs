@@ -341,9 +341,12 @@ impl ServerProcess {
                 if wanted(&line) {
                     return Ok(line);
                 }
-                if let Some(reason) = line.as_str() {
-                    // Not a log line: the server says why it does not start.
-                    bail!("the server says: {reason}");
+                if let Value::String(mut reason) = line {
+                    // Not a log line: the server says why it does not start, in one line or more.
+                    while let Some(more) = self.log.next_line().await? {
+                        reason = reason + "\n" + &more;
+                    }
+                    bail!("the server says: {}", reason.trim_end());
                 }
             }
             bail!("the server ended")

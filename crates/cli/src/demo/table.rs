@@ -143,7 +143,10 @@ fn seen(done: &Finished) -> CellResult {
     match (done.code, error["code"].as_str(), error["reason"].as_str()) {
         (Some(77), Some("PERMISSION_DENIED"), _) => CellResult::Denied,
         (Some(77), Some("UNAUTHENTICATED"), Some("REFUSED_BY_PEER")) => CellResult::Refused,
-        (code, _, _) => CellResult::Other(format!("exit code {code:?}: {}", done.stderr.trim())),
+        (Some(code), _, _) => {
+            CellResult::Other(format!("exit code {code}: {}", done.stderr.trim()))
+        }
+        (None, _, _) => CellResult::Other(format!("a signal: {}", done.stderr.trim())),
     }
 }
 

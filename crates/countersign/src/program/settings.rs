@@ -1,6 +1,6 @@
 //! Flags, and for each the environment variable of the same name: `--tls-dir` is `APP_TLS_DIR`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
@@ -86,6 +86,7 @@ pub fn reject_unknown_variables(
     variables: impl Iterator<Item = OsString>,
 ) -> Result<Vec<String>, UnknownVariable> {
     let known = known_variables(command);
+    let flags = variables_of_flags(command);
     let others = of_any_program();
     let mut ignored = BTreeSet::new();
     for name in variables {
@@ -95,7 +96,8 @@ pub fn reject_unknown_variables(
             continue;
         }
         let shown = name.escape_debug().to_string();
-        if let Some(nearest) = nearest(&known, &name) {
+        let of_flag = flags.get(&*name).map(String::as_str);
+        if let Some(nearest) = of_flag.or_else(|| nearest(&known, &name)) {
             return Err(UnknownVariable {
                 name: shown,
                 nearest: nearest.to_owned(),
@@ -119,13 +121,28 @@ fn of_any_program() -> BTreeSet<String> {
     known
 }
 
-/// The setting that was probably meant: one that the name begins or is begun by, or is a typo or two away from.
+/// The variable of each flag, by the name that it would have if it were that of the flag: `APP_POLICY` for `--policy`.
+fn variables_of_flags(command: &Command) -> BTreeMap<String, String> {
+    let named = |argument: &clap::Arg| {
+        let flag = argument.get_long()?.replace('-', "_").to_ascii_uppercase();
+        let variable = argument.get_env()?.to_string_lossy().into_owned();
+        Some((format!("{PREFIX}{flag}"), variable))
+    };
+    let mut flags: BTreeMap<_, _> = command.get_arguments().filter_map(named).collect();
+    flags.extend(command.get_subcommands().flat_map(variables_of_flags));
+    flags
+}
+
+/// The setting that was probably meant: one that the name begins, ends or is begun by, or is a typo or two away from.
 fn nearest<'a>(known: &'a BTreeSet<String>, name: &str) -> Option<&'a str> {
     let meant = |known: &&String| {
         let shorter = known.len().min(name.len()).saturating_sub(PREFIX.len());
-        let begins =
-            shorter >= MIN_BEGINNING && (known.starts_with(name) || name.starts_with(*known));
-        begins || strsim::levenshtein(known, name) <= (shorter / LETTERS_A_TYPO).min(MAX_TYPOS)
+        let ends = |rest: &str| known.ends_with(rest);
+        let is_part = shorter >= MIN_BEGINNING
+            && (known.starts_with(name)
+                || name.starts_with(*known)
+                || name.strip_prefix(PREFIX).is_some_and(ends));
+        is_part || strsim::levenshtein(known, name) <= (shorter / LETTERS_A_TYPO).min(MAX_TYPOS)
     };
     let shared = |known: &&String| shared_prefix(known, name);
     known
@@ -224,6 +241,8 @@ mod tests {
         _tls_dir: Option<String>,
         #[arg(long, env = "APP_LISTEN_ADDR")]
         _listen: Option<String>,
+        #[arg(long = "policy", env = "APP_AUTHZ_POLICY_FILE")]
+        _policy: Option<String>,
     }
 
     fn check(names: &[&str]) -> Result<(), String> {
@@ -247,6 +266,14 @@ mod tests {
             "APP_LISTN_ADDR",
         ] {
             assert!(check(&[typo]).is_err(), "{typo}");
+        }
+        // A flag whose variable has another name, and the end of such a name.
+        for typo in ["APP_POLICY", "APP_POLICY_FILE"] {
+            let refused = check(&[typo]).unwrap_err();
+            assert!(
+                refused.ends_with("did you mean APP_AUTHZ_POLICY_FILE?"),
+                "{refused}"
+            );
         }
     }
 

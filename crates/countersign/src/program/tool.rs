@@ -1,22 +1,23 @@
 //! The name of the command line tool, as the reader of a message has it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::{env, fs};
 
-/// How the tool is run here: `cargo cs` under cargo in the repository, by its example under cargo in a service made with
-/// `countersign new`, and `countersign` elsewhere.
+/// How the tool is run here: `cargo cs` in the repository, by its example in a service made with `countersign new`, and
+/// `countersign` elsewhere.
 pub fn tool() -> &'static str {
-    static TOOL: LazyLock<&str> = LazyLock::new(|| match env::var_os("CARGO_MANIFEST_DIR") {
-        Some(package) => tool_of(Path::new(&package)),
-        None => INSTALLED,
+    static TOOL: LazyLock<&str> = LazyLock::new(|| {
+        let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let here = package.or_else(|| env::current_dir().ok());
+        here.map_or(INSTALLED, |here| tool_of(&here))
     });
     *TOOL
 }
 
 const INSTALLED: &str = "countersign";
 
-/// For a program that cargo runs from the package in this directory.
+/// For a program that is run from the package in this directory, by cargo or by hand.
 fn tool_of(package: &Path) -> &'static str {
     if package.join("examples/countersign.rs").is_file() {
         return "cargo run --example countersign --";

@@ -126,13 +126,19 @@ async fn keep(
             publish.send_replace(EndpointState::Connecting);
         }
         let mut connection = loop {
+            let mut snapshots = dialer.trust.subscribe();
+            snapshots.mark_unchanged();
             match dialer.dial(address).await {
                 Ok(connection) => break connection,
                 Err(error) => {
                     let pause = backoff.pause();
                     warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "{}", events::CONNECTION_FAILED);
                     publish.send_replace(EndpointState::Failed(error));
-                    sleep(pause).await;
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        // What failed with the last credentials may succeed with these.
+                        Ok(()) = snapshots.changed() => backoff.reset(),
+                    }
                 }
             }
         };
