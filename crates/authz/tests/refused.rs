@@ -300,7 +300,7 @@ fn two_rules_of_one_name_are_refused_with_both_lines() {
     let text = "{\"name\": \"p\",\n\"deny_rules\": [\n{\"name\": \"d\"},\n{\"name\": \"e\"},\n{\"name\": \"d\"}],\n\"allow_rules\": [{\"name\": \"d\"}]}";
     assert_eq!(
         refusal(text).to_string(),
-        "line 5: /deny_rules/2: the name \"d\" is that of the rule on line 3 too: a name must be unique in its list"
+        "line 5: /deny_rules/2: the rule on line 3 has the same name, \"d\": names must be unique in a list"
     );
 }
 
