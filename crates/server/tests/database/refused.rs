@@ -133,7 +133,7 @@ async fn a_database_that_is_not_fit_is_refused_with_what_is_missing() {
     cluster.sql("postgres", "CREATE DATABASE strict");
     let url = cluster.url("strict");
     let error = refused(&pki, &url).await;
-    assert!(error.contains("cannot bring it to schema 1"), "{error}");
+    assert!(error.contains("cannot migrate it to schema 1"), "{error}");
     assert!(
         error.contains("permission denied for database strict"),
         "{error}"
