@@ -67,17 +67,26 @@ impl fmt::Debug for BuildError {
 /// # Errors
 /// [`BuildError`]; of a fault in a `.proto` file it says the file and the line.
 pub fn compile(dir: impl AsRef<Path>) -> Result<(), BuildError> {
+    compile_to(dir, "")
+}
+
+/// The same as [`compile`], but writes to `subdirectory` of `OUT_DIR`: for a package with more than one contract, such
+/// as that of a service which it calls. The policy of a server is checked against the contract that it serves, alone.
+///
+/// # Errors
+/// [`BuildError`]; of a fault in a `.proto` file it says the file and the line.
+pub fn compile_to(dir: impl AsRef<Path>, subdirectory: impl AsRef<Path>) -> Result<(), BuildError> {
     // Read when the script runs: `env!` would bake in the checkout that a shared target directory was first
     // built from.
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join(dir);
-    let out = PathBuf::from(variable("OUT_DIR")?);
+    let out = PathBuf::from(variable("OUT_DIR")?).join(subdirectory);
     // Not a print macro, which the lints keep out of libraries; cargo reads this line.
     drop(writeln!(
         io::stdout(),
         "cargo::rerun-if-changed={}",
         root.display()
     ));
-    compile_to(&root, &out)
+    generate(&root, &out)
 }
 
 /// Every `.proto` under `dir`, sorted by path. A directory that a link leads back to is read once.
@@ -126,10 +135,11 @@ pub fn descriptors_of(file: impl AsRef<Path>) -> Result<Vec<u8>, BuildError> {
     Ok(compiler.encode_file_descriptor_set())
 }
 
-fn compile_to(root: &Path, out: &Path) -> Result<(), BuildError> {
+fn generate(root: &Path, out: &Path) -> Result<(), BuildError> {
     let compiler = compiled(root)?;
     let path = out.join("descriptors.bin");
-    fs::write(&path, compiler.encode_file_descriptor_set())
+    fs::create_dir_all(out)
+        .and_then(|()| fs::write(&path, compiler.encode_file_descriptor_set()))
         .map_err(|source| BuildError::File { path, source })?;
     tonic_prost_build::configure()
         .build_transport(false)
@@ -232,32 +242,32 @@ fn find(
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
-    fn compiled_of(text: &[u8]) -> Result<PathBuf, BuildError> {
-        let dir = tempfile::tempdir().map_err(BuildError::Stubs)?.keep();
-        let package = dir.join("proto/shop/v1");
+    /// A directory with the contract in `proto`, and what is made of it in `out/shop`.
+    fn compiled_of(text: &[u8]) -> Result<TempDir, BuildError> {
+        let dir = tempfile::tempdir().map_err(BuildError::Stubs)?;
+        let package = dir.path().join("proto/shop/v1");
         fs::create_dir_all(&package).map_err(BuildError::Stubs)?;
         fs::write(package.join("shop.proto"), text).map_err(BuildError::Stubs)?;
-        let done = compile_to(&dir.join("proto"), &dir);
-        if done.is_err() {
-            fs::remove_dir_all(&dir).map_err(BuildError::Stubs)?;
-        }
-        done.map(|()| dir)
+        generate(&dir.path().join("proto"), &dir.path().join("out/shop"))?;
+        Ok(dir)
     }
 
     #[test]
     fn a_contract_becomes_a_module_for_each_package_and_a_descriptor_set() {
         let contract =
             b"syntax = \"proto3\";\npackage shop.v1;\nmessage Item {\n  string name = 1;\n}\n";
-        let Ok(out) = compiled_of(contract) else {
+        let Ok(dir) = compiled_of(contract) else {
             panic!("it does not compile")
         };
-        let text = |name: &str| fs::read(out.join(name)).unwrap_or_default();
+        let out = dir.path();
+        let text = |name: &str| fs::read(out.join("out/shop").join(name)).unwrap_or_default();
         assert!(String::from_utf8_lossy(&text("mod.rs")).contains("pub mod shop"));
         assert!(String::from_utf8_lossy(&text("shop.v1.rs")).contains("struct Item"));
         assert!(!text("descriptors.bin").is_empty());
-        drop(fs::remove_dir_all(out));
     }
 
     #[test]
@@ -304,11 +314,12 @@ mod tests {
     #[test]
     fn a_directory_is_read_once_and_only_regular_files_of_it() {
         let contract = b"syntax = \"proto3\";\npackage shop.v1;\nmessage Item {}\n";
-        let Ok(out) = compiled_of(contract) else {
+        let Ok(dir) = compiled_of(contract) else {
             panic!("it does not compile")
         };
+        let out = dir.path();
         let package = out.join("proto/shop/v1");
-        let linked = std::os::unix::fs::symlink(&out, package.join("again"));
+        let linked = std::os::unix::fs::symlink(out, package.join("again"));
         assert!(linked.is_ok());
         let found = contracts(out.join("proto")).unwrap_or_default();
         assert_eq!(found, [package.join("shop.proto")]);
@@ -328,15 +339,15 @@ mod tests {
                 assert!(error.contains(&format!("odd.proto: {expected}")), "{error}");
             }
         }
-        drop(fs::remove_dir_all(out));
     }
 
     #[test]
     fn one_file_is_compiled_with_what_it_imports_from_the_directories_above_it() {
         let contract = b"syntax = \"proto3\";\npackage shop.v1;\nmessage Item {}\n";
-        let Ok(out) = compiled_of(contract) else {
+        let Ok(dir) = compiled_of(contract) else {
             panic!("it does not compile")
         };
+        let out = dir.path();
         let (other, bad) = (out.join("proto/till.proto"), out.join("proto/bad.proto"));
         let head = "syntax = \"proto3\";\npackage till;\nimport \"shop/v1/shop.proto\";\n";
         let written = fs::write(
@@ -356,7 +367,6 @@ mod tests {
             let error = error.unwrap_or_default();
             assert!(error.contains(wanted), "{error}");
         }
-        drop(fs::remove_dir_all(out));
     }
 
     #[test]
@@ -368,7 +378,7 @@ mod tests {
             (dir.path().to_owned(), "there is no .proto file in it"),
             (dir.path().join("missing"), "No such file"),
         ] {
-            let error = compile_to(&path, dir.path()).map_err(|error| error.to_string());
+            let error = generate(&path, dir.path()).map_err(|error| error.to_string());
             let error = error.err().unwrap_or_default();
             assert!(error.starts_with(&path.display().to_string()), "{error}");
             assert!(error.contains(wanted), "{error}");

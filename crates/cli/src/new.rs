@@ -48,7 +48,7 @@ debug = false
 
 /// What names in the template would mean twice: its callers, and what cargo keeps for itself.
 const RESERVED: &str = "alloc auditor build ca con core deps examples frontend guest incremental nul proc-macro \
-                        proc_macro std test";
+                        proc_macro service std test";
 
 /// Strict and reserved keywords of all editions.
 const KEYWORDS: [&str; 52] = [
@@ -135,15 +135,18 @@ fn check_name(name: &str) -> Result<()> {
         "it is reserved; take another one",
     )?;
     let dependency = [format!("{name} = {{"), format!("{name} = \"")];
-    let mut manifest = FILES[0].1.lines();
+    let mut dependencies = FILES[0]
+        .1
+        .lines()
+        .take_while(|line| *line != "[lints.rust]");
     ensure(
-        !manifest.any(|line| dependency.iter().any(|start| line.starts_with(start))),
+        !dependencies.any(|line| dependency.iter().any(|start| line.starts_with(start))),
         "a dependency of the service has this name; take another one",
     )
 }
 
 impl ServiceName {
-    /// `payments.v1.PaymentsService` for `payments`.
+    /// `payments.v1.PaymentsService` for `payments`, and `my_service.v1.MyService` for `my-service`.
     fn of_package(name: &str) -> Result<Self> {
         let words: Vec<_> = name.split(['-', '_']).filter(|it| !it.is_empty()).collect();
         let capital = |word: &&str| {
@@ -151,6 +154,7 @@ impl ServiceName {
             first.to_ascii_uppercase() + rest
         };
         let camel: String = words.iter().map(capital).collect();
+        let camel = camel.strip_suffix("Service").unwrap_or(&camel);
         Self::parse(&format!("{}.v1.{camel}Service", words.join("_")))
     }
 
@@ -355,6 +359,7 @@ mod tests {
                 "card_payments_service",
             ),
             ("pay2go", "pay2go.v1", "Pay2goService", "pay2go_service"),
+            ("my-service", "my_service.v1", "MyService", "my_service"),
         ] {
             let of = ServiceName::of_package(name).ok();
             let expected = ServiceName {

@@ -37,6 +37,7 @@ fn a_bad_name_or_place_is_refused_in_words_and_nothing_is_written() {
         (&["self"], "keyword"),
         (&["crate"], "keyword"),
         (&["frontend"], "reserved"),
+        (&["service"], "reserved"),
         (&["ca"], "reserved"),
         (&["tonic"], "a dependency"),
         (&["countersign-cli"], "a dependency"),

@@ -106,6 +106,11 @@ impl Server {
         for check in self.checks {
             check().map_err(StartError::Service)?;
         }
+        // The exit code says it too.
+        drop(writeln!(
+            io::stdout(),
+            "the settings, and all that they name, are valid"
+        ));
         Ok(None)
     }
 }
