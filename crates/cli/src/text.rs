@@ -3,8 +3,10 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use anyhow::{Result, anyhow};
 use base::text::{printable_json, visible};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Shows a text with everything escaped that is not visible, so that it can neither command a terminal, nor
 /// begin a line, nor reorder one.
@@ -24,6 +26,20 @@ impl<T: fmt::Display> fmt::Display for Printable<T> {
 pub fn write_json(result: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     let json = serde_json::to_string_pretty(result)?;
     writeln!(out, "{}", printable_json(&json))
+}
+
+/// Reads the text of `file`, whose name is for the error only.
+pub(crate) fn parse_toml<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let line = line_at(text, error.span().unwrap_or_default().start);
+        let form = base::json::wrapped(text.as_bytes());
+        anyhow!("{file}:{line}: {}", form.unwrap_or(error.message()))
+    })
+}
+
+/// The line of a byte, from 1.
+pub(crate) fn line_at(text: &str, byte: usize) -> usize {
+    1 + text.bytes().take(byte).filter(|b| *b == b'\n').count()
 }
 
 /// One word of a shell, whatever it is made of.

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::pki::{Roster, TrustDomain};
 use crate::policy::input::{self, ApiChoice, CONTRACTS};
+use crate::text::parse_toml;
 
 /// Where a demo is described, when no file is named.
 const FILE: &str = "demo.toml";
@@ -104,39 +106,60 @@ impl Spec {
                      one with --file",
                 )?,
         };
-        let mut spec = Self::parse(&file).with_context(|| file.display().to_string())?;
+        let name = file.display().to_string();
+        let text = base::file::text(&file, MAX_FILE).with_context(|| name.clone())?;
+        let mut spec: Self = if file.ends_with(MANIFEST) {
+            let Manifest { package } = parse_toml(&name, &text)?;
+            package.metadata.demo
+        } else {
+            parse_toml(&name, &text)?
+        };
         let base = std::path::absolute(&file)?;
         spec.base = base.parent().unwrap_or(Path::new(".")).to_owned();
         spec.check_calls()
-            .with_context(|| file.display().to_string())?;
+            .and_then(|()| spec.check_identities())
+            .context(name)?;
         Ok(spec)
     }
 
-    fn parse(file: &Path) -> Result<Self> {
-        let text = base::file::text(file, MAX_FILE)?;
-        let spec: Result<Self, toml::de::Error> = if file.ends_with(MANIFEST) {
-            toml::from_str(&text).map(|Manifest { package }| package.metadata.demo)
-        } else {
-            toml::from_str(&text)
-        };
-        let spec = spec.map_err(|error| match base::json::wrapped(text.as_bytes()) {
-            Some(form) => anyhow!(form),
-            None => error.into(),
-        })?;
-        ensure!(!spec.call.is_empty(), "there is no [[call]] in it");
-        if let Some(revocation) = &spec.revocation {
+    /// Checks that each identity that a field names is one of the file of identities.
+    fn check_identities(&self) -> Result<()> {
+        let roster = Roster::read(&self.identities(), &TrustDomain::default())?;
+        let check = |field: &str, name: &str| {
+            let known: Vec<_> = roster.entries().map(|(name, _)| name.as_str()).collect();
             ensure!(
-                revocation.identity != revocation.witness,
-                "the witness of the revocation is {}, who is revoked; name another identity that may read the stream, or \
-                 leave the revocation out",
-                revocation.witness
+                known.contains(&name),
+                "{field} is {name:?}, and {} has no such identity, but {}",
+                self.identities.display(),
+                known.join(", ")
             );
+            Ok(())
+        };
+        check("server.identity", &self.server.identity)?;
+        check("rotation.identity", &self.rotation.identity)?;
+        if let Some(prepare) = &self.prepare {
+            check("prepare.identity", &prepare.identity)?;
         }
-        Ok(spec)
+        let Some(revocation) = &self.revocation else {
+            return Ok(());
+        };
+        check("revocation.identity", &revocation.identity)?;
+        check("revocation.witness", &revocation.witness)?;
+        if let Some(change) = &revocation.change {
+            check("revocation.change.identity", &change.identity)?;
+        }
+        ensure!(
+            revocation.identity != revocation.witness,
+            "the witness of the revocation is {}, who is revoked; name another identity that may read the stream, or leave \
+             the revocation out",
+            revocation.witness
+        );
+        Ok(())
     }
 
     /// Checks that each method of the service has a call, and each call a method, if the contract is beside the file.
     fn check_calls(&self) -> Result<()> {
+        ensure!(!self.call.is_empty(), "there is no [[call]] in it");
         let contracts = self.base.join(CONTRACTS);
         if !contracts.is_dir() {
             return Ok(());
@@ -215,7 +238,7 @@ mod tests {
         let file = dir.path().join("demo.toml");
         for (text, wanted) in [
             (None, "No such file"),
-            (Some("service = 1"), "line 1"),
+            (Some("service = 'a'\nservice = 1"), "demo.toml:2: "),
             (
                 Some("service = 'a.v1.A'\nservices = 'b'"),
                 "unknown field `services`",
@@ -229,31 +252,36 @@ mod tests {
                 .err()
                 .map(|error| format!("{error:#}"));
             let error = error.unwrap_or_default();
-            assert!(error.contains("demo.toml: "), "{error}");
+            assert!(error.contains("demo.toml:"), "{error}");
             assert!(error.contains(wanted), "{error}");
         }
     }
+
     #[test]
-    fn each_method_of_the_contract_needs_a_call_and_each_call_a_method() -> Result<()> {
+    fn each_method_needs_a_call_and_each_call_a_method_and_an_identity() -> Result<()> {
         let dir = tempfile::tempdir()?;
         std::fs::create_dir(dir.path().join("proto"))?;
         let contract = r#"syntax = "proto3"; package a.v1; message M {}
             service A { rpc Get(M) returns (M); rpc List(M) returns (M); }"#;
         std::fs::write(dir.path().join("proto/a.proto"), contract)?;
+        std::fs::write(
+            dir.path().join("i"),
+            "[c]\nusage = 'both'\ndns = ['c.test']\n",
+        )?;
         let file = dir.path().join("demo.toml");
-        let read = |methods: &[&str]| -> Result<Spec> {
+        let read = |server: &str, methods: &[&str]| -> Result<Spec> {
             let call = |name: &&str| format!("{{ method = '{name}', arguments = [] }}");
             let calls: Vec<_> = methods.iter().map(call).collect();
             let text = format!(
                 "service = 'a.v1.A'\npolicy = 'p'\nidentities = 'i'\ncall = [{}]\n\
-                 server = {{ program = 's', identity = 's' }}\nclient = {{ program = 'c' }}\n\
+                 server = {{ program = 's', identity = '{server}' }}\nclient = {{ program = 'c' }}\n\
                  rotation = {{ identity = 'c', arguments = [] }}",
                 calls.join(",")
             );
             std::fs::write(&file, text)?;
             Spec::read(Some(&file))
         };
-        let error = |methods: &[&str]| read(methods).err().map(|error| format!("{error:#}"));
+        let error = |methods: &[&str]| read("c", methods).err().map(|error| format!("{error:#}"));
         assert_eq!(error(&["Get", "List"]), None);
         let missing = error(&["Get"]).unwrap_or_default();
         assert!(
@@ -263,6 +291,10 @@ mod tests {
         let unknown = error(&["Get", "Lst"]).unwrap_or_default();
         let said = "the contract has no method /a.v1.A/Lst, which a [[call]] names; did you mean /a.v1.A/List?";
         assert!(unknown.contains(said), "{unknown}");
+        let nobody = read("d", &["Get", "List"]).err();
+        let nobody = nobody.map(|error| format!("{error:#}")).unwrap_or_default();
+        let said = "demo.toml: server.identity is \"d\", and i has no such identity, but c";
+        assert!(nobody.ends_with(said), "{nobody}");
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use toml::Spanned;
 use super::certificate::Names;
 use super::files;
 use super::{IdentityName, KeyType, Request, Subject, Usage};
+use crate::text::{line_at, parse_toml};
 
 /// Stands in the file for the trust domain that is given to the command.
 const PLACEHOLDER: &str = "{trust_domain}";
@@ -39,15 +40,9 @@ impl Roster {
     /// The first line that is not as it must be.
     pub fn parse(file: &str, text: &str, domain: &TrustDomain) -> Result<Self> {
         let at = |span: Range<usize>, reason: String| {
-            let before = text.bytes().take(span.start);
-            let line = 1 + before.filter(|b| *b == b'\n').count();
-            anyhow!("{file}:{line}: {reason}")
+            anyhow!("{file}:{}: {reason}", line_at(text, span.start))
         };
-        let rows: BTreeMap<Spanned<String>, RosterRow> = toml::from_str(text).map_err(|e| {
-            let form = base::json::wrapped(text.as_bytes());
-            let reason = form.unwrap_or(e.message()).to_owned();
-            at(e.span().unwrap_or_default(), reason)
-        })?;
+        let rows: BTreeMap<Spanned<String>, RosterRow> = parse_toml(file, text)?;
         if rows.is_empty() {
             return Err(at(0..0, "there is no identity in it".to_owned()));
         }
