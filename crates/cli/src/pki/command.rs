@@ -86,7 +86,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Issue {
-    /// The identity, and the name of its directory.
+    /// The identity, and the name of its directory. Without names, subject, usage and key, it gets what dev.toml says.
     name: IdentityName,
     #[command(flatten)]
     names: Names,
@@ -99,9 +99,9 @@ struct Issue {
     /// Which side of a connection it is for [default: both; client if there is only a --subject].
     #[arg(long, value_enum)]
     usage: Option<Usage>,
-    /// The kind of key.
-    #[arg(long, value_enum, default_value_t)]
-    key: KeyType,
+    /// The kind of key [default: p256].
+    #[arg(long, value_enum)]
+    key: Option<KeyType>,
     /// Certifies the key of a signing request (PEM) instead of generating one. The names given here are those that the
     /// request may ask for. The certificate gets those that it asks for, or all of them if it asks for none. Its
     /// subject and usages are ignored.
@@ -185,14 +185,22 @@ impl Issue {
     fn run(self, dir: &Path, now: OffsetDateTime, out: &mut dyn Write) -> Result<()> {
         let Self { name, usage, .. } = self;
         let csr = self.csr.as_deref().map(signing_request).transpose()?;
-        let unnamed = self.names == Names::default() && self.subject.is_none() && usage.is_none();
+        let unspecified = self.names == Names::default()
+            && self.subject.is_none()
+            && usage.is_none()
+            && self.key.is_none();
         let rostered = match csr {
-            None if self.replace && unnamed => rostered(dir, &name, now)?,
+            None if unspecified => rostered(dir, &name, now)?,
             Some(_) | None => None,
         };
         let request = match (&csr, rostered) {
             (None, Some(request)) => request,
-            (None, None) => Request::new(self.names, self.subject, usage, self.key)?,
+            (None, None) => Request::new(
+                self.names,
+                self.subject,
+                usage,
+                self.key.unwrap_or_default(),
+            )?,
             (Some(csr), _) => {
                 let allowed = if self.as_requested {
                     csr.names().clone()

@@ -283,6 +283,21 @@ fn a_revoked_identity_comes_back_with_the_names_of_dev_toml() {
 }
 
 #[test]
+fn a_new_row_of_dev_toml_is_issued_under_the_trust_domain_of_the_pki() {
+    let sandbox = Sandbox::with_identities();
+    sandbox.succeed(&["pki", "init", "--trust-domain", "corp.test"]);
+    let row = "[reports]\nusage = \"client\"\nuris = [\"spiffe://{trust_domain}/reports\"]\n";
+    let roster = sandbox.read("certs/dev.toml");
+    sandbox.write("certs/dev.toml", format!("{roster}\n{row}"));
+    sandbox.succeed(&["pki", "issue", "reports"]);
+    let uris = sandbox.leaf("reports", |leaf| leaf.names.uris.clone());
+    assert_eq!(uris, ["spiffe://corp.test/reports"]);
+    // A key that is asked for is not ignored.
+    let with_key = ["pki", "issue", "reports", "--key", "ed25519", "--replace"];
+    sandbox.refuse(&with_key, "no name is given");
+}
+
+#[test]
 fn the_doctor_reads_our_own_list() {
     let sandbox = Sandbox::with_pki();
     sandbox.succeed(&["pki", "revoke", "orders"]);
