@@ -11,6 +11,7 @@ mod spec;
 mod table;
 
 use std::io::Write;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,9 +20,9 @@ use authz::Policy;
 use time::OffsetDateTime;
 
 use self::callers::players;
-use self::programs::{Programs, ServerProcess};
+use self::programs::Programs;
 use self::report::Report;
-use self::spec::Spec;
+use self::spec::{ServerSpec, Spec};
 use self::table::CallTable;
 
 /// Run a server and its clients, and show who may call what, a rotation and a revocation
@@ -32,7 +33,7 @@ pub(crate) struct Demo {
     /// The description of the demo [default: demo.toml in this directory or the nearest above that has one]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Keep the directory with the PKI, the data and the server's log
+    /// Keep the directory with the PKI, the data and the servers' logs
     #[arg(long)]
     keep: bool,
 }
@@ -69,7 +70,7 @@ async fn show(spec: &Spec, directory: &Path, report: &mut Report<'_>) -> Result<
         "Building the server and the client",
         "They are separate programs, as in production. The first build takes about two minutes.",
     )?;
-    let programs = Programs::build(spec, directory).await?;
+    let mut programs = Programs::build(spec, directory).await?;
 
     report.begin(
         "Making a PKI",
@@ -96,7 +97,21 @@ async fn show(spec: &Spec, directory: &Path, report: &mut Report<'_>) -> Result<
     let text = base::file::read(&policy_file, Policy::MAX_BYTES);
     let text = text.with_context(|| policy_file.display().to_string())?;
     let policy = Policy::parse(&text)?;
-    let mut server = ServerProcess::start(&programs, &policy_file).await?;
+    let backends = programs.start_backends().await?;
+    for (backend, server) in spec.backend.iter().zip(&backends) {
+        let name = &backend.identity;
+        report.say(&format!(
+            "its backend {name} listens on {}",
+            server.target()
+        ))?;
+    }
+    let ServerSpec {
+        program,
+        identity,
+        arguments,
+    } = &spec.server;
+    let starting = programs.start_server(program, identity, &policy_file, arguments);
+    let mut server = starting.await?;
     report.say(&format!(
         "it listens on {}, under the policy {:?}",
         server.target(),
@@ -144,7 +159,9 @@ async fn show(spec: &Spec, directory: &Path, report: &mut Report<'_>) -> Result<
         "Stopping the server",
         "It finishes the calls that are open, and exits with 0.",
     )?;
-    let stopped = server.stop().await;
-    report.or_surprise(stopped);
+    for server in iter::once(server).chain(backends) {
+        let stopped = server.stop().await;
+        report.or_surprise(stopped);
+    }
     Ok(())
 }

@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::spec::{self, CallAs, Spec};
+use super::spec::{BackendSpec, CallAs, Spec};
 
 /// How long a program may take to say what is expected of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +31,8 @@ pub(super) struct Programs<'a> {
     directory: &'a Path,
     /// Its PKI.
     pub(super) certs: PathBuf,
+    /// What stands in arguments for the directory of the demo, and for the URL of each backend.
+    placeholders: Vec<(String, String)>,
 }
 
 /// What a program did, from start to end.
@@ -72,7 +74,10 @@ impl<'a> Programs<'a> {
             Some(above) if example => above,
             Some(_) | None => beside,
         };
-        let names = [&spec.server.program, &spec.client.program];
+        let backends = spec.backend.iter().map(|backend| &backend.program);
+        let own = [&spec.server.program, &spec.client.program];
+        let all: Vec<_> = backends.chain(own).collect();
+        let names: Vec<_> = all.iter().copied().filter(|name| !is_path(name)).collect();
         let binaries = match std::env::var_os("CARGO") {
             // Where cargo puts them is asked of cargo, since this program may be an installed one.
             Some(cargo) => {
@@ -81,7 +86,7 @@ impl<'a> Programs<'a> {
                 // again.
                 let example = example.then_some("--examples");
                 let flags = release.into_iter().chain(example);
-                build(&cargo, spec, names, flags).await?
+                build(&cargo, spec, &names, flags).await?
             }
             None => beside.to_owned(),
         };
@@ -91,22 +96,79 @@ impl<'a> Programs<'a> {
             tool,
             directory,
             certs: directory.join("certs"),
+            placeholders: vec![("{dir}".to_owned(), directory.display().to_string())],
         };
-        for name in names {
+        for name in all {
             let path = programs.path(name);
-            ensure!(
-                path.is_file(),
-                "there is no {}; run the demo by cargo, which builds it",
-                path.display()
-            );
+            let remedy = match is_path(name) {
+                true => "build it first",
+                false => "run the demo by cargo, which builds it",
+            };
+            ensure!(path.is_file(), "there is no {}; {remedy}", path.display());
         }
         Ok(programs)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.binaries
-            .join(name)
-            .with_extension(std::env::consts::EXE_EXTENSION)
+        match is_path(name) {
+            true => self.spec.base.join(name),
+            false => self
+                .binaries
+                .join(name)
+                .with_extension(std::env::consts::EXE_EXTENSION),
+        }
+    }
+
+    /// The arguments, with what the placeholders stand for.
+    fn arguments(&self, of: &[String]) -> impl Iterator<Item = String> {
+        of.iter().map(|argument| {
+            let replace = |text: String, (from, to): &(String, String)| text.replace(from, to);
+            self.placeholders.iter().fold(argument.clone(), replace)
+        })
+    }
+
+    /// Starts the servers that the server calls.
+    pub(super) async fn start_backends(&mut self) -> Result<Vec<ServerProcess>> {
+        let mut started = Vec::new();
+        let spec = self.spec;
+        for backend in &spec.backend {
+            let BackendSpec {
+                program,
+                identity,
+                policy,
+                arguments,
+            } = backend;
+            let policy = spec.base.join(policy);
+            let server = self
+                .start_server(program, identity, &policy, arguments)
+                .await;
+            let server = server.with_context(|| format!("the backend {identity}"))?;
+            let placeholder = format!("{{{identity}}}");
+            self.placeholders
+                .push((placeholder, server.target().to_owned()));
+            started.push(server);
+        }
+        Ok(started)
+    }
+
+    /// Starts a server, and waits until it listens. Its log is in the directory of the demo, under its identity.
+    pub(super) async fn start_server(
+        &self,
+        program: &str,
+        identity: &str,
+        policy: &Path,
+        arguments: &[String],
+    ) -> Result<ServerProcess> {
+        let mut command = self.command(&self.path(program));
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "off"]);
+        command.args(["--log-format", "json", "--tls-reload-interval", RELOAD]);
+        command.arg("--tls-dir").arg(self.certs.join(identity));
+        command.arg("--policy").arg(policy);
+        command.args(self.arguments(arguments));
+        let file = |end: &str| self.directory.join(format!("{identity}{end}"));
+        let audit = std::fs::File::create(file("-audit.jsonl"))?;
+        let log = tokio::fs::File::create(file(".log")).await?;
+        ServerProcess::listening(command.stdout(audit).stderr(Stdio::piped()).spawn()?, log).await
     }
 
     fn command(&self, program: &Path) -> Command {
@@ -147,8 +209,8 @@ impl<'a> Programs<'a> {
             .args(["--target", server.target(), "--tls-reload-interval", RELOAD])
             .arg("--tls-dir")
             .arg(credentials)
-            .args(spec::arguments(&client.arguments, self.directory))
-            .args(spec::arguments(arguments, self.directory));
+            .args(self.arguments(&client.arguments))
+            .args(self.arguments(arguments));
         command
             .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
@@ -199,11 +261,16 @@ impl<'a> Programs<'a> {
     }
 }
 
+/// Whether a program is named by its path, so that it is not cargo's to build.
+fn is_path(program: &str) -> bool {
+    program.contains('/')
+}
+
 /// Builds the programs, and says where cargo put them.
 async fn build(
     cargo: &OsStr,
     spec: &Spec,
-    names: [&String; 2],
+    names: &[&String],
     flags: impl Iterator<Item = &str>,
 ) -> Result<PathBuf> {
     const FAILED: &str = "cargo could not build the programs of the demo";
@@ -299,19 +366,9 @@ pub(super) struct ServerProcess {
 }
 
 impl ServerProcess {
-    pub(super) async fn start(programs: &Programs<'_>, policy: &Path) -> Result<Self> {
-        let (server, directory) = (&programs.spec.server, programs.directory);
-        let mut command = programs.command(&programs.path(&server.program));
-        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "off"]);
-        command.args(["--log-format", "json", "--tls-reload-interval", RELOAD]);
-        let credentials = programs.certs.join(&server.identity);
-        command.arg("--tls-dir").arg(credentials);
-        command.arg("--policy").arg(policy);
-        command.args(spec::arguments(&server.arguments, directory));
-        let audit = std::fs::File::create(directory.join("audit.jsonl"))?;
-        let mut child = command.stdout(audit).stderr(Stdio::piped()).spawn()?;
+    /// Waits until a server that was started says where it listens.
+    async fn listening(mut child: Child, log_file: tokio::fs::File) -> Result<Self> {
         let log = child.stderr.take().context("the server has no log")?;
-        let log_file = tokio::fs::File::create(directory.join("server.log")).await?;
         let mut server = Self {
             child,
             log: BufReader::new(log).lines(),
@@ -331,7 +388,7 @@ impl ServerProcess {
         &self.target
     }
 
-    /// Waits for a line of the log. Lines before it are gone then; all of them are in `server.log`.
+    /// Waits for a line of the log. Lines before it are gone then; all of them are in the file.
     pub(super) async fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let search = async {
             while let Some(line) = self.log.next_line().await? {

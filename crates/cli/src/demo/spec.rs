@@ -17,8 +17,6 @@ use crate::text::parse_toml;
 const FILE: &str = "demo.toml";
 /// Or in here, as `[package.metadata.demo]`.
 const MANIFEST: &str = "Cargo.toml";
-/// What stands for the directory of the demo in arguments.
-const PLACEHOLDER: &str = "{dir}";
 
 /// What a demo shows.
 #[derive(Debug, Deserialize)]
@@ -30,6 +28,9 @@ pub(super) struct Spec {
     identities: PathBuf,
     #[serde(default)]
     pub(super) files: BTreeMap<String, String>,
+    /// Servers that the server calls. They start before it, in this order.
+    #[serde(default)]
+    pub(super) backend: Vec<BackendSpec>,
     pub(super) server: ServerSpec,
     pub(super) client: ClientSpec,
     pub(super) prepare: Option<CallAs>,
@@ -47,6 +48,17 @@ pub(super) struct Spec {
 pub(super) struct ServerSpec {
     pub(super) program: String,
     pub(super) identity: String,
+    #[serde(default)]
+    pub(super) arguments: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackendSpec {
+    pub(super) program: String,
+    /// `{IDENTITY}` stands for its URL in the arguments of the servers that start after it.
+    pub(super) identity: String,
+    pub(super) policy: PathBuf,
     #[serde(default)]
     pub(super) arguments: Vec<String>,
 }
@@ -135,6 +147,9 @@ impl Spec {
             );
             Ok(())
         };
+        for backend in &self.backend {
+            check("backend.identity", &backend.identity)?;
+        }
         check("server.identity", &self.server.identity)?;
         check("rotation.identity", &self.rotation.identity)?;
         if let Some(prepare) = &self.prepare {
@@ -216,14 +231,6 @@ struct ManifestMetadata {
 
 fn describes_a_demo(manifest: &Path) -> bool {
     std::fs::read_to_string(manifest).is_ok_and(|text| text.contains("[package.metadata.demo]"))
-}
-
-/// The arguments, with the directory of the demo in its place.
-pub(super) fn arguments(of: &[String], directory: &Path) -> Vec<String> {
-    let directory = directory.to_string_lossy();
-    of.iter()
-        .map(|argument| argument.replace(PLACEHOLDER, &directory))
-        .collect()
 }
 
 #[cfg(test)]
