@@ -23,6 +23,8 @@ use crate::OutputFormat;
 
 /// Say in one line why a connection to a server fails, and what to do about it
 ///
+/// It makes one call, of grpc.health.v1.Health/Check, and one without a message for --method.
+///
 /// Exit codes: 0 no fault found, 1 a fault found, 64 a usage error.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
