@@ -249,3 +249,17 @@ async fn it_says_so_before_it_stops_and_a_second_signal_stops_it_at_once() {
     assert_eq!(ended.code(), Some(0));
     drop(watch);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_was_asked_to_leave_before_does_not_hold_it_up() {
+    for setting in ["--max-connection-idle", "--max-connection-age"] {
+        let pki = Pki::new();
+        let server = Server::start(&pki, &["--drain-timeout", "1h", setting, "300ms"]);
+        let mut silent = tls(&pki, server.address).await;
+        silent.write_all(&frames::opening(0)).await.unwrap();
+        // It is sent a GOAWAY with a PING, and never answers.
+        while frames::read(&mut silent).await.unwrap().0 != raw::GOAWAY {}
+        stop(server).await;
+        drop(silent);
+    }
+}

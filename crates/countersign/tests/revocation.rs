@@ -211,3 +211,49 @@ async fn a_file_that_is_not_what_was_written_is_refused_with_what_to_do() {
     };
     assert_eq!(code(open(&pki, nowhere)), "CRL_STATE_UNUSABLE");
 }
+
+#[tokio::test]
+async fn two_credentials_of_one_process_share_the_file_and_forget_no_list() {
+    let pki = Pki::new();
+    let validity = || {
+        let hour = Duration::from_secs(3600);
+        Validity::starting(OffsetDateTime::now_utc(), hour).unwrap()
+    };
+    let issuing = pki.root.issuing("issuing", validity()).unwrap();
+    let lists = |root, issued| list(&pki.root, root, &[]) + &list(&issuing, issued, &[]);
+    put(&pki, "crl.pem", &lists(1, 777));
+    let server = open(&pki, reload(&pki)).unwrap();
+    // To call a database or another service, under another spelling of the path.
+    let other = Reload {
+        crl_state: Some(pki.path("echo/../crl.state")),
+        ..reload(&pki)
+    };
+    let source = Source::directory(pki.path("echo"));
+    let client = Trust::open(Role::Client, source, other).unwrap();
+    // Only a caller shows the server the issuer of list 777, so the other credentials never verify it.
+    let mut caller = LeafSpec::client(validity());
+    caller.uris = vec!["spiffe://acme.test/orders".to_owned()];
+    let chain = issuing.issue(&caller).unwrap().chain;
+    let current = server.current();
+    let judged = current
+        .authorities()
+        .judge(Role::Client, &chain, SystemTime::now());
+    judged.unwrap();
+    let recorded = || fs::read_to_string(state(&pki)).unwrap();
+    eventually("it is recorded", || recorded().contains(" 777 ")).await;
+    for number in 2..5 {
+        put(&pki, "crl.pem", &lists(number, 777));
+        let takes = |trust: &Trust| {
+            let current = trust.current();
+            current.crls().any(|crl| crl.number == number.to_string())
+        };
+        eventually("both take the new list", || {
+            takes(&server) && takes(&client)
+        })
+        .await;
+        assert!(recorded().contains(" 777 "), "{}", recorded());
+    }
+    drop((server, client));
+    put(&pki, "crl.pem", &lists(5, 776));
+    assert_eq!(code(open(&pki, reload(&pki))), "CRL_OLDER");
+}

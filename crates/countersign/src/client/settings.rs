@@ -102,13 +102,7 @@ impl ConnectionSettings {
     pub fn traces(&self, program: &'static str) -> Result<Traces, NoTraces> {
         #[cfg(feature = "otlp")]
         if self.collector.otlp_endpoint.is_some() {
-            let (source, reload) = (self.credentials.source(), self.credentials.reload());
-            // The calls have the file that remembers lists, which is of one user only.
-            let reload = Reload {
-                crl_state: None,
-                ..reload
-            };
-            let trust = Trust::open(Role::Client, source, reload)?;
+            let trust = self.credentials.open(Role::Client)?;
             return Ok(self.collector.traces(program, &trust)?);
         }
         Ok(Traces::from_env(program)?)

@@ -183,26 +183,27 @@ where
                         ConnectionEvent::Over,
                     ));
                 }
-                ConnectionEvent::Draining if leaving.is_none() => {
-                    conn.as_mut().graceful_shutdown();
-                    leaving = Some("DRAINED");
+                ConnectionEvent::Draining => {
+                    if leaving.is_none() {
+                        conn.as_mut().graceful_shutdown();
+                        leaving = Some("DRAINED");
+                    }
                     events.push(Box::pin(async {
                         sleep(QUIET).await;
                         calls.clone().idle(QUIET).await;
                         ConnectionEvent::Quiet
                     }));
                 }
-                ConnectionEvent::Quiet => return Poll::Ready(Closed::Ended("DRAINED")),
+                ConnectionEvent::Quiet => {
+                    return Poll::Ready(Closed::Ended(leaving.unwrap_or("DRAINED")));
+                }
                 ConnectionEvent::Over => {
                     return Poll::Ready(match lost.take() {
                         Some(refusal) => Closed::Lost(refusal),
                         None => Closed::Cut(over),
                     });
                 }
-                ConnectionEvent::Silent
-                | ConnectionEvent::Aged
-                | ConnectionEvent::Idle
-                | ConnectionEvent::Draining => {}
+                ConnectionEvent::Silent | ConnectionEvent::Aged | ConnectionEvent::Idle => {}
             }
         }
         loop {

@@ -2,13 +2,18 @@
 //!
 //! Only lists with a verified signature are recorded, so that no forged number keeps out a real list. The file is used
 //! as a whole or not at all: if it was edited or truncated, the program does not start.
+//!
+//! A process may open credentials more than once, for what it serves and for what it calls. They share the record.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base::text::timestamp;
@@ -31,12 +36,18 @@ const MAX_FILE: u64 = 1 << 20;
 /// A CRL number has at most 20 octets (RFC 5280 §5.2.3).
 const MAX_NUMBER: usize = 49;
 
-/// The lists to record, and which of them are in the file already.
-#[derive(Debug)]
+/// The records of this process, by the place of the file. Two that wrote one file would undo each other's.
+static IN_USE: Mutex<BTreeMap<PathBuf, Weak<Mutex<Records>>>> = Mutex::new(BTreeMap::new());
+
+/// The record of one file. Clones, and those that are opened for the same file, share it.
+#[derive(Clone, Debug)]
 pub(crate) struct CrlState {
     path: PathBuf,
-    seen: BTreeMap<Digest, ListRecord>,
+    seen: Arc<Mutex<Records>>,
 }
+
+/// What the file holds: the newest list by issuer and scope.
+type Records = BTreeMap<Digest, ListRecord>;
 
 /// The newest list of one issuer and scope.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,21 +64,20 @@ struct ListRecord {
 impl CrlState {
     /// Reads the file, if there is one.
     pub(crate) fn open(path: PathBuf) -> Result<Self, InvalidCredentials> {
-        let unusable = |reason: String| unusable(&path, &reason);
-        let seen = match base::file::read(&path, MAX_FILE) {
-            Ok(bytes) => {
-                let mode = path.metadata().map_err(|e| unusable(e.to_string()))?.mode() & 0o7777;
-                if mode & 0o022 != 0 {
-                    return Err(unusable(format!(
-                        "other users can write to it (its mode is {mode:04o})"
-                    )));
-                }
-                parse(&bytes).map_err(unusable)?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(unusable(error.to_string())),
-        };
-        Ok(Self { path, seen })
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|_, seen| seen.strong_count() > 0);
+        let entry = in_use.entry(place(&path)).or_default();
+        let seen = entry.upgrade().unwrap_or_default();
+        *entry = Arc::downgrade(&seen);
+        let state = Self { path, seen };
+        let mut seen = state.lock();
+        *seen = read(&state.path).map_err(|reason| unusable(&state.path, &reason))?;
+        drop(seen);
+        Ok(state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that none of these lists is older than the one recorded.
@@ -77,8 +87,9 @@ impl CrlState {
         roots: &[Root],
     ) -> Result<(), InvalidCredentials> {
         let path = self.path.display();
+        let recorded = self.lock();
         for list in lists.iter().map(ListInForce::newest) {
-            let Some(seen) = self.seen.get(&key(list)) else {
+            let Some(seen) = recorded.get(&key(list)) else {
                 continue;
             };
             let CrlFacts { issuer, number, .. } = &list.facts;
@@ -101,7 +112,7 @@ impl CrlState {
             .iter()
             .map(|root| crypto::digest([&*root.der]))
             .collect();
-        for (id, seen) in &self.seen {
+        for (id, seen) in &*recorded {
             let is_there = lists.iter().any(|list| key(list.newest()) == *id);
             // As while running, a list may go with the roots above it.
             let may_go = !seen.roots.is_empty() && !seen.roots.iter().any(|it| roots.contains(it));
@@ -118,31 +129,78 @@ impl CrlState {
     }
 
     /// Records what is in use now. The file is replaced as a whole, and is on disk when this returns.
-    pub(crate) fn record(&mut self, lists: &[ListInForce]) -> Result<(), InvalidCredentials> {
-        let mut seen = self.seen.clone();
+    pub(crate) fn record(&self, lists: &[ListInForce]) -> Result<(), InvalidCredentials> {
+        let mut recorded = self.lock();
+        let mut seen = recorded.clone();
         for list in lists.iter().filter(|list| list.is_settled()) {
             let newest = list.newest();
             let roots = list.roots().iter();
-            seen.insert(
-                key(newest),
-                ListRecord {
-                    number: newest.facts.ordinal.clone(),
-                    this_update: seconds(newest.facts.this_update),
-                    signed: newest.signed_digest,
-                    roots: roots.map(|root| crypto::digest([&**root])).collect(),
-                    issuer: base::text::escape(&newest.facts.issuer),
-                },
-            );
+            let record = ListRecord {
+                number: newest.facts.ordinal.clone(),
+                this_update: seconds(newest.facts.this_update),
+                signed: newest.signed_digest,
+                roots: roots.map(|root| crypto::digest([&**root])).collect(),
+                issuer: base::text::escape(&newest.facts.issuer),
+            };
+            match seen.entry(key(newest)) {
+                Entry::Vacant(new) => drop(new.insert(record)),
+                Entry::Occupied(mut held) => held.get_mut().take(record),
+            }
         }
-        let is_written = seen == self.seen && self.path.exists();
+        let is_written = seen == *recorded && self.path.exists();
         if !is_written {
             let text = text(&seen);
             replace(&self.path, &text)
                 .map_err(|error| unusable(&self.path, &format!("it cannot be written: {error}")))?;
-            self.seen = seen;
+            *recorded = seen;
         }
         Ok(())
     }
+}
+
+impl ListRecord {
+    /// Other credentials of the process may have a newer list already, or the same one under other roots.
+    fn take(&mut self, other: Self) {
+        match other.number.cmp(&self.number) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                let more = other.roots.into_iter();
+                self.roots.extend(
+                    more.filter(|root| !self.roots.contains(root))
+                        .collect::<Vec<_>>(),
+                );
+            }
+            Ordering::Greater => *self = other,
+        }
+    }
+}
+
+/// Where a file is, however its directory is written.
+fn place(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_empty| path.to_owned());
+    match (
+        absolute.parent().map(Path::canonicalize),
+        absolute.file_name(),
+    ) {
+        (Some(Ok(directory)), Some(name)) => directory.join(name),
+        _ => absolute,
+    }
+}
+
+/// What the file holds: nothing, if there is none.
+fn read(path: &Path) -> Result<Records, String> {
+    let bytes = match base::file::read(path, MAX_FILE) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Records::new()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let mode = path.metadata().map_err(|e| e.to_string())?.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(format!(
+            "other users can write to it (its mode is {mode:04o})"
+        ));
+    }
+    parse(&bytes)
 }
 
 /// The file cannot be read or written.
@@ -166,7 +224,7 @@ fn seconds(at: SystemTime) -> u64 {
 
 /// One line for each: issuer and scope, number, time of issue, digest of the signed part, the roots, and the issuer as
 /// text.
-fn text(seen: &BTreeMap<Digest, ListRecord>) -> String {
+fn text(seen: &Records) -> String {
     let mut text = format!("{FIRST_LINE}\n");
     for (key, seen) in seen {
         let ListRecord {
@@ -194,13 +252,13 @@ fn text(seen: &BTreeMap<Digest, ListRecord>) -> String {
     text
 }
 
-fn parse(bytes: &[u8]) -> Result<BTreeMap<Digest, ListRecord>, String> {
+fn parse(bytes: &[u8]) -> Result<Records, String> {
     let text = str::from_utf8(bytes).map_err(|_bytes| "it is not text".to_owned())?;
     let mut lines = text.lines().enumerate();
     if lines.next().is_none_or(|(_, line)| line != FIRST_LINE) {
         return Err(format!("its first line is not {FIRST_LINE:?}"));
     }
-    let mut seen = BTreeMap::new();
+    let mut seen = Records::new();
     for (index, line) in lines.by_ref() {
         let malformed = |what: &str| format!("line {}: {what}", index + 1);
         if let Some(count) = line.strip_prefix(LAST_LINE) {
@@ -289,7 +347,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn seen() -> BTreeMap<Digest, ListRecord> {
+    fn seen() -> Records {
         let one = ListRecord {
             number: BigUint::from(7_u32),
             this_update: 1_790_000_000,
@@ -301,7 +359,7 @@ mod tests {
             roots: Vec::new(),
             ..one.clone()
         };
-        BTreeMap::from([([1; 32], one), ([9; 32], none)])
+        Records::from([([1; 32], one), ([9; 32], none)])
     }
 
     #[test]

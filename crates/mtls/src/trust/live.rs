@@ -3,7 +3,7 @@
 //! A part that is invalid is reported once and not published; the valid parts are.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base::reload::{Input, on_a_thread};
@@ -49,7 +49,7 @@ pub struct Reload {
     /// What it means that an issuer has no revocation list.
     pub missing_crls: MissingCrls,
     /// A file that records the newest revocation list of each issuer, so that no older one is accepted after a restart.
-    /// It belongs to one process.
+    /// It belongs to one process, whose credentials share it.
     pub crl_state: Option<PathBuf>,
 }
 
@@ -85,15 +85,11 @@ impl Trust {
         };
         let first = Snapshot::first(role, feed.read(), rules, SystemTime::now())?;
         let first = Arc::new(first);
-        let state = match state {
-            None => None,
-            Some(mut state) => {
-                let authorities = first.authorities();
-                state.check(&authorities.lists, &authorities.roots)?;
-                state.record(&authorities.lists)?;
-                Some(Arc::new(Mutex::new(state)))
-            }
-        };
+        if let Some(state) = &state {
+            let authorities = first.authorities();
+            state.check(&authorities.lists, &authorities.roots)?;
+            state.record(&authorities.lists)?;
+        }
         announce(&first);
         let (publish, current) = watch::channel(first);
         let counts = Arc::<TransportCounts>::default();
@@ -148,7 +144,7 @@ impl Trust {
 async fn keep_current(
     feed: Feed,
     interval: Duration,
-    state: Option<Arc<Mutex<CrlState>>>,
+    state: Option<CrlState>,
     publish: Arc<watch::Sender<Arc<Snapshot>>>,
     counts: Arc<TransportCounts>,
 ) {
@@ -165,7 +161,7 @@ async fn keep_current(
         let reading = on_a_thread(
             "credentials",
             interval,
-            move || look(&feed, state.as_deref(), &before, last),
+            move || look(&feed, state.as_ref(), &before, last),
             || {
                 warn!("{}", events::CREDENTIALS_READ_SLOW);
                 counts.input.refused();
@@ -231,7 +227,7 @@ async fn watch_clock(publish: Arc<watch::Sender<Arc<Snapshot>>>) {
         };
         if difference > CLOCK_SET {
             last = (Instant::now(), now);
-            publish.send_modify(|_snapshot| ());
+            publish.send_modify(|snapshot| snapshot.forget_verdicts());
         }
     }
 }
@@ -251,12 +247,7 @@ struct Looked {
 }
 
 /// Reads the files, and checks their content if the result may differ from the last one.
-fn look(
-    feed: &Feed,
-    state: Option<&Mutex<CrlState>>,
-    current: &Snapshot,
-    last: Option<Look>,
-) -> Looked {
+fn look(feed: &Feed, state: Option<&CrlState>, current: &Snapshot, last: Option<Look>) -> Looked {
     let material = feed.read();
     let contents = material.contents();
     let roots_agree =
@@ -273,7 +264,6 @@ fn look(
     if let Some(state) = state {
         // Before they are in use, so that a restart after a crash knows them.
         let lists = &next.as_ref().unwrap_or(current).authorities().lists;
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let recorded = state.record(lists).err();
         faults.extend(recorded.map(|error| Fault::new(Part::CrlState, error)));
     }

@@ -286,6 +286,15 @@ impl Snapshot {
         verdict.get_or_init(|| judge().map(drop)).clone()
     }
 
+    /// Judges each chain again when it is asked about next: the clock was set, so what was found before may be wrong.
+    pub(crate) fn forget_verdicts(&self) {
+        let rejudged = &self.made.rejudged;
+        rejudged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// When the next revocation list after `at` expires, if peers are refused then.
     pub(crate) fn next_stale_list(&self, at: SystemTime) -> Option<SystemTime> {
         let updates = self.crls().map(|crl| crl.next_update);
