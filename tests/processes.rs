@@ -3,7 +3,7 @@
 mod start;
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use cli::pki::Authority;
 use proto::inventory::v1::reserve_many_response::Result as Answer;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use harness::world::{Pki, Server, hour, in_repository, program, run};
+use harness::world::{Ending, Pki, Server, command, eventually, hour, in_repository, program, run};
 
 use crate::world::{caller, pki, spec, start, start_as};
 
@@ -236,3 +236,53 @@ async fn a_server_that_can_store_nothing_more_stops_and_says_that_it_failed() {
             .is_some_and(|said| said.contains("the data file cannot be written"))
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_does_not_resolve_in_time_holds_back_neither_another_nor_the_end_of_the_client()
+{
+    let pki = pki();
+    let server = start(&pki, &[]);
+    import(&pki, &server).await;
+    let source = pki.dir.path().join("slow.c");
+    let library = pki.dir.path().join("slow.so");
+    fs::write(&source, NAME_SERVICE_THAT_HANGS).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source]);
+    assert!(compiler.status().unwrap().success());
+    let targets = format!(
+        "https://slow.test:1,https://localhost:{}",
+        server.address.port()
+    );
+    let mut client = Ending(
+        command("client")
+            .env("LD_PRELOAD", &library)
+            .args(["--target", &targets, "--tls-dir"])
+            .arg(pki.dir("orders"))
+            .args(["get-item", PLENTY])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let ended = eventually("the client ends", || client.0.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
+}
+
+/// Of one name; for the others it is the system's.
+const NAME_SERVICE_THAT_HANGS: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef int look_up(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
+    if (name && !strcmp(name, "slow.test")) for (;;) pause();
+    return ((look_up *)dlsym(RTLD_NEXT, "getaddrinfo"))(name, service, hints, found);
+}
+"#;

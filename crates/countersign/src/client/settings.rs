@@ -5,8 +5,6 @@ use clap::Args;
 use identity::Role;
 use identity::SpiffeId;
 use mtls::{ChannelOptions, InvalidCredentials, ServerIdentity, Targets};
-#[cfg(feature = "otlp")]
-use mtls::{Reload, Trust};
 use pki_types::ServerName;
 use telemetry::{InvalidTracing, Traces};
 
