@@ -92,6 +92,14 @@ impl<K: Clone + Eq + Hash, T> Quotas<K, T> {
         Some((item, std::mem::take(&mut party.left_out)))
     }
 
+    /// Counts what was left out of this party before, after its last item was left out too.
+    pub fn count(&mut self, key: &K, left_out: u64) {
+        match self.parties.get_mut(key) {
+            Some(party) => party.left_out += left_out,
+            None => self.others += left_out,
+        }
+    }
+
     /// Takes what has been left out for ten seconds, or all of it. Parties that are quiet are forgotten.
     pub fn left_out(&mut self, all: bool, now: Instant) -> LeftOut<K, T> {
         let Quota { burst, refill, .. } = self.quota;

@@ -106,10 +106,15 @@ impl Limiter {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = peers.each.admit(kind, (), now);
         let admitted = match (&kind.who, admitted) {
-            (Who::Address(_), Some(((), left_out))) => peers
-                .addresses
-                .admit(&kind.message, (), now)
-                .map(|((), of_others)| left_out + of_others),
+            (Who::Address(_), Some(((), left_out))) => {
+                match peers.addresses.admit(&kind.message, (), now) {
+                    Some(((), of_others)) => Some(left_out + of_others),
+                    None => {
+                        peers.addresses.count(&kind.message, left_out);
+                        None
+                    }
+                }
+            }
             (Who::Identity(_), Some(((), left_out))) => Some(left_out),
             (_, None) => None,
         };
@@ -124,8 +129,8 @@ impl Limiter {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let each = peers.each.left_out(all, now);
         let addresses = peers.addresses.left_out(all, now);
-        let together = addresses.parties.iter().map(|(_, (), count)| count).sum();
-        (each, together)
+        let together: u64 = addresses.parties.iter().map(|(_, (), count)| count).sum();
+        (each, together + addresses.others)
     }
 
     /// How many warnings of this place were suppressed since its last one, or `None` if this one is to be suppressed.
@@ -205,6 +210,34 @@ mod tests {
         assert_eq!(each.parties.len(), 1);
         assert_eq!(each.parties[0].2, 950);
         assert_eq!(together, 10_000 - 449);
+    }
+
+    #[test]
+    fn every_line_about_an_address_is_written_or_counted() {
+        let (limiter, now) = (Limiter::default(), Instant::now());
+        let (mut lines, mut written) = (0, 0);
+        let mut say = |n: u32, times: u64, now: Instant| {
+            let kind = refused(Who::at(&format!("10.0.0.{n}:1")).unwrap());
+            lines += times;
+            for _ in 0..times {
+                let admitted = limiter.admit_peer(&kind, now);
+                written += admitted.map_or(0, |left_out| left_out + 1);
+            }
+        };
+        // Ten addresses take what all have together, and one of them has many lines left out.
+        for n in 0..10 {
+            say(n, 50, now);
+        }
+        say(0, 1_000, now);
+        // A second later it might say one, but others have taken what there was.
+        let later = now + Duration::from_secs(1);
+        for n in 100..150 {
+            say(n, 1, later);
+        }
+        say(0, 1, later);
+        let (each, together) = limiter.left_out(true, later);
+        let counted: u64 = each.parties.iter().map(|(_, (), count)| count).sum();
+        assert_eq!(lines, written + counted + each.others + together);
     }
 
     #[test]

@@ -26,6 +26,9 @@ use crate::writer::QueueWriter;
 /// The variable that says which targets are logged at which level.
 const RUST_LOG: &str = "RUST_LOG";
 
+/// The target of the audit log, which limits itself: no event is left out here.
+const AUDIT_LOG: &str = "grpc_audit_log";
+
 /// How long the last lines may take to be written when the program ends.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -150,11 +153,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         let metadata = event.metadata();
         let mut fields = LineFields::default();
         event.record(&mut fields);
-        let who = who(&fields, event, &context);
+        let who = match metadata.target() {
+            AUDIT_LOG => audited(&fields),
+            _ => who(&fields, event, &context),
+        };
         let is_good = fields
             .get("rpc.status_code")
             .is_some_and(|code| code == "OK");
-        let is_told = *metadata.level() == Level::ERROR || is_good;
+        let is_told =
+            *metadata.level() == Level::ERROR || is_good || metadata.target() == AUDIT_LOG;
         let suppressed = match &who {
             Some(_) if is_told => Some(0),
             Some(who) => self.limiter.admit_peer(&kind(who, &fields), Instant::now()),
@@ -183,6 +190,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         });
         self.writer.write(who, line.end());
     }
+}
+
+/// The caller that an event of the audit log is about, so that its events displace no line about another.
+fn audited(fields: &LineFields) -> Option<Who> {
+    let principal = fields.get("principal")?;
+    // As `Debug` writes it.
+    Some(Who::Identity(principal.trim_matches('"').to_owned()))
 }
 
 /// The peer that a line is about: the identity in the line or in its call, otherwise the address.
@@ -252,6 +266,10 @@ fn targets(text: &str) -> Option<Targets> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use tracing::{error, info};
+
     use super::*;
 
     #[test]
@@ -264,5 +282,34 @@ mod tests {
         for unreadable in ["", ",", "calls=loud", "info,calls=loud"] {
             assert_eq!(targets(unreadable), None, "{unreadable:?}");
         }
+    }
+
+    #[test]
+    fn audit_events_of_one_caller_displace_no_line_about_another_and_no_error() {
+        let (release, held) = mpsc::channel::<()>();
+        let (write, lines) = mpsc::channel::<String>();
+        let slow = move |line: &str| {
+            // Until the other side is gone.
+            held.recv().ok();
+            write.send(line.to_owned()).map_err(io::Error::other)
+        };
+        let layer = LogLayer {
+            style: Style::Json,
+            writer: QueueWriter::in_batches(0, slow, |_| String::new(), |_| Vec::new()),
+            limiter: Arc::default(),
+        };
+        tracing::subscriber::with_default(registry::Registry::default().with(layer), || {
+            warn!(peer.identity = "quiet", code = "X", "refused");
+            for _ in 0..9_000 {
+                info!(target: AUDIT_LOG, principal = ?"loud", authorized = true, "authorization");
+            }
+            warn!(peer.identity = "quiet", code = "Y", "refused");
+            error!("our own");
+        });
+        drop(release);
+        let lines: Vec<_> = lines.iter().collect();
+        let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+        assert_eq!((count("quiet"), count("our own")), (2, 1));
+        assert!(count("loud") > 8_000, "{}", count("loud"));
     }
 }

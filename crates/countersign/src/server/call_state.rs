@@ -17,10 +17,28 @@ pub(crate) struct CallState {
     call: ServerCall,
     /// Once it is known how long the call may take, and whether it is allowed.
     ends: OnceLock<Ends>,
-    /// The first message has arrived, or nothing waits for it.
-    begun: AtomicBool,
+    first_message: FirstMessage,
     over: AtomicBool,
     reader: Mutex<Reader>,
+}
+
+/// Whether the handler waits for the first message of the request.
+#[derive(Debug, Default)]
+pub(crate) struct FirstMessage {
+    /// It has arrived, or nothing waits for it any more.
+    has_come: AtomicBool,
+    /// Since when the handler waits. A handler that has not read yet is not kept waiting by its caller.
+    awaited: OnceLock<Instant>,
+}
+
+impl FirstMessage {
+    pub(crate) fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn awaited_since(&self) -> Option<Instant> {
+        self.awaited.get().copied()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +66,7 @@ impl CallState {
         Self {
             call,
             ends: OnceLock::new(),
-            begun: AtomicBool::new(false),
+            first_message: FirstMessage::default(),
             over: AtomicBool::new(false),
             reader: Mutex::default(),
         }
@@ -72,7 +90,7 @@ impl CallState {
     /// Resolves with the status that ends the call, when one of its [`Ends`] occurs.
     pub(crate) async fn ended(self: Arc<Self>) -> Status {
         match self.ends.get() {
-            Some(ends) => ends.come(self.began(), &self.begun).await,
+            Some(ends) => ends.come(self.began(), &self.first_message).await,
             None => pending().await,
         }
     }
@@ -82,9 +100,16 @@ impl CallState {
         self.ends.get_or_init(|| ends);
     }
 
-    /// Nothing waits for the first message any more.
-    pub(crate) fn begun(&self) {
-        self.begun.store(true, Ordering::Release);
+    /// The first message has arrived, or nothing waits for it any more.
+    pub(crate) fn first_message_came(&self) {
+        self.first_message.has_come.store(true, Ordering::Release);
+    }
+
+    /// The handler waits for more of the request.
+    pub(crate) fn is_awaited(&self) {
+        if !self.first_message.has_come() {
+            self.first_message.awaited.get_or_init(Instant::now);
+        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {

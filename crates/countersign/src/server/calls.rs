@@ -245,7 +245,7 @@ mod tests {
     use authz::{Authorization, LivePolicy, Policy};
     use bytes::Bytes;
     use http_body::{Body as _, Frame};
-    use http_body_util::Full;
+    use http_body_util::{BodyExt as _, Full, StreamBody};
     use telemetry::{CallLines, Traces};
     use tower::service_fn;
 
@@ -297,7 +297,7 @@ mod tests {
                 Frame::trailers(trailers),
             ];
             let frames = frames.map(Ok::<_, Status>);
-            let body = http_body_util::StreamBody::new(tokio_stream::iter(frames));
+            let body = StreamBody::new(tokio_stream::iter(frames));
             Ok::<_, Infallible>(Response::new(Body::new(body)))
         });
         services.add("grpc.health.v1.Health", answer);
@@ -432,6 +432,42 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(run(&calls, request()), tonic::Code::DeadlineExceeded);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_is_not_late_while_the_handler_does_not_read() {
+        let day = Duration::from_secs(86_400);
+        let mut calls = calls(LimitSettings {
+            first_message_timeout: crate::program::Duration(Duration::from_secs(10)),
+            ..within(day)
+        });
+        let mut services = ServiceTable::default();
+        let reads_late = |request: Request<Body>| async move {
+            // As for a lock or a connection.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let first = pin!(request.into_body()).frame().await;
+            let code = match first {
+                Some(Ok(_)) => tonic::Code::Ok,
+                Some(Err(_)) | None => tonic::Code::Internal,
+            };
+            Ok::<_, Infallible>(Status::new(code, "").into_http())
+        };
+        services.add("grpc.health.v1.Health", service_fn(reads_late));
+        Arc::get_mut(&mut calls.port).unwrap().services = services;
+        let code = |response: Response<CallBody>| call::code(response.headers());
+        // The whole message is here already.
+        let response = calls.begin(request()).await.unwrap();
+        assert_eq!(code(response), tonic::Code::Ok);
+        // Nothing ever comes: ten seconds after the handler begins to wait, the call ends.
+        let silent = request().map(|_| {
+            Body::new(StreamBody::new(tokio_stream::pending::<
+                Result<Frame<Bytes>, Status>,
+            >()))
+        });
+        let began = Instant::now();
+        let response = calls.begin(silent).await.unwrap();
+        assert_eq!(code(response), tonic::Code::DeadlineExceeded);
+        assert_eq!(began.elapsed().as_secs(), 70);
     }
 
     /// Of the layer, and of the request and the handler of this test.

@@ -2,7 +2,6 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use authz::{Allowed, Gate, Head};
@@ -13,6 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::codes::DRAINING;
+use crate::server::call_state::FirstMessage;
 use crate::server::exceeded::{ERROR_DOMAIN, Exceeded};
 
 /// When a drain begins, streams that only the server can end are ended within this time, spread out, so that their
@@ -47,9 +47,8 @@ impl Ends {
         began.elapsed() >= self.limit || !self.allowed.as_ref().is_none_or(is_allowed)
     }
 
-    /// Resolves with the status that ends the call, when one of them occurs. `begun` is set once nothing waits for the first
-    /// message any more.
-    pub(crate) async fn come(&self, began: Instant, begun: &AtomicBool) -> Status {
+    /// Resolves with the status that ends the call, when one of them occurs.
+    pub(crate) async fn come(&self, began: Instant, first_message: &FirstMessage) -> Status {
         let refused = async {
             match &self.allowed {
                 Some((allowed, head)) => self.gate.refused(allowed, head).await,
@@ -57,9 +56,16 @@ impl Ends {
             }
         };
         let late = async {
-            after(began, self.first_message).await;
-            if begun.load(Ordering::Acquire) {
-                pending::<()>().await;
+            let mut since = began;
+            loop {
+                after(since, self.first_message).await;
+                if first_message.has_come() {
+                    pending::<()>().await;
+                }
+                match first_message.awaited_since() {
+                    Some(awaited) if awaited == since => return,
+                    awaited => since = awaited.unwrap_or_else(Instant::now),
+                }
             }
         };
         tokio::select! {

@@ -58,7 +58,10 @@ where
         let frame = match Pin::new(body).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending if this.shared.wake_at_end(cx).is_ready() => return this.over(),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                this.shared.is_awaited();
+                return Poll::Pending;
+            }
         };
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
@@ -67,17 +70,17 @@ where
                     None => Ok(()),
                 };
                 if this.count.has_one() {
-                    this.shared.begun();
+                    this.shared.first_message_came();
                 }
                 Some(looked.map(|()| frame))
             }
             // There is no message; the handler decides about that.
             Some(Err(error)) => {
-                this.shared.begun();
+                this.shared.first_message_came();
                 Some(Err(Status::from_error(error.into())))
             }
             None => {
-                this.shared.begun();
+                this.shared.first_message_came();
                 this.count.end().err().map(Err)
             }
         })
@@ -95,6 +98,6 @@ where
 
 impl<B> Drop for RequestBody<B> {
     fn drop(&mut self) {
-        self.shared.begun();
+        self.shared.first_message_came();
     }
 }
