@@ -4,6 +4,7 @@
 //! certificates; a response is parsed completely or refused.
 
 use std::fmt;
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use base::text::escape;
 use identity::SpiffeId;
 use prost::Message;
 use rustls::pki_types::pem::SectionKind;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::codes;
 use crate::trust::der;
@@ -174,6 +176,12 @@ struct Svid {
     hint: String,
 }
 
+impl Drop for Svid {
+    fn drop(&mut self) {
+        self.x509_svid_key.zeroize();
+    }
+}
+
 /// An entry of the map `federated_bundles`.
 #[derive(Clone, PartialEq, Message)]
 struct Federated {
@@ -190,9 +198,11 @@ impl WorkloadApi {
         let undecodable = |what: &str, error: &prost::DecodeError| {
             malformed(format!("{what} is not a message of the standard: {error}"))
         };
-        let response = Response::decode(message).map_err(|e| undecodable("it", &e))?;
+        let mut response = Response::decode(message).map_err(|e| undecodable("it", &e))?;
+        // They have the keys.
+        let svids = Zeroizing::new(take(&mut response.svids));
         for (what, count, max) in [
-            ("SVIDs", response.svids.len(), MAX_SVIDS),
+            ("SVIDs", svids.len(), MAX_SVIDS),
             ("bundles", response.federated_bundles.len(), MAX_BUNDLES),
             ("revocation lists", response.crl.len(), MAX_LISTS),
         ] {
@@ -200,11 +210,11 @@ impl WorkloadApi {
                 return Err(malformed(format!("it has {count} {what}, more than {max}")));
             }
         }
-        let svids = response.svids.iter().map(|der| Svid::decode(&**der));
+        let svids = svids.iter().map(|der| Svid::decode(&**der));
         let svids: Vec<_> = svids
             .collect::<Result<_, _>>()
             .map_err(|e| undecodable("an SVID in it", &e))?;
-        let svid = self.ours(svids)?;
+        let mut svid = self.ours(svids)?;
         let id: SpiffeId = svid
             .spiffe_id
             .parse()
@@ -231,7 +241,8 @@ impl WorkloadApi {
             return Err(malformed(format!("{chain_name} has no certificate")));
         }
         let key = Label::PrivateKey(SectionKind::PrivateKey);
-        let key = self.file(&format!("the key of {id}"), &key, vec![svid.x509_svid_key]);
+        let der = take(&mut svid.x509_svid_key);
+        let key = self.file(&format!("the key of {id}"), &key, vec![der]);
         // An empty list is not the same as none.
         let has_lists = !response.crl.is_empty();
         let lists = self.file("the revocation lists", &Label::RevocationList, response.crl);
