@@ -238,6 +238,51 @@ async fn a_server_that_can_store_nothing_more_stops_and_says_that_it_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_fills_the_queue_of_writes_leaves_places_for_others() {
+    let pki = pki();
+    let server = start(&pki, &[]);
+    import(&pki, &server).await;
+    let (said, mut is_loud) = tokio::sync::mpsc::channel(1);
+    let mut loud = tokio::task::JoinSet::new();
+    // Fewer calls than one identity may have open, on two connections.
+    for _ in 0..2 {
+        let orders = caller(&pki, "orders", server.address);
+        for _ in 0..60 {
+            let (mut orders, said) = (orders.clone(), said.clone());
+            loud.spawn(async move {
+                let reservations = std::iter::repeat_with(|| ReserveManyRequest {
+                    reservation_id: Uuid::now_v7().to_string(),
+                    sku: PLENTY.to_owned(),
+                    quantity: 1,
+                });
+                let reservations = tokio_stream::iter(reservations);
+                let mut answers = orders.reserve_many(reservations).await?.into_inner();
+                while let Some(answer) = answers.message().await? {
+                    if matches!(&answer.result, Some(Answer::Failure(it)) if it.reason == "STORE_BUSY") {
+                        said.try_send(()).ok();
+                    }
+                }
+                Ok::<_, Status>(())
+            });
+        }
+    }
+    is_loud.recv().await.unwrap();
+    let mut catalog = caller(&pki, "catalog", server.address);
+    for n in 0..100 {
+        let item = ImportItemsRequest {
+            sku: format!("QUIET-{n}"),
+            name: "quiet".to_owned(),
+            quantity: 1,
+        };
+        catalog
+            .import_items(tokio_stream::iter([item]))
+            .await
+            .unwrap();
+    }
+    loud.abort_all();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_does_not_resolve_in_time_holds_back_neither_another_nor_the_end_of_the_client()
 {
     let pki = pki();

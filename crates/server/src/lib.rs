@@ -2,6 +2,7 @@
 
 pub mod codes;
 pub mod events;
+mod fair_slots;
 mod inventory_error;
 mod request;
 pub mod service;

@@ -15,10 +15,10 @@ use proto::inventory::v1::{
     ReserveManyRequest, ReserveManyResponse, ReserveStockRequest, ReserveStockResponse, UpdateKind,
     WatchStockRequest, WatchStockResponse,
 };
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::fair_slots::FairSlots;
 pub use crate::inventory_error::ERROR_DOMAIN;
 use crate::inventory_error::InventoryError;
 use crate::request::{self, Import};
@@ -30,7 +30,7 @@ use crate::watch::Level;
 pub struct InventoryLimits {
     /// Items in one import.
     pub import_items: usize,
-    /// Imports under way at once.
+    /// Imports under way at once; one caller may have half of them.
     pub imports: usize,
     /// How long the items of one import may take to arrive.
     pub import_time: Duration,
@@ -44,7 +44,7 @@ impl Default for InventoryLimits {
     fn default() -> Self {
         Self {
             import_items: 10_000,
-            imports: 8,
+            imports: 16,
             import_time: Duration::from_secs(60),
             reserve_many_ahead: 64,
             message_bytes: 16 << 10,
@@ -62,7 +62,8 @@ pub fn inventory(
     let inventory = Inventory {
         store,
         limits,
-        imports: Semaphore::new(limits.imports),
+        imports: FairSlots::new(limits.imports),
+        writes: FairSlots::new(store::QUEUED_WRITES),
     };
     InventoryServiceServer::new(inventory).max_decoding_message_size(limits.message_bytes)
 }
@@ -70,7 +71,8 @@ pub fn inventory(
 struct Inventory {
     store: Store,
     limits: InventoryLimits,
-    imports: Semaphore,
+    imports: FairSlots,
+    writes: FairSlots,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -92,14 +94,14 @@ impl InventoryService for Inventory {
         &self,
         request: Request<ReserveStockRequest>,
     ) -> Result<Response<ReserveStockResponse>, Status> {
-        let caller = caller(&request)?;
+        let reserving = self.reserving(&request)?;
         let ReserveStockRequest {
             reservation_id,
             sku,
             quantity,
         } = request.into_inner();
         let wanted = request::reservation(&reservation_id, sku, quantity)?;
-        let made = reserve(&self.store, &caller, wanted).await?;
+        let made = reserving.one(wanted).await?;
         Ok(Response::new(ReserveStockResponse {
             reservation: Some(made.into()),
         }))
@@ -128,10 +130,8 @@ impl InventoryService for Inventory {
         &self,
         request: Request<Streaming<ImportItemsRequest>>,
     ) -> Result<Response<ImportItemsResponse>, Status> {
-        let _slot = self
-            .imports
-            .try_acquire()
-            .map_err(|_none_left| InventoryError::ImportsBusy)?;
+        let slot = self.imports.take(&caller(&request)?);
+        let _slot = slot.ok_or(InventoryError::ImportsBusy)?;
         let limit = self.limits.import_time;
         let items = timeout(limit, self.received(request.into_inner()))
             .await
@@ -158,13 +158,12 @@ impl InventoryService for Inventory {
         &self,
         request: Request<Streaming<ReserveManyRequest>>,
     ) -> Result<Response<Self::ReserveManyStream>, Status> {
-        let caller = caller(&request)?;
-        let store = self.store.clone();
+        let reserving = self.reserving(&request)?;
         let answers = request
             .into_inner()
             .map(move |request| {
-                let (store, caller) = (store.clone(), caller.clone());
-                async move { Ok(reserve_one_of_many(&store, &caller, request?).await) }
+                let reserving = reserving.clone();
+                async move { Ok(reserving.one_of_many(request?).await) }
             })
             .buffered(self.limits.reserve_many_ahead);
         Ok(Response::new(Box::pin(answers)))
@@ -172,6 +171,14 @@ impl InventoryService for Inventory {
 }
 
 impl Inventory {
+    fn reserving<T>(&self, request: &Request<T>) -> Result<Reserving, Status> {
+        Ok(Reserving {
+            store: self.store.clone(),
+            writes: self.writes.clone(),
+            caller: caller(request)?,
+        })
+    }
+
     async fn existing(&self, sku: String) -> Result<store::Item, InventoryError> {
         self.store
             .item(&sku)
@@ -197,38 +204,42 @@ fn caller<T>(request: &Request<T>) -> Result<Arc<str>, Status> {
     Ok(peer(request)?.principal().to_string().into())
 }
 
-async fn reserve_one_of_many(
-    store: &Store,
-    caller: &str,
-    request: ReserveManyRequest,
-) -> ReserveManyResponse {
-    let ReserveManyRequest {
-        reservation_id,
-        sku,
-        quantity,
-    } = request;
-    let made = match request::reservation(&reservation_id, sku, quantity) {
-        Ok(wanted) => reserve(store, caller, wanted).await,
-        Err(refusal) => Err(refusal),
-    };
-    ReserveManyResponse {
-        reservation_id,
-        result: Some(match made {
-            Ok(made) => ReserveManyResult::Reservation(made.into()),
-            Err(refusal) => ReserveManyResult::Failure(refusal.into()),
-        }),
-    }
+/// Makes reservations for one caller, no more at once than its share of the queue of writes.
+#[derive(Clone)]
+struct Reserving {
+    store: Store,
+    writes: FairSlots,
+    caller: Arc<str>,
 }
 
-async fn reserve(
-    store: &Store,
-    caller: &str,
-    wanted: NewReservation,
-) -> Result<store::Reservation, InventoryError> {
-    store
-        .reserve(caller, wanted.clone())
-        .await
-        .map_err(|error| InventoryError::of_reservation(error, &wanted))
+impl Reserving {
+    async fn one(&self, wanted: NewReservation) -> Result<store::Reservation, InventoryError> {
+        let slot = self.writes.take(&self.caller);
+        let _slot = slot.ok_or(InventoryError::StoreBusy)?;
+        self.store
+            .reserve(&self.caller, wanted.clone())
+            .await
+            .map_err(|error| InventoryError::of_reservation(error, &wanted))
+    }
+
+    async fn one_of_many(&self, request: ReserveManyRequest) -> ReserveManyResponse {
+        let ReserveManyRequest {
+            reservation_id,
+            sku,
+            quantity,
+        } = request;
+        let made = match request::reservation(&reservation_id, sku, quantity) {
+            Ok(wanted) => self.one(wanted).await,
+            Err(refusal) => Err(refusal),
+        };
+        ReserveManyResponse {
+            reservation_id,
+            result: Some(match made {
+                Ok(made) => ReserveManyResult::Reservation(made.into()),
+                Err(refusal) => ReserveManyResult::Failure(refusal.into()),
+            }),
+        }
+    }
 }
 
 impl From<store::Item> for Item {

@@ -29,6 +29,7 @@ use crate::store::file::DataFile;
 pub use crate::store::link::Database;
 use crate::store::postgres::SharedStore;
 use crate::store::tables::Tables;
+pub use crate::store::writes::QUEUED_WRITES;
 use crate::store::writes::{Job, Writes};
 
 /// Changes that a watcher may be behind before it gets current levels instead; all watchers share them.

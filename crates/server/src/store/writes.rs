@@ -8,7 +8,7 @@ use crate::stock::{
 };
 
 /// How many writes may wait; one more is refused, so that a slow disk or database cannot fill the memory.
-const QUEUED_WRITES: usize = 1024;
+pub const QUEUED_WRITES: usize = 1024;
 
 /// A write and where its answer goes. A dropped reply means that the store failed.
 #[derive(Debug)]
