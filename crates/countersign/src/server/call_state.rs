@@ -9,7 +9,7 @@ use telemetry::{IsServerCall, ServerCall};
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::server::ends::Ends;
+use crate::server::ends::{Ends, FirstMessage};
 
 /// What a call, its request and its connection share.
 #[derive(Debug)]
@@ -20,25 +20,6 @@ pub(crate) struct CallState {
     first_message: FirstMessage,
     over: AtomicBool,
     reader: Mutex<Reader>,
-}
-
-/// Whether the handler waits for the first message of the request.
-#[derive(Debug, Default)]
-pub(crate) struct FirstMessage {
-    /// It has arrived, or nothing waits for it any more.
-    has_come: AtomicBool,
-    /// Since when the handler waits. A handler that has not read yet is not kept waiting by its caller.
-    awaited: OnceLock<Instant>,
-}
-
-impl FirstMessage {
-    pub(crate) fn has_come(&self) -> bool {
-        self.has_come.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn awaited_since(&self) -> Option<Instant> {
-        self.awaited.get().copied()
-    }
 }
 
 #[derive(Debug, Default)]
@@ -102,14 +83,12 @@ impl CallState {
 
     /// The first message has arrived, or nothing waits for it any more.
     pub(crate) fn first_message_came(&self) {
-        self.first_message.has_come.store(true, Ordering::Release);
+        self.first_message.came();
     }
 
     /// The handler waits for more of the request.
     pub(crate) fn is_awaited(&self) {
-        if !self.first_message.has_come() {
-            self.first_message.awaited.get_or_init(Instant::now);
-        }
+        self.first_message.is_awaited();
     }
 
     pub(crate) fn has_ended(&self) -> bool {

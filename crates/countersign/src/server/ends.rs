@@ -1,7 +1,8 @@
 //! What may end a call early: the policy, the connection's lease, the drain, and the deadlines.
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use authz::{Allowed, Gate, Head};
@@ -12,7 +13,6 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::codes::DRAINING;
-use crate::server::call_state::FirstMessage;
 use crate::server::exceeded::{ERROR_DOMAIN, Exceeded};
 
 /// When a drain begins, streams that only the server can end are ended within this time, spread out, so that their
@@ -30,6 +30,31 @@ pub(crate) struct Ends {
     pub(crate) first_message: Duration,
     /// Of a stream that only the server can end.
     pub(crate) draining: Option<watch::Receiver<bool>>,
+}
+
+/// Whether the handler waits for the first message of the request.
+#[derive(Debug, Default)]
+pub(crate) struct FirstMessage {
+    /// It has arrived, or nothing waits for it any more.
+    has_come: AtomicBool,
+    /// Since when the handler waits. A handler that has not read yet is not kept waiting by its caller.
+    awaited: OnceLock<Instant>,
+}
+
+impl FirstMessage {
+    pub(crate) fn came(&self) {
+        self.has_come.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_awaited(&self) {
+        if !self.has_come() {
+            self.awaited.get_or_init(Instant::now);
+        }
+    }
+
+    fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
 }
 
 impl Ends {
@@ -62,7 +87,7 @@ impl Ends {
                 if first_message.has_come() {
                     pending::<()>().await;
                 }
-                match first_message.awaited_since() {
+                match first_message.awaited.get().copied() {
                     Some(awaited) if awaited == since => return,
                     awaited => since = awaited.unwrap_or_else(Instant::now),
                 }
