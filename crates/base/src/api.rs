@@ -117,14 +117,12 @@ impl Api {
         self.methods.get(path).copied()
     }
 
-    /// Whether the service of this full name, `package.Service`, has a method.
-    pub fn has_service(&self, name: &str) -> bool {
-        let of_service = |path: &str| {
-            path.trim_start_matches('/')
-                .rsplit_once('/')
-                .is_some_and(|(service, _)| service == name)
-        };
-        self.paths().any(of_service)
+    /// The full name, `package.Service`, of each service that has a method.
+    pub fn services(&self) -> BTreeSet<&str> {
+        self.paths()
+            .filter_map(|path| path.strip_prefix('/')?.rsplit_once('/'))
+            .map(|(service, _)| service)
+            .collect()
     }
 
     /// All that a policy may name.
@@ -213,7 +211,7 @@ mod tests {
         assert_eq!(known.method("/a.v1.B/get"), None);
         assert_eq!(known.nearest("/a.v1.B/get"), Some("/a.v1.B/Get"));
         assert!(known.is_known("/a.v1.B/Page") && known.method("/a.v1.B/Page").is_none());
-        assert!(known.has_service("a.v1.B") && !known.has_service("a.v1"));
+        assert!(known.services().contains("a.v1.B") && !known.services().contains("a.v1"));
         for name in ["B/C", "B?", "B#"] {
             assert!(
                 matches!(api(name), Err(InvalidApi::NotAMethod(_))),

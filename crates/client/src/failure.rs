@@ -4,8 +4,7 @@
 
 use std::io;
 
-use countersign::base::api::InvalidApi;
-use countersign::mtls::{InvalidCredentials, Unbound};
+use countersign::mtls::Unbound;
 use countersign::program::exit;
 use countersign::telemetry::InvalidTracing;
 use serde_json::{Value, json};
@@ -21,12 +20,9 @@ use countersign::base::text::escape;
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Our credentials cannot be used; nothing was sent.
+    /// There is no client, such as without credentials; nothing was sent.
     #[error(transparent)]
-    Credentials(#[from] InvalidCredentials),
-    /// Our own API cannot be read, which no setting can change.
-    #[error(transparent)]
-    Api(#[from] InvalidApi),
+    Setup(#[from] SetupError),
     /// A file cannot be used; nothing was sent.
     #[error(transparent)]
     File(#[from] InvalidFile),
@@ -64,20 +60,11 @@ pub enum Failure {
     Tracing(#[from] InvalidTracing),
 }
 
-impl From<SetupError> for Failure {
-    fn from(error: SetupError) -> Self {
-        match error {
-            SetupError::Credentials(error) => error.into(),
-            SetupError::Api(error) => error.into(),
-        }
-    }
-}
-
 impl From<NoTraces> for Failure {
     fn from(error: NoTraces) -> Self {
         match error {
             NoTraces::Tracing(error) => error.into(),
-            NoTraces::Credentials(error) => error.into(),
+            NoTraces::Credentials(error) => SetupError::from(error).into(),
         }
     }
 }
@@ -86,8 +73,7 @@ impl Failure {
     /// The exit code for it, one of those in [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Credentials(_)
-            | Self::Api(_)
+            Self::Setup(_)
             | Self::File(_)
             | Self::Usage(_)
             | Self::Unbound(_)
@@ -148,7 +134,7 @@ impl Failure {
             Self::NotServing(_) => {
                 Some("try again later; the server's log says what it waits for".to_owned())
             }
-            Self::Credentials(error) => countersign::credentials_next_step(error),
+            Self::Setup(error) => error.next_step(),
             // The others say it themselves.
             _ => None,
         }

@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     let Front { server, backend } = SERVICE.parse();
     // One identity for both sides: its certificate is for servers and for clients.
     let connection = server.credentials.connection(backend);
-    SERVICE.server(server).run(async move || {
+    let ours = connection.clone();
+    let server = SERVICE.server(server).check(move || ours.check());
+    server.run(async move || {
         let backend = connect(connection, test_contract::FILE_DESCRIPTOR_SET)?;
         let metrics = backend.clone();
         let handlers = Handlers {

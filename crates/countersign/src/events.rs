@@ -14,6 +14,7 @@ base::names! {
     NOT_READY = "not ready",
     READY = "ready",
     SERVICE_FAILED = "stopping, because a service cannot continue",
+    SERVICE_NOT_SERVED = "the API has a service that this server does not serve; the contract of a service that it only calls belongs elsewhere",
     STOPPED = "stopped: every call was finished",
     STOPPED_AT_ONCE = "asked to stop again: stopped at once",
     STOPPED_CUT = "stopped: some connections were cut",

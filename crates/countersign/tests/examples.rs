@@ -14,15 +14,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cli::pki::{LeafSpec, Purpose, Validity};
 use countersign::authz::{LivePolicy, Policy};
+use countersign::client::Connection;
 use countersign::identity::Role;
 use countersign::mtls::rustls::HandshakeKind;
 use countersign::mtls::rustls::client::Resumption;
-use countersign::mtls::{self, Incoming, Limits, Present, Target};
+use countersign::mtls::{self, Incoming, Limits, Present, Source, Target};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use test_contract::v1::{ChatRequest, CollectRequest, EchoRequest, RecordRequest, WatchRequest};
+use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -426,5 +429,27 @@ async fn a_server_calls_another_by_its_own_identity() {
     assert_eq!(
         failed.message(),
         "the server behind this one did not answer"
+    );
+}
+
+#[tokio::test]
+async fn the_check_of_a_connection_refuses_a_certificate_that_is_only_for_servers() {
+    let pki = Pki::new();
+    let check = |name: &str| {
+        let target = Target::parse("https://localhost:1").unwrap();
+        Connection::new(target, Source::directory(pki.path(name))).check()
+    };
+    check("front").unwrap();
+    let hour = Duration::from_secs(3600);
+    let validity = Validity::starting(OffsetDateTime::now_utc(), hour).unwrap();
+    let mut spec = LeafSpec::client(validity);
+    spec.purposes = vec![Purpose::Server];
+    spec.dns = vec!["localhost".to_owned()];
+    let leaf = pki.root.issue(&spec).unwrap();
+    std::fs::write(pki.path("front/tls.key"), &leaf.key_pem).unwrap();
+    std::fs::write(pki.path("front/tls.crt"), &leaf.chain_pem).unwrap();
+    assert_eq!(
+        check("front").unwrap_err().to_string(),
+        "servers would refuse our certificate: the certificate lacks the extended key usage clientAuth"
     );
 }

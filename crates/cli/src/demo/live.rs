@@ -56,7 +56,8 @@ pub(super) async fn rotate(
     ))?;
     ensure!(
         calls == ok && calls != 0,
-        "calls failed during the rotation: {summary}"
+        "calls failed during the rotation: {summary} {}",
+        done.stderr.lines().next_back().unwrap_or_default()
     );
     Ok(())
 }

@@ -58,6 +58,9 @@ pub(crate) fn run(demo: &Demo, out: &mut dyn Write) -> Result<ExitCode> {
     drop(runtime);
     if demo.keep {
         writeln!(report.out, "kept: {}", directory.keep().display())?;
+    } else if shown.is_err() || !report.surprises.is_empty() {
+        let text = "With --keep, the logs of the servers stay; they may say more.";
+        writeln!(report.out, "{text}")?;
     }
     shown?;
     report.sum_up(&spec)

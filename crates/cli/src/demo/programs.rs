@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::spec::{BackendSpec, CallAs, Spec};
+use crate::pki::IdentityName;
 
 /// How long a program may take to say what is expected of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -164,7 +165,13 @@ impl<'a> Programs<'a> {
         command.args(["--log-format", "json", "--tls-reload-interval", RELOAD]);
         command.arg("--tls-dir").arg(self.certs.join(identity));
         command.arg("--policy").arg(policy);
-        command.args(self.arguments(arguments));
+        for argument in self.arguments(arguments) {
+            ensure!(
+                !is_placeholder(&argument),
+                "nothing stands for {argument} in its arguments; a backend above it must have that identity"
+            );
+            command.arg(argument);
+        }
         let file = |end: &str| self.directory.join(format!("{identity}{end}"));
         let audit = std::fs::File::create(file("-audit.jsonl"))?;
         let log = tokio::fs::File::create(file(".log")).await?;
@@ -259,6 +266,14 @@ impl<'a> Programs<'a> {
             child,
         })
     }
+}
+
+/// Whether an argument is a placeholder that nothing has replaced.
+fn is_placeholder(argument: &str) -> bool {
+    let name = argument
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| name.parse::<IdentityName>().is_ok())
 }
 
 /// Whether a program is named by its path, so that it is not cargo's to build.

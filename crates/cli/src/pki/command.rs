@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
@@ -195,6 +195,10 @@ impl Issue {
         };
         let request = match (&csr, rostered) {
             (None, Some(request)) => request,
+            (None, None) if unspecified => bail!(
+                "no name is given, and dev.toml has no row for {name}; give --uri, --dns, --ip or --email, or --subject for \
+                 a client that has only that"
+            ),
             (None, None) => Request::new(
                 self.names,
                 self.subject,

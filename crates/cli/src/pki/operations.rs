@@ -70,13 +70,18 @@ impl Directory {
             Some(_) if replace => CertificateChange::Replaced(validity.not_after, "as requested"),
             Some(held) => {
                 let key = SigningRequest::public_key;
-                if let Condition::Right(until) = self.compare(&held, &spec)?
+                let condition = self.compare(&held, &spec)?;
+                if let Condition::Right(until) = condition
                     && held.request.as_ref().map(key) == signing_request.map(key)
                 {
                     self.share(name)?;
                     return Ok(CertificateChange::Kept(until));
                 }
-                bail!("{name} already has another certificate; give --replace to replace it")
+                let has = match condition {
+                    Condition::Revoked(_) => "has a revoked certificate",
+                    Condition::Right(_) | Condition::Wrong(_) => "already has another certificate",
+                };
+                bail!("{name} {has}; give --replace to replace it")
             }
         };
         self.put_leaf(name, &spec, signing_request)?;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use base::api::{Api, InvalidApi};
 use base::reload;
-use mtls::{ChannelOptions, InvalidCredentials, Reload, ServerIdentity, Source, Targets, Trust};
+use mtls::{
+    ChannelOptions, InvalidCredentials, Refusal, Reload, ServerIdentity, Source, Targets, Trust,
+};
 use prometheus_client::registry::Registry;
 use telemetry::{Observer, Traces};
 use tonic::Status;
@@ -52,6 +54,21 @@ impl Connection {
             traces: Traces::default(),
         }
     }
+
+    /// Checks that a server with the same roots accepts our certificate, without dialling one: for a server that calls
+    /// others, in its `Server::check`. [`connect`] only warns, since servers may have other roots.
+    /// Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn check(&self) -> Result<(), SetupError> {
+        let (source, reload) = (self.source.clone(), self.reload.clone());
+        let trust = Trust::open(identity::Role::Client, source, reload)?;
+        let snapshot = trust.current();
+        let own = snapshot.own();
+        own.map(drop)
+            .map_err(|refusal| SetupError::Refused(refusal.clone()))
+    }
 }
 
 /// A client of an API. Clones share its connections, credentials and retry budget.
@@ -70,6 +87,9 @@ pub enum SetupError {
     /// Our credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] InvalidCredentials),
+    /// A server with the same roots would refuse our certificate.
+    #[error("servers would refuse our certificate: {0}")]
+    Refused(Refusal),
     /// The API cannot be read.
     #[error(transparent)]
     Api(#[from] InvalidApi),
@@ -80,7 +100,7 @@ impl SetupError {
     pub fn next_step(&self) -> Option<String> {
         match self {
             Self::Credentials(error) => credentials_next_step(error),
-            Self::Api(_) => None,
+            Self::Refused(_) | Self::Api(_) => None,
         }
     }
 }

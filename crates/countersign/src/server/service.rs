@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::call::Deadline;
 use http::{Request, Response};
@@ -141,19 +142,25 @@ pub fn peer<T>(request: &tonic::Request<T>) -> Result<&Arc<Peer>, Status> {
     peer.ok_or_else(|| Status::internal("the call carries no verified identity"))
 }
 
-/// A request to another service, made while `request` is answered: in the same trace, and with no later deadline. The
-/// other service sees the identity of this one and not that of the caller, so `message` has to say what it needs to know
-/// of the caller.
+/// A request to another service, made while `request` is answered: in the same trace, and with a deadline 10 ms earlier, so
+/// that there is time to answer when the other service is late. The other service sees the identity of this one and not
+/// that of the caller, so `message` has to say what it needs to know of the caller.
 pub fn child_request<T, M>(request: &tonic::Request<T>, message: M) -> tonic::Request<M> {
     let (parent, mut child) = (request.extensions(), tonic::Request::new(message));
     if let Some(trace) = parent.get::<TraceContext>() {
         child.extensions_mut().insert(trace.clone());
     }
     if let Some(deadline) = parent.get::<Deadline>() {
-        child.extensions_mut().insert(*deadline);
+        let earlier = deadline.0.checked_sub(TO_ANSWER);
+        child
+            .extensions_mut()
+            .insert(Deadline(earlier.unwrap_or(deadline.0)));
     }
     child
 }
+
+/// How long a handler has to answer when the service that it called was late.
+const TO_ANSWER: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -173,7 +180,8 @@ mod tests {
         let child = child_request(&request, "asks");
         assert_eq!(*child.get_ref(), "asks");
         assert_eq!(child.extensions().get(), Some(&trace));
-        assert_eq!(child.extensions().get(), Some(&deadline));
+        let earlier = Deadline(deadline.0 - TO_ANSWER);
+        assert_eq!(child.extensions().get(), Some(&earlier));
         assert!(child.metadata().is_empty());
     }
 }

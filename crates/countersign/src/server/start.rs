@@ -235,8 +235,14 @@ async fn serve(
         metrics: of_services,
     } = services;
     let names: Vec<&str> = table.names().collect();
-    if let Some(name) = names.iter().find(|name| !api.has_service(name)) {
+    let own = Api::from_descriptor_set(service.descriptors);
+    let own = own.map_err(|e| StartError::Api(e.to_string()))?;
+    let described = own.services();
+    if let Some(name) = names.iter().find(|name| !described.contains(*name)) {
         return Err(StartError::NotDescribed(name));
+    }
+    for service in described.iter().filter(|name| !names.contains(name)) {
+        warn!(service, "{}", events::SERVICE_NOT_SERVED);
     }
     let listener = mtls::bind(settings.listen).await?;
     let admin = match settings.admin_listen {
