@@ -35,7 +35,7 @@ use crate::store::writes::{Job, Writes};
 const WRITES_PER_STATEMENT: usize = 256;
 /// The limit of concurrent reads; one more is refused. A call reads once at a time, and callers share the calls of a
 /// server fairly, so this is as many as a server has by default.
-const READS: usize = 1024;
+const READS: usize = 4096;
 /// How long a response may take: longer than a statement may, to allow for a slow network.
 const ANSWER: Duration = Duration::from_secs(8);
 /// How often to check for changes without a notification, and whether the database is available.
