@@ -44,7 +44,7 @@ impl Default for InventoryLimits {
     fn default() -> Self {
         Self {
             import_items: 10_000,
-            imports: 16,
+            imports: 4,
             import_time: Duration::from_secs(60),
             reserve_many_ahead: 64,
             message_bytes: 16 << 10,
@@ -131,7 +131,7 @@ impl InventoryService for Inventory {
         request: Request<Streaming<ImportItemsRequest>>,
     ) -> Result<Response<ImportItemsResponse>, Status> {
         let slot = self.imports.take(&caller(&request)?);
-        let _slot = slot.ok_or(InventoryError::ImportsBusy)?;
+        let slot = slot.ok_or(InventoryError::ImportsBusy)?;
         let limit = self.limits.import_time;
         let items = timeout(limit, self.received(request.into_inner()))
             .await
@@ -142,7 +142,7 @@ impl InventoryService for Inventory {
             unchanged,
         } = self
             .store
-            .import(items)
+            .import_within(Some(slot), items)
             .await
             .map_err(InventoryError::from)?;
         Ok(Response::new(ImportItemsResponse {
@@ -215,9 +215,9 @@ struct Reserving {
 impl Reserving {
     async fn one(&self, wanted: NewReservation) -> Result<store::Reservation, InventoryError> {
         let slot = self.writes.take(&self.caller);
-        let _slot = slot.ok_or(InventoryError::StoreBusy)?;
+        let slot = slot.ok_or(InventoryError::StoreBusy)?;
         self.store
-            .reserve(&self.caller, wanted.clone())
+            .reserve_within(Some(slot), &self.caller, wanted.clone())
             .await
             .map_err(|error| InventoryError::of_reservation(error, &wanted))
     }

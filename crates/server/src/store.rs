@@ -20,6 +20,7 @@ use countersign::mtls::{InvalidCredentials, Trust};
 use countersign::prometheus_client::registry::Registry;
 use tokio::sync::{broadcast, watch};
 
+use crate::fair_slots::FairSlot;
 use crate::stock::{Event, ItemPage};
 pub use crate::stock::{
     ImportError, Imported, Item, NewItem, NewReservation, OpenError, Reservation, ReserveError,
@@ -167,13 +168,23 @@ impl Store {
         caller: &str,
         wanted: NewReservation,
     ) -> Result<Reservation, ReserveError> {
+        self.reserve_within(None, caller, wanted).await
+    }
+
+    /// The same, within the share of a caller.
+    pub(crate) async fn reserve_within(
+        &self,
+        share: Option<FairSlot>,
+        caller: &str,
+        wanted: NewReservation,
+    ) -> Result<Reservation, ReserveError> {
         let caller = caller.to_owned();
         let job = |reply| Job::Reserve {
             caller,
             wanted,
             reply,
         };
-        self.writes()?.ask(job).await?
+        self.writes()?.ask(share, job).await?
     }
 
     /// Creates or sets all of the items, or none of them; on disk when this returns. Each SKU may come once.
@@ -181,8 +192,17 @@ impl Store {
     /// # Errors
     /// [`ImportError`]; after [`StoreError::Failed`] and [`StoreError::Unavailable`] the import may have happened.
     pub async fn import(&self, items: Vec<NewItem>) -> Result<Imported, ImportError> {
+        self.import_within(None, items).await
+    }
+
+    /// The same, within the share of a caller.
+    pub(crate) async fn import_within(
+        &self,
+        share: Option<FairSlot>,
+        items: Vec<NewItem>,
+    ) -> Result<Imported, ImportError> {
         let job = |reply| Job::Import { items, reply };
-        self.writes()?.ask(job).await?
+        self.writes()?.ask(share, job).await?
     }
 
     fn writes(&self) -> Result<&Writes, StoreError> {

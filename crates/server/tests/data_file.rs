@@ -5,6 +5,7 @@ use std::path::Path;
 
 use server::store::{OpenError, Store, StoreError};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 #[path = "support/stock.rs"]
 mod stock;
@@ -120,6 +121,26 @@ async fn a_new_file_and_its_directory_are_its_owners_alone() -> Result<(), Failu
     // What a start that was cut short left behind is no obstacle, and no data.
     fs::rename(&file, dir.path().join("made/for/it/inventory.redb.new"))?;
     drop(Store::open(&file).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_make_a_data_file_at_once_make_one_and_one_of_them_has_it()
+-> Result<(), Failure> {
+    for _ in 0..50 {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("inventory.redb");
+        let mut starting = JoinSet::new();
+        for _ in 0..2 {
+            let file = file.clone();
+            starting.spawn(async move { Store::open(file).await });
+        }
+        let started = starting.join_all().await;
+        let open: Vec<_> = started.iter().flatten().collect();
+        assert_eq!(open.len(), 1, "{started:?}");
+        open[0].import(vec![item("bolt", 10)]).await?;
+        assert_eq!(fs::read_dir(dir.path())?.count(), 1);
+    }
     Ok(())
 }
 

@@ -187,11 +187,11 @@ enum Answer {
 }
 
 impl Answer {
-    /// A caller that has gone away gets no response; if it retries, it gets the first one.
+    /// A caller that has gone away, and retries, gets the first response.
     fn send(self) {
         match self {
-            Self::Reserve(reply, answer) => drop(reply.send(answer)),
-            Self::Import(reply, answer) => drop(reply.send(answer)),
+            Self::Reserve(reply, answer) => reply.send(answer),
+            Self::Import(reply, answer) => reply.send(answer),
         }
     }
 }

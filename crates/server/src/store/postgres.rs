@@ -307,14 +307,14 @@ async fn write_all(asking: Asking, mut queue: mpsc::Receiver<Job>) {
         if !wanted.is_empty() {
             let made = reserve(&asking, &callers, &wanted).await;
             let made = made.unwrap_or_else(|error| vec![Err(error.into()); wanted.len()]);
-            // A caller that has gone away gets no response; if it retries, it gets the first one.
+            // A caller that has gone away, and retries, gets the first response.
             replies
                 .into_iter()
                 .zip(made)
-                .for_each(|(reply, made)| drop(reply.send(made)));
+                .for_each(|(reply, made)| reply.send(made));
         }
         for (items, reply) in imports {
-            drop(reply.send(import(&asking, &items).await));
+            reply.send(import(&asking, &items).await);
         }
     }
 }

@@ -16,6 +16,8 @@ use redb::{
     Table, TableDefinition, TableHandle,
 };
 
+use uuid::Uuid;
+
 use crate::stock::{
     ImportError, Imported, Item, ItemPage, NewItem, NewReservation, OpenError, Reservation,
     ReserveError,
@@ -24,7 +26,7 @@ use crate::stock::{
 /// The schema version of the file: raised when a table changes, so that an older program refuses a newer file.
 const SCHEMA: u64 = 1;
 /// A cache for the pages in use; the rest is the operating system's.
-const CACHE_BYTES: usize = 64 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SCHEMA_KEY: &str = "schema";
@@ -219,39 +221,44 @@ fn builder() -> Builder {
     builder
 }
 
-/// A new data file. It gets its name when it is complete, so an interrupted start leaves no empty file.
+/// A new data file, unless another server makes one meanwhile. It gets its name when it is complete, so an interrupted
+/// start leaves no empty file.
 fn create(path: &Path) -> Result<(), OpenError> {
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
+    unfinished.push(format!(".{}.new", Uuid::now_v7()));
     let unfinished = PathBuf::from(unfinished);
-    let made = || {
-        // What another start left behind.
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+    let made = create_at(path, &unfinished).and_then(|()| {
+        match fs::hard_link(&unfinished, path) {
+            // It is the one to be opened.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked.map_err(unusable(path)),
         }
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)
-    };
-    // It is made here for the sake of its mode.
-    drop(made().map_err(|source| OpenError::Unwritable {
-        directory: parent(path).to_owned(),
-        source: denied(&unfinished, source),
-    })?);
-    let database = builder()
-        .create(&unfinished)
-        .map_err(|error| explain(path, error))?;
-    create_schema(&database).map_err(|source| damaged(path, source))?;
-    drop(database);
-    fs::rename(&unfinished, path).map_err(unusable(path))?;
+    });
+    // If it cannot be removed, it stays: its name belongs to no other start.
+    fs::remove_file(&unfinished).ok();
+    made?;
     // A new file is durable once its name is.
     File::open(parent(path))
         .and_then(|directory| directory.sync_all())
         .map_err(unusable(path))
+}
+
+fn create_at(path: &Path, unfinished: &Path) -> Result<(), OpenError> {
+    // It is made here for the sake of its mode.
+    let made = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(unfinished);
+    drop(made.map_err(|source| OpenError::Unwritable {
+        directory: parent(path).to_owned(),
+        source: denied(unfinished, source),
+    })?);
+    let database = builder()
+        .create(unfinished)
+        .map_err(|error| explain(path, error))?;
+    create_schema(&database).map_err(|source| damaged(path, source))
 }
 
 /// The data file, if there is one. An empty file is not replaced: it was a data file once, or is being restored.
