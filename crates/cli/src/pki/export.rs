@@ -166,7 +166,7 @@ fn write(files: &[Exported<'_>], authority: &Path) -> Result<()> {
         );
         batch.stage(file.path, &file.contents, file.secrecy)?;
     }
-    batch.replace(None)
+    batch.replace_as_ours()
 }
 
 /// The key, if it is here and that of the certificate.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, fchown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -115,7 +115,7 @@ impl Group {
         let file = NamedTempFile::new_in(directory).with_context(cannot("write in", directory))?;
         let Self(group) = self;
         let what = format!("make {group} the group of a file in");
-        chown(file.path(), None, Some(group)).map_err(not_permitted(what, directory))
+        fchown(file.as_file(), None, Some(group)).map_err(not_permitted(what, directory))
     }
 
     /// The group first, so that no other one has access meanwhile.
@@ -198,9 +198,23 @@ impl Batch {
         for staged in &self.0 {
             staged.keep_readers()?;
             if let Some(group) = group {
-                group.read(staged.temporary.path(), staged.secrecy)?;
+                let new = staged.temporary.as_file();
+                let metadata = new
+                    .metadata()
+                    .with_context(cannot("read", &staged.target))?;
+                group.take(
+                    &staged.target,
+                    new,
+                    &metadata,
+                    staged.secrecy.mode(Some(group)),
+                )?;
             }
         }
+        self.put(NamedTempFile::persist)
+    }
+
+    /// Puts each file in place as ours: whoever owned or read the one that it replaces does not own or read this one.
+    pub(super) fn replace_as_ours(self) -> Result<()> {
         self.put(NamedTempFile::persist)
     }
 
@@ -221,7 +235,7 @@ impl Batch {
 
 impl Staged {
     /// Gives the new file the owner, the group and the mode of the one that it replaces, but never lets others read a
-    /// secret, nor write anything.
+    /// secret, nor write anything. The open file, and not what has its name now: its directory may be another user's.
     fn keep_readers(&self) -> Result<()> {
         let old = match fs::metadata(&self.target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -231,7 +245,7 @@ impl Staged {
         let (uid, gid) = (old.uid(), old.gid());
         if (uid, gid) != (new.uid(), new.gid()) {
             let what = format!("keep the owner {uid} and the group {gid} of");
-            chown(&self.temporary, Some(uid), Some(gid))
+            fchown(self.temporary.as_file(), Some(uid), Some(gid))
                 .map_err(not_permitted(what, &self.target))?;
         }
         let mode = match self.secrecy {
@@ -239,13 +253,16 @@ impl Staged {
             Secrecy::Private if old.mode() & 0o007 == 0 => old.mode() & 0o640,
             Secrecy::Private => 0o600,
         };
-        fs::set_permissions(&self.temporary, Permissions::from_mode(0o600 | mode))
-            .with_context(cannot("write", &self.target))
+        let mode = Permissions::from_mode(0o600 | mode);
+        let changed = self.temporary.as_file().set_permissions(mode);
+        changed.with_context(cannot("write", &self.target))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::chown;
+
     use super::*;
 
     #[test]
@@ -278,6 +295,28 @@ mod tests {
             0o600
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_takes_the_name_of_a_temporary_file_keeps_its_owner_and_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let [target, victim] = ["tls.crt", "victim"].map(|name| dir.path().join(name));
+        for (file, mode) in [(&target, 0o644), (&victim, 0o600)] {
+            fs::write(file, "").unwrap();
+            fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
+        }
+        for group in [None, Some(Group(fs::metadata(&victim).unwrap().gid()))] {
+            let mut batch = Batch::default();
+            batch.stage(&target, "new", Secrecy::Public).unwrap();
+            let temporary = batch.0[0].temporary.path().to_owned();
+            fs::remove_file(&temporary).unwrap();
+            std::os::unix::fs::symlink(&victim, &temporary).unwrap();
+            batch.replace(group).ok();
+            let mode = fs::metadata(&victim).unwrap().mode() & 0o777;
+            assert_eq!(mode, 0o600);
+            fs::remove_file(&target).unwrap();
+            fs::write(&target, "").unwrap();
+        }
     }
 
     #[test]

@@ -289,3 +289,14 @@ fn nss_takes_it_in_uses_it_and_gives_it_up_by_the_commands_that_are_shown() {
     let keys = tool(&["-K"]).1;
     assert!(!keys.contains("orders"), "{keys}");
 }
+
+#[test]
+fn an_exported_key_has_no_reader_of_the_file_that_it_replaces() {
+    let sandbox = exported("orders");
+    let file = sandbox.path("all.pem");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    sandbox.succeed(&["pki", "export", "orders", "--bundle", "all.pem"]);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
