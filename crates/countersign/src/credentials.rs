@@ -211,6 +211,7 @@ impl CredentialSettings {
                 MissingCrls::Allow
             },
             crl_state: self.tls_crl_state.clone(),
+            keep_crl_state: false,
         }
     }
 }

@@ -257,3 +257,30 @@ async fn two_credentials_of_one_process_share_the_file_and_forget_no_list() {
     put(&pki, "crl.pem", &lists(5, 776));
     assert_eq!(code(open(&pki, reload(&pki))), "CRL_OLDER");
 }
+
+#[tokio::test]
+async fn a_check_compares_lists_with_the_record_and_leaves_it_as_it_is() {
+    let pki = Pki::new();
+    put(&pki, "crl.pem", &list(&pki.root, 2, &[]));
+    drop(open(&pki, reload(&pki)).unwrap());
+    let recorded = || fs::read_to_string(state(&pki)).unwrap();
+    let before = recorded();
+    let check = || Reload {
+        keep_crl_state: true,
+        ..reload(&pki)
+    };
+    put(&pki, "crl.pem", &list(&pki.root, 3, &[]));
+    let checked = open(&pki, check()).unwrap();
+    // What the check opens besides, as for a database.
+    let source = Source::directory(pki.path("echo"));
+    let besides = Trust::open(Role::Client, source, reload(&pki)).unwrap();
+    put(&pki, "crl.pem", &list(&pki.root, 4, &[]));
+    for trust in [&checked, &besides] {
+        let takes = || trust.current().crls().any(|crl| crl.number == "4");
+        eventually("it takes the new list", takes).await;
+    }
+    assert_eq!(recorded(), before);
+    drop((checked, besides));
+    put(&pki, "crl.pem", &list(&pki.root, 1, &[]));
+    assert_eq!(code(open(&pki, check())), "CRL_OLDER");
+}

@@ -9,7 +9,7 @@ use base::metrics::{self, NONE};
 use identity::Peer;
 use mtls::{Refusal, Trust};
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::sleep;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
@@ -43,6 +43,7 @@ pub(crate) struct Health {
     reporter: HealthReporter,
     services: Arc<[&'static str]>,
     readiness: watch::Sender<Readiness>,
+    reporting: Arc<Mutex<()>>,
 }
 
 impl Health {
@@ -52,6 +53,7 @@ impl Health {
             reporter: HealthReporter::new(),
             services: services.into(),
             readiness: watch::Sender::new(first.clone()),
+            reporting: Arc::default(),
         };
         health
             .reporter
@@ -131,6 +133,8 @@ impl Health {
     }
 
     async fn set(&self, readiness: Readiness) {
+        // Until it is reported too, so that no older report comes later.
+        let _one_at_a_time = self.reporting.lock().await;
         let changed = self.readiness.send_if_modified(|now| {
             let changes = *now != Readiness::NotReady(DRAINING) && *now != readiness;
             if changes {

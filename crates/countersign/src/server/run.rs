@@ -103,6 +103,7 @@ impl Server {
         if !only_check {
             return Ok(Some(checked));
         }
+        // With `checked` still open, so that the record of revocation lists stays as it is.
         for check in self.checks {
             check().map_err(StartError::Service)?;
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use authz::{Api, Authorization, InvalidApi, PolicyFile, UnusablePolicy};
 use http::{Request, Response};
 use identity::Role;
-use mtls::{Drained, InvalidCredentials, Trust, Unbound};
+use mtls::{Drained, InvalidCredentials, Reload, Trust, Unbound};
 use telemetry::{InvalidTracing, Traces};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -33,7 +33,7 @@ use crate::server::load::Load;
 use crate::server::metrics::Metrics;
 use crate::server::page::{self, Page};
 use crate::server::service::{BoxError, Register, Service, Services};
-use crate::server::settings::Settings;
+use crate::server::settings::{Command, Settings};
 use crate::server::table::ServiceTable;
 
 /// How long shutdown may take after the drain, for the audit log, the spans and the data file. Then the process is
@@ -120,14 +120,18 @@ pub(crate) struct Checked {
     traces: Traces,
 }
 
-/// Reads and checks everything that the settings name.
+/// Reads and checks everything that the settings name. A check beside a running server changes none of its files.
 ///
 /// # Errors
 /// [`StartError`], which names the file or the setting.
 pub(crate) fn check(service: &Service, mut settings: Settings) -> Result<Checked, StartError> {
     settings.limits.check().map_err(StartError::Contradiction)?;
     settings.limits = fitted(settings.limits)?;
-    let trust = settings.credentials.open(Role::Server)?;
+    let reload = Reload {
+        keep_crl_state: settings.command == Some(Command::Check),
+        ..settings.credentials.reload()
+    };
+    let trust = Trust::open(Role::Server, settings.credentials.source(), reload)?;
     let mut api = api(service.descriptors).map_err(|e| StartError::Api(e.to_string()))?;
     if settings.browser_page {
         api = api.with(page::PATH);

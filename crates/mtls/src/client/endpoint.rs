@@ -151,6 +151,8 @@ async fn keep(
                 () = rotated(&dialer, &connection) => {}
             }
             // The old connection is used until the new one is ready, and then finishes its calls.
+            let mut snapshots = dialer.trust.subscribe();
+            snapshots.mark_unchanged();
             match dialer.dial(address).await {
                 Ok(next) => {
                     info!(%address, generation = next.snapshot.generation(), "{}", events::MOVED);
@@ -159,7 +161,11 @@ async fn keep(
                 Err(error) => {
                     let pause = backoff.pause();
                     warn!(%address, code = error.code(), reason = %error, retry_in = ?pause, "{}", events::MOVE_FAILED);
-                    sleep(pause).await;
+                    tokio::select! {
+                        () = connection.closed() => break,
+                        () = sleep(pause) => {}
+                        Ok(()) = snapshots.changed() => backoff.reset(),
+                    }
                 }
             }
         }

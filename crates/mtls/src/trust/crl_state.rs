@@ -46,8 +46,15 @@ pub(crate) struct CrlState {
     seen: Arc<Mutex<Records>>,
 }
 
+#[derive(Debug, Default)]
+struct Records {
+    lists: Lists,
+    /// Lists are compared with the file, and not recorded in it.
+    is_kept: bool,
+}
+
 /// What the file holds: the newest list by issuer and scope.
-type Records = BTreeMap<Digest, ListRecord>;
+type Lists = BTreeMap<Digest, ListRecord>;
 
 /// The newest list of one issuer and scope.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,8 +69,8 @@ struct ListRecord {
 }
 
 impl CrlState {
-    /// Reads the file, if there is one.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, InvalidCredentials> {
+    /// Reads the file, if there is one. With `keep`, this process never changes it.
+    pub(crate) fn open(path: PathBuf, keep: bool) -> Result<Self, InvalidCredentials> {
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         in_use.retain(|_, seen| seen.strong_count() > 0);
         let entry = in_use.entry(place(&path)).or_default();
@@ -71,7 +78,8 @@ impl CrlState {
         *entry = Arc::downgrade(&seen);
         let state = Self { path, seen };
         let mut seen = state.lock();
-        *seen = read(&state.path).map_err(|reason| unusable(&state.path, &reason))?;
+        seen.is_kept |= keep;
+        seen.lists = read(&state.path).map_err(|reason| unusable(&state.path, &reason))?;
         drop(seen);
         Ok(state)
     }
@@ -89,7 +97,7 @@ impl CrlState {
         let path = self.path.display();
         let recorded = self.lock();
         for list in lists.iter().map(ListInForce::newest) {
-            let Some(seen) = recorded.get(&key(list)) else {
+            let Some(seen) = recorded.lists.get(&key(list)) else {
                 continue;
             };
             let CrlFacts { issuer, number, .. } = &list.facts;
@@ -112,7 +120,7 @@ impl CrlState {
             .iter()
             .map(|root| crypto::digest([&*root.der]))
             .collect();
-        for (id, seen) in &*recorded {
+        for (id, seen) in &recorded.lists {
             let is_there = lists.iter().any(|list| key(list.newest()) == *id);
             // As while running, a list may go with the roots above it.
             let may_go = !seen.roots.is_empty() && !seen.roots.iter().any(|it| roots.contains(it));
@@ -131,7 +139,10 @@ impl CrlState {
     /// Records what is in use now. The file is replaced as a whole, and is on disk when this returns.
     pub(crate) fn record(&self, lists: &[ListInForce]) -> Result<(), InvalidCredentials> {
         let mut recorded = self.lock();
-        let mut seen = recorded.clone();
+        if recorded.is_kept {
+            return Ok(());
+        }
+        let mut seen = recorded.lists.clone();
         for list in lists.iter().filter(|list| list.is_settled()) {
             let newest = list.newest();
             let roots = list.roots().iter();
@@ -147,12 +158,12 @@ impl CrlState {
                 Entry::Occupied(mut held) => held.get_mut().take(record),
             }
         }
-        let is_written = seen == *recorded && self.path.exists();
+        let is_written = seen == recorded.lists && self.path.exists();
         if !is_written {
             let text = text(&seen);
             replace(&self.path, &text)
                 .map_err(|error| unusable(&self.path, &format!("it cannot be written: {error}")))?;
-            *recorded = seen;
+            recorded.lists = seen;
         }
         Ok(())
     }
@@ -188,10 +199,10 @@ fn place(path: &Path) -> PathBuf {
 }
 
 /// What the file holds: nothing, if there is none.
-fn read(path: &Path) -> Result<Records, String> {
+fn read(path: &Path) -> Result<Lists, String> {
     let bytes = match base::file::read(path, MAX_FILE) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Records::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lists::new()),
         Err(error) => return Err(error.to_string()),
     };
     let mode = path.metadata().map_err(|e| e.to_string())?.mode() & 0o7777;
@@ -224,7 +235,7 @@ fn seconds(at: SystemTime) -> u64 {
 
 /// One line for each: issuer and scope, number, time of issue, digest of the signed part, the roots, and the issuer as
 /// text.
-fn text(seen: &Records) -> String {
+fn text(seen: &Lists) -> String {
     let mut text = format!("{FIRST_LINE}\n");
     for (key, seen) in seen {
         let ListRecord {
@@ -252,13 +263,13 @@ fn text(seen: &Records) -> String {
     text
 }
 
-fn parse(bytes: &[u8]) -> Result<Records, String> {
+fn parse(bytes: &[u8]) -> Result<Lists, String> {
     let text = str::from_utf8(bytes).map_err(|_bytes| "it is not text".to_owned())?;
     let mut lines = text.lines().enumerate();
     if lines.next().is_none_or(|(_, line)| line != FIRST_LINE) {
         return Err(format!("its first line is not {FIRST_LINE:?}"));
     }
-    let mut seen = Records::new();
+    let mut seen = Lists::new();
     for (index, line) in lines.by_ref() {
         let malformed = |what: &str| format!("line {}: {what}", index + 1);
         if let Some(count) = line.strip_prefix(LAST_LINE) {
@@ -347,7 +358,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn seen() -> Records {
+    fn seen() -> Lists {
         let one = ListRecord {
             number: BigUint::from(7_u32),
             this_update: 1_790_000_000,
@@ -359,7 +370,7 @@ mod tests {
             roots: Vec::new(),
             ..one.clone()
         };
-        Records::from([([1; 32], one), ([9; 32], none)])
+        Lists::from([([1; 32], one), ([9; 32], none)])
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct Reload {
     /// A file that records the newest revocation list of each issuer, so that no older one is accepted after a restart.
     /// It belongs to one process, whose credentials share it.
     pub crl_state: Option<PathBuf>,
+    /// Compare lists with `crl_state`, and record none: for a check beside the process that the file belongs to. It holds
+    /// for all credentials of this process with that file.
+    pub keep_crl_state: bool,
 }
 
 impl Default for Reload {
@@ -60,6 +63,7 @@ impl Default for Reload {
             expired_crls: ExpiredCrls::default(),
             missing_crls: MissingCrls::default(),
             crl_state: None,
+            keep_crl_state: false,
         }
     }
 }
@@ -76,8 +80,10 @@ impl Trust {
             expired_crls,
             missing_crls,
             crl_state,
+            keep_crl_state,
         } = reload;
-        let state = crl_state.map(CrlState::open).transpose()?;
+        let state = crl_state.map(|path| CrlState::open(path, keep_crl_state));
+        let state = state.transpose()?;
         let feed = source.open()?;
         let rules = Rules {
             expired_crls,
