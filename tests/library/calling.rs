@@ -514,6 +514,15 @@ async fn a_call_that_is_made_for_another_ends_by_the_deadline_of_that_one() {
     }
 }
 
+fn client_that_hardly_tries_again(pki: &Pki, server: &Server) -> Client {
+    let source = mtls::Source::directory(pki.dir("orders"));
+    let mut connection = Connection::new(load::target(server.address), source);
+    connection.reload.interval = Duration::from_millis(50);
+    connection.options.min_backoff = Duration::from_secs(3600);
+    connection.options.max_backoff = Duration::from_secs(3600);
+    load::connect(connection)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn new_credentials_are_tried_at_once_although_the_last_ones_failed() {
     let pki = Pki::new();
@@ -521,12 +530,7 @@ async fn new_credentials_are_tried_at_once_although_the_last_ones_failed() {
     let mut not_for_clients = spec("orders");
     not_for_clients.purposes = vec![Purpose::Server];
     pki.issue("orders", &not_for_clients);
-    let source = mtls::Source::directory(pki.dir("orders"));
-    let mut connection = Connection::new(load::target(server.address), source);
-    connection.reload.interval = Duration::from_millis(50);
-    connection.options.min_backoff = Duration::from_secs(3600);
-    connection.options.max_backoff = Duration::from_secs(3600);
-    let client = load::connect(connection);
+    let client = client_that_hardly_tries_again(&pki, &server);
     let record = async || echo(&client).record(RecordRequest::default()).await;
     let refused = record().await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
@@ -540,12 +544,7 @@ async fn a_client_moves_to_new_credentials_at_once_although_the_move_to_the_last
     let pki = Pki::new();
     let server = Server::start(&pki, &[]);
     pki.issue("orders", &spec("orders"));
-    let source = mtls::Source::directory(pki.dir("orders"));
-    let mut connection = Connection::new(load::target(server.address), source);
-    connection.reload.interval = Duration::from_millis(50);
-    connection.options.min_backoff = Duration::from_secs(3600);
-    connection.options.max_backoff = Duration::from_secs(3600);
-    let client = load::connect(connection);
+    let client = client_that_hardly_tries_again(&pki, &server);
     echo(&client)
         .record(RecordRequest::default())
         .await
