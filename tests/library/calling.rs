@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cli::pki::Purpose;
 use countersign::base::call::Deadline;
 use countersign::client::{Client, ClientChannel, Connection};
 use rustls::ServerConfig;
@@ -27,8 +26,7 @@ use crate::frames::{
 };
 use crate::load;
 use crate::raw::{GOAWAY, header_block};
-use crate::scrape::get;
-use crate::world::{Pki, Server, eventually_async, spec};
+use crate::world::{Pki, eventually_async, spec};
 
 const REFUSED_STREAM: &[u8] = &[0, 0, 0, 7];
 
@@ -512,64 +510,4 @@ async fn a_call_that_is_made_for_another_ends_by_the_deadline_of_that_one() {
         // By that deadline, and not by the client's own.
         assert!(began.elapsed() < DEADLINE, "{late:?}");
     }
-}
-
-fn client_that_hardly_tries_again(pki: &Pki, server: &Server) -> Client {
-    let source = mtls::Source::directory(pki.dir("orders"));
-    let mut connection = Connection::new(load::target(server.address), source);
-    connection.reload.interval = Duration::from_millis(50);
-    connection.options.min_backoff = Duration::from_secs(3600);
-    connection.options.max_backoff = Duration::from_secs(3600);
-    load::connect(connection)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn new_credentials_are_tried_at_once_although_the_last_ones_failed() {
-    let pki = Pki::new();
-    let server = Server::start(&pki, &[]);
-    let mut not_for_clients = spec("orders");
-    not_for_clients.purposes = vec![Purpose::Server];
-    pki.issue("orders", &not_for_clients);
-    let client = client_that_hardly_tries_again(&pki, &server);
-    let record = async || echo(&client).record(RecordRequest::default()).await;
-    let refused = record().await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
-
-    pki.issue("orders", &spec("orders"));
-    eventually_async("the new certificate is tried", async || record().await.ok()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_moves_to_new_credentials_at_once_although_the_move_to_the_last_ones_failed() {
-    let pki = Pki::new();
-    let server = Server::start(&pki, &[]);
-    pki.issue("orders", &spec("orders"));
-    let client = client_that_hardly_tries_again(&pki, &server);
-    echo(&client)
-        .record(RecordRequest::default())
-        .await
-        .unwrap();
-    let handshakes = || {
-        let (_, page) = get(server.admin, "/metrics");
-        let accepted = "tls_handshakes_total{side=\"server\",result=\"accepted\"";
-        let line = page.lines().find(|line| line.starts_with(accepted));
-        line.unwrap().to_owned()
-    };
-    let first = handshakes();
-    // The server refuses the next certificate, before the client has it.
-    let revoked = pki.issuing.issue(&spec("orders")).unwrap();
-    pki.put("echo", "crl.pem", pki.crl(1, &[&revoked]));
-    server
-        .log
-        .wait(|line| line["message"] == "credentials in use" && line["generation"] == 2);
-    pki.install("orders", &revoked);
-    server
-        .log
-        .wait(|line| line["code"] == "CERTIFICATE_REVOKED");
-    assert_eq!(handshakes(), first);
-    pki.issue("orders", &spec("orders"));
-    eventually_async("the client has moved", async || {
-        (handshakes() != first).then_some(())
-    })
-    .await;
 }

@@ -14,6 +14,7 @@ mod balance;
 mod calling;
 mod chromium;
 mod claims;
+mod client_credentials;
 mod clock;
 mod credentials;
 mod denials;

@@ -1,5 +1,5 @@
-//! Slots that callers share. A caller may hold no more of them than are free, so one caller gets half of them at most,
-//! two get a third each, and something is left for the next one.
+//! Slots that callers share. A caller that holds as many as are free gets no more, so it has half of them at most, and
+//! something is left for the next one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -81,7 +81,7 @@ impl<'a> Programs<'a> {
         let names: Vec<_> = all.iter().copied().filter(|name| !is_path(name)).collect();
         let binaries = match std::env::var_os("CARGO") {
             // Where cargo puts them is asked of cargo, since this program may be an installed one.
-            Some(cargo) => {
+            Some(cargo) if !names.is_empty() => {
                 let release = beside.ends_with("release").then_some("--release");
                 // With the examples their dependencies have the features that they had for this one, and are not built
                 // again.
@@ -89,7 +89,7 @@ impl<'a> Programs<'a> {
                 let flags = release.into_iter().chain(example);
                 build(&cargo, spec, &names, flags).await?
             }
-            None => beside.to_owned(),
+            Some(_) | None => beside.to_owned(),
         };
         let programs = Self {
             spec,

@@ -87,8 +87,8 @@ impl CallState {
     }
 
     /// The handler waits for more of the request.
-    pub(crate) fn is_awaited(&self) {
-        self.first_message.is_awaited();
+    pub(crate) fn awaits_more(&self) {
+        self.first_message.awaits();
     }
 
     pub(crate) fn has_ended(&self) -> bool {

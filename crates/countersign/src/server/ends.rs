@@ -46,7 +46,7 @@ impl FirstMessage {
         self.has_come.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_awaited(&self) {
+    pub(crate) fn awaits(&self) {
         if !self.has_come() {
             self.awaited.get_or_init(Instant::now);
         }

@@ -59,7 +59,7 @@ where
             Poll::Ready(frame) => frame,
             Poll::Pending if this.shared.wake_at_end(cx).is_ready() => return this.over(),
             Poll::Pending => {
-                this.shared.is_awaited();
+                this.shared.awaits_more();
                 return Poll::Pending;
             }
         };

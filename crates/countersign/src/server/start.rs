@@ -239,13 +239,13 @@ async fn serve(
         metrics: of_services,
     } = services;
     let names: Vec<&str> = table.names().collect();
-    let own = Api::from_descriptor_set(service.descriptors);
-    let own = own.map_err(|e| StartError::Api(e.to_string()))?;
-    let described = own.services();
+    let described = api.services();
     if let Some(name) = names.iter().find(|name| !described.contains(*name)) {
         return Err(StartError::NotDescribed(name));
     }
-    for service in described.iter().filter(|name| !names.contains(name)) {
+    let own = Api::from_descriptor_set(service.descriptors);
+    let own = own.map_err(|e| StartError::Api(e.to_string()))?;
+    for service in own.services().iter().filter(|name| !names.contains(name)) {
         warn!(service, "{}", events::SERVICE_NOT_SERVED);
     }
     let listener = mtls::bind(settings.listen).await?;
@@ -406,5 +406,69 @@ async fn finish(served: impl Future<Output = Drained>, again: &mut Stop) {
             Drained::Cut(connections) => warn!(connections, "{}", events::STOPPED_CUT),
         },
         () = &mut twice => warn!("{}", events::STOPPED_AT_ONCE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use cli::pki::{Authority, LeafSpec, Purpose, Validity};
+    use tonic_health::pb::health_server::HealthServer;
+
+    use super::*;
+
+    #[test]
+    fn the_services_must_be_those_of_the_descriptors_and_not_those_that_the_server_adds() {
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let now = time::OffsetDateTime::now_utc();
+        let validity = Validity::starting(now, Duration::from_secs(3600)).unwrap();
+        let root = Authority::root("test root", validity).unwrap();
+        let mut spec = LeafSpec::client(validity);
+        spec.purposes = vec![Purpose::Server];
+        spec.dns = vec!["localhost".to_owned()];
+        let leaf = root.issue(&spec).unwrap();
+        fs::write(path("tls.key"), &leaf.key_pem).unwrap();
+        fs::write(path("tls.crt"), &leaf.chain_pem).unwrap();
+        fs::write(path("ca.crt"), root.certificate_pem()).unwrap();
+        let policy = r#"{"name": "all", "allow_rules": [{"name": "all"}]}"#;
+        fs::write(path("policy.json"), policy).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let refused = |services: Services| {
+            let (files, policy) = (dir.path().display().to_string(), path("policy.json"));
+            let arguments = ["server", "--tls-dir", &files, "--policy", &policy];
+            let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "off"];
+            let Program { settings } = clap::Parser::parse_from(arguments.iter().chain(&ports));
+            let service = Service {
+                name: "echo",
+                descriptors: test_contract::FILE_DESCRIPTOR_SET,
+                tls_dir: "",
+                policy: "",
+            };
+            let stops = program::first_signals().unwrap();
+            let ran = runtime.block_on(async {
+                let checked = check(&service, settings).unwrap();
+                run(checked, stops, || async { Ok(services) }).await
+            });
+            ran.unwrap_err().to_string()
+        };
+        let (_, health) = tonic_health::server::health_reporter();
+        let health: HealthServer<_> = health;
+        assert_eq!(
+            refused(Services::new().add_service(health)),
+            "the service grpc.health.v1.Health is added twice; the server adds health and reflection itself"
+        );
+        let reflection = tonic_reflection::server::Builder::configure();
+        let older = reflection.build_v1alpha().unwrap();
+        assert_eq!(
+            refused(Services::new().add_service(older)),
+            "the descriptor set has no service grpc.reflection.v1alpha.ServerReflection, which the server should serve"
+        );
     }
 }
